@@ -27,6 +27,9 @@ class Weighting(nn.Module, ABC):
         maps: The maps to weigh, in the order of the losses.
     """
 
+    name: str = "custom"
+    """The word for it in mixture files."""
+
     def __init__(self, maps: Sequence[Map]) -> None:
         super().__init__()
         self.map_ids = tuple(m.id for m in maps)
@@ -115,6 +118,8 @@ class Softplus(Weighting):
     Source: LoMix (NeurIPS 2025), the one-step search.
     """
 
+    name = "softplus"
+
     def __init__(self, maps: Sequence[Map]) -> None:
         super().__init__(maps)
         self.theta = nn.Parameter(torch.zeros(len(self.map_ids)))
@@ -130,6 +135,7 @@ class Fixed(Weighting):
     Args:
         maps: The maps to weigh.
         weights: One weight a map, finite and ≥ 0, at least one > 0.
+        name: The word for it in mixture files.
 
     Raises:
         LossError: the weights do not fit the maps.
@@ -137,8 +143,9 @@ class Fixed(Weighting):
 
     given: Tensor
 
-    def __init__(self, maps: Sequence[Map], weights: Sequence[float] | Tensor) -> None:
+    def __init__(self, maps: Sequence[Map], weights: Sequence[float] | Tensor, name: str = "fixed") -> None:
         super().__init__(maps)
+        self.name = name
         values = [float(w) for w in weights]
         _check_weights(values, self.map_ids)
         self.register_buffer("given", torch.tensor(values))
@@ -161,7 +168,7 @@ class Fixed(Weighting):
 @weighting("uniform")
 def uniform(maps: Sequence[Map]) -> Weighting:
     """Weight 1 for every map: plain deep supervision, MUTATION, or the paper's "equal weights"."""
-    return Fixed(maps, [1.0] * len(maps))
+    return Fixed(maps, [1.0] * len(maps), "uniform")
 
 
 @weighting("random")
@@ -177,7 +184,7 @@ def random(maps: Sequence[Map], seed: int = 0) -> Weighting:
     """
     draws = torch.rand(len(maps), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     shares = -torch.log1p(-draws)  # exponential draws, normalised: uniform on the simplex
-    return Fixed(maps, shares / shares.sum() * len(maps))
+    return Fixed(maps, shares / shares.sum() * len(maps), "random")
 
 
 @weighting("fixed")
