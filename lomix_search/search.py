@@ -6,16 +6,18 @@ batches and augmentations are functions of the seed and the step, and everything
 
 import json
 import math
+import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -35,30 +37,24 @@ from lomix_search.evaluate import evaluate
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult
 from lomix_search.mixture import Mixture, Provenance, concentration
+from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
+from lomix_search.typed import validate
 
 Items = Dataset[tuple[Tensor, Tensor]]
-Schedule = Literal["constant", "poly", "cosine"]
-Precision = Literal["32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to train; see ``search`` for the meaning of each."""
+class Plan:
+    """How to train; the arguments of ``search``, checked.
 
-    steps: int = 1000
-    batch_size: int = 8
-    seed: int = 0
-    optimizer: str = "AdamW"
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    schedule: Schedule = "constant"
-    precision: Precision = "32"
-    clip_grad: float | None = None
-    validate_every: int | None = None
-    checkpoint_every: int | None = None
-    log_every: int = 1
-    workers: int = 0
+    Args:
+        search: Steps, batches, seed, precision and so on.
+        optimizer: Optimizer and schedule.
+    """
+
+    search: Search
+    optimizer: Optimizer
 
 
 @dataclass(frozen=True)
@@ -108,10 +104,9 @@ def search(
         resume: Go on from the folder's last checkpoint, if it has one.
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
-        **settings: ``steps``, ``batch_size``, ``seed``; ``optimizer`` (a class of torch.optim), ``lr``,
-            ``weight_decay``, ``schedule`` (constant, as the paper; poly: (1 − t)^0.9; cosine); ``precision`` (32, bf16,
-            fp16 by autocast); ``clip_grad`` (norm); ``validate_every``, ``checkpoint_every``, ``log_every`` (steps);
-            ``workers`` (processes that load data; the batches do not depend on it).
+        **settings: As in a recipe. Of ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16, fp16),
+            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``. Of ``[optimizer]``: ``optimizer`` (its
+            name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -120,7 +115,7 @@ def search(
         RunError: the folder holds another run, a checkpoint does not fit, or a loss is not finite (which maps is said).
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written. SIGTERM ends the process with exit code 0.
     """
-    plan = _settings(settings)
+    plan = _plan(settings)
     home = Path(folder)
     run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
     run.open(resume)
@@ -135,12 +130,13 @@ def search(
 class _Run:
     """One run under way: everything that a checkpoint holds."""
 
-    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Settings, folder: Path, classes: Sequence[str]) -> None:
-        self.net, self.loss, self.plan, self.folder, self.classes = net, loss, plan, folder, classes
+    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Plan, folder: Path, classes: Sequence[str]) -> None:
+        self.net, self.loss, self.plan, self.folder, self.classes = net, loss, plan.search, folder, classes
+        self.settings = {**plan.search.model_dump(), **{f"optimizer.{k}": v for k, v in plan.optimizer.model_dump().items()}}
         self.device = next(net.parameters()).device
         loss.to(self.device)
         parameters = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad]
-        self.optimizer = _optimizer(plan, parameters)
+        self.optimizer = _optimizer(plan.optimizer, parameters)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.parameters = parameters
@@ -160,7 +156,7 @@ class _Run:
                 ],
             )
         if state is None:
-            torch.manual_seed(self.plan.seed)
+            seed_everything(self.plan.seed)
             self.save()
         else:
             self._restore(state)
@@ -173,7 +169,7 @@ class _Run:
         return {
             "step": self.step,
             "best": [self.best_dice, self.best_step],
-            "settings": json.dumps(vars(self.plan), sort_keys=True),
+            "settings": json.dumps(self.settings, sort_keys=True),
             "net": self.net.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -183,7 +179,7 @@ class _Run:
         }
 
     def _restore(self, state: State) -> None:
-        _same_settings(json.loads(state["settings"]), vars(self.plan), self.folder)
+        _same_plan(json.loads(state["settings"]), self.settings, self.folder)
         try:
             self.net.load_state_dict(state["net"])
             self.loss.load_state_dict(state["loss"])
@@ -204,17 +200,14 @@ class _Run:
     def train(self, train: Items, val: Items | None, log: Trackers, stop: "_Stop", progress: bool) -> None:
         """Take the steps that are left."""
         plan, began = self.plan, time.monotonic()
-        validate_every = plan.validate_every or max(1, plan.steps // 5)
-        checkpoint_every = plan.checkpoint_every or max(1, plan.steps // 10)
         self.net.train()
         with _Bar(progress, plan.steps, self.step) as advance:
             for images, labels in self._batches(train):
                 step = self._advance(images, labels)
-                if self.step % plan.log_every == 0 or self.step == plan.steps:
-                    log.log(self.step, self._numbers(step, time.monotonic() - began))
-                if val is not None and self.step % validate_every == 0:
+                log.log(self.step, self._numbers(step, time.monotonic() - began))
+                if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
                     self.validate(val, log)
-                if self.step % checkpoint_every == 0 or self.step == plan.steps or stop.asked:
+                if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
                     self.save()
                 advance(self.step, f"loss {float(step.total):.3f}  best val Dice {self.best_dice:.3f}")
                 if stop.asked and self.step < plan.steps:
@@ -365,47 +358,54 @@ class _Bar:
             print(f"step {step}/{self._total}  {note}", flush=True)
 
 
-def _settings(given: dict[str, Any]) -> Settings:
-    known = set(Settings.__dataclass_fields__)
-    if unknown := sorted(set(given) - known):
-        raise RunError(f"search({unknown[0]}=…): unknown. {nearest(unknown[0], known)}")
-    plan = Settings(**given)
-    for name in ("steps", "batch_size", "log_every"):
-        if getattr(plan, name) < 1:
-            raise RunError(f"search({name}={getattr(plan, name)}): at least 1.")
-    return plan
+def _plan(given: Mapping[str, Any]) -> Plan:
+    """Sort flat arguments into the two sections of a recipe and check them there."""
+    of_optimizer = set(Optimizer.model_fields) - {"name"}
+    optimizer = {key: value for key, value in given.items() if key in of_optimizer}
+    optimizer |= {"name": given["optimizer"]} if "optimizer" in given else {}
+    rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
+    known = set(Search.model_fields) | of_optimizer | {"optimizer"}
+    faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
+    rest = {key: value for key, value in rest.items() if key in known}
+    checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
+    return Plan(validate(Search, rest, "search(…)", RunError), checked)
 
 
-def _optimizer(plan: Settings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    kind = getattr(torch.optim, plan.optimizer, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        names = [name for name in dir(torch.optim) if name[0].isupper() and name != "Optimizer"]
-        raise RunError(f'optimizer "{plan.optimizer}": unknown. {nearest(plan.optimizer, names)}')
-    extra: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if plan.optimizer == "SGD" else {}
-    return kind(parameters, lr=plan.lr, weight_decay=plan.weight_decay, **extra)  # type: ignore[call-arg]
+def _optimizer(plan: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if plan.name == "SGD":
+        momentum = plan.momentum
+        return torch.optim.SGD(
+            parameters, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
+        )
+    return torch.optim.AdamW(parameters, lr=plan.lr, weight_decay=plan.weight_decay)
 
 
-def _schedule(plan: Settings) -> Callable[[int], float]:
+def _schedule(plan: Plan) -> Callable[[int], float]:
     shapes: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
-        "poly": lambda done: (1 - done) ** 0.9,
+        "poly": lambda done: (1 - done) ** plan.optimizer.power,
         "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     }
-    if plan.schedule not in shapes:
-        raise RunError(f'schedule "{plan.schedule}": unknown. {nearest(plan.schedule, shapes)}')
-    shape = shapes[plan.schedule]
-    return lambda step: shape(min(1.0, step / plan.steps))
+    shape = shapes[plan.optimizer.schedule]
+    return lambda step: shape(min(1.0, step / plan.search.steps))
 
 
-def _same_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    # These change neither the steps taken nor their result.
-    free = {"workers", "log_every", "checkpoint_every"}
-    if different := [
-        f"{k}: {before.get(k)} before, {now[k]} now" for k in now if k not in free and before.get(k) != now[k]
-    ]:
+def _same_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    free = {"workers", "checkpoint_every"}  # these change no step's result
+    keys = [key for key in now if key not in free and before.get(key) != now[key]]
+    if keys:
         raise RunError(
-            f"{folder} was started with other settings.", seen=different, hint="use the same ones, or another folder"
+            f"{folder} was started with other settings.",
+            seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
+            hint="use the same ones, or another folder",
         )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def _versions() -> dict[str, str]:
