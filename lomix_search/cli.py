@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lomix_search.errors import LomixError, MixtureError, RecipeError, RunError, nearest
+from lomix_search.errors import LomixError, RecipeError, RunError, nearest
 from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
-from lomix_search.recipe import Recipe, find_object, load_recipe
+from lomix_search.objects import load_object
+from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_space
 from lomix_search.run import evaluate_run, run_recipe
 from lomix_search.shelf import shelved
@@ -24,7 +25,9 @@ from lomix_search.tune import tune
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console()
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="KEY=VALUE pairs that change the recipe", metavar="KEY=VALUE")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="KEY=VALUE pairs that change the recipe", metavar="KEY=VALUE")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]
 Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
 Track = Annotated[str | None, typer.Option(help='"wandb", offline unless --online')]
@@ -66,7 +69,9 @@ def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made wh
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
-    console.print(f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}", highlight=False)
+    console.print(
+        f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}", highlight=False
+    )
 
 
 @app.command()
@@ -82,7 +87,7 @@ def run(
     given = list(overrides or ())
     if track is not None:
         if track != "wandb":
-            raise RecipeError(f'--track {track}: unknown. {nearest(track, ["wandb"])}')
+            raise RecipeError(f"--track {track}: unknown. {nearest(track, ['wandb'])}")
         given += ["track.wandb=true", f"track.online={str(online).lower()}"]
     loaded = load_recipe(recipe, given)
     _run(loaded, folder or Path("runs") / loaded.name, resume)
@@ -126,7 +131,7 @@ def inspect(
     classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
-    built = find_object(model, Path())()
+    built = load_object(model, "MODEL")()
     if not isinstance(built, nn.Module):
         raise RunError(f"{model} gave a {type(built).__name__}; a torch.nn.Module is needed.")
     net = instrument(built, torch.zeros(_shape(example)), num_classes=classes)
@@ -164,7 +169,11 @@ def tune_command(
     table = Table("trial", "value", *study.best_trial.params, title=f"best trials by {loaded.tune.metric}")
     done = [trial for trial in study.trials if trial.value is not None]
     for trial in sorted(done, key=lambda t: t.value, reverse=loaded.tune.direction == "maximize")[:10]:
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()))
+        table.add_row(
+            str(trial.number),
+            f"{trial.value:.4f}",
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()),
+        )
     console.print(table)
 
 
@@ -183,12 +192,10 @@ def main() -> NoReturn:
 
 def _run(recipe: Recipe, folder: Path, resume: bool) -> None:
     outcome = run_recipe(recipe, folder, resume=resume, console=console)
-    for name, scores in (("final", outcome.final), (f"best on validation (step {outcome.result.best_step})", outcome.best)):
-        table = scores.__rich__()
-        table.title = f"test Dice, {name} network"
-        console.print(table)
-    if recipe.note:
-        console.print(recipe.note, style="italic")
+    for name, scores in outcome.test.items():
+        step = outcome.result.best_step if name == "best" else recipe.search.steps
+        console.print(scores.table(f"test Dice, {name} network (step {step})"))
+    console.print(recipe.about, style="italic")
     ranked = Table("rank", "map", "weight", title="the ten strongest maps")
     for rank, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
         ranked.add_row(str(rank), m.id, f"{m.weight:.4f}")

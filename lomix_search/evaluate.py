@@ -53,7 +53,7 @@ def evaluate(
     Returns:
         The scores.
     """
-    training, meter = model.training, DiceMeter(classes, ignore_index=ignore_index)
+    training, meter = model.training, DiceMeter(tuple(classes), ignore_index=ignore_index)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     name_of = getattr(dataset, "case", str)
     model.eval()

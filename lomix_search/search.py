@@ -104,7 +104,7 @@ def search(
         resume: Go on from the folder's last checkpoint, if it has one.
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
-        **settings: As in a recipe. Of ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16, fp16),
+        **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``. Of ``[optimizer]``: ``optimizer`` (its
             name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
@@ -132,13 +132,16 @@ class _Run:
 
     def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Plan, folder: Path, classes: Sequence[str]) -> None:
         self.net, self.loss, self.plan, self.folder, self.classes = net, loss, plan.search, folder, classes
-        self.settings = {**plan.search.model_dump(), **{f"optimizer.{k}": v for k, v in plan.optimizer.model_dump().items()}}
+        self.settings = {
+            **plan.search.model_dump(),
+            **{f"optimizer.{k}": v for k, v in plan.optimizer.model_dump().items()},
+        }
         self.device = next(net.parameters()).device
         loss.to(self.device)
         parameters = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad]
         self.optimizer = _optimizer(plan.optimizer, parameters)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         self.parameters = parameters
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
@@ -232,7 +235,7 @@ class _Run:
             step: Step = self.loss(self.net(images), labels)
         if not torch.isfinite(step.total):
             raise self._not_finite(step, images)
-        self.scaler.scale(step.total).backward()
+        self.scaler.scale(step.total).backward()  # type: ignore[no-untyped-call]
         if self.plan.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_grad)

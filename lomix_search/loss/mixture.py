@@ -108,6 +108,16 @@ class MixtureLoss(nn.Module):
         return self.plan.maps
 
     @property
+    def num_classes(self) -> int:
+        """C, channels of every map; 1 means binary."""
+        return self.plan.num_classes
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label that counts nowhere."""
+        return self.plan.ignore_index
+
+    @property
     def map_ids(self) -> tuple[str, ...]:
         """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
         return tuple(m.id for m in self.plan.maps)
