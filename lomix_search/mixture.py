@@ -136,12 +136,13 @@ class Mixture(Frozen):
         Args:
             path: The JSON file to write.
         """
-        target, checked = Path(path), self
+        target, checksum = Path(path), None
         if self._operators:
             packed = tensors_to_bytes({name: t.detach().cpu().contiguous() for name, t in self._operators.items()})
             write_bytes(target.with_suffix(".safetensors"), packed)
-            checked = self.model_copy(update={"operators_sha256": hashlib.sha256(packed).hexdigest()})
-        write_text(target, json.dumps(checked.model_dump(mode="json"), indent=2) + "\n")
+            checksum = hashlib.sha256(packed).hexdigest()
+        content = self.model_copy(update={"operators_sha256": checksum}).model_dump(mode="json")
+        write_text(target, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Mixture":

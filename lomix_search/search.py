@@ -154,8 +154,8 @@ class _Run:
             raise RunError(
                 f"{self.folder} holds a run already, at step {state['step']}.",
                 hint=[
-                    "lomix run RECIPE --resume    to go on with it",
-                    "lomix run RECIPE --name NEW   to start another",
+                    "resume=True                 to go on with it (lomix run … --resume)",
+                    'folder="runs/another"       to start another (lomix run … --folder runs/another)',
                 ],
             )
         if state is None:
@@ -212,7 +212,7 @@ class _Run:
                     self.validate(val, log)
                 if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
                     self.save()
-                advance(self.step, f"loss {float(step.total):.3f}  best val Dice {self.best_dice:.3f}")
+                advance(self.step, f"loss {float(step.total.detach()):.3f}  best val Dice {self.best_dice:.3f}")
                 if stop.asked and self.step < plan.steps:
                     stop.leave(self.folder, self.step)
 
@@ -262,7 +262,7 @@ class _Run:
         weights = step.weights.tolist()
         spread = concentration([max(0.0, w) for w in weights])
         return {
-            "train/loss": float(step.total),
+            "train/loss": float(step.total.detach()),
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
