@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from zoo import SmallUNet
 
 import lomix_search as lomix
 from lomix_search.checkpoint import read_tensors
@@ -18,7 +19,6 @@ from lomix_search.heads import Instrumented
 from lomix_search.mixture import Mixture
 from lomix_search.search import Result
 from lomix_search.track import read_lines
-from zoo import SmallUNet
 
 CLASSES = ("background", "disc", "square")
 
