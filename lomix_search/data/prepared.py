@@ -184,7 +184,7 @@ class Opened:
         finish = Finish(None, self.manifest.intensity == "picture", self.normalize)
         finished = finish(torch.from_numpy(image.astype(np.float32)), torch.zeros(0))[0].numpy()
         label = self.table[np.asarray(_open(str(folder / "label.npy")))]
-        return Case(name, finished, label, entry.spacing, entry.origin)
+        return Case(name, finished, label, entry.spacing, entry.origin, entry.patient)
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:

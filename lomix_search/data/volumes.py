@@ -33,6 +33,7 @@ class Case:
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form: ``affine`` and ``shape`` of a NIfTI file, ``size`` of
             a picture; empty otherwise.
+        patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     label: Array
     spacing: tuple[float, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    patient: str = ""
 
 
 def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = None) -> Case:
