@@ -71,8 +71,12 @@ class DiceResult:
         ]
 
     def __rich__(self) -> Table:
+        """Lay out as ``table`` does."""
+        return self.table()
+
+    def table(self, title: str = "Dice") -> Table:
         """Lay out cases × foreground classes, with the means below; – where there was nothing to score."""
-        table = Table("case", *self.classes[1:], "mean", title="Dice")
+        table = Table("case", *self.classes[1:], "mean", title=title)
         for row in self.rows():
             table.add_row(*(_shown(value) for value in row.values()))
         table.add_section()

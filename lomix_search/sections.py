@@ -193,11 +193,11 @@ class Tune(Frozen):
     Args:
         trials: Number of runs.
         direction: Whether a large or a small metric is good.
-        metric: Name of the metric.
+        metric: ``val.dice.best`` or ``val.dice.final``; never a score of test data.
         ranges: ``[tune.ranges."optimizer.lr"]``: a range for each dotted key of this recipe.
     """
 
     trials: Count = 20
     direction: Literal["maximize", "minimize"] = "maximize"
-    metric: str = "val_dice"
+    metric: str = "val.dice.best"
     ranges: dict[str, Range] = Field(default_factory=dict)
