@@ -14,6 +14,21 @@ from lomix_search.errors import DataError
 Floats = NDArray[np.float64]
 
 
+def mean_of_counted(values: Floats, axis: int) -> Floats:
+    """Return the mean of what is not NaN; NaN, without a warning, where nothing is left.
+
+    Args:
+        values: Any shape.
+        axis: Which axis to average over.
+
+    Returns:
+        The means.
+    """
+    counted = ~np.isnan(values)
+    total, count = np.where(counted, values, 0.0).sum(axis), counted.sum(axis)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
 @dataclass(frozen=True)
 class DiceResult:
     """Dice per case and class.
@@ -37,17 +52,21 @@ class DiceResult:
     @property
     def per_class(self) -> dict[str, float]:
         """Mean over the cases of each class, background included; NaN for a class that no case has."""
-        return dict(zip(self.classes, _mean(self.dice, axis=0).tolist(), strict=True))
+        return dict(zip(self.classes, mean_of_counted(self.dice, axis=0).tolist(), strict=True))
 
     @property
     def mean(self) -> float:
         """Mean over the foreground classes of their means over cases; NaN if there is nothing to score."""
-        return float(_mean(np.array(list(self.per_class.values())[1:]), axis=0))
+        return float(mean_of_counted(np.array(list(self.per_class.values())[1:]), axis=0))
 
     def rows(self) -> list[dict[str, str | float]]:
         """Return one row a case: its name, the Dice of each foreground class, and their mean."""
         return [
-            {"case": case, **dict(zip(self.classes[1:], row.tolist(), strict=True)), "mean": float(_mean(row, axis=0))}
+            {
+                "case": case,
+                **dict(zip(self.classes[1:], row.tolist(), strict=True)),
+                "mean": float(mean_of_counted(row, axis=0)),
+            }
             for case, row in zip(self.cases, self.dice[:, 1:], strict=True)
         ]
 
@@ -140,13 +159,6 @@ class DiceMeter:
                 f"DiceMeter.update: {name} {', '.join(map(str, bad[:8]))} outside the classes "
                 f"0 … {len(self.classes) - 1}."
             )
-
-
-def _mean(values: Floats, axis: int) -> Floats:
-    """Mean of what is not NaN; NaN, without a warning, where nothing is left."""
-    counted = ~np.isnan(values)
-    total, count = np.where(counted, values, 0.0).sum(axis), counted.sum(axis)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _shown(value: str | float) -> str:

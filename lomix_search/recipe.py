@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from lomix_search.data import chest_ct
+from lomix_search.data import chest_ct, prepared
 from lomix_search.data.dataset import Splits
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.objects import call, load_object
@@ -20,7 +20,7 @@ from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
 
-DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct}
+DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
 """Shipped data kinds; each module has ``Settings`` and ``load(settings) -> Splits``."""
 
 
@@ -206,6 +206,10 @@ def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
         if isinstance(table, dict) and isinstance(path := table.get(key), str):
             table[key], fault = _object_path(path, folder, known=DATA_KINDS if section == "data" else {})
             faults += [f"{section}.{key} = {path!r}: {fault}"] if fault else []
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(split := data.get("split"), str) and split.endswith(".toml"):
+        data["split"] = str(folder / split)
+        faults += [] if (folder / split).is_file() else [f"data.split = {split!r}: no file {folder / split}."]
     space = content.get("space")
     if isinstance(space, dict) and isinstance(name := space.get("name"), str) and name not in shelved("search_spaces"):
         space["name"] = str(folder / name)

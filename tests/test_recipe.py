@@ -34,7 +34,7 @@ def message(*args: Any) -> str:
 # -- shipped recipes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(shelf("recipes").rglob("*.toml")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", sorted(shelf("recipes").rglob("recipe.toml")), ids=lambda p: p.parent.name)
 def test_every_shipped_recipe_loads_and_says_how_to_run_it(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.parent.name and recipe.about

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.dataset import Slices, Splits
+from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError, MissingExtraError, require
 from lomix_search.typed import Frozen
 
@@ -97,7 +98,12 @@ def load(settings: Settings) -> Splits:
         raise DataError(
             "chest_ct: no training slices are left.", hint="data.validation_slices=[25,26,27,28] data.gap=1"
         )
-    return Splits(subset(train, settings.augment), subset(val, "none"), subset(TEST, "none"), CLASSES, 1, spacing)
+
+    def volume(slices: tuple[int, ...]) -> list[Case]:
+        return [Case(CASE, image[list(slices), None], label[list(slices)], spacing)]
+
+    sets = subset(train, settings.augment), subset(val, "none"), subset(TEST, "none")
+    return Splits(*sets, CLASSES, 1, spacing, {"val": volume(val), "test": volume(TEST)})
 
 
 def read() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:

@@ -1,9 +1,9 @@
 """Items, splits and the order in which training meets them, all repeatable from a seed and a step number."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError
 
 Item = tuple[Tensor, Tensor]
@@ -30,7 +31,9 @@ class Splits:
         test: Items without augmentation.
         classes: Class names by label value; the background first.
         channels: Image channels.
-        spacing: Millimetres between voxels: slices, rows, columns; empty where pixels have no known size.
+        spacing: Millimetres between voxels: slices, rows, columns; empty where it is unknown or differs between cases.
+        volumes: The whole cases of ``"val"`` and ``"test"`` at native size, which evaluation scores; each is read when
+            it is asked for.
     """
 
     train: "Slices"
@@ -39,6 +42,7 @@ class Splits:
     classes: tuple[str, ...]
     channels: int
     spacing: tuple[float, ...] = ()
+    volumes: Mapping[str, Sequence[Case]] = field(default_factory=dict)
 
 
 class Slices(Dataset[Item]):
