@@ -86,8 +86,10 @@ def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
     quick = [*SMALL, "search.steps=2", "space.name=last_layer", "track.wandb=true"]
     run_recipe(load_recipe("chest_ct", quick), tmp_path / "tracked", score_test=False)
     (file,) = (tmp_path / "tracked").rglob("run-*.wandb")
-    content = file.read_bytes()
-    assert b"train/loss" in content and b"AdamW" in content
+    deadline = time.monotonic() + 60  # wandb's own process may write a little later
+    while not all(word in (content := file.read_bytes()) for word in (b"train/loss", b"AdamW", b"mixture")):
+        assert time.monotonic() < deadline, content
+        time.sleep(0.2)
     assert str(tmp_path).encode() not in content
 
 
