@@ -14,13 +14,12 @@ from lomix_search.space import SearchSpace
 from lomix_search.weighting import Fixed
 
 RULES = ("add", "mul", "sub", "avg", "max", "concat", "attention")
-CPU = torch.device("cpu")
 
 
 def able() -> list[str]:
     """Engines other than the reference that run here; the C++ one does wherever a compiler is."""
     names = [name for name in ENGINES if name != "reference"]
-    return [name for name in names if name == "tiled" or choose_engine("auto", CPU) == name or name == "triton"]
+    return [name for name in names if name == "tiled" or choose_engine("auto", "cpu") == name or name == "triton"]
 
 
 @st.composite
