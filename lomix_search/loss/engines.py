@@ -20,12 +20,13 @@ ENGINES: dict[str, Engine] = {
 """All by name: ``reference`` is slow and obvious, ``tiled`` plain PyTorch, ``native`` C++ on the CPU."""
 
 
-def choose_engine(name: str, device: torch.device) -> str:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def choose_engine(name: str, device: str) -> str:
     """Pick the engine for a device.
 
     Args:
         name: ``"auto"`` or a name of ``ENGINES``.
-        device: Where the maps are.
+        device: Type of the device that the maps are on.
 
     Returns:
         A name of ``ENGINES``.
@@ -35,11 +36,9 @@ def choose_engine(name: str, device: torch.device) -> str:
     """
     if name != "auto":
         if why := _missing(name, device):
-            raise LossError(
-                f'engine "{name}" cannot run on {device.type}: {why}.', hint='MixtureLoss(…, engine="auto")'
-            )
+            raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
-    order = {"cpu": ("native", "tiled"), "cuda": ("tiled",)}.get(device.type, ())
+    order = {"cpu": ("native", "tiled"), "cuda": ("tiled",)}.get(device, ())
     return next((engine for engine in order if not _missing(engine, device)), "reference")
 
 
@@ -51,10 +50,10 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: torch.device) -> str:
+def _missing(name: str, device: str) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
     if name == "native":
-        if device.type != "cpu":
+        if device != "cpu":
             return "it is for the CPU"
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded

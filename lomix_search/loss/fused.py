@@ -94,7 +94,7 @@ def _fused(
     maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str
 ) -> tuple[Tensor, Tensor]:
     flat = [one.flatten(2) for one in maps]
-    params = pack(lay_out(plan), operators, maps[0])
+    params = pack(plan, operators, maps[0])
     ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, write_plan(plan), back_end)
     return ce, dice
 

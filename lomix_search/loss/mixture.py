@@ -228,7 +228,7 @@ class MixtureLoss(nn.Module):
         if self.loss is not None:
             losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
         else:
-            engine = ENGINES[choose_engine(self.engine, labels.device)]
+            engine = ENGINES[choose_engine(self.engine, labels.device.type)]
             ce, dice = engine(maps, labels, plan, self._operators())
             losses = self.ce * ce + self.dice * dice
         if all(active):
