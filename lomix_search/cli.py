@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,8 +15,8 @@ from torch import nn
 from lomix_search.errors import LomixError, RecipeError, RunError, nearest
 from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
-from lomix_search.objects import load_object
-from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.objects import call, load_object
+from lomix_search.recipe import Recipe, load_recipe, toml_or_text
 from lomix_search.report import draw_space
 from lomix_search.run import evaluate_run, run_recipe
 from lomix_search.shelf import shelved
@@ -126,19 +127,44 @@ def show(
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, called without arguments")],
-    example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")],
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")] = "",
     classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
-    built = load_object(model, "MODEL")()
-    if not isinstance(built, nn.Module):
-        raise RunError(f"{model} gave a {type(built).__name__}; a torch.nn.Module is needed.")
+    built = build_model(model, arguments or ())
     net = instrument(built, torch.zeros(_shape(example)), num_classes=classes)
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
+
+
+def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
+    """Build the network that a command names.
+
+    Args:
+        path: ``package.module:name`` or ``file.py:name``; a dot in place of the colon will do.
+        arguments: ``key=value`` pairs, the values in TOML.
+
+    Returns:
+        The network.
+
+    Raises:
+        RunError: an argument is no pair, or what was built is no network.
+    """
+    where = path if ":" in path else ":".join(path.rsplit(".", 1))
+    given = {}
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RunError(f"{text!r} is no argument of {path}.", hint="features=[8, 8, 16, 16, 32, 8]")
+        given[key] = toml_or_text(value)
+    built = call(load_object(where, "MODEL"), given, "MODEL")
+    if not isinstance(built, nn.Module):
+        raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")
+    return built
 
 
 @app.command()

@@ -79,6 +79,17 @@ def test_inspect_a_network_of_a_file() -> None:
     output = call("inspect", "net.py:build", "--example", "1,1,32,32")
     assert output.index("upcat_4") < output.index("upcat_1")
     assert "48 maps" in output
+    direct = call(
+        "inspect",
+        "monai.networks.nets.BasicUNet",
+        "spatial_dims=2",
+        "features=[4, 4, 8, 8, 8, 4]",
+        "--example",
+        "1,1,32,32",
+    )
+    assert [line.split()[:2] for line in direct.splitlines()[3:8]] == [
+        line.split()[:2] for line in output.splitlines()[3:8]
+    ]
 
 
 def test_validate_reads_every_item() -> None:
@@ -98,6 +109,8 @@ def test_errors_print_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> 
     assert 'optimizer.lrr: unknown. Nearest: "lr".' in error and "Traceback" not in error
     assert 'no recipe "chest": neither shipped nor a file. Nearest: "chest_ct"' in failing(capfd, "run", "chest")
     assert '--example "big" is no shape.' in failing(capfd, "inspect", "monai.networks.nets:VNet", "--example", "big")
+    assert "MODEL.in_channels: missing." in failing(capfd, "inspect", "torch.nn:Conv2d", "--example", "1,1")
+    assert '--example "" is no shape.' in failing(capfd, "inspect", "monai.networks.nets:VNet")
     assert not Path("runs").exists()
 
 
