@@ -12,6 +12,7 @@ the network; copy and change it as you like.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class PvtAttention(nn.Module):
         down = list(widths)[::-1]
         self.encoder = encoder
         self.attend = nn.ModuleList(Attend(width, expansion) for width in down)
-        self.up = nn.ModuleList(Up(width, to) for width, to in zip(down, down[1:], strict=False))
+        self.up = nn.ModuleList(Up(width, to) for width, to in pairwise(down))
         self.gate = nn.ModuleList(Gate(width) for width in down[1:])
         self.head = nn.Conv2d(down[-1], out_channels, 1)
 
