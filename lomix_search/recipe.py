@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -14,8 +14,10 @@ from torch import nn
 from lomix_search.data import chest_ct, prepared
 from lomix_search.data.dataset import Splits
 from lomix_search.errors import RecipeError, nearest
+from lomix_search.evaluation.evaluate import Evaluation, evaluate
+from lomix_search.evaluation.infer import How
 from lomix_search.objects import call, load_object
-from lomix_search.sections import Data, Loss, Network, Optimizer, Range, Search, Space, Track, Tune, Weighting
+from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Range, Search, Space, Track, Tune, Weighting
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
@@ -37,6 +39,7 @@ class Recipe(Frozen):
         weighting: How they are weighed.
         optimizer: How they are minimised.
         search: The loop.
+        evaluate: How whole cases are scored.
         track: Trackers.
         tune: Outer search.
     """
@@ -50,6 +53,7 @@ class Recipe(Frozen):
     weighting: Weighting = Weighting()
     optimizer: Optimizer = Optimizer()
     search: Search = Search()
+    evaluate: Evaluate = Evaluate()
     track: Track = Track()
     tune: Tune = Tune()
 
@@ -111,6 +115,40 @@ class Recipe(Frozen):
             raise RecipeError(f"network.build = {self.network.build!r} returned {kind}; it must return an nn.Module.")
         return network
 
+    def score(
+        self,
+        network: nn.Module,
+        splits: Splits,
+        subset: Literal["test", "val"] = "test",
+        *,
+        save: str | Path | None = None,
+        overlays: int = 0,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Score a trained network on whole cases, as ``[evaluate]`` says.
+
+        Args:
+            network: The network alone; instrumented or stripped makes no difference.
+            splits: What ``build_data`` returned.
+            subset: Which cases.
+            save: Folder for tables, predictions and overlays.
+            overlays: Number of pictures to look at.
+            progress: Show a progress bar.
+
+        Returns:
+            All scores.
+
+        Raises:
+            DataError: the set has no cases.
+            RunError: the network's output cannot be scored.
+        """
+        size = splits.train[0][0].shape[-1] if self.evaluate.window is None else None
+        how = How(size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips)
+        cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
+        return evaluate(
+            network, cases, splits.classes, protocol=protocol, how=how, save=save, overlays=overlays, progress=progress
+        )
+
     def build_space(self) -> SearchSpace:
         """Load the search space.
 
@@ -128,7 +166,8 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
     Args:
         source: A shipped name (``"chest_ct"``), a TOML file, or a folder that holds ``recipe.toml``.
-        overrides: ``"optimizer.lr=3e-4"``: the right side is TOML, or else plain text.
+        overrides: ``"optimizer.lr=3e-4"``: the right side is TOML, or else plain text;
+            ``"network.stages="`` removes what the recipe sets.
 
     Returns:
         The typed recipe.
@@ -176,7 +215,7 @@ def _override(content: dict[str, Any], text: str) -> str | None:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         return f"override {text!r}: must read key=value, e.g. optimizer.lr=3e-4."
-    return _set(content, key, toml_or_text(value))
+    return _set(content, key, toml_or_text(value)) if value else _unset(content, key)
 
 
 def toml_or_text(value: str) -> Any:
@@ -196,6 +235,18 @@ def _set(content: dict[str, Any], key: str, value: Any) -> str | None:
         if not isinstance(table, dict):
             return f"override {key!r}: {part} is not a table."
     table[last] = value
+    return None
+
+
+def _unset(content: dict[str, Any], key: str) -> str | None:
+    """Remove a dotted key, so that its default holds."""
+    *path, last = key.split(".")
+    table: Any = content
+    for part in path:
+        table = table.get(part) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or last not in table:
+        return f"override {key + '='!r}: the recipe does not set it."
+    del table[last]
     return None
 
 

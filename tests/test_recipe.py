@@ -66,6 +66,15 @@ def test_overrides_are_toml_or_text(tmp_path: Path) -> None:
         recipe.override({"optimizer.lrr": 1})
 
 
+def test_an_empty_override_removes_a_key(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + 'stages = ["a", "b"]\n')
+    assert (
+        load_recipe(path).network.stages == ("a", "b") and load_recipe(path, ["network.stages="]).network.stages is None
+    )
+    assert "override 'network.stage=': the recipe does not set it." in message(path, ["network.stage="])
+    assert "override 'a.b.c=': the recipe does not set it." in message(path, ["a.b.c="])
+
+
 def test_precision_may_be_a_number(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, MINIMAL + "[search]\nprecision = 32\n")).search.precision == "32"
 

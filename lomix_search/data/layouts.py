@@ -49,6 +49,7 @@ class Layout:
         size: Rows and columns that training sees by default.
         short_form: An order of names in use for preprocessed files that renumber the labels. Several are in use, so it
             is suggested to the user and never assumed.
+        window: Of a CT, in HU, where it is not −125 … 275.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Layout:
     intensity: Literal["ct", "mr", "picture"]
     size: int
     short_form: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
 
 
 # -- Synapse (BTCV) ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,157 @@
+"""Offline twins of every benchmark through the whole path: prepare, validate, search, evaluate, export."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import twins
+from rich.console import Console
+
+from lomix_search.data.prepare import prepare
+from lomix_search.errors import DataError
+from lomix_search.evaluation.evaluate import read_evaluation
+from lomix_search.mixture import Mixture
+from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.run import run_recipe
+from lomix_search.shelf import shelf
+from lomix_search.validate import validate_recipe
+
+EVERYBODY = [*twins.ACDC.train, *twins.ACDC.val, *twins.ACDC.test]
+
+BENCHMARKS: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "synapse": ("synapse", lambda root: twins.synapse_raw(root, size=32)),
+    "synapse13": ("synapse", lambda root: twins.synapse_raw(root, size=32)),
+    "acdc": ("acdc", lambda root: twins.acdc_raw(root, EVERYBODY, size=16)),
+    "polyp": ("polyp", lambda root: twins.polyp_raw(root, train=12)),
+    "isic2018": ("isic2018", twins.isic_raw),
+    "busi": ("busi", twins.busi_raw),
+}
+RGB = ("polyp", "isic2018", "busi")
+
+
+def small(name: str, root: Path, network: bool = False, size: int = 32) -> Recipe:
+    """The shipped recipe on its twin: tiny images, two steps, and a tiny network unless the recipe's own is tried."""
+    changes = [f"data.root={root}", f"data.size={size}", "search.steps=2", "search.batch_size=2", "search.workers=0"]
+    changes += ["search.validate_every=2", "search.checkpoint_every=2"]
+    if network:
+        return load_recipe(name, [*changes, "network.args.widths=[8, 16, 40, 64]", "network.args.depths=[1, 1, 1, 1]"])
+    tiny = ["network.build=monai.networks.nets:BasicUNet", "network.stages=", "network.args.spatial_dims=2"]
+    channels = 3 if name in RGB else 1
+    return load_recipe(
+        name, [*changes, *tiny, f"network.args.in_channels={channels}", "network.args.features=[4, 4, 4, 4, 4, 4]"]
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function (name, size) → prepared folder; each is written once."""
+    done: dict[tuple[str, int], Path] = {}
+
+    def of(name: str, size: int = 32) -> Path:
+        benchmark, write = BENCHMARKS[name]
+        if (benchmark, size) not in done:
+            folder = tmp_path_factory.mktemp(benchmark)
+            prepare(benchmark, write(folder / "raw"), folder / "out", size=size, progress=False)
+            done[benchmark, size] = folder / "out"
+        return done[benchmark, size]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ("synapse", "polyp") else pytest.param(n, marks=pytest.mark.slow) for n in BENCHMARKS]
+)
+def test_the_whole_path(name: str, prepared: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = small(name, prepared(name))
+    found = validate_recipe(recipe)
+    found.check()
+    assert [row.name for row in found.sets] == ["train", "val", "test"] and all(row.slices for row in found.sets)
+    assert all(c.cases and c.test_cases for c in found.classes)
+    outcome = run_recipe(recipe, tmp_path / "run", console=Console(quiet=True))
+    assert np.isfinite(outcome.result.mixture.provenance.metrics["val.dice.final"])
+    assert len(Mixture.load(tmp_path / "run" / "mixture.json").weights) > 4
+    splits, network = recipe.build_data(), recipe.build_network()
+    network.load_state_dict(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
+    scores = recipe.score(network, splits, save=tmp_path / "scores", overlays=2, progress=False)
+    assert scores.protocol == recipe.evaluate.protocol and len(scores.cases) == found.sets[2].cases
+    assert read_evaluation(tmp_path / "scores") == scores
+    files = [p for p in (tmp_path / "scores" / "predictions").rglob("*") if p.is_file()]
+    assert len(files) == len(scores.cases)
+    assert len(list((tmp_path / "scores" / "overlays").rglob("*.png"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_papers_network(name: str, prepared: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    recipe = small(name, prepared(name, 64), network=True, size=64)  # at stride 32, one pixel has no variance to norm
+    validate_recipe(recipe, hashes=False).check()
+    outcome = run_recipe(recipe, tmp_path / "run", console=Console(quiet=True))
+    assert outcome.result.mixture.num_maps == 4
+
+
+def test_the_papers_network_has_the_papers_size() -> None:
+    """26.77 million parameters, 1.9 of them in the decoder, 4.40 GMAC at 224 × 224: as the authors' network."""
+    pytest.importorskip("transformers")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network: Any = load_recipe("synapse").build_network().eval()
+    total = sum(p.numel() for p in network.parameters())
+    decoder = total - sum(p.numel() for p in network.encoder.parameters())
+    assert round(total / 1e6, 2) == 26.77 and round(decoder / 1e6, 1) == 1.9
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert network(torch.zeros(1, 1, 224, 224)).shape == (1, 9, 224, 224)
+    assert round(counter.get_total_flops() / 2e9, 2) == 4.40
+
+
+def test_every_recipe_has_the_same_network_file() -> None:
+    files = sorted(shelf("recipes").rglob("network.py"))
+    assert len(files) == 6 and len({path.read_text() for path in files}) == 1
+
+
+# -- validate ----------------------------------------------------------------------------------------------------------
+
+
+def test_validate_says_what_is_wrong(prepared: Callable[..., Path]) -> None:
+    root = prepared("polyp")
+    path = next((root / "cases" / "train").rglob("label.npy"))
+    before = path.read_bytes()
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    try:
+        recipe = small("polyp", root).override({"network.args.out_channels": 5})
+        with pytest.raises(DataError) as error:
+            validate_recipe(recipe).check()
+    finally:
+        path.write_bytes(before)
+    assert str(error.value) == (
+        "polyp has 2 faults.\n"
+        f"  {path} was changed after it was prepared\n"
+        "  network: BasicUNet returns 5 channels; the data has 2 classes."
+    )
+
+
+def test_validate_reads_balance_and_spacing(prepared: Callable[..., Path]) -> None:
+    found = validate_recipe(small("synapse", prepared("synapse")), hashes=False, network=False)
+    assert [(row.name, row.patients) for row in found.sets] == [("train", 16), ("val", 2), ("test", 12)]
+    assert found.spacing == "3 × 0.8 × 0.8 mm" and sum(c.pixels for c in found.classes) == pytest.approx(1)
+    splits = small("synapse", prepared("synapse")).override({"data.augment": "none"}).build_data()
+    labels = torch.cat([splits.train[i][1].flatten() for i in range(len(splits.train))])
+    assert found.classes[3].pixels == pytest.approx((labels == 3).float().mean().item(), abs=1e-6)
+    console = Console(width=120, record=True, quiet=True)
+    console.print(found)
+
+
+def test_validate_the_embedded_ct() -> None:
+    found = validate_recipe(load_recipe("chest_ct"))
+    found.check()
+    assert [row.slices for row in found.sets] == [20, 4, 6] and found.spacing == "10 × 3.05 × 3.05 mm"
+    assert any("one patient validates" in warning for warning in found.warnings)
+
+
+def test_validate_names_a_network_that_does_not_run(prepared: Callable[..., Path]) -> None:
+    recipe = small("polyp", prepared("polyp")).override({"network.args.in_channels": 1})
+    (fault,) = validate_recipe(recipe, hashes=False).faults
+    assert fault.startswith("network: does not run on (3, 32, 32): RuntimeError:")
