@@ -18,11 +18,13 @@ class SmallUNet(nn.Module):
 
     def __init__(self, dims: int = 2, classes: int = 3, width: int = 4) -> None:
         super().__init__()
-        self.down = nn.ModuleList([
-            block(dims, 1, width),
-            block(dims, width, 2 * width),
-            block(dims, 2 * width, 4 * width),
-        ])
+        self.down = nn.ModuleList(
+            [
+                block(dims, 1, width),
+                block(dims, width, 2 * width),
+                block(dims, 2 * width, 4 * width),
+            ]
+        )
         self.up = nn.ModuleList([block(dims, 6 * width, 2 * width), block(dims, 3 * width, width)])
         self.pool = _POOL[dims](2)
         self.dropout = nn.Dropout(0.1)

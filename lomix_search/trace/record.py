@@ -56,9 +56,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reads = 0
         self._nodes: Any = WeakTensorKeyDictionary()
         self._aliases: dict[int, list[Any]] = defaultdict(list)
-        self._names: Any = WeakTensorKeyDictionary({
-            tensor: name for named in (model.named_buffers(), model.named_parameters()) for name, tensor in named
-        })
+        self._names: Any = WeakTensorKeyDictionary(
+            {tensor: name for named in (model.named_buffers(), model.named_parameters()) for name, tensor in named}
+        )
         self._counts: Counter[str] = Counter()
         self._open: list[tuple[str, int, Any, int]] = []
         self._position = 0

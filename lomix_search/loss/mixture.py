@@ -1,0 +1,295 @@
+"""``MixtureLoss``: the whole mixture of a search space as one loss."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lomix_search.errors import LossError, nearest
+from lomix_search.loss import reference
+from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range
+from lomix_search.loss.engines import ENGINES, choose_engine
+from lomix_search.loss.plan import Plan
+from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
+from lomix_search.operators import find_operator
+from lomix_search.space import Map, SearchSpace
+from lomix_search.weighting import Fixed, Weighting, build_weighting
+
+
+class StageLike(Protocol):
+    """What a mixture notes of a stage."""
+
+    @property
+    def name(self) -> str:
+        """Module path."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the feature map."""
+
+    @property
+    def stride(self) -> Sequence[float]:
+        """Input size divided by the stage's size."""
+
+
+class Step(NamedTuple):
+    """What one call of the loss gives.
+
+    Args:
+        total: The scalar to call ``backward`` on.
+        per_map: ℓₖ (m,), detached; NaN for maps that were skipped because their weight is 0.
+        weights: wₖ (m,), detached.
+    """
+
+    total: Tensor
+    per_map: Tensor
+    weights: Tensor
+
+
+class MixtureLoss(nn.Module):
+    """Σₖ wₖ·(ce·CEₖ + dice·Diceₖ) over all maps of a search space.
+
+    Operators that learn and the weighting are parameters of this module: give them to the optimizer of the network.
+    Losses are computed in float32 at least, whatever autocast says: a product of four half-precision logits overflows.
+
+    Args:
+        space: The search space, or the name or path of one.
+        num_maps: L, number of originals.
+        num_classes: C, channels of each original; 1 means binary: cross-entropy with logits and Dice of the
+            foreground's sigmoid.
+        weighting: A name of ``WEIGHTINGS`` or a ``Weighting`` built for the maps of the space.
+        ce: Share of the cross-entropy in a map's loss.
+        dice: Share of the Dice loss.
+        ignore_index: Pixels with this label count nowhere.
+        engine: ``"auto"`` or a name of ``ENGINES``.
+        loss: Any other ``(logits (B, C, *spatial), labels (B, *spatial)) -> scalar``, instead of cross-entropy and
+            Dice; always runs on the reference path.
+
+    Raises:
+        LossError: unknown engine or weighting, or numbers that make no loss.
+        SpaceError: the space does not fit the number of maps.
+
+    Source: LoMix (NeurIPS 2025). Differs from its code in: ``concat`` is learned, any number of maps, any of their
+    sizes, binary and 3D, ignored labels.
+    """
+
+    _kept: Tensor
+
+    def __init__(
+        self,
+        space: SearchSpace | str,
+        num_maps: int,
+        num_classes: int,
+        weighting: str | Weighting = "softplus",
+        ce: float = 0.3,
+        dice: float = 0.7,
+        ignore_index: int | None = None,
+        engine: str = "auto",
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_settings(num_classes, ce, dice, engine)
+        self.space = SearchSpace.load(space) if isinstance(space, str) else space
+        self.plan = Plan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
+        if not self.plan.maps:
+            raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
+        self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
+        self.operators = _build_operators(self.plan)
+        self.weighting = build_weighting(weighting, self.plan.maps)
+        self._late = LateCheck()
+        self._active = self.weighting.active()
+        self.register_buffer("_kept", _indices(self._active), persistent=False)
+
+    @property
+    def maps(self) -> tuple[Map, ...]:
+        """The supervised maps, in the order of losses and weights."""
+        return self.plan.maps
+
+    @property
+    def num_classes(self) -> int:
+        """C, channels of every map; 1 means binary."""
+        return self.plan.num_classes
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label that counts nowhere."""
+        return self.plan.ignore_index
+
+    @property
+    def map_ids(self) -> tuple[str, ...]:
+        """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
+        return tuple(m.id for m in self.plan.maps)
+
+    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Step:
+        """Compute the total and every map's loss.
+
+        Args:
+            maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
+                (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial).
+            labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
+
+        Returns:
+            The step.
+
+        Raises:
+            LossError: maps or labels do not fit.
+        """
+        given = check_maps(maps, self.plan)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        with torch.autocast(labels.device.type, enabled=False):
+            losses = self._losses(resize(given, labels.shape[1:]), labels)
+            total = self.weighting(losses)
+        return Step(total, self._report(losses.detach()), self.weighting.weights().detach())
+
+    def culprits(self, step: Step) -> tuple[str, ...]:
+        """Name the maps whose loss is not finite; waits for the device.
+
+        Args:
+            step: What ``forward`` returned.
+
+        Returns:
+            Their ids; maps that were skipped are never among them.
+        """
+        finite = step.per_map.isfinite().tolist()
+        rows = zip(self.map_ids, self.weighting.active(), finite, strict=True)
+        return tuple(name for name, active, fine in rows if active and not fine)
+
+    def mixture(self, stages: Iterable[StageLike] = (), provenance: Provenance | None = None) -> Mixture:
+        """Return what has been found so far: maps with their weights, and the operators' parameters.
+
+        Args:
+            stages: The network's stages (``net.stages``), to be noted.
+            provenance: Where the mixture comes from, to be noted.
+
+        Returns:
+            The mixture; it can be printed, pruned, saved, and trained with through ``from_mixture``.
+        """
+        weights = self.weighting.weights().detach().tolist()
+        return Mixture(
+            space=self.space,
+            num_classes=self.plan.num_classes,
+            num_maps=self.plan.num_maps,
+            stages=tuple(StageInfo(name=s.name, channels=s.channels, stride=tuple(s.stride)) for s in stages),
+            weighting=self.weighting.name,
+            maps=tuple(MapWeight(id=name, weight=w) for name, w in zip(self.map_ids, weights, strict=True)),
+            provenance=provenance or Provenance(),
+        ).with_operators(self.operators.state_dict())
+
+    @classmethod
+    def from_mixture(cls, mixture: Mixture, *, trained_operators: bool = False, **options: Any) -> "MixtureLoss":
+        """Build the loss that trains with the weights of a mixture, fixed.
+
+        Args:
+            mixture: What a search found, pruned or whole. Maps of weight 0 are left out and cost nothing.
+            trained_operators: Start from the operators' found parameters instead of new ones.
+            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``.
+
+        Returns:
+            The loss.
+
+        Raises:
+            LossError: all weights are 0.
+        """
+        space = mixture.space.keep(name for name, weight in mixture.weights.items() if weight > 0)
+        maps = tuple(space.maps(mixture.num_maps))
+        fixed = Fixed(maps, [mixture.weights[m.id] for m in maps])
+        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=fixed, **options)
+        if trained_operators:
+            wanted = loss.operators.state_dict()
+            loss.operators.load_state_dict({name: t for name, t in mixture.operators.items() if name in wanted})
+        return loss
+
+    def extra_repr(self) -> str:
+        """Return the settings that are not modules."""
+        plan = self.plan
+        ignored = "" if plan.ignore_index is None else f", ignore_index={plan.ignore_index}"
+        return (
+            f'space="{self.space.name}" of {len(plan.maps)} maps, num_maps={plan.num_maps}, '
+            f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
+        )
+
+    def _check_range(self, labels: Tensor) -> None:
+        """Check the labels' values: at once on the CPU, one step late on a GPU, which is not to be waited for."""
+        if torch.compiler.is_compiling():
+            return  # the fused engines look at them when the compiled step runs
+        if labels.device.type == "cpu":
+            check_range(labels, self.plan)
+        else:
+            self._late.look(labels, self.plan)
+
+    def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """Return ℓ (m,), 0 where a map is skipped."""
+        active = self.weighting.active()
+        kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
+        plan = Plan(kept, self.plan.num_maps, self.plan.num_classes, self.plan.ignore_index)
+        if self.loss is not None:
+            losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
+        else:
+            engine = ENGINES[choose_engine(self.engine, labels.device.type)]
+            ce, dice = engine(maps, labels, plan, self._operators())
+            losses = self.ce * ce + self.dice * dice
+        if all(active):
+            return losses
+        return losses.new_zeros(len(active)).index_copy(0, self._where_active(active), losses)
+
+    def _report(self, losses: Tensor) -> Tensor:
+        """Return per-map losses with NaN for those that were not computed: 0 would look like a perfect map."""
+        active = self.weighting.active()
+        if all(active):
+            return losses
+        where = self._where_active(active)
+        return torch.full_like(losses, torch.nan).index_copy(0, where, losses[where])
+
+    def _where_active(self, active: tuple[bool, ...]) -> Tensor:
+        """Return the indices of active maps, kept on the device between steps."""
+        if self._active != active:
+            self._kept, self._active = _indices(active).to(self._kept.device), active
+        return self._kept
+
+    def _operators(self) -> Mapping[str, nn.Module]:
+        return dict(self.operators.items())
+
+
+def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
+    """Bring maps to the labels' size, in float32 at least.
+
+    Args:
+        maps: Logits (B, C, *any size).
+        size: The labels' spatial size.
+
+    Returns:
+        Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
+    """
+    double = any(one.dtype == torch.float64 for one in maps)
+    wide = [one.to(torch.float64 if double else torch.float32) for one in maps]
+    return tuple(
+        one if one.shape[2:] == size else F.interpolate(one, size, mode=RESIZE[len(size)], align_corners=False)
+        for one in wide
+    )
+
+
+def _build_operators(plan: Plan) -> nn.ModuleDict:
+    """Build one module for each name of learned parameters, in the order of the maps."""
+    modules = nn.ModuleDict()
+    for m in plan.maps:
+        if m.parameters is not None and m.parameters not in modules:
+            factory = find_operator(m.operator).module
+            assert factory is not None, m
+            modules[m.parameters] = factory(plan.num_classes, len(m.scales))
+    return modules
+
+
+def _indices(active: tuple[bool, ...]) -> Tensor:
+    return torch.tensor([i for i, wanted in enumerate(active) if wanted])
+
+
+def _check_settings(num_classes: int, ce: float, dice: float, engine: str) -> None:
+    if num_classes < 1:
+        raise LossError(f"num_classes is {num_classes}; at least 1 is needed (1 means binary).")
+    if not (0 <= ce < float("inf") and 0 <= dice < float("inf") and ce + dice > 0):
+        raise LossError(f"ce is {ce} and dice is {dice}; both must be ≥ 0 and finite, and one of them > 0.")
+    if engine not in ("auto", *ENGINES):
+        raise LossError(f'engine "{engine}": unknown. {nearest(engine, ("auto", *ENGINES))}')

@@ -1,0 +1,104 @@
+"""The mixture's losses, slow and obvious: the oracle of every other engine, and the way of all that they cannot do."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lomix_search.loss.plan import SMOOTH, Plan
+from lomix_search.operators import find_operator
+from lomix_search.space import Map
+
+Operators = Mapping[str, nn.Module]
+
+
+def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators) -> tuple[Tensor, Tensor]:
+    """Compute cross-entropy and Dice loss of every map of the plan, one after another.
+
+    Args:
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, float32 or float64.
+        labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+
+    Returns:
+        Cross-entropies (m,), the mean over the pixels that count, 0 if none does; Dice losses (m,), over the whole
+        batch, averaged over classes.
+    """
+    valid, target = split_labels(labels, plan)
+    if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
+        maps = [one.masked_fill(~valid, 0) for one in maps]
+    losses = [_losses(fuse(m, maps, operators), target, valid, plan) for m in plan.maps]
+    ce, dice = zip(*losses, strict=True)
+    return torch.stack(ce), torch.stack(dice)
+
+
+def per_map_custom(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Compute any other loss of every map.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``; handed on as they are.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        loss: ``(logits, labels) -> scalar``.
+
+    Returns:
+        Losses (m,).
+    """
+    return torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
+
+
+def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:
+    """Build one map from the originals.
+
+    Args:
+        m: The map.
+        maps: All originals, coarse to fine.
+        operators: The learned operators by ``Map.parameters``.
+
+    Returns:
+        Logits (B, C, *spatial).
+    """
+    chosen = [maps[scale - 1] for scale in m.scales]
+    if m.operator == "original":
+        return chosen[0]
+    plain = find_operator(m.operator).fuse if m.parameters is None else operators[m.parameters]
+    assert plain is not None, m
+    fused: Tensor = plain(*chosen)
+    return fused
+
+
+def split_labels(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0.
+
+    Labels out of range do not count either: on the CPU ``checks`` has refused them before, on a GPU it will.
+    """
+    valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
+    if plan.ignore_index is not None:
+        valid = valid & (labels != plan.ignore_index)
+    return valid[:, None], labels.where(valid, 0)
+
+
+def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy and Dice loss of one map."""
+    if plan.binary:
+        truth = target[:, None].to(logits.dtype)
+        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        probabilities = torch.sigmoid(logits)
+    else:
+        truth = F.one_hot(target, plan.num_classes).movedim(-1, 1).to(logits.dtype)
+        ce = F.cross_entropy(logits, target, reduction="none")[:, None]
+        probabilities = torch.softmax(logits, dim=1)
+    mean = (ce * valid).sum() / valid.sum().clamp(min=1)
+    return mean, _dice(probabilities * valid, truth * valid)
+
+
+def _dice(p: Tensor, y: Tensor) -> Tensor:
+    """Return mean over c of 1 − (2·Σ p·y + s) / (Σ p² + Σ y² + s), sums over batch and pixels; s = 1e-5."""
+    p, y = p.movedim(1, 0).flatten(1), y.movedim(1, 0).flatten(1)
+    overlap = 2 * (p * y).sum(1) + SMOOTH
+    return (1 - overlap / ((p * p).sum(1) + (y * y).sum(1) + SMOOTH)).mean()

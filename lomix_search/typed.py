@@ -1,0 +1,181 @@
+"""Typed files: TOML and JSON into frozen pydantic values, with every fault of a file reported at once."""
+
+import json
+import os
+import re
+import tempfile
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lomix_search.errors import LomixError, nearest
+
+
+class Frozen(BaseModel):
+    """Base of all typed values: immutable, unknown keys are faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Value = TypeVar("Value", bound=Frozen)
+
+
+def read_toml(path: Path, error: type[LomixError]) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+
+    Returns:
+        Its content.
+
+    Raises:
+        LomixError: of class ``error``: no such file, or not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise error(f"{path} is not a TOML file.", seen=str(cause)) from None
+    except OSError as cause:
+        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+
+
+def validate(
+    kind: type[Value],
+    content: Mapping[str, Any],
+    source: str,
+    error: type[LomixError],
+    extra_faults: Iterable[str] = (),
+) -> Value:
+    """Build a typed value, or say everything that is wrong with it.
+
+    Args:
+        kind: The class to build.
+        content: Keys and values as read.
+        source: What to call the file in the message.
+        error: Class of the error to raise.
+        extra_faults: Faults found elsewhere in the same file, reported in the same breath.
+
+    Returns:
+        The value.
+
+    Raises:
+        LomixError: of class ``error``, one line a fault: where, what was found, what is allowed.
+    """
+    faults = list(extra_faults)
+    try:
+        value = kind.model_validate(dict(content))
+    except ValidationError as cause:
+        faults += faults_of(cause, kind)
+    if faults:
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise error("\n".join([f"{source} has {count}.", *(f"  {fault}" for fault in faults)])) from None
+    return value
+
+
+def faults_of(cause: ValidationError, kind: type[BaseModel]) -> list[str]:
+    """Put pydantic's findings into the words of the file: one line a fault."""
+    return [_fault(dict(item), kind) for item in cause.errors(include_url=False)]
+
+
+def to_toml(content: Mapping[str, Any]) -> str:
+    """Write a document that ``tomllib`` reads back to the same values (the standard library only reads).
+
+    Args:
+        content: Text, numbers, booleans, lists and tables of them; TOML has no null.
+
+    Returns:
+        The document: plain keys first, then tables, then arrays of tables, each in the order given.
+    """
+    return "\n".join(_toml_table(content, ())).strip("\n") + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash there is either the old or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown. {nearest(str(item['loc'][-1]), _keys_beside(kind, item['loc']))}"
+    if item["type"] == "missing":
+        return f"{where}: missing."
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    shown = "" if item["type"] == "value_error" and where == "" else f" = {item['input']!r}"
+    return f"{where}{shown}: {message[:1].lower()}{message[1:]}".lstrip(": ")
+
+
+def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the allowed keys where an unknown one was found."""
+    model: Any = kind
+    for part in location[:-1]:
+        if isinstance(part, str) and _is_model(model) and part in model.model_fields:
+            model = _model_within(model.model_fields[part].annotation)
+    return [field.alias or name for name, field in model.model_fields.items()] if _is_model(model) else []
+
+
+def _is_model(candidate: object) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _model_within(annotation: Any) -> Any:
+    """Find the model class in ``Model``, ``tuple[Model, ...]`` or ``Model | None``."""
+    if _is_model(annotation):
+        return annotation
+    inner = [_model_within(argument) for argument in typing.get_args(annotation)]
+    return next((model for model in inner if _is_model(model)), annotation)
+
+
+def _toml_table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """Return the lines of one table, without its own header."""
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    arrays = {key: value for key, value in table.items() if _is_array_of_tables(value)}
+    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in table.items() if k not in tables and k not in arrays]
+    for key, inner in tables.items():
+        lines += ["", f"[{'.'.join(map(_toml_key, (*path, key)))}]", *_toml_table(inner, (*path, key))]
+    for key, array in arrays.items():
+        header = f"[[{'.'.join(map(_toml_key, (*path, key)))}]]"
+        lines += [line for inner in array for line in ("", header, *_toml_table(inner, (*path, key)))]
+    return lines
+
+
+def _is_array_of_tables(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(item, Mapping) for item in value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    return repr(value)
