@@ -14,7 +14,7 @@ Size = tuple[int, ...]
 RISE = 1.4
 """A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
 
-_WEIGHTED = re.compile(r"conv|linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
+_WEIGHTED = re.compile(r"conv|(?<!bi)(?<!tri)linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
 _SPATIAL = re.compile(
     r"conv|pool|interpolate|upsample|norm[123]d|batch_norm|instance_norm|pixel_shuffle", re.IGNORECASE
 )
@@ -171,7 +171,8 @@ class Flow:
         """The output and the values of its shape that alone lead to it; elsewhere, one channel is a gate."""
         found, channels = [self.output], self.output.meta["shape"][1]
         while len(sources := list(self.graph.pred[found[-1]])) == 1:
-            if len(shape := sources[0].meta.get("shape", ())) < 3 or shape[1] != channels:
+            shape = sources[0].meta.get("shape", ())
+            if len(shape) != len(self.output.meta["shape"]) or shape[1] != channels:
                 break
             found.append(sources[0])
         return set(found)
