@@ -107,6 +107,19 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert round(counter.get_total_flops() / 2e9, 2) == 4.40
 
 
+def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
+    """Air clipped to 0: with PVTv2's own start the gradient was infinite at the first step."""
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    small = {"network.args.widths": [8, 16, 40, 64], "network.args.depths": [2, 2, 2, 2]}
+    network = load_recipe("synapse").override(small).build_network()
+    image = torch.zeros(2, 1, 64, 64)
+    image[:, :, 20:40, 20:40] = torch.rand(2, 1, 20, 20)
+    network(image).square().mean().backward()
+    norms = {name: p.grad.norm().item() for name, p in network.named_parameters() if p.grad is not None}
+    assert max(norms.values()) < 1000, max(norms, key=lambda name: norms[name])
+
+
 def test_every_recipe_has_the_same_network_file() -> None:
     files = sorted(shelf("recipes").rglob("network.py"))
     assert len(files) == 6 and len({path.read_text() for path in files}) == 1

@@ -174,9 +174,23 @@ def build(
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
     encoder = models.PvtV2Backbone(config)
-    if weights is not None:
+    if weights is None:
+        _spread_biases(encoder)
+    else:
         _load(encoder, Path(weights))
     return PvtAttention(encoder, widths, out_channels, expansion)
+
+
+def _spread_biases(encoder: nn.Module) -> None:
+    """Start the embeddings' biases as PyTorch starts a convolution's, not at 0 as PVTv2 does.
+
+    A patch of zeros (air around a patient) would become a vector of zeros, whose LayerNorm multiplies the gradient by
+    1/√eps = 1000; layer upon layer that ends in infinity. Seen with a CT clipped to 0 … 1; trained weights are safe.
+    """
+    for name, module in encoder.named_modules():
+        if name.endswith("patch_embedding.proj") and isinstance(module, nn.Conv2d) and module.bias is not None:
+            bound = module.weight[0].numel() ** -0.5
+            nn.init.uniform_(module.bias, -bound, bound)
 
 
 def _load(encoder: nn.Module, path: Path) -> None:
