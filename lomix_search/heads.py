@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
-from lomix_search.trace import pick, unwrap
+from lomix_search.trace import is_compiled, pick, unwrap
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -159,8 +159,9 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
+        model = self.model._orig_mod if is_compiled(self.model) else self.model  # compiled code would skip new hooks
         self._shelf.arm()
-        output = self.model(*args, **kwargs)
+        output = model(*args, **kwargs)
         kept = self._shelf.take()
         return [self._logits(i, kept, output) for i in range(len(self.stages))]
 
@@ -182,7 +183,7 @@ class Instrumented(nn.Module):
         self._attach(range(len(self.stages)))
         try:
             self._shelf.arm()
-            self.model(*args, **kwargs)
+            unwrap(self.model)(*args, **kwargs)
             kept = self._shelf.take()
         finally:
             self._sync()
@@ -249,7 +250,19 @@ class Instrumented(nn.Module):
                 seen=f"tapped at the {stage.source}",
                 hint="instrument again with an example like this input",
             )
+        if torch.is_grad_enabled() and not kept[number].requires_grad:
+            self._check_frozen(number)
         return kept[number]
+
+    def _check_frozen(self, number: int) -> None:
+        tap = self.stages[number].tap
+        if any(p.requires_grad for p in unwrap(self.model).get_submodule(tap.path).parameters()):
+            raise StageError(
+                f'stage "{self.stages[number].name}" of {self.stages.network} carries no gradient, '
+                "so that its head would not train the network.",
+                seen=f"the {tap} was made without gradients, as reentrant checkpointing does",
+                hint="torch.utils.checkpoint.checkpoint(…, use_reentrant=False)",
+            )
 
     def _check(self) -> None:
         if self._stripped:
