@@ -11,6 +11,9 @@ from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
 from lomix_search.trace import is_compiled, pick, unwrap
 
+_LOGITS = -1
+"""The number under which hooks keep the logits of a model that returns probabilities."""
+
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -220,12 +223,14 @@ class Instrumented(nn.Module):
         """Hooks exist in train mode only, and only where a head needs them: eval mode costs nothing."""
         self._detach()
         if self.training and not self._stripped:
-            self._attach([i for i, stage in enumerate(self.stages) if stage.own is None])
+            numbers = [i for i, stage in enumerate(self.stages) if stage.own is None]
+            self._attach([*numbers, _LOGITS] if self.stages[-1].logits else numbers)
 
     def _attach(self, numbers: Any) -> None:
         grouped: dict[tuple[str, str], dict[int, Tap]] = {}
         for number in numbers:
-            tap = self.stages[number].tap
+            tap = self.stages[-1].logits if number == _LOGITS else self.stages[number].tap
+            assert tap is not None  # _LOGITS is only asked for where there is such a tap
             grouped.setdefault((tap.path, tap.side), {})[number] = tap
         for (path, side), taps in grouped.items():
             module, hook = unwrap(self.model).get_submodule(path), TapHook(self._shelf, side, taps)
@@ -239,6 +244,8 @@ class Instrumented(nn.Module):
 
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
         own = self.stages[number].own
+        if self.stages[number].logits is not None:
+            return self._kept(_LOGITS, kept)
         logits: Tensor = self.heads[str(number)](self._kept(number, kept)) if own is None else pick(output, own)
         return logits
 
