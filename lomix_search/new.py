@@ -115,12 +115,12 @@ def look_at(images: Path, masks: Path, progress: bool = False) -> Look:
             inside.append(np.percentile(values[label > 0], (0.5, 99.5)) if (label > 0).any() else (np.nan, np.nan))
         else:
             channels = 3
+    if not labels:
+        raise DataError(f"{masks}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground")
     binary = not volumes and labels == {255}
     ct = volumes and float(np.median(lows)) < -500
     window = tuple(float(v) for v in np.nanmedian(inside, 0)) if ct else None
     intensity: Literal["ct", "mr", "picture"] = "ct" if ct else "mr" if volumes else "picture"
-    if not labels:
-        raise DataError(f"{masks}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground")
     ordered = (1,) if binary else tuple(sorted(labels))
     return Look(pairs, volumes, binary, ordered, int(np.median(sides)), intensity, window, channels)  # type: ignore[arg-type]
 

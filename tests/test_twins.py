@@ -61,9 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return of
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("synapse", "polyp") else pytest.param(n, marks=pytest.mark.slow) for n in BENCHMARKS]
-)
+@pytest.mark.parametrize("name", [n if n == "polyp" else pytest.param(n, marks=pytest.mark.slow) for n in BENCHMARKS])
 def test_the_whole_path(name: str, prepared: Callable[..., Path], tmp_path: Path) -> None:
     recipe = small(name, prepared(name))
     found = validate_recipe(recipe)
