@@ -215,10 +215,11 @@ def _override(content: dict[str, Any], text: str) -> str | None:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         return f"override {text!r}: must read key=value, e.g. optimizer.lr=3e-4."
-    return _set(content, key, _toml_or_text(value)) if value else _unset(content, key)
+    return _set(content, key, toml_or_text(value)) if value else _unset(content, key)
 
 
-def _toml_or_text(value: str) -> Any:
+def toml_or_text(value: str) -> Any:
+    """Read a value as TOML (``3e-4``, ``true``, ``[1, 2]``), or take it as plain text."""
     try:
         return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -33,9 +33,8 @@ from lomix_search.checkpoint import (
 )
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluate import evaluate
 from lomix_search.loss import MixtureLoss, Step
-from lomix_search.metrics import DiceResult
+from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance, concentration
 from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
@@ -282,7 +281,7 @@ class _Run:
         Returns:
             The scores.
         """
-        result = evaluate(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
+        result = score_items(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
         if not again:
             log.log(self.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
         if not again and not result.mean <= self.best_dice:

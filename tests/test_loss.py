@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lomix_search.errors import LossError, SpaceError
 from lomix_search.loss import MixtureLoss
-from lomix_search.loss.mixture import ENGINES
+from lomix_search.loss.engines import ENGINES
 from lomix_search.mixture import Mixture
 from lomix_search.operators import OPERATORS, operator
 from lomix_search.space import SearchSpace

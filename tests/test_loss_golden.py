@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lomix_search.loss import MixtureLoss
-from lomix_search.loss.mixture import ENGINES
+from lomix_search.loss.engines import ENGINES
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 ENGINE_NAMES = sorted(ENGINES)

@@ -122,6 +122,52 @@ def raise_range(labels: Tensor, plan: Plan) -> None:
     )
 
 
+class LateCheck:
+    """The check of label values without waiting for the device: what one step finds, a later one raises.
+
+    Until then the engines leave such pixels out.
+    """
+
+    def __init__(self) -> None:
+        self._found: Tensor | None = None
+        self._arrived: torch.cuda.Event | None = None
+
+    def look(self, labels: Tensor, plan: Plan) -> None:
+        """Raise for labels seen earlier, and have a look at these.
+
+        Args:
+            labels: Classes (B, *spatial), on any device.
+            plan: What the loss computes.
+
+        Raises:
+            LossError: labels of an earlier step were out of range; names the extremes.
+        """
+        self._raise_if_known(plan)
+        if self._found is None and labels.numel():
+            wrong = out_of_range(labels, plan)
+            values = torch.stack([wrong.sum(), labels.where(wrong, 0).amin(), labels.where(wrong, 0).amax()])
+            self._found = values.to("cpu", non_blocking=True)
+            if labels.is_cuda:
+                self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._arrived.record()
+
+    def _raise_if_known(self, plan: Plan) -> None:
+        if self._found is None or (self._arrived is not None and not self._arrived.query()):  # type: ignore[no-untyped-call]
+            return
+        count, low, high = self._found.tolist()
+        self._found = self._arrived = None
+        if count:
+            raise LossError(
+                f"{count} labels of an earlier step were outside the classes 0 … {max(plan.num_classes, 2) - 1}.",
+                seen=f"values from {low} to {high}",
+                hint="MixtureLoss(…, ignore_index=…)  # if these pixels are not to count",
+            )
+
+    def __reduce__(self) -> tuple[type["LateCheck"], tuple[()]]:
+        """Copies start afresh: events cannot be copied."""
+        return LateCheck, ()
+
+
 def _raise_number(maps: Sequence[Tensor] | Tensor, given: tuple[Tensor, ...], plan: Plan) -> None:
     kind = f"one tensor {_shape(maps)}, read as {len(given)} stacked maps" if isinstance(maps, Tensor) else None
     hint = [EVAL]

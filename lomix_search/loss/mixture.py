@@ -9,14 +9,13 @@ from torch.nn import functional as F
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.loss import reference
-from lomix_search.loss.checks import RESIZE, check_labels, check_maps, check_range
+from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range
+from lomix_search.loss.engines import ENGINES, choose_engine
 from lomix_search.loss.plan import Plan
 from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
 from lomix_search.operators import find_operator
 from lomix_search.space import Map, SearchSpace
 from lomix_search.weighting import Fixed, Weighting, build_weighting
-
-ENGINES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"reference": reference.per_map_losses}
 
 
 class StageLike(Protocol):
@@ -99,6 +98,7 @@ class MixtureLoss(nn.Module):
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
         self.operators = _build_operators(self.plan)
         self.weighting = build_weighting(weighting, self.plan.maps)
+        self._late = LateCheck()
         self._active = self.weighting.active()
         self.register_buffer("_kept", _indices(self._active), persistent=False)
 
@@ -138,8 +138,7 @@ class MixtureLoss(nn.Module):
         """
         given = check_maps(maps, self.plan)
         labels = check_labels(labels, given)
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            check_range(labels, self.plan)
+        self._check_range(labels)
         with torch.autocast(labels.device.type, enabled=False):
             losses = self._losses(resize(given, labels.shape[1:]), labels)
             total = self.weighting(losses)
@@ -212,6 +211,15 @@ class MixtureLoss(nn.Module):
             f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
         )
 
+    def _check_range(self, labels: Tensor) -> None:
+        """Check the labels' values: at once on the CPU, one step late on a GPU, which is not to be waited for."""
+        if torch.compiler.is_compiling():
+            return  # the fused engines look at them when the compiled step runs
+        if labels.device.type == "cpu":
+            check_range(labels, self.plan)
+        else:
+            self._late.look(labels, self.plan)
+
     def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
         active = self.weighting.active()
@@ -220,7 +228,8 @@ class MixtureLoss(nn.Module):
         if self.loss is not None:
             losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
         else:
-            ce, dice = ENGINES["reference"](maps, labels, plan, self._operators())
+            engine = ENGINES[choose_engine(self.engine, labels.device.type)]
+            ce, dice = engine(maps, labels, plan, self._operators())
             losses = self.ce * ce + self.dice * dice
         if all(active):
             return losses

@@ -73,10 +73,13 @@ def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:
 
 
 def split_labels(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0."""
-    if plan.ignore_index is None:
-        return torch.ones_like(labels, dtype=torch.bool)[:, None], labels
-    valid = labels != plan.ignore_index
+    """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0.
+
+    Labels out of range do not count either: on the CPU ``checks`` has refused them before, on a GPU it will.
+    """
+    valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
+    if plan.ignore_index is not None:
+        valid = valid & (labels != plan.ignore_index)
     return valid[:, None], labels.where(valid, 0)
 
 

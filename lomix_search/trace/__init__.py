@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import TraceError
+from lomix_search.trace.export import export
 from lomix_search.trace.graph import Call, Path, Trace, leaves, pick, spell, tensors
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
@@ -23,7 +24,7 @@ __all__ = [
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
 
-BACKENDS: dict[str, Backend] = {"fx": symbolic, "record": record}
+BACKENDS: dict[str, Backend] = {"fx": symbolic, "record": record, "export": export}
 """In the order in which they are tried."""
 
 _SEED = 0  # any: models that draw numbers in eval mode draw the same in every run that is compared

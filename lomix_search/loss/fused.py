@@ -1,0 +1,197 @@
+"""The mixture's losses in two passes over the pixels, holding no map: sums first, then the gradient.
+
+Cross-entropy and Dice of all maps follow from sums over pixels (pass 1). The gradient of the total with respect to the
+logits of a map needs those sums, so pass 2 builds every map again, tile by tile, and walks back to the originals. What
+walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import LossError
+from lomix_search.loss import native, reference, tiled
+from lomix_search.loss.checks import check_range
+from lomix_search.loss.layout import group, lay_out, pack, read_plan, write_plan
+from lomix_search.loss.plan import SMOOTH, Plan
+
+BACK_ENDS = {"native": native, "tiled": tiled}
+
+
+class Sums(NamedTuple):
+    """What pass 1 adds up, over all pixels that count; every part float64.
+
+    Args:
+        ce: Σ −log p_label (m,).
+        overlap: Σ p·y (m, C).
+        squares: Σ p² (m, C).
+        counts: Σ y (C,), which is Σ y² too.
+        pixels: How many pixels count, ().
+    """
+
+    ce: Tensor
+    overlap: Tensor
+    squares: Tensor
+    counts: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def split(cls, flat: Tensor, plan: Plan) -> "Sums":
+        """Cut the vector that back ends return."""
+        m, c = len(plan.maps), plan.num_classes
+        ce, overlap, squares, counts, pixels = torch.split(flat, [m, m * c, m * c, c, 1])
+        return cls(ce, overlap.view(m, c), squares.view(m, c), counts, pixels[0])
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Return cross-entropies (m,) and Dice losses (m,)."""
+        dice = 1 - (2 * self.overlap + SMOOTH) / self._union()
+        return self.ce / self.pixels.clamp(min=1), dice.mean(1)
+
+    def factors(self, grad_ce: Tensor, grad_dice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a, b (m, C) and g (m,): the total's gradient is a·p − b·y in p, and g·(p − y) in the logits."""
+        union, share = self._union(), grad_dice.double()[:, None] / self.overlap.shape[1]
+        a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
+        return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
+
+    def _union(self) -> Tensor:
+        return self.squares + self.counts + SMOOTH
+
+
+def per_map_losses(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str = "tiled"
+) -> tuple[Tensor, Tensor]:
+    """Compute cross-entropy and Dice loss of every map of the plan, as ``reference.per_map_losses`` does.
+
+    Operators that users registered are not known here; their maps take the reference path.
+
+    Args:
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, float32 or float64.
+        labels: Classes (B, *spatial), int64.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Cross-entropies (m,) and Dice losses (m,).
+    """
+    known, others = group(plan.maps)
+    if not others:
+        return _fused(maps, labels, plan, operators, back_end)
+    slow = replace(plan, maps=tuple(plan.maps[i] for i in others))
+    parts = [reference.per_map_losses(maps, labels, slow, operators)]
+    if known:
+        fast = replace(plan, maps=tuple(plan.maps[i] for i in known))
+        parts.insert(0, _fused(maps, labels, fast, operators, back_end))
+    order = torch.tensor([*known, *others], device=labels.device).argsort()
+    ce, dice = (torch.cat(part)[order] for part in zip(*parts, strict=True))
+    return ce, dice
+
+
+def _fused(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str
+) -> tuple[Tensor, Tensor]:
+    flat = [one.flatten(2) for one in maps]
+    params = pack(plan, operators, maps[0])
+    ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, write_plan(plan), back_end)
+    return ce, dice
+
+
+@torch.library.custom_op("lomix::mixture_losses", mutates_args=())
+def mixture_losses(
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pass 1 as one operator.
+
+    Args:
+        maps: L originals (B, C, N).
+        labels: Classes (B, N), int64.
+        params: Packed parameters.
+        plan: A plan, as ``write_plan`` writes it.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Cross-entropies (m,), Dice losses (m,) and the sums that the backward pass needs.
+    """
+    read = read_plan(plan)
+    if labels.device.type == "cpu":  # here too, because a compiled step comes in by this door
+        check_range(labels, read)
+    held = [one.contiguous() for one in maps]
+    sums = BACK_ENDS[back_end].sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
+    ce, dice = Sums.split(sums, read).losses()
+    return ce.to(params.dtype), dice.to(params.dtype), sums
+
+
+@mixture_losses.register_fake
+def _(maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str) -> tuple[Tensor, ...]:
+    m, c = len(read_plan(plan).maps), read_plan(plan).num_classes
+    return params.new_empty(m), params.new_empty(m), params.new_empty(m * (2 * c + 1) + c + 1, dtype=torch.float64)
+
+
+@torch.library.custom_op("lomix::mixture_gradients", mutates_args=())
+def mixture_gradients(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    sums: Tensor,
+    grad_ce: Tensor,
+    grad_dice: Tensor,
+    plan: str,
+    back_end: str,
+) -> list[Tensor]:
+    """Pass 2 as one operator.
+
+    Args:
+        maps: L originals (B, C, N).
+        labels: Classes (B, N), int64.
+        params: Packed parameters.
+        sums: What pass 1 added up.
+        grad_ce: Gradient of the total with respect to the cross-entropies (m,).
+        grad_dice: Gradient of the total with respect to the Dice losses (m,).
+        plan: A plan, as ``write_plan`` writes it.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Gradients of the maps, then of the packed parameters.
+    """
+    read = read_plan(plan)
+    held = [one.contiguous() for one in maps]
+    factors = Sums.split(sums, read).factors(grad_ce, grad_dice)
+    found = BACK_ENDS[back_end].gradients(held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
+    return [*found[0], found[1]]
+
+
+@mixture_gradients.register_fake
+def _(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    sums: Tensor,
+    grad_ce: Tensor,
+    grad_dice: Tensor,
+    plan: str,
+    back_end: str,
+) -> list[Tensor]:
+    like = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in maps]
+    return [*like, torch.empty_like(params)]
+
+
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+    maps, labels, params, ctx.plan, ctx.back_end = inputs  # type: ignore[attr-defined]
+    ctx.save_for_backward(labels, params, output[2], *maps)  # type: ignore[arg-type, misc]
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[object, ...]:
+    labels, params, sums, *maps = ctx.saved_tensors  # type: ignore[attr-defined]
+    found = mixture_gradients(maps, labels, params, sums, grads[0], grads[1], ctx.plan, ctx.back_end)  # type: ignore[attr-defined]
+    return found[:-1], None, found[-1], None, None
+
+
+def _refuse(ctx: object, *grads: object) -> None:
+    raise LossError("The fused mixture loss has no second derivative.", hint='MixtureLoss(…, engine="reference")')
+
+
+mixture_losses.register_autograd(_backward, setup_context=_save)
+mixture_gradients.register_autograd(_refuse)

@@ -1,0 +1,610 @@
+// The mixture's losses on the CPU, in two passes over tiles of pixels; see native.py, which compiles and calls this.
+//
+// A tile is TILE consecutive pixels of one image. All maps of a tile are built, used and forgotten while they are in
+// the cache, so memory does not grow with the number of maps. Pass 1 adds up what cross-entropy and Dice need; pass 2
+// builds every map again and walks back from its loss to the originals and the parameters. Pixels stand in vector
+// lanes, so no sum runs across lanes inside the loops, and no flag that changes the meaning of NaN is needed.
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int BYTES = 32;  // of one vector; compilers split it where the machine has shorter ones
+#ifndef LOMIX_VECS
+#define LOMIX_VECS 8
+#endif
+
+typedef float f32v __attribute__((vector_size(BYTES)));
+typedef double f64v __attribute__((vector_size(BYTES)));
+typedef int32_t i32v __attribute__((vector_size(BYTES)));
+typedef int64_t i64v __attribute__((vector_size(BYTES)));
+
+template <class S> struct Real;
+
+template <> struct Real<float> {
+  using V = f32v;
+  using I = i32v;
+  static constexpr int lanes = 8, mantissa = 23, degree = 3;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -43.0f;
+  static constexpr float magic = 12582912.0f + 127.0f;  // 1.5·2²³ rounds to an integer; 127 is the exponent's bias
+  static constexpr float c[] = {0.49999146265318839f, 0.16666458601945933f, 0.041898360355760077f,
+                                0.0083745163708146917f};
+};
+
+template <> struct Real<double> {
+  using V = f64v;
+  using I = i64v;
+  static constexpr int lanes = 4, mantissa = 52, degree = 9;
+  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -300.0;
+  static constexpr double magic = 6755399441055744.0 + 1023.0;
+  static constexpr double c[] = {0.49999999999999084,    0.1666666666666228,    0.041666666667195797,
+                                 0.0083333333345971816,  0.0013888888804308864, 0.00019841268333127844,
+                                 2.4801608524937707e-05, 2.7558110683794939e-06, 2.7596603286298846e-07,
+                                 2.4923683731854628e-08};
+};
+
+// Returns b where either is NaN, like the instruction.
+inline f32v larger(f32v a, f32v b) {
+#if defined(__AVX__)
+  return (f32v)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline f64v larger(f64v a, f64v b) {
+#if defined(__AVX__)
+  return (f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// e^d for d ≤ 0, to 1e-7 in float and 1e-15 in double; NaN stays NaN. Below `low` it stays at e^low, so that squares
+// of probabilities never become denormal.
+template <class S, class V = typename Real<S>::V> inline V exp_down(V d) {
+  using R = Real<S>;
+  d = larger(V{} + R::low, d);
+  const V t = d * R::log2e + R::magic;
+  const V r = d - (t - R::magic) * R::ln2;
+  V q = V{} + R::c[R::degree];
+#pragma GCC unroll 16
+  for (int i = R::degree - 1; i >= 0; --i) q = q * r + R::c[i];
+  const V scale = (V)((typename R::I)t << R::mantissa);
+  return (q * (r * r) + r + 1) * scale;
+}
+
+template <class S> inline double lane_sum(typename Real<S>::V v) {
+  constexpr int n = Real<S>::lanes;
+  S x[n];
+  std::memcpy(x, &v, sizeof x);
+  for (int half = n / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) x[i] += x[i + half];
+  return x[0];
+}
+
+// What python says is to be computed: five numbers, then nodes, then rules (see native.py).
+struct Node { int kind, scale, depth, map; };
+enum { ADD, MUL };
+struct Rule { int kind, map, arity, params; const int32_t* scales; };
+enum { SUB, AVG, MAX, CONCAT, ATTENTION };
+
+struct Program {
+  int L, C, m;
+  std::vector<Node> nodes;  // two tries in preorder: every sum and product extends a smaller one
+  std::vector<Rule> rules;
+  explicit Program(const int32_t* code) : L(code[0]), C(code[1]), m(code[2]) {
+    const int32_t* at = code + 5;
+    for (int i = 0; i < code[3]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
+    for (int i = 0; i < code[4]; ++i) {
+      rules.push_back({at[0], at[1], at[2], at[3], at + 4});
+      at += 4 + at[2];
+    }
+  }
+};
+
+template <class S> struct Job {
+  const Program* program;
+  const S* const* maps;    // L originals, (B, C, N) each
+  const int64_t* labels;   // (B, N)
+  const S* params;         // all parameters of the operators
+  int64_t B, N, ignore, num_params, chunks;
+  // Pass 1: sums of a chunk: cross-entropy (m), overlap (m, C), squares (m, C), label counts (C), pixels that count.
+  double* sums = nullptr;
+  // Pass 2: factors a (m, C), b (m, C), g (m) of the gradient p·(a·p − b·y) through softmax, plus g·(p − y).
+  const S *a = nullptr, *b = nullptr, *g = nullptr;
+  S* const* grads = nullptr;
+  double* grad_params = nullptr;  // (chunks, num_params)
+  int64_t sums_size() const { return (int64_t)program->m * (2 * program->C + 1) + program->C + 1; }
+};
+
+template <class S, int VECS> struct Worker {
+  using V = typename Real<S>::V;
+  static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
+  const Job<S>& job;
+  const Program& prog;
+  const int L, C, CV;
+  std::vector<V> memory;
+  V *P, *G, *Y, *E, *Z, *D, *X;  // maps, their gradients, one-hot labels, exponentials, maps on the trie's way, adjoints
+  V valid[VECS], inv[VECS];
+  double *sums = nullptr, *grad_params = nullptr;
+
+  explicit Worker(const Job<S>& j) : job(j), prog(*j.program), L(prog.L), C(prog.C), CV(C * VECS) {
+    memory.resize((size_t)CV * (2 * L + 2 + 2 * (L + 1) + L));
+    V* at = memory.data();
+    for (auto [part, count] : {std::pair<V**, int>{&P, L}, {&G, L}, {&Y, 1}, {&E, 1}, {&Z, L + 1}, {&D, L + 1}, {&X, L}}) {
+      *part = at;
+      at += (size_t)CV * count;
+    }
+  }
+
+  // -- tiles ----------------------------------------------------------------------------------------------------------
+
+  // Read a tile. Pixels that do not count, and those past the end, hold 0 and no class.
+  void load(int64_t image, int64_t start, int count) {
+    for (int l = 0; l < L; ++l)
+      for (int c = 0; c < C; ++c) {
+        V* row = P + l * CV + c * VECS;
+        if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
+        std::memcpy(row, job.maps[l] + (image * C + c) * job.N + start, sizeof(S) * count);
+      }
+    std::memset(Y, 0, sizeof(V) * CV);
+    std::memset(valid, 0, sizeof valid);
+    S* y = (S*)Y;
+    const int64_t* labels = job.labels + image * job.N + start;
+    const int top = C == 1 ? 2 : C;
+    for (int t = 0; t < count; ++t) {
+      const int64_t label = labels[t];
+      if (label == job.ignore || label < 0 || label >= top) {
+        for (int row = 0; row < L * C; ++row) ((S*)P)[row * TILE + t] = 0;
+        continue;
+      }
+      ((S*)valid)[t] = 1;
+      if (C > 1) y[label * TILE + t] = 1;
+      else y[t] = (S)label;
+    }
+  }
+
+  void store(int64_t image, int64_t start, int count) const {
+    for (int l = 0; l < L; ++l)
+      for (int c = 0; c < C; ++c)
+        std::memcpy(job.grads[l] + (image * C + c) * job.N + start, G + l * CV + c * VECS, sizeof(S) * count);
+  }
+
+  template <class Visit> void tiles(int64_t chunk, Visit visit) {
+    const int64_t per_image = (job.N + TILE - 1) / TILE, all = per_image * job.B;
+    for (int64_t i = all * chunk / job.chunks, end = all * (chunk + 1) / job.chunks; i < end; ++i) {
+      const int64_t start = i % per_image * TILE;
+      visit(i / per_image, start, (int)std::min<int64_t>(TILE, job.N - start));
+    }
+  }
+
+  void forward(int64_t chunk) {
+    sums = job.sums + chunk * job.sums_size();
+    double* counts = sums + (int64_t)prog.m * (2 * C + 1);
+    tiles(chunk, [&](int64_t image, int64_t start, int count) {
+      load(image, start, count);
+      for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
+      for (int i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
+      for (int i = 0; i < (int)prog.nodes.size();) i = add_node(i);
+      for (const Rule& rule : prog.rules) {
+        build(rule, Z);
+        add_losses(rule.map, Z);
+      }
+    });
+  }
+
+  void backward(int64_t chunk) {
+    grad_params = job.grad_params + chunk * job.num_params;
+    tiles(chunk, [&](int64_t image, int64_t start, int count) {
+      load(image, start, count);
+      std::memset(G, 0, sizeof(V) * CV * L);
+      for (int i = 0; i < (int)prog.nodes.size();) i = back_node(i);
+      for (const Rule& rule : prog.rules) {
+        build(rule, Z);
+        if (adjoint(rule.map, Z, D)) spread(rule, D);
+      }
+      store(image, start, count);
+    });
+  }
+
+  // -- losses of one map ----------------------------------------------------------------------------------------------
+
+  // E = e^(z − max), inv = 1 / Σ E, or 0 where the pixel does not count. Returns, in two sums over lanes, what
+  // cross-entropy needs: Π Σ E over the tile (one logarithm a lane; at most C^VECS ≤ 64^16) and Σ (z_label − max).
+  template <bool LOSS> void softmax(const V* z, V& product, V& chosen) {
+    product = V{} + 1;
+    chosen = V{};
+    for (int v = 0; v < VECS; ++v) {
+      V top = z[v];
+      for (int c = 1; c < C; ++c) top = larger(top, z[c * VECS + v]);
+      V sum = V{}, picked = V{};
+      for (int c = 0; c < C; ++c) {
+        const V d = z[c * VECS + v] - top;
+        if (LOSS) picked += Y[c * VECS + v] * d;
+        const V e = exp_down<S>(d);
+        E[c * VECS + v] = e;
+        sum += e;
+      }
+      inv[v] = valid[v] / sum;
+      if (LOSS) {
+        product *= valid[v] > 0 ? sum : V{} + 1;
+        chosen += picked;
+      }
+    }
+  }
+
+  // The same for one channel: E = σ(z) where the pixel counts.
+  template <bool LOSS> void sigmoid(const V* z, V& product, V& chosen) {
+    product = V{} + 1;
+    chosen = V{};
+    for (int v = 0; v < VECS; ++v) {
+      const V negative = z[v] > 0 ? -z[v] : z[v];
+      const V e = exp_down<S>(negative), sum = 1 + e;
+      E[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
+      if (LOSS) {
+        product *= valid[v] > 0 ? sum : V{} + 1;
+        chosen += Y[v] * z[v] - valid[v] * (z[v] > 0 ? z[v] : V{});
+      }
+    }
+  }
+
+  void add_losses(int map, const V* z) {
+    V product, chosen;
+    if (C > 1) softmax<true>(z, product, chosen);
+    else sigmoid<true>(z, product, chosen);
+    double logs = -lane_sum<S>(chosen);
+    for (int i = 0; i < LANES; ++i) logs += std::log((double)product[i]);
+    sums[map] += logs;
+    double *overlap = sums + prog.m + (int64_t)map * C, *squares = overlap + (int64_t)prog.m * C;
+    for (int c = 0; c < C; ++c) {
+      V square = V{}, shared = V{};
+      for (int v = 0; v < VECS; ++v) {
+        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
+        square += p * p;
+        shared += p * Y[c * VECS + v];
+      }
+      overlap[c] += lane_sum<S>(shared);
+      squares[c] += lane_sum<S>(square);
+    }
+  }
+
+  // d = gradient of the total with respect to the logits z of a map; false if it is 0 because the map has no weight.
+  bool adjoint(int map, const V* z, V* d) {
+    const S *a = job.a + map * C, *b = job.b + map * C, g = job.g[map];
+    bool any = g != 0;
+    for (int c = 0; c < C; ++c) any |= a[c] != 0 || b[c] != 0;
+    if (!any) return false;
+    V unused;
+    if (C == 1) {
+      sigmoid<false>(z, unused, unused);
+      for (int v = 0; v < VECS; ++v) {
+        const V p = E[v], slope = p * (1 - p);
+        d[v] = slope * (a[0] * p - b[0] * Y[v]) + g * (p - valid[v] * Y[v]);
+      }
+      return true;
+    }
+    softmax<false>(z, unused, unused);
+    V mean[VECS] = {};
+    for (int c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) {
+        const V p = E[c * VECS + v] * inv[v];
+        E[c * VECS + v] = p;
+        mean[v] += p * (a[c] * p - b[c] * Y[c * VECS + v]);
+      }
+    for (int v = 0; v < VECS; ++v) mean[v] = g - mean[v];
+    for (int c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) {
+        const V p = E[c * VECS + v], y = Y[c * VECS + v];
+        d[c * VECS + v] = p * (a[c] * p + mean[v]) - y * (b[c] * p + g);
+      }
+    return true;
+  }
+
+  // -- sums and products ----------------------------------------------------------------------------------------------
+
+  // The map at a node: the original itself at depth 1, else its parent extended by one scale.
+  const V* node_map(const Node& node) {
+    const V* last = P + node.scale * CV;
+    if (node.depth == 1) return last;
+    const V* parent = on_way[node.depth - 1];
+    V* z = Z + node.depth * CV;
+    if (node.kind == ADD) for (int i = 0; i < CV; ++i) z[i] = parent[i] + last[i];
+    else for (int i = 0; i < CV; ++i) z[i] = parent[i] * last[i];
+    return z;
+  }
+
+  int add_node(int i) {
+    const Node& node = prog.nodes[i];
+    on_way[node.depth] = node_map(node);
+    if (node.map >= 0) add_losses(node.map, on_way[node.depth]);
+    return i + 1;
+  }
+
+  // Visit a node and all below it; leaves in D[depth] the adjoint of its map and hands it on to the node's own scale.
+  int back_node(int i) {
+    const Node& node = prog.nodes[i];
+    const V* z = on_way[node.depth] = node_map(node);
+    V* d = D + node.depth * CV;
+    if (node.map < 0 || !adjoint(node.map, z, d)) std::memset(d, 0, sizeof(V) * CV);
+    int next = i + 1;
+    while (next < (int)prog.nodes.size() && prog.nodes[next].depth > node.depth) {
+      const Node& child = prog.nodes[next];
+      next = back_node(next);
+      const V *below = d + CV, *last = P + child.scale * CV;
+      V* grad = G + child.scale * CV;
+      if (child.kind == ADD)
+        for (int j = 0; j < CV; ++j) {
+          grad[j] += below[j];
+          d[j] += below[j];
+        }
+      else
+        for (int j = 0; j < CV; ++j) {
+          grad[j] += below[j] * z[j];
+          d[j] += below[j] * last[j];
+        }
+    }
+    if (node.depth == 1)
+      for (int j = 0; j < CV; ++j) G[node.scale * CV + j] += d[j];
+    return next;
+  }
+
+  const V* on_way[17];
+
+  // -- the other operators --------------------------------------------------------------------------------------------
+
+  void build(const Rule& rule, V* z) {
+    switch (rule.kind) {
+      case CONCAT: return build_concat(rule, z);
+      case ATTENTION: return build_attention(rule, z);
+      case MAX:
+        std::memcpy(z, P + rule.scales[0] * CV, sizeof(V) * CV);
+        for (int j = 1; j < rule.arity; ++j) take_larger(z, P + rule.scales[j] * CV, z);
+        return;
+      default:
+        const S others = rule.kind == SUB ? -1 : 1, factor = rule.kind == AVG ? S(1) / rule.arity : S(1);
+        for (int i = 0; i < CV; ++i) {
+          V rest = V{};
+          for (int j = 1; j < rule.arity; ++j) rest += P[rule.scales[j] * CV + i];
+          z[i] = (P[rule.scales[0] * CV + i] + others * rest) * factor;
+        }
+    }
+  }
+
+  void spread(const Rule& rule, V* d) {
+    switch (rule.kind) {
+      case CONCAT: return spread_concat(rule, d);
+      case ATTENTION: return spread_attention(rule, d);
+      case MAX: return spread_max(rule, d);
+      default:
+        for (int j = 0; j < rule.arity; ++j) {
+          const S factor = rule.kind == AVG ? S(1) / rule.arity : S(j ? -1 : 1);
+          V* grad = G + rule.scales[j] * CV;
+          for (int i = 0; i < CV; ++i) grad[i] += factor * d[i];
+        }
+    }
+  }
+
+  // NaN in either goes on, as in torch.maximum.
+  void take_larger(const V* a, const V* b, V* out) const {
+    for (int i = 0; i < CV; ++i) out[i] = a[i] != a[i] ? a[i] : larger(a[i], b[i]);
+  }
+
+  // Ties share the gradient in halves, one comparison after the other, as torch.maximum does.
+  void spread_max(const Rule& rule, V* d) {
+    std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
+    for (int j = 1; j + 1 < rule.arity; ++j) take_larger(X + (j - 1) * CV, P + rule.scales[j] * CV, X + j * CV);
+    for (int j = rule.arity - 1; j > 0; --j) {
+      const V *before = X + (j - 1) * CV, *last = P + rule.scales[j] * CV;
+      V* grad = G + rule.scales[j] * CV;
+      for (int i = 0; i < CV; ++i) {
+        const V half = d[i] * S(0.5), won = last[i] > before[i] ? d[i] : (last[i] == before[i] ? half : V{});
+        grad[i] += won;
+        d[i] -= won;
+      }
+    }
+    for (int i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];
+  }
+
+  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
+
+  void build_concat(const Rule& rule, V* z) {
+    const S *w = job.params + rule.params, *bias = w + (int64_t)C * C * rule.arity;
+    for (int o = 0; o < C;) {
+      if (C - o >= 3) concat_rows<3>(rule, w, bias, o, z), o += 3;
+      else concat_rows<1>(rule, w, bias, o, z), o += 1;
+    }
+  }
+
+  template <int ROWS> void concat_rows(const Rule& rule, const S* w, const S* bias, int o, V* z) {
+    const int width = rule.arity * C;
+    for (int v = 0; v < VECS; v += 4) {
+      V acc[ROWS][4];
+      for (int r = 0; r < ROWS; ++r)
+        for (int k = 0; k < 4; ++k) acc[r][k] = V{} + bias[o + r];
+      for (int j = 0; j < rule.arity; ++j) {
+        const V* in = P + rule.scales[j] * CV + v;
+        const S* row = w + (int64_t)o * width + j * C;
+        for (int c = 0; c < C; ++c)
+          for (int r = 0; r < ROWS; ++r)
+            for (int k = 0; k < 4; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
+      }
+      for (int r = 0; r < ROWS; ++r)
+        for (int k = 0; k < 4; ++k) z[(o + r) * VECS + v + k] = acc[r][k];
+    }
+  }
+
+  void spread_concat(const Rule& rule, const V* d) {
+    const int width = rule.arity * C;
+    const S* w = job.params + rule.params;
+    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + (int64_t)C * width;
+    for (int o = 0; o < C; ++o) {
+      V sum = V{};
+      for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
+      grad_bias[o] += lane_sum<S>(sum);
+    }
+    for (int j = 0; j < rule.arity; ++j) {
+      const V* in = P + rule.scales[j] * CV;
+      V* grad = G + rule.scales[j] * CV;
+      for (int c = 0; c < C;) {
+        if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
+        else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
+      }
+      for (int o = 0; o < C;) {
+        const int rows = C - o >= 3 ? 3 : 1;
+        for (int c = 0; c < C;) {
+          double* to = grad_w + (int64_t)o * width + j * C + c;
+          const V *dz = d + o * VECS, *p = in + c * VECS;
+          const int columns = C - c >= 3 ? 3 : 1;
+          if (rows == 3 && columns == 3) concat_outer<3, 3>(dz, p, to, width);
+          else if (rows == 3) concat_outer<3, 1>(dz, p, to, width);
+          else if (columns == 3) concat_outer<1, 3>(dz, p, to, width);
+          else concat_outer<1, 1>(dz, p, to, width);
+          c += columns;
+        }
+        o += rows;
+      }
+    }
+  }
+
+  // grad[r] += Σ_o W[o][r]·d[o]
+  template <int ROWS> void concat_grad(const S* w, int width, const V* d, V* grad) const {
+    for (int v = 0; v < VECS; v += 4) {
+      V acc[ROWS][4];
+      for (int r = 0; r < ROWS; ++r)
+        for (int k = 0; k < 4; ++k) acc[r][k] = grad[r * VECS + v + k];
+      for (int o = 0; o < C; ++o)
+        for (int r = 0; r < ROWS; ++r)
+          for (int k = 0; k < 4; ++k) acc[r][k] += w[(int64_t)o * width + r] * d[o * VECS + v + k];
+      for (int r = 0; r < ROWS; ++r)
+        for (int k = 0; k < 4; ++k) grad[r * VECS + v + k] = acc[r][k];
+    }
+  }
+
+  // to[r][s] += Σ over pixels of d[r]·p[s]
+  template <int ROWS, int COLUMNS> void concat_outer(const V* d, const V* p, double* to, int width) const {
+    V acc[ROWS][COLUMNS] = {};
+    for (int v = 0; v < VECS; ++v)
+      for (int r = 0; r < ROWS; ++r)
+        for (int s = 0; s < COLUMNS; ++s) acc[r][s] += d[r * VECS + v] * p[s * VECS + v];
+    for (int r = 0; r < ROWS; ++r)
+      for (int s = 0; s < COLUMNS; ++s) to[(int64_t)r * width + s] += lane_sum<S>(acc[r][s]);
+  }
+
+  // attention: gates = softmax over j of (w_j·P_j + b_j), w (arity, C); z = Σ gate_j·P_j
+
+  V gates[16][VECS];
+
+  void build_attention(const Rule& rule, V* z) {
+    const S *w = job.params + rule.params, *bias = w + rule.arity * C;
+    V top[VECS], sum[VECS] = {};
+    for (int j = 0; j < rule.arity; ++j) {
+      const V* p = P + rule.scales[j] * CV;
+      for (int v = 0; v < VECS; ++v) gates[j][v] = V{} + bias[j];
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) gates[j][v] += w[j * C + c] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) top[v] = j ? larger(top[v], gates[j][v]) : gates[j][v];
+    }
+    for (int j = 0; j < rule.arity; ++j)
+      for (int v = 0; v < VECS; ++v) sum[v] += gates[j][v] = exp_down<S>(gates[j][v] - top[v]);
+    for (int j = 0; j < rule.arity; ++j)
+      for (int v = 0; v < VECS; ++v) gates[j][v] /= sum[v];
+    for (int j = 0; j < rule.arity; ++j) {
+      const V* p = P + rule.scales[j] * CV;
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) {
+          const V part = gates[j][v] * p[c * VECS + v];
+          z[c * VECS + v] = j ? z[c * VECS + v] + part : part;
+        }
+    }
+  }
+
+  void spread_attention(const Rule& rule, const V* d) {
+    const S* w = job.params + rule.params;
+    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + rule.arity * C;
+    V slope[16][VECS], mean[VECS] = {};
+    for (int j = 0; j < rule.arity; ++j) {
+      const V* p = P + rule.scales[j] * CV;
+      for (int v = 0; v < VECS; ++v) slope[j][v] = V{};
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) slope[j][v] += d[c * VECS + v] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j][v] * slope[j][v];
+    }
+    for (int j = 0; j < rule.arity; ++j) {
+      const V* p = P + rule.scales[j] * CV;
+      V *grad = G + rule.scales[j] * CV, total = V{};
+      for (int v = 0; v < VECS; ++v) {
+        slope[j][v] = gates[j][v] * (slope[j][v] - mean[v]);
+        total += slope[j][v];
+      }
+      grad_bias[j] += lane_sum<S>(total);
+      for (int c = 0; c < C; ++c) {
+        V sum = V{};
+        for (int v = 0; v < VECS; ++v) {
+          grad[c * VECS + v] += gates[j][v] * d[c * VECS + v] + slope[j][v] * w[j * C + c];
+          sum += slope[j][v] * p[c * VECS + v];
+        }
+        grad_w[j * C + c] += lane_sum<S>(sum);
+      }
+    }
+  }
+};
+
+// Chunks are fixed by python, whatever the number of threads, and each has sums of its own: the result does not depend
+// on which thread was faster.
+template <class S, bool BACK> void run(const Job<S>& job, int threads) {
+  std::atomic<int64_t> next{0};
+  auto work = [&] {
+    Worker<S, LOMIX_VECS> worker(job);
+    for (int64_t chunk; (chunk = next++) < job.chunks;) {
+      if (BACK) worker.backward(chunk);
+      else worker.forward(chunk);
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads && i < job.chunks; ++i) others.emplace_back(work);
+  work();
+  for (auto& thread : others) thread.join();
+}
+
+template <class S>
+void forward(const int32_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
+             int64_t ignore, int64_t chunks, double* sums, int threads) {
+  const Program program(code);
+  Job<S> job{&program, maps, labels, params, B, N, ignore, 0, chunks, sums};
+  run<S, false>(job, threads);
+}
+
+template <class S>
+void backward(const int32_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
+              int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,
+              double* grad_params, int threads) {
+  const Program program(code);
+  Job<S> job{&program, maps, labels, params, B, N, ignore, num_params, chunks, nullptr, a, b, g, grads, grad_params};
+  run<S, true>(job, threads);
+}
+
+}  // namespace
+
+#define LOMIX_EXPORT(S, NAME)                                                                                          \
+  extern "C" void lomix_forward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,               \
+                                       const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \
+                                       double* sums, int threads) {                                                    \
+    forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, threads);                                       \
+  }                                                                                                                    \
+  extern "C" void lomix_backward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,              \
+                                        const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,         \
+                                        int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,       \
+                                        double* grad_params, int threads) {                                            \
+    backward<S>(code, maps, labels, params, B, N, ignore, chunks, num_params, a, b, g, grads, grad_params, threads);   \
+  }
+
+LOMIX_EXPORT(float, f32)
+LOMIX_EXPORT(double, f64)

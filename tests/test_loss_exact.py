@@ -1,0 +1,197 @@
+"""Every engine agrees with the reference: totals, per-map losses, all gradients, on whatever hypothesis thinks of."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lomix_search.loss import MixtureLoss
+from lomix_search.loss.engines import ENGINES, choose_engine
+from lomix_search.space import SearchSpace
+from lomix_search.weighting import Fixed
+
+RULES = ("add", "mul", "sub", "avg", "max", "concat", "attention")
+
+
+def able() -> list[str]:
+    """Engines other than the reference that run here; the C++ one does wherever a compiler is."""
+    names = [name for name in ENGINES if name != "reference"]
+    return [name for name in names if name == "tiled" or choose_engine("auto", "cpu") == name or name == "triton"]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, object]:
+    """Draw sizes, classes present, ignored pixels, scale of the logits, layout in memory, operators and weights."""
+    size = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 5, 8, 13, 19]), min_size=1, max_size=2)))
+    if draw(st.booleans()) and len(size) == 2:
+        size = (*size, 2)
+    return {
+        "size": size,
+        "batch": draw(st.integers(1, 3)),
+        "classes": draw(st.sampled_from([1, 2, 3, 5, 9])),
+        "num_maps": draw(st.integers(1, 4)),
+        "operators": draw(st.lists(st.sampled_from(RULES), unique=True, max_size=4)),
+        "per_subset": draw(st.booleans()),
+        "present": draw(st.integers(1, 9)),
+        "ignored": draw(st.sampled_from(["none", "some", "a sample", "all"])),
+        "scale": draw(st.sampled_from([0.0, 1.0, 30.0, 1e4])),
+        "memory": draw(st.sampled_from(["contiguous", "strided", "channels last"])),
+        "zeros": draw(st.booleans()),
+        "seed": draw(st.integers(0, 2**16)),
+    }
+
+
+def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, list[Tensor], Tensor]:
+    torch.manual_seed(case["seed"])
+    size, batch, classes, num_maps = case["size"], case["batch"], case["classes"], case["num_maps"]
+    maps = [torch.randn(batch, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for _ in range(num_maps)]
+    labels = torch.randint(min(max(classes, 2), case["present"]), (batch, *size))
+    if case["ignored"] == "some":
+        labels[torch.rand(labels.shape) < 0.3] = 200
+    elif case["ignored"] != "none":
+        labels[0 if case["ignored"] == "a sample" else slice(None)] = 200
+    rules = [{"name": name, "per_subset": case["per_subset"]} for name in case["operators"]]
+    space = SearchSpace(operator=tuple(rules))
+    loss = MixtureLoss(space, num_maps, classes, ignore_index=200).to(dtype)
+    with torch.no_grad():
+        loss.weighting.theta.normal_()
+    if case["zeros"]:
+        chosen = torch.rand(len(loss.maps)) * (torch.arange(len(loss.maps)) % 2 == 0)
+        loss = MixtureLoss(space, num_maps, classes, Fixed(loss.maps, chosen), ignore_index=200).to(dtype)
+    case["pixels"] = labels.numel()
+    return loss, [_in_memory(one, case["memory"]) for one in maps], labels
+
+
+def _in_memory(one: Tensor, memory: object) -> Tensor:
+    if memory == "strided":
+        wide = torch.zeros(*one.shape[:-1], 2 * one.shape[-1], dtype=one.dtype)
+        wide[..., ::2] = one
+        return wide[..., ::2]
+    return one.transpose(1, -1).contiguous().transpose(1, -1) if memory == "channels last" else one
+
+
+def outcome(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) -> list[Tensor]:
+    """Return total, per-map losses and the gradients of maps, parameters and weights."""
+    loss.engine = engine
+    leaves = [one.detach().requires_grad_() for one in maps]
+    step = loss(leaves, labels)
+    wanted = [*leaves, *loss.parameters()]
+    grads = torch.autograd.grad(step.total, wanted, allow_unused=True)
+    filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(grads, wanted, strict=True)]
+    return [step.total.detach(), step.per_map.nan_to_num(-1), *filled]
+
+
+def agree(found: list[Tensor], expected: list[Tensor], tolerance: float, case: dict[str, object]) -> None:
+    """Compare relative to the largest value of each tensor.
+
+    Where a map is certain and right, losses and gradients are mere rounding: of differences between numbers of order
+    1 / pixels, times a logit for those of the fused maps and times another for the parameters'. Smaller ones are
+    resolved no better by the reference. Where logits are 1e4, softmax turns their rounding into 1e-12 of each
+    exponential, and differences of those lose two digits more: there a digit is given away.
+    """
+    tolerance *= 10 if case["scale"] > 100 else 1
+    noise = 1e-4 * max(1, case["scale"]) ** 2 / case["pixels"]
+    for i, (f, e) in enumerate(zip(found, expected, strict=True)):
+        scale = max(float(e.abs().max()), noise)
+        assert f.shape == e.shape
+        assert f.dtype == e.dtype
+        assert float((f - e).abs().max()) <= tolerance * scale, (i, f, e)
+
+
+plain = {"scale": 1.0, "pixels": 1}
+few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+
+
+@pytest.mark.parametrize("engine", able())
+@few
+@given(case=cases())
+def test_float64_agrees_to_1e_10(engine: str, case: dict[str, object]) -> None:
+    loss, maps, labels = build(case, torch.float64)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, case)
+
+
+@pytest.mark.parametrize("engine", able())
+@few
+@given(case=cases())
+def test_float32_agrees_to_1e_5(engine: str, case: dict[str, object]) -> None:
+    """Against float64, at logits that float32 can resolve: beyond, a product's rounding decides between classes."""
+    case["scale"] = min(case["scale"], 1.0)
+    loss, maps, labels = build(case, torch.float32)
+    found = outcome(loss, maps, labels, engine)
+    expected = outcome(loss.double(), [one.double() for one in maps], labels, "reference")
+    agree([one.double() for one in found], expected, 1e-5, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", able())
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(case=cases())
+def test_float64_agrees_on_many_more(engine: str, case: dict[str, object]) -> None:
+    loss, maps, labels = build(case, torch.float64)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, case)
+
+
+@pytest.mark.parametrize("engine", able())
+def test_a_size_of_real_use(engine: str) -> None:
+    """Many tiles and chunks, with a remainder, on all threads."""
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 9, 61, 67, dtype=torch.float64) for _ in range(4)]
+    labels = torch.randint(9, (2, 61, 67))
+    loss = MixtureLoss("extended", 4, 9).double()
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
+
+
+@pytest.mark.parametrize("engine", able())
+def test_ties_of_the_maximum_share_the_gradient_as_torch_does(engine: str) -> None:
+    maps = [torch.randint(2, (1, 3, 40), dtype=torch.float64) for _ in range(3)]
+    loss = MixtureLoss(SearchSpace(operator=({"name": "max"},)), 3, 3).double()  # type: ignore[arg-type]
+    labels = torch.randint(3, (1, 40))
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
+
+
+@pytest.mark.parametrize("engine", ("reference", *able()))
+@pytest.mark.parametrize("classes", [1, 2])
+def test_gradcheck(engine: str, classes: int) -> None:
+    loss = MixtureLoss("extended", 2, classes, engine=engine).double()
+    maps = [torch.randn(1, classes, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    labels = torch.randint(2, (1, 3))
+    names, parameters = zip(*loss.named_parameters(), strict=True)
+
+    def total(*values: Tensor) -> Tensor:
+        bound = dict(zip(names, values[2:], strict=True))
+        return torch.func.functional_call(loss, bound, (values[:2], labels)).total
+
+    assert torch.autograd.gradcheck(total, (*maps, *parameters))
+
+
+@pytest.mark.parametrize("engine", able())
+def test_the_same_run_to_run_and_on_any_number_of_threads(engine: str) -> None:
+    maps = [torch.randn(2, 4, 40, 41) for _ in range(4)]
+    labels = torch.randint(4, (2, 40, 41))
+    loss = MixtureLoss("lomix", 4, 4)
+    first = outcome(loss, maps, labels, engine)
+    threads = torch.get_num_threads()
+    try:
+        counts = (1, 2, 3) if engine == "native" else (threads,)
+        for count in counts:
+            torch.set_num_threads(count)
+            again = outcome(loss, maps, labels, engine)
+            assert all(torch.equal(a, b) for a, b in zip(first[1:], again[1:], strict=True)), count
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("engine", able())
+def test_every_subset_of_the_maps_may_be_left_out(engine: str) -> None:
+    """Tries with holes: a sum or product is built from smaller ones that are no maps themselves."""
+    full = SearchSpace.load("lomix")
+    maps = [torch.randn(1, 2, 9, dtype=torch.float64) for _ in range(3)]
+    labels = torch.randint(2, (1, 9))
+    ids = ["P2", "add(1,3)", "add(1,2,3)", "mul(1,2)", "mul(1,2,3)", "attention(2,3)", "concat(1,3)"]
+    for count in (1, 2, 6):
+        for kept in itertools.combinations(ids, count):
+            loss = MixtureLoss(full.keep(kept), 3, 2).double()
+            agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
