@@ -13,7 +13,7 @@ from torch import nn
 
 from lomix_search.data import chest_ct, prepared
 from lomix_search.data.dataset import Splits
-from lomix_search.errors import RecipeError, nearest
+from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import Evaluation, evaluate
 from lomix_search.evaluation.infer import How
 from lomix_search.objects import call, load_object
@@ -109,7 +109,19 @@ class Recipe(Frozen):
             RecipeError: it cannot be found, or does not take these arguments.
             MissingExtraError: its package is not installed.
         """
-        network = call(load_object(self.network.build, "network.build"), self.network.args, "network.args")
+        build = load_object(self.network.build, "network.build")
+        try:
+            network = call(build, self.network.args, "network.args")
+        except MissingExtraError:
+            raise
+        except ImportError as cause:  # as MONAI raises for what it needs only sometimes
+            seen = str(cause).strip().splitlines()[0]
+            package = found[1] if (found := re.search(r"No module named '(\w+)", seen)) else "PACKAGE"
+            raise MissingExtraError(
+                f"network.build = {self.network.build!r} needs a package that is not installed.",
+                seen=seen,
+                hint=f"pip install {package}",
+            ) from None
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
             raise RecipeError(f"network.build = {self.network.build!r} returned {kind}; it must return an nn.Module.")
@@ -259,6 +271,8 @@ def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
             table[key], fault = _object_path(path, folder, known=DATA_KINDS if section == "data" else {})
             faults += [f"{section}.{key} = {path!r}: {fault}"] if fault else []
     data = content.get("data")
+    if isinstance(data, dict) and isinstance(root := data.get("root"), str):
+        data["root"] = str((folder if (folder / root).exists() else Path.cwd()) / root)
     if isinstance(data, dict) and isinstance(split := data.get("split"), str) and split.endswith(".toml"):
         data["split"] = str(folder / split)
         faults += [] if (folder / split).is_file() else [f"data.split = {split!r}: no file {folder / split}."]

@@ -30,7 +30,7 @@ class Settings(Frozen):
     """Keys of ``[data]`` for this kind.
 
     Args:
-        root: Folder that ``lomix prepare`` wrote; relative to where the command runs.
+        root: Folder that ``lomix prepare`` wrote; relative to the recipe if it is there, else to the current one.
         classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
         size: Rows and columns; must be what was prepared.
