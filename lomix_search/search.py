@@ -32,11 +32,12 @@ from lomix_search.errors import RunError, nearest
 from lomix_search.evaluate import evaluate
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult
-from lomix_search.mixture import Mixture, Provenance, concentration
+from lomix_search.mixture import Mixture, Provenance
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.typed import validate
+from lomix_search.weighting import Monitor
 
 Items = Dataset[tuple[Tensor, Tensor]]
 
@@ -141,6 +142,7 @@ class _Run:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         self.parameters = parameters
+        self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -176,6 +178,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "monitor": self.monitor.state_dict(),
             "random": random_state(),
         }
 
@@ -193,6 +196,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        self.monitor.load_state_dict(state["monitor"])
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         restore_random_state(state["random"])
 
@@ -205,7 +209,9 @@ class _Run:
         with Bar(progress, plan.steps, self.step) as advance:
             for images, labels in self._batches(train):
                 step = self._advance(images, labels)
-                log.log(self.step, self._numbers(step, time.monotonic() - began))
+                log.log(self.step, numbers := self._numbers(step, time.monotonic() - began))
+                if progress and "mixture/warning" in numbers:
+                    print(f"step {self.step}: {numbers['mixture/warning']}", flush=True)
                 if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
                     self.validate(val, log)
                 if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
@@ -257,17 +263,19 @@ class _Run:
             hint="a lower lr, clip_grad=1.0 or precision=32; then go on from the last checkpoint with resume",
         )
 
-    def _numbers(self, step: Step, seconds: float) -> dict[str, float | list[float]]:
+    def _numbers(self, step: Step, seconds: float) -> dict[str, float | str | list[float]]:
         weights = step.weights.tolist()
-        spread = concentration([max(0.0, w) for w in weights])
+        spread, warning = self.monitor.look([max(0.0, w) for w in weights])
         return {
             "train/loss": float(step.total.detach()),
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
+            "mixture/entropy": spread.entropy,
             "mixture/effective_maps": spread.effective_maps,
             "mixture/per_map": step.per_map.tolist(),
             "mixture/weights": weights,
+            **({"mixture/warning": warning} if warning else {}),
         }
 
     def validate(self, val: Items, log: Trackers, again: bool = False) -> DiceResult:
@@ -298,6 +306,7 @@ class _Run:
         if not math.isnan(self.best_dice):
             metrics["val.dice.best_step"] = float(self.best_step)
         noted = {"seed": self.plan.seed, "steps": self.plan.steps, "versions": _versions()}
+        noted |= {"warnings": (self.monitor.warning,) if self.monitor.warning else ()}
         known = provenance.model_copy(update=noted | {"metrics": provenance.metrics | metrics})
         stages = getattr(self.net, "stages", ())
         mixture = self.loss.mixture(stages=stages, provenance=known)

@@ -85,7 +85,8 @@ class Normalized(Weighting):
             The total; it may be negative.
         """
         shares = self._shares().to(losses)
-        return self.total * ((shares * losses).sum() + self.entropy * torch.xlogy(shares, shares).sum())
+        logs = shares.clamp(min=torch.finfo(shares.dtype).tiny).log()  # dropped maps have share 0: 0·log 0 = 0
+        return self.total * ((shares * losses).sum() + self.entropy * (shares * logs).sum())
 
     def _shares(self) -> Tensor:
         positive = F.softplus(self.theta) * self.kept
