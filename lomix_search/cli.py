@@ -1,4 +1,4 @@
-"""The command line: ``lomix demo | ls | cp | new | prepare | validate | run | evaluate | show | inspect | tune``."""
+"""The command line: what ``lomix --help`` lists."""
 
 import shutil
 import sys
@@ -13,6 +13,8 @@ from rich.table import Table
 from torch import nn
 
 from lomix_search.data.prepare import prepare
+from lomix_search.doctor import doctor
+from lomix_search.draw import draw
 from lomix_search.errors import LomixError, RecipeError, RunError, nearest
 from lomix_search.evaluation.compare import compare
 from lomix_search.heads import instrument
@@ -24,7 +26,9 @@ from lomix_search.report import draw_space
 from lomix_search.run import evaluate_run, run_recipe
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
+from lomix_search.trace import trace
 from lomix_search.tune import tune
+from lomix_search.typed import write_text
 from lomix_search.validate import validate_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -177,14 +181,36 @@ def inspect(
     arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
     example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")] = "",
     classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    stages: Annotated[str, typer.Option(help="your own choice: comma-separated module paths")] = "",
+    picture: Annotated[
+        Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
+    ] = None,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
-    built = build_model(model, arguments or ())
-    net = instrument(built, torch.zeros(_shape(example)), num_classes=classes)
+    built, given = build_model(model, arguments or ()), torch.zeros(_shape(example))
+    net = instrument(built, given, num_classes=classes, stages=stages.split(",") if stages else None)
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
+    if picture is not None:
+        drawn = draw(trace(net.strip(), given), net.stages)
+        write_text(picture, drawn if picture.suffix == ".svg" else f"<!DOCTYPE html>\n<body>{drawn}</body>\n")
+        console.print(f"drawn: {picture}", highlight=False)
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of a training batch, e.g. 6,3,224,224")] = "",
+    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
+) -> None:
+    """Measure what training with a mixture costs, before training."""
+    built = build_model(model, arguments or ())
+    cost = doctor(built, torch.rand(_shape(example)), classes, SearchSpace.load(space))
+    console.print(str(cost), highlight=False)
 
 
 def build_model(path: str, arguments: Iterable[str]) -> nn.Module:

@@ -95,6 +95,21 @@ def test_inspect_a_network_of_a_file() -> None:
     ]
 
 
+def test_inspect_draws_and_doctor_measures() -> None:
+    network = [
+        "monai.networks.nets.BasicUNet",
+        "spatial_dims=2",
+        "features=[4, 4, 8, 8, 8, 4]",
+        "--example",
+        "2,1,32,32",
+    ]
+    call("inspect", *network, "--draw", "net.svg")
+    call("inspect", *network, "--draw", "net.html", "--stages", "upcat_2,upcat_1")
+    assert "stage 4" in Path("net.svg").read_text() and "stage 3" not in Path("net.html").read_text()
+    output = call("doctor", *network)
+    assert "supervised maps   48" in output and "time per step" in output and "loss engine" in output
+
+
 def test_validate() -> None:
     assert "one patient validates" in call("validate", "chest_ct")
 
