@@ -21,6 +21,7 @@ from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Rang
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
+from lomix_search.weighting import weighting_faults
 
 DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
 """Shipped data kinds; each module has ``Settings`` and ``load(settings) -> Splits``."""
@@ -219,7 +220,7 @@ def find_recipe(source: str | Path) -> Path:
 
 def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[str] = ()) -> Recipe:
     content = copy.deepcopy(content)
-    found = [*faults, *_resolve(content, folder), *_data_faults(content), *_range_faults(content)]
+    found = [*faults, *_resolve(content, folder), *_extra_faults(content), *_range_faults(content)]
     return validate(Recipe, content, source, RecipeError, found)
 
 
@@ -276,6 +277,11 @@ def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
     if isinstance(data, dict) and isinstance(split := data.get("split"), str) and split.endswith(".toml"):
         data["split"] = str(folder / split)
         faults += [] if (folder / split).is_file() else [f"data.split = {split!r}: no file {folder / split}."]
+    weighting = content.get("weighting")
+    if isinstance(weighting, dict) and isinstance(mixture := weighting.get("mixture"), str):
+        path = next((p for p in (folder / mixture, Path(mixture).absolute()) if p.is_file()), folder / mixture)
+        weighting["mixture"] = str(path)
+        faults += [] if path.is_file() else [f"weighting.mixture = {mixture!r}: no file {path}."]
     space = content.get("space")
     if isinstance(space, dict) and isinstance(name := space.get("name"), str) and name not in shelved("search_spaces"):
         space["name"] = str(folder / name)
@@ -296,6 +302,19 @@ def _object_path(path: str, folder: Path, known: Mapping[str, Any]) -> tuple[str
         return path, None
     kinds = f" {nearest(path, known)}" if known else ""
     return path, f'must read "package.module:name" or "file.py:name".{kinds}'
+
+
+def _extra_faults(content: Mapping[str, Any]) -> list[str]:
+    """Check the tables whose keys depend on what they name."""
+    return [*_data_faults(content), *_weighting_faults(content)]
+
+
+def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
+    table = content.get("weighting")
+    if not isinstance(table, dict) or not isinstance(name := table.get("name", "softplus"), str):
+        return []
+    settings = {key: value for key, value in table.items() if key != "name"}
+    return [f"weighting.{fault}" for fault in weighting_faults(name, settings)]
 
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
@@ -328,8 +347,8 @@ def _schema_faults(content: Mapping[str, Any]) -> list[str]:
     try:
         Recipe.model_validate(content)
     except ValidationError as cause:
-        return [*faults_of(cause, Recipe), *_data_faults(content)]
-    return _data_faults(content)
+        return [*faults_of(cause, Recipe), *_extra_faults(content)]
+    return _extra_faults(content)
 
 
 def _ranges(content: Mapping[str, Any]) -> dict[str, Range]:

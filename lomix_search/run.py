@@ -24,7 +24,7 @@ from lomix_search.report import draw_predictions, draw_weights
 from lomix_search.search import Result, search, seed_everything
 from lomix_search.track import Tracker, Wandb, read_lines
 from lomix_search.typed import write_text
-from lomix_search.weighting import WEIGHTINGS
+from lomix_search.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLo
         mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages])
         return MixtureLoss.from_mixture(mixture, **options)
     space = recipe.build_space()
-    kind = WEIGHTINGS.get(recipe.weighting.name)
-    weighting = kind(tuple(space.maps(len(net.stages))), **settings) if kind and settings else recipe.weighting.name
+    weighting = build_weighting(recipe.weighting.name, tuple(space.maps(len(net.stages))), settings)
     return MixtureLoss(space, len(net.stages), num_classes, weighting=weighting, **options)
 
 

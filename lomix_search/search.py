@@ -7,19 +7,15 @@ batches and augmentations are functions of the seed and the step, and everything
 import json
 import math
 import random
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,10 +31,12 @@ from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult, score_items
-from lomix_search.mixture import Mixture, Provenance, concentration
+from lomix_search.mixture import Mixture, Provenance
+from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.typed import validate
+from lomix_search.weighting import Monitor
 
 Items = Dataset[tuple[Tensor, Tensor]]
 
@@ -118,7 +116,7 @@ def search(
     home = Path(folder)
     run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
     run.open(resume)
-    with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, _Stop() as stop:
+    with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, Stop() as stop:
         run.train(train, val, log, stop, progress)
         final = run.validate(val, log, again=True) if val is not None else None
         result = run.finish(final, provenance or Provenance())
@@ -137,11 +135,13 @@ class _Run:
         }
         self.device = next(net.parameters()).device
         loss.to(self.device)
-        parameters = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad]
-        self.optimizer = _optimizer(plan.optimizer, parameters)
+        groups = _groups(net, loss)
+        parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = _optimizer(plan.optimizer, groups)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         self.parameters = parameters
+        self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -177,6 +177,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "monitor": self.monitor.state_dict(),
             "random": random_state(),
         }
 
@@ -194,19 +195,22 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        self.monitor.load_state_dict(state["monitor"])
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         restore_random_state(state["random"])
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    def train(self, train: Items, val: Items | None, log: Trackers, stop: "_Stop", progress: bool) -> None:
+    def train(self, train: Items, val: Items | None, log: Trackers, stop: Stop, progress: bool) -> None:
         """Take the steps that are left."""
         plan, began = self.plan, time.monotonic()
         self.net.train()
-        with _Bar(progress, plan.steps, self.step) as advance:
+        with Bar(progress, plan.steps, self.step) as advance:
             for images, labels in self._batches(train):
                 step = self._advance(images, labels)
-                log.log(self.step, self._numbers(step, time.monotonic() - began))
+                log.log(self.step, numbers := self._numbers(step, time.monotonic() - began))
+                if progress and "mixture/warning" in numbers:
+                    print(f"step {self.step}: {numbers['mixture/warning']}", flush=True)
                 if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
                     self.validate(val, log)
                 if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
@@ -229,6 +233,7 @@ class _Run:
 
     def _advance(self, images: Tensor, labels: Tensor) -> Step:
         images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
+        self.loss.weighting.advance(self.step / self.plan.steps)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             step: Step = self.loss(self.net(images), labels)
@@ -257,17 +262,19 @@ class _Run:
             hint="a lower lr, clip_grad=1.0 or precision=32; then go on from the last checkpoint with resume",
         )
 
-    def _numbers(self, step: Step, seconds: float) -> dict[str, float | list[float]]:
+    def _numbers(self, step: Step, seconds: float) -> dict[str, float | str | list[float]]:
         weights = step.weights.tolist()
-        spread = concentration([max(0.0, w) for w in weights])
+        spread, warning = self.monitor.look([max(0.0, w) for w in weights])
         return {
             "train/loss": float(step.total.detach()),
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
+            "mixture/entropy": spread.entropy,
             "mixture/effective_maps": spread.effective_maps,
             "mixture/per_map": step.per_map.tolist(),
             "mixture/weights": weights,
+            **({"mixture/warning": warning} if warning else {}),
         }
 
     def validate(self, val: Items, log: Trackers, again: bool = False) -> DiceResult:
@@ -298,66 +305,13 @@ class _Run:
         if not math.isnan(self.best_dice):
             metrics["val.dice.best_step"] = float(self.best_step)
         noted = {"seed": self.plan.seed, "steps": self.plan.steps, "versions": _versions()}
+        noted |= {"warnings": (self.monitor.warning,) if self.monitor.warning else ()}
         known = provenance.model_copy(update=noted | {"metrics": provenance.metrics | metrics})
         stages = getattr(self.net, "stages", ())
         mixture = self.loss.mixture(stages=stages, provenance=known)
         write_tensors(self.folder / "final.pt", self._weights())
         mixture.save(self.folder / "mixture.json")
         return Result(mixture, final, self.best_dice, self.best_step, self.folder)
-
-
-class _Stop:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the step; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        self.asked = number
-        for known, handler in self._before.items():
-            signal.signal(known, handler)
-
-    def leave(self, folder: Path, step: int) -> None:
-        """End the run after its checkpoint is written."""
-        print(f"\nStopped at step {step}; checkpoint in {folder}. To go on: the same command with --resume", flush=True)
-        if self.asked == signal.SIGTERM:
-            sys.exit(0)
-        raise KeyboardInterrupt
-
-
-class _Bar:
-    """Show progress with the time left; on no terminal, a line now and then."""
-
-    def __init__(self, wanted: bool, total: int, done: int) -> None:
-        columns = (TextColumn("search"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not wanted)
-        self._task = self._progress.add_task("search", total=total, completed=done, note="")
-        self._total, self._plain = total, wanted and not self._progress.console.is_terminal
-
-    def __enter__(self) -> Callable[[int, str], None]:
-        if not self._plain:
-            self._progress.start()
-        return self._advance
-
-    def __exit__(self, *_: object) -> None:
-        if not self._plain:
-            self._progress.stop()
-
-    def _advance(self, step: int, note: str) -> None:
-        self._progress.update(self._task, completed=step, note=note)
-        if self._plain and step % max(1, self._total // 10) == 0:
-            print(f"step {step}/{self._total}  {note}", flush=True)
 
 
 def _plan(given: Mapping[str, Any]) -> Plan:
@@ -373,13 +327,22 @@ def _plan(given: Mapping[str, Any]) -> Plan:
     return Plan(validate(Search, rest, "search(…)", RunError), checked)
 
 
-def _optimizer(plan: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
+    """Sort what is trained: all together as in the paper, but for a weighting that asks for a rate of its own."""
+    apart = list(loss.weighting.parameters()) if loss.weighting.lr is not None else []
+    alone = {id(p) for p in apart}
+    together = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad and id(p) not in alone]
+    groups: list[dict[str, Any]] = [{"params": together}]
+    return [*groups, {"params": apart, "lr": loss.weighting.lr, "weight_decay": 0.0}] if apart else groups
+
+
+def _optimizer(plan: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if plan.name == "SGD":
         momentum = plan.momentum
         return torch.optim.SGD(
-            parameters, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
+            groups, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
         )
-    return torch.optim.AdamW(parameters, lr=plan.lr, weight_decay=plan.weight_decay)
+    return torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
 
 
 def _schedule(plan: Plan) -> Callable[[int], float]:

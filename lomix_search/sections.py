@@ -76,7 +76,7 @@ class Weighting(Frozen):
     """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
 
     Args:
-        name: ``"softplus"`` is the paper's.
+        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.weighting``.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -296,3 +296,32 @@ def test_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.name = "other"  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+# -- weighting ---------------------------------------------------------------------------------------------------------
+
+
+def test_faults_of_the_weighting_table_are_reported_with_the_others(tmp_path: Path) -> None:
+    text = MINIMAL + '[weighting]\nname = "anneal"\nuntill = 0.3\nstart = 2\n[optimizer]\nlr = -1\n'
+    assert message(write(tmp_path, text)).splitlines()[1:] == [
+        "  weighting.start = 2: input should be less than or equal to 1",
+        '  weighting.untill: unknown. Nearest: "until". Known: shape, start, until.',
+        "  optimizer.lr = -1: input should be greater than 0",
+    ]
+    assert "weighting.name = 'lookahed': unknown." in message(write(tmp_path, MINIMAL), ["weighting.name=lookahed"])
+    ranges = '[tune.ranges."weighting.until"]\nlow = 0.5\nhigh = 3.0\n[weighting]\nname = "anneal"\n'
+    assert 'tune.ranges."weighting.until": weighting.until = 3.0' in message(write(tmp_path, MINIMAL + ranges))
+
+
+def test_a_mixture_is_found_beside_the_recipe_or_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/m.json").touch()
+    (tmp_path / "here.json").touch()
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL + '[weighting]\nname = "fixed"\nmixture = "m.json"\n'
+    path = write(tmp_path / "a", text)
+    assert load_recipe(path).weighting.settings == {"mixture": str(tmp_path / "a/m.json")}
+    assert load_recipe(path, ["weighting.mixture=here.json"]).weighting.settings["mixture"] == str(
+        tmp_path / "here.json"
+    )
+    assert "weighting.mixture = 'no.json': no file" in message(path, ["weighting.mixture=no.json"])

@@ -82,6 +82,9 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 61))
     assert len(lines[0]["mixture/weights"]) == len(result.mixture.maps)
+    said = [line["mixture/warning"] for line in lines if "mixture/warning" in line]
+    assert len(said) == 1 and result.mixture.provenance.warnings == tuple(said)
+    assert '"effective_maps": ' in (tmp_path / "mixture.json").read_text()
     fresh = SmallUNet(width=8)
     fresh.load_state_dict(read_tensors(tmp_path / "final.pt"))
 
