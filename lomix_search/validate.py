@@ -219,7 +219,7 @@ def _spacing(entries: Iterable[Entry]) -> str:
     if not known.size:
         return ""
     low, high = known.min(0), known.max(0)
-    axes = (f"{a:.3g}" if np.isclose(a, b) else f"{a:.3g}–{b:.3g}" for a, b in zip(low, high, strict=True))
+    axes = (f"{a:.3g}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g}–{b:.3g}" for a, b in zip(low, high, strict=True))
     return " × ".join(axes) + " mm"
 
 

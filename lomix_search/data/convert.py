@@ -35,7 +35,7 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
     if low >= -1e-3 and high <= 1 + 1e-3:
         return image.astype(np.float16)  # scaled already, as the community's preprocessed files are
     if intensity == "ct":
-        if low >= 0 or high < 100:
+        if low >= 0 or high - low < 100:
             raise DataError(
                 f"{path}: a CT must be in Hounsfield units (air −1000, water 0) or already scaled to 0 … 1.",
                 seen=f"values {low:g} … {high:g}",
