@@ -37,13 +37,13 @@ class Cost:
 
     def __str__(self) -> str:
         """Return the stage table and one line for each cost."""
-        time_more = self.seconds / self.bare_seconds - 1
+        more = self.seconds / self.bare_seconds - 1
         memory_more = self.saved_bytes - self.bare_saved_bytes
         return (
             f"{self.stages}\n"
             f"  logits maps       {len(self.stages)}\n"
             f"  head parameters   {self.head_parameters:,}, in training only\n"
-            f"  time per step     {self.seconds * 1e3:.0f} ms, bare {self.bare_seconds * 1e3:.0f} ms ({time_more:+.1%})\n"
+            f"  time per step     {self.seconds * 1e3:.0f} ms, bare {self.bare_seconds * 1e3:.0f} ({more:+.1%})\n"
             f"  memory per step   {memory_more / 2**20:+.1f} MiB kept for the backward pass"
         )
 
