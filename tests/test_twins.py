@@ -41,7 +41,8 @@ def changes(name: str, root: Path, network: bool = False, size: int = 32) -> lis
     found += ["search.validate_every=2", "search.checkpoint_every=2"]
     if network:
         return [*found, "network.args.widths=[8, 16, 40, 64]", "network.args.depths=[1, 1, 1, 1]"]
-    tiny = ["network.build=monai.networks.nets:BasicUNet", "network.stages=", "network.args.spatial_dims=2"]
+    tiny = ["network.build=monai.networks.nets:BasicUNet", "network.args.spatial_dims=2"]
+    tiny += ["network.stages="] if load_recipe(name).network.stages else []
     channels = 3 if name in RGB else 1
     return [*found, *tiny, f"network.args.in_channels={channels}", "network.args.features=[4, 4, 4, 4, 4, 4]"]
 
