@@ -89,7 +89,7 @@ def test_the_whole_path(name: str, tmp_path: Path) -> None:
     assert scores.protocol == recipe.evaluate.protocol and scores.cases == tuple(dict.fromkeys(splits.test.cases))
     assert scores.classes == splits.classes[1:] and np.isfinite(scores.matrix("dice")).all()
     files = [path for path in (home / "predictions").rglob("*") if path.is_file()]
-    assert len(files) == len(scores.cases) and len(list((home / "overlays").rglob("*.png"))) == 2
+    assert len(files) == len(scores.cases) and len(list((home / "overlays").rglob("*.png"))) == min(2, len(files))
 
 
 @pytest.mark.slow
