@@ -1,7 +1,8 @@
-"""The command line: ``lomix demo | ls | cp | run | evaluate | show | inspect | tune | validate``."""
+"""The command line: what ``lomix --help`` lists."""
 
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,16 +12,24 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lomix_search.data.prepare import prepare
+from lomix_search.doctor import doctor
+from lomix_search.draw import draw
 from lomix_search.errors import LomixError, RecipeError, RunError, nearest
+from lomix_search.evaluation.compare import compare
 from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
-from lomix_search.objects import load_object
-from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.new import new_recipe
+from lomix_search.objects import call, load_object
+from lomix_search.recipe import Recipe, load_recipe, toml_or_text
 from lomix_search.report import draw_space
 from lomix_search.run import evaluate_run, run_recipe
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
+from lomix_search.trace import trace
 from lomix_search.tune import tune
+from lomix_search.typed import write_text
+from lomix_search.validate import validate_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console()
@@ -96,10 +105,52 @@ def run(
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="a run folder")],
+    other: Annotated[Path | None, typer.Argument(help="another run on the same cases, to compare with")] = None,
     network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
+    protocol: Annotated[
+        str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
+    ] = None,
+    overlays: Annotated[int, typer.Option(help="draw so many cases")] = 0,
 ) -> None:
-    """Score a run's network on the test data of its recipe."""
-    console.print(evaluate_run(folder, network))
+    """Score a run's network on whole test cases; with two runs, also their paired difference."""
+    changes = [f"evaluate.protocol={protocol}"] if protocol else []
+    scores = []
+    for one in (folder, *([other] if other else [])):
+        scores.append(evaluate_run(one, network, changes=changes, overlays=overlays, progress=True))
+        console.print(f"{one}, {network} network", highlight=False)
+        console.print(scores[-1])
+        console.print(f"tables and predictions: {one / 'evaluation' / network}", highlight=False)
+    if other is not None:
+        console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
+
+
+@app.command("prepare")
+def prepare_command(
+    benchmark: Annotated[str, typer.Argument(help="synapse, acdc, polyp, isic2018 or busi")],
+    raw: Annotated[Path, typer.Argument(help="folder of the raw files")],
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    size: Annotated[int | None, typer.Option(help="rows and columns for training  [default: the benchmark's]")] = None,
+    labels: Annotated[str, typer.Option(help="comma-separated names of labels 1, 2, … of renumbered files")] = "",
+    workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]")] = None,
+) -> None:
+    """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    manifest = prepare(benchmark, raw, out, size=size, label_names=names, workers=workers)
+    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}", highlight=False)
+
+
+@app.command("new")
+def new_command(
+    folder: Annotated[Path, typer.Argument(help="folder of the new recipe")],
+    images: Annotated[Path, typer.Option(help="folder of images: NIfTI or pictures", prompt=True)],
+    masks: Annotated[Path, typer.Option(help="folder of masks, named like the images", prompt=True)],
+    classes: Annotated[str, typer.Option(help="comma-separated names of the label values in ascending order")] = "",
+    patient: Annotated[str, typer.Option(help="regular expression; its first group is the patient in a name")] = "",
+) -> None:
+    """Look at your own images and masks, and write a recipe that works on them."""
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    path = new_recipe(folder, images, masks, classes=names, patient=patient)
+    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}", highlight=False)
 
 
 @app.command()
@@ -126,33 +177,74 @@ def show(
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, called without arguments")],
-    example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")],
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")] = "",
     classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    stages: Annotated[str, typer.Option(help="your own choice: comma-separated module paths")] = "",
+    picture: Annotated[
+        Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
+    ] = None,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
-    built = load_object(model, "MODEL")()
-    if not isinstance(built, nn.Module):
-        raise RunError(f"{model} gave a {type(built).__name__}; a torch.nn.Module is needed.")
-    net = instrument(built, torch.zeros(_shape(example)), num_classes=classes)
+    built, given = build_model(model, arguments or ()), torch.zeros(_shape(example))
+    net = instrument(built, given, num_classes=classes, stages=stages.split(",") if stages else None)
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
+    if picture is not None:
+        drawn = draw(trace(net.strip(), given), net.stages)
+        write_text(picture, drawn if picture.suffix == ".svg" else f"<!DOCTYPE html>\n<body>{drawn}</body>\n")
+        console.print(f"drawn: {picture}", highlight=False)
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of a training batch, e.g. 6,3,224,224")] = "",
+    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
+) -> None:
+    """Measure what training with a mixture costs, before training."""
+    built = build_model(model, arguments or ())
+    cost = doctor(built, torch.rand(_shape(example)), classes, SearchSpace.load(space))
+    console.print(str(cost), highlight=False)
+
+
+def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
+    """Build the network that a command names.
+
+    Args:
+        path: ``package.module:name`` or ``file.py:name``; a dot in place of the colon will do.
+        arguments: ``key=value`` pairs, the values in TOML.
+
+    Returns:
+        The network.
+
+    Raises:
+        RunError: an argument is no pair, or what was built is no network.
+    """
+    where = path if ":" in path else ":".join(path.rsplit(".", 1))
+    given = {}
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RunError(f"{text!r} is no argument of {path}.", hint="features=[8, 8, 16, 16, 32, 8]")
+        given[key] = toml_or_text(value)
+    built = call(load_object(where, "MODEL"), given, "MODEL")
+    if not isinstance(built, nn.Module):
+        raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")
+    return built
 
 
 @app.command()
 def validate(recipe: str, overrides: Overrides = None) -> None:
-    """Check a recipe and its data without training."""
-    loaded = load_recipe(recipe, overrides or ())
-    splits = loaded.build_data()
-    sizes = {name: len(getattr(splits, name)) for name in ("train", "val", "test")}
-    for name, size in sizes.items():
-        items = getattr(splits, name)
-        for index in range(size):
-            items[index]
-    shown = ", ".join(f"{size} {name}" for name, size in sizes.items())
-    console.print(f"{loaded.name}: {shown} items read, {len(splits.classes)} classes, no fault", highlight=False)
+    """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
+    found = validate_recipe(load_recipe(recipe, overrides or ()))
+    console.print(found)
+    found.check()
 
 
 @app.command("tune")

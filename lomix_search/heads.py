@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
-from lomix_search.trace import pick, unwrap
+from lomix_search.trace import is_compiled, pick, unwrap
+
+_LOGITS = -1
+"""The number under which hooks keep the logits of a model that returns probabilities."""
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -159,8 +162,9 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
+        model = self.model._orig_mod if is_compiled(self.model) else self.model  # compiled code would skip new hooks
         self._shelf.arm()
-        output = self.model(*args, **kwargs)
+        output = model(*args, **kwargs)
         kept = self._shelf.take()
         return [self._logits(i, kept, output) for i in range(len(self.stages))]
 
@@ -182,7 +186,7 @@ class Instrumented(nn.Module):
         self._attach(range(len(self.stages)))
         try:
             self._shelf.arm()
-            self.model(*args, **kwargs)
+            unwrap(self.model)(*args, **kwargs)
             kept = self._shelf.take()
         finally:
             self._sync()
@@ -219,12 +223,14 @@ class Instrumented(nn.Module):
         """Hooks exist in train mode only, and only where a head needs them: eval mode costs nothing."""
         self._detach()
         if self.training and not self._stripped:
-            self._attach([i for i, stage in enumerate(self.stages) if stage.own is None])
+            numbers = [i for i, stage in enumerate(self.stages) if stage.own is None]
+            self._attach([*numbers, _LOGITS] if self.stages[-1].logits else numbers)
 
     def _attach(self, numbers: Any) -> None:
         grouped: dict[tuple[str, str], dict[int, Tap]] = {}
         for number in numbers:
-            tap = self.stages[number].tap
+            tap = self.stages[-1].logits if number == _LOGITS else self.stages[number].tap
+            assert tap is not None  # _LOGITS is only asked for where there is such a tap
             grouped.setdefault((tap.path, tap.side), {})[number] = tap
         for (path, side), taps in grouped.items():
             module, hook = unwrap(self.model).get_submodule(path), TapHook(self._shelf, side, taps)
@@ -238,6 +244,8 @@ class Instrumented(nn.Module):
 
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
         own = self.stages[number].own
+        if self.stages[number].logits is not None:
+            return self._kept(_LOGITS, kept)
         logits: Tensor = self.heads[str(number)](self._kept(number, kept)) if own is None else pick(output, own)
         return logits
 
@@ -249,7 +257,19 @@ class Instrumented(nn.Module):
                 seen=f"tapped at the {stage.source}",
                 hint="instrument again with an example like this input",
             )
+        if torch.is_grad_enabled() and not kept[number].requires_grad:
+            self._check_frozen(number)
         return kept[number]
+
+    def _check_frozen(self, number: int) -> None:
+        tap = self.stages[number].tap
+        if any(p.requires_grad for p in unwrap(self.model).get_submodule(tap.path).parameters()):
+            raise StageError(
+                f'stage "{self.stages[number].name}" of {self.stages.network} carries no gradient, '
+                "so that its head would not train the network.",
+                seen=f"the {tap} was made without gradients, as reentrant checkpointing does",
+                hint="torch.utils.checkpoint.checkpoint(…, use_reentrant=False)",
+            )
 
     def _check(self) -> None:
         if self._stripped:

@@ -29,10 +29,9 @@ from lomix_search.checkpoint import (
 )
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluate import evaluate
 from lomix_search.lookahead import Looker, check_apart, set_aside
 from lomix_search.loss import MixtureLoss, Step
-from lomix_search.metrics import DiceResult
+from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.progress import Bar, Stop
@@ -319,7 +318,7 @@ class _Run:
         Returns:
             The scores.
         """
-        result = evaluate(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
+        result = score_items(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
         if not again:
             log.log(self.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
         if not again and not result.mean <= self.best_dice:

@@ -137,6 +137,23 @@ class Search(Frozen):
         return str(value) if value == 32 and not isinstance(value, bool) else value
 
 
+class Evaluate(Frozen):
+    """``[evaluate]``: how whole cases are predicted and scored.
+
+    Args:
+        protocol: ``strict`` (millimetres, empty masks counted honestly), ``transunet`` (comparable with the Synapse
+            literature), ``polyp`` or ``isic2018``.
+        batch_size: Slices or windows at a time.
+        flips: Average over flips of rows and columns.
+        window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
+    """
+
+    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    batch_size: Count = 8
+    flips: bool = False
+    window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
+
+
 class Track(Frozen):
     """``[track]``: where metrics go beside metrics.jsonl.
 

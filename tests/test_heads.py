@@ -135,3 +135,24 @@ def same(a, b):
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Softmax(1), torch.nn.Sigmoid(), torch.nn.LogSoftmax(1)])
+def test_a_model_that_returns_probabilities_is_trained_on_its_logits(activation):
+    model, example, _ = small_unet_2d()
+    model.dropout.p = 0.0
+    whole = torch.nn.Sequential(model, activation)
+    net = instrument(whole, example)
+    name = type(activation).__name__
+    assert f"Sequential ends in {name}; in train mode the last map is what comes before it" in net.stages.notes
+    assert torch.equal(net.train()(example)[-1], model(example))
+    assert torch.equal(net.eval()(example), whole(example))
+
+
+def test_a_functional_softmax_is_seen_too():
+    class Probabilities(SmallUNet):
+        def forward(self, x):
+            return torch.nn.functional.softmax(super().forward(x), 1)
+
+    net = instrument(Probabilities(), torch.rand(2, 1, 32, 32)).train()
+    assert net(torch.rand(2, 1, 32, 32))[-1].min() < 0

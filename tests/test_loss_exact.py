@@ -1,6 +1,7 @@
 """Every engine agrees with the reference: totals, per-map losses, all gradients, on whatever hypothesis thinks of."""
 
 import itertools
+import os
 
 import pytest
 import torch
@@ -9,18 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lomix_search.loss import MixtureLoss
-from lomix_search.loss.engines import ENGINES, choose_engine
+from lomix_search.loss.engines import choose_engine
 from lomix_search.space import SearchSpace
 from lomix_search.weighting import Fixed
 
 RULES = ("add", "mul", "sub", "avg", "max", "concat", "attention")
-CPU = torch.device("cpu")
 
 
 def able() -> list[str]:
-    """Engines other than the reference that run here; the C++ one does wherever a compiler is."""
-    names = [name for name in ENGINES if name != "reference"]
-    return [name for name in names if name == "tiled" or choose_engine("auto", CPU) == name or name == "triton"]
+    """Engines other than the reference that run here; C++ wherever a compiler is, Triton on its interpreter."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return ["triton"]
+    return ["tiled", "native"] if choose_engine("auto", "cpu") == "native" else ["tiled"]
 
 
 @st.composite
@@ -62,6 +63,7 @@ def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, lis
     if case["zeros"]:
         chosen = torch.rand(len(loss.maps)) * (torch.arange(len(loss.maps)) % 2 == 0)
         loss = MixtureLoss(space, num_maps, classes, Fixed(loss.maps, chosen), ignore_index=200).to(dtype)
+    case["pixels"] = labels.numel()
     return loss, [_in_memory(one, case["memory"]) for one in maps], labels
 
 
@@ -84,16 +86,24 @@ def outcome(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) 
     return [step.total.detach(), step.per_map.nan_to_num(-1), *filled]
 
 
-def agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
-    """Compare relative to the largest value of each tensor, and of all gradients for those that are mere rounding."""
-    largest = max(float(e.abs().max()) for e in expected[2:])
+def agree(found: list[Tensor], expected: list[Tensor], tolerance: float, case: dict[str, object]) -> None:
+    """Compare relative to the largest value of each tensor.
+
+    Where a map is certain and right, losses and gradients are mere rounding: of differences between numbers of order
+    1 / pixels, times a logit for those of the fused maps and times another for the parameters'. Smaller ones are
+    resolved no better by the reference. Where logits are 1e4, softmax turns their rounding into 1e-12 of each
+    exponential, and differences of those lose two digits more: there a digit is given away.
+    """
+    tolerance *= 10 if case["scale"] > 100 else 1
+    noise = 1e-4 * max(1, case["scale"]) ** 2 / case["pixels"]
     for i, (f, e) in enumerate(zip(found, expected, strict=True)):
-        scale = max(float(e.abs().max()), largest * 1e-3 if i > 1 else 0.0, 1e-12)
+        scale = max(float(e.abs().max()), noise)
         assert f.shape == e.shape
         assert f.dtype == e.dtype
         assert float((f - e).abs().max()) <= tolerance * scale, (i, f, e)
 
 
+plain = {"scale": 1.0, "pixels": 1}
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
@@ -102,7 +112,7 @@ few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 @given(case=cases())
 def test_float64_agrees_to_1e_10(engine: str, case: dict[str, object]) -> None:
     loss, maps, labels = build(case, torch.float64)
-    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, case)
 
 
 @pytest.mark.parametrize("engine", able())
@@ -114,7 +124,7 @@ def test_float32_agrees_to_1e_5(engine: str, case: dict[str, object]) -> None:
     loss, maps, labels = build(case, torch.float32)
     found = outcome(loss, maps, labels, engine)
     expected = outcome(loss.double(), [one.double() for one in maps], labels, "reference")
-    agree([one.double() for one in found], expected, 1e-5)
+    agree([one.double() for one in found], expected, 1e-5, case)
 
 
 @pytest.mark.slow
@@ -123,7 +133,7 @@ def test_float32_agrees_to_1e_5(engine: str, case: dict[str, object]) -> None:
 @given(case=cases())
 def test_float64_agrees_on_many_more(engine: str, case: dict[str, object]) -> None:
     loss, maps, labels = build(case, torch.float64)
-    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, case)
 
 
 @pytest.mark.parametrize("engine", able())
@@ -133,7 +143,7 @@ def test_a_size_of_real_use(engine: str) -> None:
     maps = [torch.randn(2, 9, 61, 67, dtype=torch.float64) for _ in range(4)]
     labels = torch.randint(9, (2, 61, 67))
     loss = MixtureLoss("extended", 4, 9).double()
-    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
 
 
 @pytest.mark.parametrize("engine", able())
@@ -141,7 +151,7 @@ def test_ties_of_the_maximum_share_the_gradient_as_torch_does(engine: str) -> No
     maps = [torch.randint(2, (1, 3, 40), dtype=torch.float64) for _ in range(3)]
     loss = MixtureLoss(SearchSpace(operator=({"name": "max"},)), 3, 3).double()  # type: ignore[arg-type]
     labels = torch.randint(3, (1, 40))
-    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10)
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
 
 
 @pytest.mark.parametrize("engine", ("reference", *able()))
@@ -186,4 +196,4 @@ def test_every_subset_of_the_maps_may_be_left_out(engine: str) -> None:
     for count in (1, 2, 6):
         for kept in itertools.combinations(ids, count):
             loss = MixtureLoss(full.keep(kept), 3, 2).double()
-            agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10)
+            agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)

@@ -66,6 +66,15 @@ def test_overrides_are_toml_or_text(tmp_path: Path) -> None:
         recipe.override({"optimizer.lrr": 1})
 
 
+def test_an_empty_override_removes_a_key(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + 'stages = ["a", "b"]\n')
+    assert (
+        load_recipe(path).network.stages == ("a", "b") and load_recipe(path, ["network.stages="]).network.stages is None
+    )
+    assert "override 'network.stage=': the recipe does not set it." in message(path, ["network.stage="])
+    assert "override 'a.b.c=': the recipe does not set it." in message(path, ["a.b.c="])
+
+
 def test_precision_may_be_a_number(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, MINIMAL + "[search]\nprecision = 32\n")).search.precision == "32"
 
@@ -85,6 +94,15 @@ def test_paths_are_relative_to_the_recipe_and_survive_saving_elsewhere(tmp_path:
     assert isinstance(network, torch.nn.Conv2d) and network.out_channels == 3
     assert again.build_space().originals == "finest"
     assert load_recipe(tmp_path / "a").name == "a", "a folder is enough"
+
+
+def test_data_beside_the_recipe_or_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[data]\nkind = "prepared"\nroot = "d"\nclasses = ["a"]\n[network]\nbuild = "torch.nn:Identity"\n'
+    path = write(tmp_path, text)
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_recipe(path).data.settings["root"] == str(tmp_path.parent / "d")
+    (tmp_path / "d").mkdir()
+    assert load_recipe(path).data.settings["root"] == str(tmp_path / "d")
 
 
 def test_own_data_function(tmp_path: Path) -> None:
@@ -247,6 +265,20 @@ def test_message_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         "monai is needed here and is not installed.\n"
         "  Seen: import monai.networks.nets: No module named 'monai'\n"
         '  Try:  pip install "lomix-search[data]"'
+    )
+
+
+def test_message_network_that_needs_more(tmp_path: Path) -> None:
+    """MONAI raises its own error class when a network needs a package that is only sometimes needed."""
+    code = "def build():\n    raise ImportError(\"from einops import x (No module named 'einops').\\n\\nLong story\")\n"
+    write(tmp_path, code, "model.py")
+    recipe = load_recipe(write(tmp_path, MINIMAL.replace("torch.nn:Identity", "model.py:build")))
+    with pytest.raises(MissingExtraError) as error:
+        recipe.build_network()
+    assert str(error.value) == (
+        f"network.build = '{tmp_path}/model.py:build' needs a package that is not installed.\n"
+        "  Seen: from einops import x (No module named 'einops').\n"
+        "  Try:  pip install einops"
     )
 
 

@@ -53,7 +53,7 @@ def monai_unet(dims: int) -> tuple[nn.Module, Tensor, list[str]]:
     from monai.networks.nets import UNet
 
     net = UNet(dims, 1, 3, (4, 8, 16), (2, 2), num_res_units=1)
-    return net, torch.rand(2, 1, *[16] * dims), ["model.1.submodule.2", "model.2"]
+    return net, torch.rand(2, 1, *[16] * dims), ["model.1.submodule.2", "model.2.0"]
 
 
 def monai_basic_unet(dims: int) -> tuple[nn.Module, Tensor, list[str]]:

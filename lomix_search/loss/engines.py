@@ -1,6 +1,8 @@
 """Which engine computes the losses: the fastest that this machine has the tools for."""
 
 import ctypes
+import importlib.util
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -16,16 +18,20 @@ ENGINES: dict[str, Engine] = {
     "reference": reference.per_map_losses,
     "tiled": partial(fused.per_map_losses, back_end="tiled"),
     "native": partial(fused.per_map_losses, back_end="native"),
+    "triton": partial(fused.per_map_losses, back_end="triton"),
 }
-"""All by name: ``reference`` is slow and obvious, ``tiled`` plain PyTorch, ``native`` C++ on the CPU."""
+"""All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
 
-def choose_engine(name: str, device: torch.device) -> str:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 2) -> str:
     """Pick the engine for a device.
 
     Args:
         name: ``"auto"`` or a name of ``ENGINES``.
-        device: Where the maps are.
+        device: Type of the device that the maps are on.
+        num_maps: L, number of originals.
+        num_classes: C.
 
     Returns:
         A name of ``ENGINES``.
@@ -34,13 +40,11 @@ def choose_engine(name: str, device: torch.device) -> str:
         LossError: the engine asked for by name cannot run here; says why.
     """
     if name != "auto":
-        if why := _missing(name, device):
-            raise LossError(
-                f'engine "{name}" cannot run on {device.type}: {why}.', hint='MixtureLoss(…, engine="auto")'
-            )
+        if why := _missing(name, device, num_maps, num_classes):
+            raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
-    order = {"cpu": ("native", "tiled"), "cuda": ("tiled",)}.get(device.type, ())
-    return next((engine for engine in order if not _missing(engine, device)), "reference")
+    order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
+    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes)), "reference")
 
 
 def engine_report() -> str:
@@ -51,11 +55,24 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: torch.device) -> str:
+def _missing(name: str, device: str, num_maps: int, num_classes: int) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
     if name == "native":
-        if device.type != "cpu":
+        if device != "cpu":
             return "it is for the CPU"
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
+    if name == "triton":
+        return _missing_triton(device, num_maps, num_classes)
+    return ""
+
+
+def _missing_triton(device: str, num_maps: int, num_classes: int) -> str:
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
+    if device != "cuda" and not interpreted:
+        return "it is for CUDA"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if num_maps > 6 or num_classes > 64:
+        return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
     return ""

@@ -94,11 +94,12 @@ def supported(m: Map) -> bool:
     return row is not None and ours is not None and ours in (row.fuse, row.module)
 
 
-def pack(layout: Layout, modules: Mapping[str, nn.Module], like: Tensor) -> Tensor:
-    """Join the parameters of all learned operators into one vector, of the type of ``like``; autograd flows through."""
-    parts = [part for key in layout.offsets for part in (modules[key].weight, modules[key].bias)]
-    flat = [part.reshape(-1).to(like) for part in parts if isinstance(part, Tensor)]
-    return torch.cat(flat) if flat else like.new_zeros(0)
+def pack(plan: Plan, modules: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Join the parameters of all learned operators into one vector; autograd flows through."""
+    keys = dict.fromkeys(m.parameters for m in plan.maps if m.parameters is not None)
+    parts = [part for key in keys for part in (modules[key].weight, modules[key].bias)]
+    flat = [part.reshape(-1).to(device, dtype) for part in parts if isinstance(part, Tensor)]
+    return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from lomix_search.errors import LossError, nearest
 from lomix_search.loss import reference
 from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range
 from lomix_search.loss.engines import ENGINES, choose_engine
-from lomix_search.loss.plan import Plan
+from lomix_search.loss.plan import Plan, widest
 from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
 from lomix_search.operators import find_operator
 from lomix_search.space import Map, SearchSpace
@@ -228,7 +228,7 @@ class MixtureLoss(nn.Module):
         if self.loss is not None:
             losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
         else:
-            engine = ENGINES[choose_engine(self.engine, labels.device)]
+            engine = ENGINES[choose_engine(self.engine, labels.device.type, plan.num_maps, plan.num_classes)]
             ce, dice = engine(maps, labels, plan, self._operators())
             losses = self.ce * ce + self.dice * dice
         if all(active):
@@ -254,7 +254,7 @@ class MixtureLoss(nn.Module):
 
 
 def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
-    """Bring maps to the labels' size, in float32 at least.
+    """Bring maps to the labels' size; those that need it are resized in float32 at least.
 
     Args:
         maps: Logits (B, C, *any size).
@@ -263,11 +263,10 @@ def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
     Returns:
         Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
     """
-    double = any(one.dtype == torch.float64 for one in maps)
-    wide = [one.to(torch.float64 if double else torch.float32) for one in maps]
+    wide = widest(maps)
     return tuple(
-        one if one.shape[2:] == size else F.interpolate(one, size, mode=RESIZE[len(size)], align_corners=False)
-        for one in wide
+        one if one.shape[2:] == size else F.interpolate(one.to(wide), size, mode=RESIZE[len(size)], align_corners=False)
+        for one in maps
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lomix_search.loss.plan import SMOOTH, Plan
+from lomix_search.loss.plan import SMOOTH, Plan, widest
 from lomix_search.operators import find_operator
 from lomix_search.space import Map
 
@@ -17,7 +17,7 @@ def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators
     """Compute cross-entropy and Dice loss of every map of the plan, one after another.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, float32 or float64.
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
         labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
@@ -26,6 +26,7 @@ def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators
         Cross-entropies (m,), the mean over the pixels that count, 0 if none does; Dice losses (m,), over the whole
         batch, averaged over classes.
     """
+    maps = [one.to(widest(maps)) for one in maps]
     valid, target = split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
         maps = [one.masked_fill(~valid, 0) for one in maps]
@@ -49,6 +50,7 @@ def per_map_custom(
     Returns:
         Losses (m,).
     """
+    maps = [one.to(widest(maps)) for one in maps]
     return torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
 
 

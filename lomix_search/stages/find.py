@@ -1,6 +1,8 @@
 """From a model and an example to its stages: which output is the logits, which stages make their own."""
 
+import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import fx, nn
 
 from lomix_search.errors import StageError, nearest
 from lomix_search.stages.detect import decoder_stages
+from lomix_search.stages.flow import operation, weighted
 from lomix_search.stages.stage import Stage, Stages, Tap, tap_of
 from lomix_search.trace import Path, Trace, sizes, spell, trace, trace_training, unwrap
 
@@ -44,6 +47,10 @@ def find_stages(
     if len(stages) < 2:
         raise too_few(title, stages, network)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
+    if (activated := before_activation(found, logits)) is not None:
+        activation, tap = activated
+        stages[-1] = dataclasses.replace(stages[-1], logits=tap)
+        notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
 
 
@@ -78,6 +85,25 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
             hint=f"num_classes={counts[0]}, or build the model with {num_classes} output channels",
         )
     return max(fitting, key=lambda m: math.prod(m[1].meta["shape"][2:]))
+
+
+def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap] | None:
+    """Return the name of the softmax or sigmoid in which a model ends, and where its input is tapped.
+
+    Args:
+        found: A trace.
+        output: The model's main output.
+
+    Returns:
+        None if the output is made of logits already, or no module sees them.
+    """
+    node = output
+    while not weighted(node) and len(node.all_input_nodes) == 1:
+        if re.search("softmax|sigmoid", operation(node), re.IGNORECASE):
+            tap = tap_of(found, node.all_input_nodes[0])
+            return (operation(node), tap) if tap else None
+        node = node.all_input_nodes[0]
+    return None
 
 
 def spell_shape(path: Path, node: fx.Node) -> str:

@@ -48,6 +48,7 @@ class Stage:
         source: How it is tapped, in words.
         tap: The same for the program.
         own: The place, in what the model returns, of the logits that the model itself makes from this stage.
+        logits: Where those logits are tapped instead, if the model returns probabilities.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Stage:
     source: str
     tap: Tap
     own: Path | None = None
+    logits: Tap | None = None
 
 
 class Stages(Sequence[Stage]):
@@ -105,7 +107,7 @@ class Stages(Sequence[Stage]):
         for column in ("", "stage", "channels", "size", "stride", "logits from", "tapped at"):
             table.add_column(column, overflow="fold")
         for i, stage in enumerate(self, 1):
-            logits = "a 1×1 head" if stage.own is None else f"the model{spell(stage.own)}"
+            logits = "a 1×1 head" if stage.own is None else str(stage.logits or f"the model{spell(stage.own)}")
             stride = sizes(f"{step:g}" for step in stage.stride)
             table.add_row(str(i), stage.name, str(stage.channels), sizes(stage.size), stride, logits, stage.source)
         return table

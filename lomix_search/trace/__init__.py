@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import TraceError
+from lomix_search.trace.export import export
 from lomix_search.trace.graph import Call, Path, Trace, leaves, pick, spell, tensors
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
-from lomix_search.trace.twin import Inputs, inputs_of, same_random_state, shapes, sizes, twin_of, unwrap
+from lomix_search.trace.twin import Inputs, inputs_of, is_compiled, same_random_state, shapes, sizes, twin_of, unwrap
 
 __all__ = [
-    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "leaves", "pick", "same_random_state", "shapes",
-    "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
+    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "pick", "same_random_state",
+    "shapes", "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
 ]  # fmt: skip
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
 
-BACKENDS: dict[str, Backend] = {"fx": symbolic, "record": record}
+BACKENDS: dict[str, Backend] = {"fx": symbolic, "record": record, "export": export}
 """In the order in which they are tried."""
 
 _SEED = 0  # any: models that draw numbers in eval mode draw the same in every run that is compared

@@ -49,11 +49,6 @@ class ValueProxy(fx.Proxy):
         super().__init__(node, tracer)
         self.value = value
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """Pass ``isinstance(x, torch.Tensor)``, which plain proxies fail."""
-        return Tensor if isinstance(self.value, Tensor) else ValueProxy
-
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__dict__["value"], name)
         if isinstance(found, Tensor):
@@ -62,6 +57,18 @@ class ValueProxy(fx.Proxy):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
     def __bool__(self) -> bool:
         return bool(self._read())
@@ -125,7 +132,7 @@ class ValueTracer(fx.Tracer):
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         """Record an operation and run it; values that are no tensors come back as they are."""
         values, named = fx.node.map_aggregate((args, kwargs), _value)
-        node = super().create_proxy(kind, target, args, kwargs, *rest, **options).node
+        node = self._last = super().create_proxy(kind, target, args, kwargs, *rest, **options).node
         touched = [leaf for _, leaf in leaves((args, kwargs)) if type(leaf) is ValueProxy]
         versions = [proxy.value._version if isinstance(proxy.value, Tensor) else 0 for proxy in touched]
         result = self._run(kind, target, values, named)
@@ -136,7 +143,7 @@ class ValueTracer(fx.Tracer):
         return self._returned(proxy)
 
     def create_arg(self, a: Any) -> Any:
-        """Turn an argument into graph form; asked by type, because a proxy passes for a tensor."""
+        """Turn an argument into graph form."""
         return a.node if type(a) is ValueProxy else super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -180,6 +187,7 @@ class ValueTracer(fx.Tracer):
         self._open.append(path)
         if path and self.is_leaf_module(module, path):
             result = self.create_proxy("call_module", path, args, kwargs)
+            self._last.meta["layer"] = type(module).__name__
         else:
             result = original(module, *args, **kwargs)
         self._open.pop()

@@ -3,8 +3,9 @@
 import contextlib
 import copy
 import random
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -40,9 +41,12 @@ def unwrap(model: nn.Module) -> nn.Module:
         )
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return unwrap(model.module)
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-        return unwrap(model._orig_mod)
-    return model
+    return unwrap(model._orig_mod) if is_compiled(model) else model
+
+
+def is_compiled(model: nn.Module) -> TypeGuard["torch._dynamo.OptimizedModule"]:
+    """Whether a module comes from ``torch.compile``; asked without importing the compiler, which takes seconds."""
+    return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
 
 
 def inputs_of(example: Any, model: nn.Module) -> Inputs:
