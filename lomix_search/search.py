@@ -9,7 +9,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,19 @@ from lomix_search.checkpoint import (
 )
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
+from lomix_search.lookahead import Looker, check_apart, set_aside
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
+from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.typed import validate
-from lomix_search.weighting import Monitor
+from lomix_search.weighting import Lookahead, Monitor
 
 Items = Dataset[tuple[Tensor, Tensor]]
+Numbers = dict[str, float | str | list[float]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def search(
     train: Items,
     val: Items | None = None,
     *,
+    held_out: Items | None = None,
     folder: str | Path = "runs/search",
     classes: Sequence[str] | None = None,
     trackers: Iterable[Tracker] = (),
@@ -95,6 +99,8 @@ def search(
         train: Items (image (C, *spatial) float, label (*spatial) int64). Random augmentation must draw from the global
             generators of python, numpy or torch; it is then repeatable.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
+        held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
+            part of ``train`` aside.
         folder: The run folder: checkpoints, metrics.jsonl, mixture.json, final.pt, best.pt.
         classes: Class names, background first; ``class 0`` and so on by default.
         trackers: More places for the numbers, such as ``lomix_search.track.Wandb``. JSON lines are always written.
@@ -117,7 +123,7 @@ def search(
     run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
     run.open(resume)
     with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, Stop() as stop:
-        run.train(train, val, log, stop, progress)
+        run.train(run.set_aside(train, val, held_out), val, log, stop, progress)
         final = run.validate(val, log, again=True) if val is not None else None
         result = run.finish(final, provenance or Provenance())
         log.files([home / "mixture.json"])
@@ -135,13 +141,16 @@ class _Run:
         }
         self.device = next(net.parameters()).device
         loss.to(self.device)
-        groups = _groups(net, loss)
+        groups = trained_groups(net, loss)
         parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = _optimizer(plan.optimizer, groups)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
+        self.optimizer = build_optimizer(plan.optimizer, groups)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, learning_rate(plan.optimizer, plan.search.steps)
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         self.parameters = parameters
         self.monitor = Monitor()
+        self.looker: Looker | None = None
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -199,6 +208,22 @@ class _Run:
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         restore_random_state(state["random"])
 
+    def set_aside(self, train: Items, val: Items | None, held_out: Items | None) -> Items:
+        """Give the weighting its held-out items, if it wants any; return what is left to train on."""
+        weighting, plan = self.loss.weighting, self.plan
+        if not isinstance(weighting, Lookahead):
+            if held_out is not None:
+                raise RunError(
+                    f'held_out was given; the weighting "{weighting.name}" looks at no held-out items.',
+                    hint='MixtureLoss(…, weighting="lookahead")',
+                )
+            return train
+        if held_out is None:
+            train, held_out = set_aside(train, weighting.held_out, plan.seed)
+        check_apart(held_out, {"training": train, "validation": val})
+        self.looker = Looker(self.net, self.loss, held_out, plan.batch_size, plan.seed, self._autocast)
+        return train
+
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def train(self, train: Items, val: Items | None, log: Trackers, stop: Stop, progress: bool) -> None:
@@ -207,8 +232,10 @@ class _Run:
         self.net.train()
         with Bar(progress, plan.steps, self.step) as advance:
             for images, labels in self._batches(train):
-                step = self._advance(images, labels)
-                log.log(self.step, numbers := self._numbers(step, time.monotonic() - began))
+                started = time.monotonic()
+                step, seen = self._advance(images, labels)
+                numbers = self._numbers(step, time.monotonic() - began) | seen
+                log.log(self.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
                 if progress and "mixture/warning" in numbers:
                     print(f"step {self.step}: {numbers['mixture/warning']}", flush=True)
                 if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
@@ -231,9 +258,12 @@ class _Run:
             generator=torch.Generator().manual_seed(self.plan.seed),
         )
 
-    def _advance(self, images: Tensor, labels: Tensor) -> Step:
+    def _advance(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
         images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
-        self.loss.weighting.advance(self.step / self.plan.steps)
+        weighting, seen = self.loss.weighting, {}
+        weighting.advance(self.step / self.plan.steps)
+        if self.looker is not None and self.looker.weighting.due(self.step):
+            seen = self.looker.look(self.step, images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             step: Step = self.loss(self.net(images), labels)
@@ -247,7 +277,7 @@ class _Run:
         self.scaler.update()
         self.scheduler.step()
         self.step += 1
-        return step
+        return step, seen
 
     def _autocast(self) -> torch.autocast:
         kind = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
@@ -262,7 +292,7 @@ class _Run:
             hint="a lower lr, clip_grad=1.0 or precision=32; then go on from the last checkpoint with resume",
         )
 
-    def _numbers(self, step: Step, seconds: float) -> dict[str, float | str | list[float]]:
+    def _numbers(self, step: Step, seconds: float) -> Numbers:
         weights = step.weights.tolist()
         spread, warning = self.monitor.look([max(0.0, w) for w in weights])
         return {
@@ -325,34 +355,6 @@ def _plan(given: Mapping[str, Any]) -> Plan:
     rest = {key: value for key, value in rest.items() if key in known}
     checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
     return Plan(validate(Search, rest, "search(…)", RunError), checked)
-
-
-def _groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
-    """Sort what is trained: all together as in the paper, but for a weighting that asks for a rate of its own."""
-    apart = list(loss.weighting.parameters()) if loss.weighting.lr is not None else []
-    alone = {id(p) for p in apart}
-    together = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad and id(p) not in alone]
-    groups: list[dict[str, Any]] = [{"params": together}]
-    return [*groups, {"params": apart, "lr": loss.weighting.lr, "weight_decay": 0.0}] if apart else groups
-
-
-def _optimizer(plan: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    if plan.name == "SGD":
-        momentum = plan.momentum
-        return torch.optim.SGD(
-            groups, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
-        )
-    return torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
-
-
-def _schedule(plan: Plan) -> Callable[[int], float]:
-    shapes: dict[str, Callable[[float], float]] = {
-        "constant": lambda done: 1.0,
-        "poly": lambda done: (1 - done) ** plan.optimizer.power,
-        "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-    }
-    shape = shapes[plan.optimizer.schedule]
-    return lambda step: shape(min(1.0, step / plan.search.steps))
 
 
 def _same_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -10,6 +10,7 @@ from lomix_search.weighting.base import (
 )
 from lomix_search.weighting.given import Fixed, random, uniform
 from lomix_search.weighting.learned import Normalized, Softplus, Uncertainty
+from lomix_search.weighting.lookahead import Lookahead
 from lomix_search.weighting.monitor import Monitor
 from lomix_search.weighting.scalarized import Scalarized
 from lomix_search.weighting.schedule import Anneal
@@ -18,6 +19,7 @@ __all__ = [
     "WEIGHTINGS",
     "Anneal",
     "Fixed",
+    "Lookahead",
     "Monitor",
     "Normalized",
     "Scalarized",
