@@ -93,6 +93,17 @@ def test_the_whole_path(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_command_sweeps_label_fractions(prepared: Callable[..., Path], tmp_path: Path) -> None:
+    given = changes("polyp", prepared("polyp"))
+    result = CliRunner().invoke(
+        app, ["run", "polyp", *given, "--label-fraction", "0.5,1.0", "--folder", str(tmp_path)], catch_exceptions=False
+    )
+    assert result.exit_code == 0 and "share of patients" in result.output
+    half, whole = (load_recipe(tmp_path / f"fraction_{f}" / "recipe.toml").build_data().train.cases for f in (0.5, 1.0))
+    assert set(half) < set(whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "chest_nodules"])
 def test_the_papers_network(name: str, prepared: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("transformers")
