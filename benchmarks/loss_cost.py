@@ -7,7 +7,8 @@
 
 Each measurement runs in a process of its own; the paths take turns, round after round, so that whatever else the
 machine does hits all of them. Time is the median over rounds of the best step of a round, with the least and the
-greatest round; memory is the peak beyond what the inputs took. ``straightforward`` is the baseline: one cross-entropy,
+greatest round; processor time is that of all threads together, which other people's work on the machine disturbs
+less; memory is the peak beyond what the inputs took. ``straightforward`` is the baseline: one cross-entropy,
 one one-hot and one class-wise Dice for each map, autograd through everything, checked against tests/golden first.
 """
 
@@ -33,6 +34,7 @@ from lomix_search.loss.reference import fuse  # noqa: E402
 
 REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32"}
 PATHS = ("last layer", "deep supervision", "straightforward", "reference", "tiled", "native")
+KEYS = ("seconds", "processor", "mib")
 GRID: list[dict[str, object]] = [
     *({"scales": scales} for scales in (2, 3, 5, 6)),
     *({"classes": classes} for classes in (2, 4, 14)),
@@ -88,16 +90,17 @@ def measure(path: str, case: dict[str, object], device: str, steps: int) -> dict
     warm, _ = build(path, case | {"size": [8] * len(case["size"]), "batch": 1}, device)
     warm().backward()
     before = memory(device, reset=True)
-    seconds = []
+    seconds, processor = [], []
     for _ in range(steps + 1):
         for leaf in leaves:
             leaf.grad = None
         synchronize(device)
-        begin = time.perf_counter()
+        begin, worked = time.perf_counter(), time.process_time()
         step().backward()
         synchronize(device)
         seconds.append(time.perf_counter() - begin)
-    return {"seconds": min(seconds[1:]), "mib": memory(device) - before}
+        processor.append(time.process_time() - worked)
+    return {"seconds": min(seconds[1:]), "processor": min(processor[1:]), "mib": memory(device) - before}
 
 
 def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[], Tensor], list[Tensor]]:
@@ -142,7 +145,7 @@ def synchronize(device: str) -> None:
 def in_turns(
     paths: Iterable[str], case: dict[str, object], options: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
-    found: dict[str, dict[str, list[float]]] = {path: {"seconds": [], "mib": []} for path in paths}
+    found: dict[str, dict[str, list[float]]] = {path: {key: [] for key in KEYS} for path in paths}
     for _ in range(options.rounds):
         for path in found:
             job = json.dumps({"path": path, "case": case, "device": options.device, "steps": options.steps_per_round})
@@ -158,21 +161,34 @@ def in_turns(
 
 def table(found: dict[str, dict[str, list[float]]]) -> None:
     """Print one row a path, with ratios to the baseline of the same round."""
-    base = found.get("straightforward", {"seconds": [], "mib": []})
-    print("| path | time, ms (least–greatest) | peak memory, MiB | times faster than straightforward | of its memory |")
-    print("|---|---|---|---|---|")
+    base = found.get("straightforward", {key: [] for key in KEYS})
+    print(
+        "| path | time, ms | times faster | processor time, ms | times less | peak memory, MiB | of straightforward |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for path, numbers in found.items():
         if not numbers["seconds"]:
-            print(f"| {path} | not run | | | |")
+            print(f"| {path} | not run | | | | | |")
             continue
-        ms = [1000 * s for s in numbers["seconds"]]
-        ratios = [b / s for b, s in zip(base["seconds"], numbers["seconds"], strict=False)]
-        faster = f"{statistics.median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f})" if ratios else ""
+        cells = [
+            cell for key in KEYS[:2] for cell in (spread(numbers[key], 1000), spread(ratios(base[key], numbers[key])))
+        ]
         mib = statistics.median(numbers["mib"])
         share = f"1/{statistics.median(base['mib']) / max(mib, 0.1):.0f}" if base["mib"] else ""
-        print(
-            f"| {path} | {statistics.median(ms):.0f} ({min(ms):.0f}–{max(ms):.0f}) | {mib:.0f} | {faster} | {share} |"
-        )
+        print(f"| {path} | {' | '.join(cells)} | {mib:.0f} | {share} |", flush=True)
+
+
+def ratios(base: list[float], numbers: list[float]) -> list[float]:
+    return [b / n for b, n in zip(base, numbers, strict=False)]
+
+
+def spread(values: list[float], factor: float = 1) -> str:
+    """Write the median (least–greatest)."""
+    if not values:
+        return ""
+    digits = 0 if factor > 1 else 1
+    low, middle, high = (factor * v for v in (min(values), statistics.median(values), max(values)))
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def main() -> None:
