@@ -4,3 +4,13 @@ The whole public surface is what this module exports; everything else is importa
 """
 
 __version__ = "0.1.0"
+
+from lomix_search.heads import instrument
+from lomix_search.loss import MixtureLoss
+from lomix_search.mixture import Mixture
+from lomix_search.operators import operator
+from lomix_search.search import search
+from lomix_search.space import SearchSpace
+from lomix_search.tune import tune
+
+__all__ = ["Mixture", "MixtureLoss", "SearchSpace", "instrument", "operator", "search", "tune"]

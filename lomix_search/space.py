@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from lomix_search.errors import SpaceError, nearest
 from lomix_search.operators import OPERATORS, find_operator
 from lomix_search.shelf import shelved
-from lomix_search.typed import Frozen, read_toml, validate, write_text
+from lomix_search.typed import Frozen, read_toml, to_toml, validate, write_text
 
 Scale = Annotated[int, Field(ge=1, le=16)]
 Size = Annotated[int, Field(ge=2, le=16)]
@@ -138,12 +138,7 @@ class SearchSpace(Frozen):
 
     def to_toml(self) -> str:
         """Return the space as TOML, without what is left at its default."""
-        content = self.model_dump(exclude_defaults=True)
-        rules = content.pop("operator", ())
-        lines = [f"{key} = {_toml(value)}" for key, value in content.items()]
-        for rule in rules:
-            lines += ["", "[[operator]]", *(f"{key} = {_toml(value)}" for key, value in rule.items())]
-        return "\n".join(lines) + "\n"
+        return to_toml(self.model_dump(exclude_defaults=True))
 
     # -- maps ----------------------------------------------------------------------------------------------------------
 
@@ -298,16 +293,6 @@ def _attributes(m: Map, num_classes: int) -> dict[str, Any]:
         "parameters": parameters,
         "cost": parameters + (arity - 1) * num_classes,
     }
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value)
 
 
 def _register_from(path: Path) -> None:

@@ -1,6 +1,8 @@
 """Typed files: TOML and JSON into frozen pydantic values, with every fault of a file reported at once."""
 
+import json
 import os
+import re
 import tempfile
 import tomllib
 import typing
@@ -81,13 +83,30 @@ def faults_of(cause: ValidationError, kind: type[BaseModel]) -> list[str]:
     return [_fault(dict(item), kind) for item in cause.errors(include_url=False)]
 
 
+def to_toml(content: Mapping[str, Any]) -> str:
+    """Write a document that ``tomllib`` reads back to the same values (the standard library only reads).
+
+    Args:
+        content: Text, numbers, booleans, lists and tables of them; TOML has no null.
+
+    Returns:
+        The document: plain keys first, then tables, then arrays of tables, each in the order given.
+    """
+    return "\n".join(_toml_table(content, ())).strip("\n") + "\n"
+
+
 def write_text(path: Path, text: str) -> None:
+    """Write a text file as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that after a crash there is either the old or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
@@ -114,7 +133,7 @@ def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list
     for part in location[:-1]:
         if isinstance(part, str) and _is_model(model) and part in model.model_fields:
             model = _model_within(model.model_fields[part].annotation)
-    return list(model.model_fields) if _is_model(model) else []
+    return [field.alias or name for name, field in model.model_fields.items()] if _is_model(model) else []
 
 
 def _is_model(candidate: object) -> bool:
@@ -127,3 +146,36 @@ def _model_within(annotation: Any) -> Any:
         return annotation
     inner = [_model_within(argument) for argument in typing.get_args(annotation)]
     return next((model for model in inner if _is_model(model)), annotation)
+
+
+def _toml_table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """Return the lines of one table, without its own header."""
+    tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    arrays = {key: value for key, value in table.items() if _is_array_of_tables(value)}
+    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in table.items() if k not in tables and k not in arrays]
+    for key, inner in tables.items():
+        lines += ["", f"[{'.'.join(map(_toml_key, (*path, key)))}]", *_toml_table(inner, (*path, key))]
+    for key, array in arrays.items():
+        header = f"[[{'.'.join(map(_toml_key, (*path, key)))}]]"
+        lines += [line for inner in array for line in ("", header, *_toml_table(inner, (*path, key)))]
+    return lines
+
+
+def _is_array_of_tables(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(item, Mapping) for item in value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    return repr(value)

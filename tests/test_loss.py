@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from lomix_search.errors import LossError, SpaceError
 from lomix_search.loss import MixtureLoss
+from lomix_search.mixture import Mixture
 from lomix_search.operators import OPERATORS, operator
 from lomix_search.space import SearchSpace
 from lomix_search.weighting import Fixed
@@ -193,7 +195,7 @@ def test_state_dict_holds_what_is_learned() -> None:
     assert not torch.equal(other(maps, labels).total, loss(maps, labels).total)
     other.load_state_dict(loss.state_dict())
     assert torch.equal(other(maps, labels).total, loss(maps, labels).total)
-    assert set(loss.state_dict()) == {name for name, _ in loss.named_parameters()}
+    assert set(loss.state_dict()) == {name for name, _ in loss.named_parameters()} | {"weighting.kept"}
 
 
 def test_it_says_what_it_is() -> None:
@@ -328,6 +330,21 @@ def test_settings(settings: dict[str, object], message: str) -> None:
 def test_a_space_that_does_not_fit() -> None:
     with pytest.raises(SpaceError, match=r"operator\[0\].sizes = \[4\]: this network has 3 stages."):
         build(space=SearchSpace(operator=({"name": "add", "sizes": (4,)},)))  # type: ignore[arg-type]
+
+
+def test_a_mixture_holds_weights_and_operators_and_trains_again(tmp_path: Path) -> None:
+    loss = MixtureLoss("lomix", 3, 4)
+    with torch.no_grad():
+        loss.weighting.theta.copy_(torch.linspace(-2, 2, 19))
+    loss.mixture().save(tmp_path / "mixture.json")
+    mixture = Mixture.load(tmp_path / "mixture.json")
+    assert mixture.weighting == "softplus" and list(mixture.weights) == list(loss.map_ids)
+    maps, labels = [torch.randn(2, 4, 8, 8) for _ in range(3)], torch.randint(0, 4, (2, 8, 8))
+    again = MixtureLoss.from_mixture(mixture, trained_operators=True)
+    torch.testing.assert_close(again(maps, labels).total, loss(maps, labels).total)
+    pruned = MixtureLoss.from_mixture(mixture.prune(top=5))
+    assert len(pruned.maps) == 5 and "P3" in pruned.map_ids
+    assert pruned.mixture().weights == mixture.prune(top=5).weights
 
 
 def test_directional_refuses_what_it_cannot_do() -> None:

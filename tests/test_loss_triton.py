@@ -36,6 +36,7 @@ def run(*tests: str, choose: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_golden_files() -> None:
     output = run(str(HERE / "test_loss_golden.py"), choose="authors and (binary or two_scales)")
     assert "2 passed" in output

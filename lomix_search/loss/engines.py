@@ -25,7 +25,6 @@ ENGINES: dict[str, Engine] = {
 """All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 2) -> str:
     """Pick the engine for a device.
 
@@ -47,6 +46,10 @@ def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 
         return name
     order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
     return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes)), "reference")
+
+
+# What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
+choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def per_map_slopes(

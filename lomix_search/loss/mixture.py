@@ -1,8 +1,8 @@
 """``MixtureLoss``: the whole mixture of a search space as one loss."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,26 @@ from lomix_search.loss import reference
 from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range, check_tangents
 from lomix_search.loss.engines import ENGINES, choose_engine, per_map_slopes
 from lomix_search.loss.plan import Plan, widest
+from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
 from lomix_search.operators import find_operator
 from lomix_search.space import Map, SearchSpace
-from lomix_search.weighting import Weighting, build_weighting
+from lomix_search.weighting import Fixed, Weighting, build_weighting
+
+
+class StageLike(Protocol):
+    """What a mixture notes of a stage."""
+
+    @property
+    def name(self) -> str:
+        """Module path."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the feature map."""
+
+    @property
+    def stride(self) -> Sequence[float]:
+        """Input size divided by the stage's size."""
 
 
 class Step(NamedTuple):
@@ -92,6 +109,16 @@ class MixtureLoss(nn.Module):
         return self.plan.maps
 
     @property
+    def num_classes(self) -> int:
+        """C, channels of every map; 1 means binary."""
+        return self.plan.num_classes
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label that counts nowhere."""
+        return self.plan.ignore_index
+
+    @property
     def map_ids(self) -> tuple[str, ...]:
         """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
         return tuple(m.id for m in self.plan.maps)
@@ -130,6 +157,51 @@ class MixtureLoss(nn.Module):
         finite = step.per_map.isfinite().tolist()
         rows = zip(self.map_ids, self.weighting.active(), finite, strict=True)
         return tuple(name for name, active, fine in rows if active and not fine)
+
+    def mixture(self, stages: Iterable[StageLike] = (), provenance: Provenance | None = None) -> Mixture:
+        """Return what has been found so far: maps with their weights, and the operators' parameters.
+
+        Args:
+            stages: The network's stages (``net.stages``), to be noted.
+            provenance: Where the mixture comes from, to be noted.
+
+        Returns:
+            The mixture; it can be printed, pruned, saved, and trained with through ``from_mixture``.
+        """
+        weights = self.weighting.weights().detach().tolist()
+        return Mixture(
+            space=self.space,
+            num_classes=self.plan.num_classes,
+            num_maps=self.plan.num_maps,
+            stages=tuple(StageInfo(name=s.name, channels=s.channels, stride=tuple(s.stride)) for s in stages),
+            weighting=self.weighting.name,
+            maps=tuple(MapWeight(id=name, weight=w) for name, w in zip(self.map_ids, weights, strict=True)),
+            provenance=provenance or Provenance(),
+        ).with_operators(self.operators.state_dict())
+
+    @classmethod
+    def from_mixture(cls, mixture: Mixture, *, trained_operators: bool = False, **options: Any) -> "MixtureLoss":
+        """Build the loss that trains with the weights of a mixture, fixed.
+
+        Args:
+            mixture: What a search found, pruned or whole. Maps of weight 0 are left out and cost nothing.
+            trained_operators: Start from the operators' found parameters instead of new ones.
+            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``.
+
+        Returns:
+            The loss.
+
+        Raises:
+            LossError: all weights are 0.
+        """
+        space = mixture.space.keep(name for name, weight in mixture.weights.items() if weight > 0)
+        maps = tuple(space.maps(mixture.num_maps))
+        fixed = Fixed(maps, [mixture.weights[m.id] for m in maps])
+        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=fixed, **options)
+        if trained_operators:
+            wanted = loss.operators.state_dict()
+            loss.operators.load_state_dict({name: t for name, t in mixture.operators.items() if name in wanted})
+        return loss
 
     def directional(
         self,

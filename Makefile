@@ -1,0 +1,31 @@
+# make demo   install into .venv, search on the embedded CT, leave runs/demo
+# make test   install into .venv, run the tests (ARGS=--slow for all of them)
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/lomix demo $(ARGS)
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff format --quiet . && $(VENV)/bin/ruff check --quiet --fix . && $(VENV)/bin/mypy
+	$(VENV)/bin/python .ci/import_order.py
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make demo PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(INSTALL) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,60 @@
+"""Write docs/zoo.md: every published network, what was found in it, and what training with heads costs.
+
+Run in an environment with tests/published/requirements.txt: PYTHONPATH=.:tests python benchmarks/zoo_table.py [NAME …]
+"""
+
+import pathlib
+import sys
+
+import torch
+from published.judge import Verdict, judge
+from published.networks import ZOO
+
+HEAD = """# Published networks
+
+Written by `PYTHONPATH=.:tests python benchmarks/zoo_table.py`. Random weights, small inputs, torch {torch}, one
+CPU thread. *Right*: the stages are those an expert names, none missing, none extra, compared tensor by tensor.
+*Same*: the eval output is equal bit for bit before and during. *Step*: time of one training step with heads over one
+without, a single measurement of a very small network.
+
+{counts}
+
+| network | back end | stages found, coarse to fine | right | same | trains | step |
+|---|---|---|---|---|---|---|
+"""
+
+
+def row(entry: dict, verdict: Verdict) -> str:
+    found = ", ".join(f"`{name}`" for name in verdict.found) or verdict.refused
+    right = "—" if "nonU" in entry["tags"] else "yes" if verdict.right else "**no**"
+    trains = {True: "yes", False: "not run", None: "—"}[verdict.trains]
+    cost = f"{verdict.cost:.2f} ×" if verdict.cost == verdict.cost else "—"
+    same = "yes" if verdict.same else "**no**"
+    return f"| {entry['id']} | {verdict.backend or '—'} | {found} | {right} | {same} | {trains} | {cost} |"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows, right, same, ladders = [], 0, 0, 0
+    for entry in ZOO:
+        if sys.argv[1:] and not any(name in entry["id"] for name in sys.argv[1:]):
+            continue
+        try:
+            verdict = judge(entry)
+        except Exception as error:  # a package that is not installed must not hide the others
+            print(f"{entry['id']}: {type(error).__name__}: {error}", flush=True)
+            verdict = Verdict(refused=f"not run: {type(error).__name__}")
+        ladder = "nonU" not in entry["tags"]
+        ladders, right, same = ladders + ladder, right + (ladder and verdict.right), same + verdict.same
+        rows.append(row(entry, verdict))
+        print(rows[-1], flush=True)
+    counts = f"{right} of {ladders} ladders exactly right; eval output the same in {same} of {len(rows)} networks."
+    print(counts)
+    if not sys.argv[1:]:
+        pathlib.Path("docs/zoo.md").write_text(
+            HEAD.format(torch=torch.__version__, counts=counts) + "\n".join(rows) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Intensities and sizes: from what a file holds to what training sees."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lomix_search.errors import DataError, require
+
+Array = NDArray[Any]
+
+
+def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
+    """Scale intensities as a layout says.
+
+    Args:
+        image: (slices, channels, rows, columns), as stored in the file.
+        intensity: ``ct``, ``mr`` or ``picture``.
+        path: The file, for the message.
+        window: Of a CT, in HU; −125 … 275 when left out.
+
+    Returns:
+        The same shape: float16 in 0 … 1, or uint8 for pictures.
+
+    Raises:
+        DataError: NaN or infinite values, or a CT that is not in Hounsfield units.
+    """
+    if intensity == "picture":
+        return image
+    if not np.isfinite(image).all():
+        where = int(np.argwhere(~np.isfinite(image))[0][0])
+        raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}")
+    low, high = float(image.min()), float(image.max())
+    if low >= -1e-3 and high <= 1 + 1e-3:
+        return image.astype(np.float16)  # scaled already, as the community's preprocessed files are
+    if intensity == "ct":
+        if low >= 0 or high - low < 100:
+            raise DataError(
+                f"{path}: a CT must be in Hounsfield units (air −1000, water 0) or already scaled to 0 … 1.",
+                seen=f"values {low:g} … {high:g}",
+                hint="apply the rescale slope and intercept of the DICOM files",
+            )
+        low, high = window or (-125.0, 275.0)
+    else:
+        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+    return ((np.clip(image, low, high) - low) / max(high - low, 1e-6)).astype(np.float16)
+
+
+def resize(image: Array, label: Array, size: int) -> tuple[Array, Array]:
+    """Resize slices: the image cubic, the label with the nearest neighbour, as the paper does.
+
+    Args:
+        image: (slices, channels, rows, columns); uint8 pictures are resized linearly, as polyp benchmarks do.
+        label: (slices, rows, columns).
+        size: Rows and columns wanted.
+
+    Returns:
+        Image and label of that size, of the same types.
+    """
+    if image.shape[2:] == (size, size):
+        return image, label
+    if image.dtype == np.uint8:
+        return _resize_pictures(image, label, size)
+    ndimage = require("scipy.ndimage", "data")
+    factors = (size / image.shape[2], size / image.shape[3])
+    images = np.empty((*image.shape[:2], size, size), image.dtype)
+    labels = np.empty((len(label), size, size), label.dtype)
+    for number, (planes, mask) in enumerate(zip(image, label, strict=True)):
+        for channel, plane in enumerate(planes):
+            images[number, channel] = ndimage.zoom(plane.astype(np.float32), factors, order=3)
+        labels[number] = ndimage.zoom(mask, factors, order=0)
+    return images, labels
+
+
+def _resize_pictures(image: Array, label: Array, size: int) -> tuple[Array, Array]:
+    pil = require("PIL.Image", "data")
+
+    def of(plane: Array, how: int) -> Array:
+        return np.asarray(pil.fromarray(plane).resize((size, size), how))
+
+    images = np.stack([np.stack([of(plane, pil.Resampling.BILINEAR) for plane in planes]) for planes in image])
+    return images, np.stack([of(mask, pil.Resampling.NEAREST) for mask in label])

@@ -1,0 +1,282 @@
+"""Items, splits and the order in which training meets them, all repeatable from a seed and a step number."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lomix_search.data.volumes import Case
+from lomix_search.errors import DataError
+
+Item = tuple[Tensor, Tensor]
+Augment = Callable[[Tensor, Tensor], Item]
+Draw = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a recipe's data section gives: three sets and what is known about their labels.
+
+    Args:
+        train: Items with augmentation.
+        val: Items without, taken out of the training data; never out of the test data.
+        test: Items without augmentation.
+        classes: Class names by label value; the background first.
+        channels: Image channels.
+        spacing: Millimetres between voxels: slices, rows, columns; empty where it is unknown or differs between cases.
+        volumes: The whole cases of ``"val"`` and ``"test"`` at native size, which evaluation scores; each is read when
+            it is asked for.
+    """
+
+    train: "Slices"
+    val: "Slices"
+    test: "Slices"
+    classes: tuple[str, ...]
+    channels: int
+    spacing: tuple[float, ...] = ()
+    volumes: Mapping[str, Sequence[Case]] = field(default_factory=dict)
+
+
+class Slices(Dataset[Item]):
+    """Images with label maps, each belonging to a case (a patient or volume).
+
+    An item is ``(image, label)``: float32 ``(C, *spatial)`` and int64 ``(*spatial)``. Augmentation draws from numpy's
+    global random state at the moment of the call; wrap the set in :class:`Seeded` to make that repeatable.
+
+    Args:
+        images: One array ``(C, *spatial)`` an item; anything indexable, e.g. an array, a memory map, a lazy sequence.
+        labels: One integer array ``(*spatial)`` an item.
+        cases: Name of the case of each item.
+        num_classes: C; labels are 0 … C−1, or ``ignore_index``.
+        names: What to call each item in an error; its case and number when left out.
+        ignore_index: Label value that means "do not count".
+        augment: ``(image, label) -> (image, label)``, or None.
+
+    Raises:
+        DataError: the three sequences differ in length.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[Any]] | NDArray[Any],
+        labels: Sequence[NDArray[Any]] | NDArray[Any],
+        cases: Sequence[str],
+        *,
+        num_classes: int,
+        names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        if not len(images) == len(labels) == len(cases):
+            raise DataError(f"{len(images)} images, {len(labels)} labels and {len(cases)} case names do not pair up.")
+        self.images, self.labels, self.cases = images, labels, tuple(cases)
+        self.num_classes, self.ignore_index, self.augment = num_classes, ignore_index, augment
+        self.names = tuple(names) if names is not None else tuple(f"{case}, item {i}" for i, case in enumerate(cases))
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> Item:
+        """Return one item, augmented if the set augments.
+
+        Args:
+            index: 0 … len − 1.
+
+        Returns:
+            The image, float32 (C, *spatial), and the label, int64 (*spatial).
+
+        Raises:
+            DataError: NaN or infinite pixels, labels that are not integers or outside the classes, or shapes that do
+                not fit each other; the message names the item.
+        """
+        image, label = np.asarray(self.images[index]), np.asarray(self.labels[index])
+        self._check(image, label, self.names[index])
+        item = torch.from_numpy(np.array(image, np.float32)), torch.from_numpy(np.array(label, np.int64))
+        return self.augment(*item) if self.augment is not None else item
+
+    def case(self, index: int) -> str:
+        """Return the name of the case that an item belongs to."""
+        return self.cases[index]
+
+    def _check(self, image: NDArray[Any], label: NDArray[Any], name: str) -> None:
+        if image.shape[1:] != label.shape:
+            raise DataError(
+                f"{name}: image and label have different shapes.",
+                seen=f"image {_times(image.shape[1:])}, label {_times(label.shape)}",
+            )
+        if not np.isfinite(image).all():
+            count = int((~np.isfinite(image)).sum())
+            raise DataError(
+                f"{name}: the image has NaN or infinite pixels; all must be finite.",
+                seen=f"{count} of {image.size} pixels",
+                hint="image = numpy.nan_to_num(image, nan=image_background)   # or leave the slice out",
+            )
+        check_label(label, self.num_classes, name, self.ignore_index)
+
+
+def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: int | None = None) -> None:
+    """Check that a label map holds whole class numbers.
+
+    Args:
+        label: Any shape.
+        num_classes: C; allowed are 0 … C−1 and ``ignore_index``.
+        name: What to call it in the message.
+        ignore_index: Label value that means "do not count".
+
+    Raises:
+        DataError: float labels, or values outside the classes; the message lists them.
+    """
+    if label.dtype.kind not in "iub":
+        raise DataError(
+            f"{name}: the label is {label.dtype}; class numbers must be integers.",
+            seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label)[:5])}",
+            hint="label = label.round().astype('int64')   # after checking that it holds whole numbers",
+        )
+    if label.size and (label.min() < 0 or label.max() >= num_classes):
+        values = [int(v) for v in np.unique(label) if not 0 <= v < num_classes and v != ignore_index]
+        if values:
+            raise DataError(
+                f"{name}: label {', '.join(map(str, values[:8]))} outside the classes 0 … {num_classes - 1}.",
+                hint=f"map it to a class, raise the number of classes, or ignore it: loss.ignore_index={values[-1]}",
+            )
+
+
+class Seeded(Dataset[Item]):
+    """A data set whose items depend on nothing but (seed, draw, index).
+
+    Whatever the worker, the order or the step at which a run was resumed: python's, numpy's and torch's global random
+    states are set from the key, the item is read, and the states are put back as they were.
+
+    Args:
+        dataset: Any map-style data set.
+        seed: The run's seed.
+    """
+
+    def __init__(self, dataset: Dataset[Item], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Draw) -> Item:
+        """Return ``dataset[index]`` as it comes out at this draw.
+
+        Args:
+            key: (draw, index); the draw number tells repeated uses of one item apart.
+
+        Returns:
+            What the wrapped data set returns.
+        """
+        draw, index = key
+        with seeded(self.seed, draw, index):
+            return self.dataset[index]
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Set the global random states of python, numpy and torch (CPU) from a key, and restore them at the end.
+
+    Args:
+        *key: Non-negative integers, e.g. (seed, draw, index).
+
+    Yields:
+        Nothing.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which items each training step sees: a pure function of (number of items, batch size, seed, step).
+
+    Every epoch is a fresh permutation cut into full batches; what is left over at its end is dropped (other items each
+    epoch). With fewer items than a batch needs, the permutation is repeated until the batch is full.
+
+    Args:
+        n: Number of items, at least 1.
+        batch_size: Items in a batch, at least 1.
+        seed: The run's seed.
+
+    Raises:
+        DataError: no items.
+    """
+
+    n: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise DataError("the training set is empty.", hint="lomix validate RECIPE   # lists what was found")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return max(1, self.n // self.batch_size)
+
+    def batch(self, step: int) -> list[Draw]:
+        """Return the keys of one step.
+
+        Args:
+            step: 0, 1, 2, …
+
+        Returns:
+            ``batch_size`` pairs (draw, index); no two steps share a draw number.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        permutation = _permutation(self.n, self.seed, epoch)
+        start = place * self.batch_size
+        indices = [int(permutation[(start + i) % self.n]) for i in range(self.batch_size)]
+        return [(step * self.batch_size + i, index) for i, index in enumerate(indices)]
+
+    def batches(self, start: int, end: int) -> "Batches":
+        """Return the batches of steps ``start`` … ``end − 1`` as the ``batch_sampler`` of a DataLoader."""
+        return Batches(self, start, end)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a range of steps; iterable again and again.
+
+    Args:
+        order: Where they come from.
+        start: First step.
+        end: One past the last step.
+    """
+
+    order: Order
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (self.order.batch(step) for step in range(self.start, self.end))
+
+
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))

@@ -1,0 +1,288 @@
+"""``lomix prepare``: raw files of any known form → one folder of plain arrays that training reads slice by slice.
+
+    OUT/manifest.json            every case with sha256 of its files and of the files it was made from
+    OUT/cases/NAME/image.npy     (slices, channels, rows, columns), canonical axes, native size
+    OUT/cases/NAME/label.npy     (slices, rows, columns), raw label values
+    OUT/cases/NAME/image_224.npy, label_224.npy   the same at the size that training sees
+    OUT/cases/NAME/case.json     the manifest's entry; written last, so that its presence means the case is whole
+
+Volumes are float16 in 0 … 1 (steps of 0.2 HU over a CT window of 400 HU), pictures uint8. Arrays are memory-mapped when
+read, so one random slice costs one small read.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lomix_search.data.convert import resize, scale
+from lomix_search.data.layouts import LAYOUTS, Layout, Source
+from lomix_search.data.manifest import Entry, Manifest, sha256
+from lomix_search.data.volumes import Case, readable
+from lomix_search.errors import DataError, nearest
+from lomix_search.typed import validate, write_text
+
+Array = NDArray[Any]
+
+
+def prepare(
+    benchmark: str,
+    raw: str | Path,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    label_names: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Prepare a benchmark. Run again after an interruption, it goes on where it stopped.
+
+    Args:
+        benchmark: A name of ``LAYOUTS``.
+        raw: Folder of the raw files.
+        out: Folder to write; may hold an earlier preparation of the same kind.
+        size: Rows and columns of the training form; the benchmark's own when left out.
+        label_names: Names of the label values 1, 2, …, for preprocessed files that renumbered them.
+        workers: Threads; as many as there are cores when left out.
+        progress: Show a progress bar.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        DataError: files that are missing, unreadable or inconsistent, each one named; all other cases are prepared and
+            kept. Nothing half-written is ever left.
+    """
+    layout = find_layout(benchmark)
+    return prepare_layout(
+        layout, Path(raw), Path(out), size=size, label_names=label_names, workers=workers, progress=progress
+    )
+
+
+def find_layout(benchmark: str) -> Layout:
+    """Return a benchmark's layout by name.
+
+    Args:
+        benchmark: Its name.
+
+    Returns:
+        The layout.
+
+    Raises:
+        DataError: no such benchmark.
+    """
+    if benchmark not in LAYOUTS:
+        raise DataError(f'no benchmark "{benchmark}". {nearest(benchmark, LAYOUTS)}')
+    return LAYOUTS[benchmark]
+
+
+def prepare_layout(
+    layout: Layout,
+    raw: Path,
+    out: Path,
+    *,
+    size: int | None = None,
+    label_names: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Prepare files of any layout; see :func:`prepare`.
+
+    Args:
+        layout: What is known of the files.
+        raw: Folder of the raw files.
+        out: Folder to write.
+        size: Rows and columns of the training form.
+        label_names: Names of the label values 1, 2, …
+        workers: Threads.
+        progress: Show a progress bar.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        DataError: as :func:`prepare`.
+    """
+    sources, size = layout.find(raw), size or layout.size
+    _remove_leftovers(out)
+    (out / "manifest.json").unlink(missing_ok=True)  # what it says is about to change
+
+    def one(source: Source) -> Entry:
+        return _prepare_case(source, layout, raw, out / "cases", size)
+
+    entries, faults = _in_parallel(one, sources, workers or os.cpu_count() or 1, layout.name, progress)
+    if faults:
+        raise DataError(
+            f"prepare {layout.name}: {len(faults)} of {len(sources)} cases failed; "
+            f"the other {len(entries)} are kept in {out}.",
+            seen=faults,
+            hint="mend or remove these files and run the same command again; it goes on from there",
+        )
+    entries.sort(key=lambda entry: entry.name)
+    labels = _label_names(layout, entries, label_names)
+    manifest = Manifest(
+        version=1,
+        benchmark=layout.name,
+        size=size,
+        intensity=layout.intensity,
+        labels=labels,
+        cases=tuple(entries),
+    )
+    write_text(out / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+    return manifest
+
+
+# -- one case ----------------------------------------------------------------------------------------------------------
+
+
+def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: int) -> Entry:
+    """Prepare one case into a folder that appears whole or not at all."""
+    hashes = {_relative(path, raw): _hash(path) for path in source.files}
+    scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
+    if (known := _finished(cases / source.name, hashes, scaling, size)) is not None:
+        return known
+    case = source.read()
+    _check_labels(case, layout, source.files[-1])
+    scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
+    image, label = resize(scaled, case.label, size)
+    arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
+    with _appearing(cases / source.name, cases) as folder:
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        entry = Entry(
+            name=source.name,
+            patient=source.patient,
+            group=source.group,
+            shape=scaled.shape,
+            spacing=case.spacing,
+            origin=dict(case.origin),
+            scaling=scaling,
+            labels=_counts(case.label),
+            sources=hashes,
+            files={f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays},
+        )
+        write_text(folder / "case.json", entry.model_dump_json(indent=1) + "\n")
+    return entry
+
+
+@contextmanager
+def _appearing(folder: Path, near: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes its name when all went well, and vanishes when not."""
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unfinished.", dir=near))
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)  # an outdated one
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except OSError as cause:
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(cause):  # as numpy says it
+            raise _full(near) from None
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_labels(case: Case, layout: Layout, path: Path) -> None:
+    unknown = sorted(set(_counts(case.label)) - {0, *layout.labels})
+    if layout.labels and unknown:
+        raise DataError(
+            f"{path}: unknown label {', '.join(map(str, unknown[:8]))}.",
+            seen=f"{layout.name} has 0 background, " + ", ".join(f"{v} {name}" for v, name in layout.labels.items()),
+        )
+
+
+def _finished(folder: Path, hashes: dict[str, str], scaling: str, size: int) -> Entry | None:
+    """Return the entry of a case that was prepared from the same files in the same way."""
+    path = folder / "case.json"
+    if not path.exists():
+        return None
+    entry = validate(Entry, json.loads(path.read_text(encoding="utf-8")), str(path), DataError)
+    same = entry.sources == hashes and entry.scaling == scaling and f"image_{size}.npy" in entry.files
+    return entry if same and all((folder / name).exists() for name in entry.files) else None
+
+
+def _counts(label: Array) -> dict[int, int]:
+    counts = np.bincount(label.ravel(), minlength=1)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def _hash(path: Path) -> str:
+    with readable(path):
+        return sha256(path)
+
+
+def _relative(path: Path, raw: Path) -> str:
+    return path.relative_to(raw).as_posix() if path.is_relative_to(raw) else str(path)
+
+
+def _full(folder: Path) -> DataError:
+    free = shutil.disk_usage(folder).free
+    return DataError(
+        f"the disk of {folder} is full.",
+        seen=f"{free / 2**30:.1f} GiB free",
+        hint="free some space and run the same command again; it goes on where it stopped",
+    )
+
+
+# -- all cases ---------------------------------------------------------------------------------------------------------
+
+
+def _in_parallel(
+    work: Callable[[Source], Entry], sources: Iterable[Source], workers: int, title: str, progress: bool
+) -> tuple[list[Entry], list[str]]:
+    """Do all cases in threads (reading, unzipping and resampling leave the interpreter free); collect every fault."""
+    sources, entries, faults = list(sources), [], []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+        task = bar.add_task(f"prepare {title}", total=len(sources))
+        futures = [pool.submit(work, source) for source in sources]
+        try:
+            for future in as_completed(futures):
+                try:
+                    entries.append(future.result())
+                except DataError as error:
+                    faults.append(str(error))
+                bar.advance(task)
+        except BaseException:  # Ctrl-C, a missing extra: do not begin what has not begun
+            pool.shutdown(cancel_futures=True)
+            raise
+    return entries, sorted(faults)
+
+
+def _label_names(layout: Layout, entries: Sequence[Entry], given: Sequence[str]) -> dict[int, str]:
+    highest = max((value for entry in entries for value in entry.labels), default=0)
+    if given:
+        if highest > len(given):
+            raise DataError(f"{len(given)} label names, but labels go to {highest}.", seen=", ".join(given))
+        return dict(enumerate(given, 1))
+    preprocessed = any(Path(name).suffix in (".npz", ".h5") for entry in entries for name in entry.sources)
+    if preprocessed and layout.short_form and highest <= len(layout.short_form):
+        raise DataError(
+            f"{layout.name}: no label above {highest} in any case; these files number their organs anew, and several "
+            "orders are in use.",
+            seen="the cases are prepared; only the names of their labels are missing",
+            hint=[
+                "name 1, 2, … in the order of your files, e.g. (the liver has the most pixels, the gallbladder fewest)",
+                f'--labels "{",".join(layout.short_form)}"',
+            ],
+        )
+    return dict(layout.labels)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a killed run left unfinished."""
+    for path in (out / "cases").glob(".unfinished.*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Object paths in files: ``"package.module:name"`` or ``"file.py:name"``, found and called with clear errors."""
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lomix_search.errors import MissingExtraError, RecipeError, nearest, require
+
+
+def load_object(path: str, where: str) -> Any:
+    """Import what an object path names.
+
+    Args:
+        path: ``"package.module:name"`` or ``"/folder/file.py:name"``.
+        where: The recipe's key, for the message.
+
+    Returns:
+        The object.
+
+    Raises:
+        RecipeError: no such module, file or name.
+        MissingExtraError: the package belongs to an extra of this library that is not installed.
+    """
+    module_name, _, name = path.rpartition(":")
+    module = _run_file(Path(module_name)) if module_name.endswith(".py") else _import(module_name, where)
+    if not hasattr(module, name):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        close = nearest(name, public) if len(public) <= 30 else nearest(name, public).partition("Known")[0].strip()
+        raise RecipeError(f"{where} = {path!r}: {module_name} has no {name}. {close}".rstrip())
+    return getattr(module, name)
+
+
+def call(build: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> Any:
+    """Call a builder with arguments from a recipe.
+
+    Args:
+        build: A class or function.
+        arguments: Keyword arguments.
+        where: The recipe's section, for the message.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        RecipeError: it does not take these arguments; every unknown or missing one is named.
+    """
+    try:
+        parameters = inspect.signature(build).parameters
+    except (TypeError, ValueError):  # builtins without a signature
+        return build(**arguments)
+    named = [p for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in named]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    faults = [f"{where}.{k}: unknown. {nearest(k, names)}" for k in arguments if k not in names and not open_ended]
+    faults += [f"{where}.{p.name}: missing." for p in named if p.default is p.empty and p.name not in arguments]
+    if faults:
+        raise RecipeError(
+            "\n".join([f"{getattr(build, '__name__', build)} cannot be called.", *(f"  {fault}" for fault in faults)])
+        )
+    return build(**arguments)
+
+
+def _import(name: str, where: str) -> ModuleType:
+    top = name.partition(".")[0]
+    if top == "monai":
+        return require(name, "data")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and not name.startswith(error.name):  # something that the module itself needs
+            raise MissingExtraError(f"{where}: {name} needs {error.name}, which is not installed.") from None
+        raise RecipeError(f"{where}: no module {name!r}.", seen=str(error), hint=f"pip install {top}") from None
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Import a file under a name of its own, once; what it defines can be pickled within this process."""
+    name = "lomix_file_" + re.sub(r"\W", "_", str(path.resolve()))
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise RecipeError(f"no file {path}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

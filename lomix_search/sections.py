@@ -1,0 +1,220 @@
+"""The sections of a recipe, each a typed value with its defaults."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from lomix_search.typed import Frozen
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Data(Frozen):
+    """``[data]``: where images come from. All other keys are the settings of that kind.
+
+    Args:
+        kind: A shipped kind (``"chest_ct"``), or ``"file.py:function"`` relative to the recipe: a function that takes
+            the other keys as keyword arguments and returns :class:`Splits`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys but ``kind``."""
+        return dict(self.model_extra or {})
+
+
+class Network(Frozen):
+    """``[network]``: how the network is built.
+
+    Args:
+        build: ``"package.module:name"``, or ``"file.py:name"`` relative to the recipe.
+        args: Keyword arguments of that class or function.
+        stages: Module paths of the decoder stages, coarse to fine; found automatically when left out.
+    """
+
+    build: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    stages: tuple[str, ...] | None = None
+
+
+class Space(Frozen):
+    """``[space]``: the search space.
+
+    Args:
+        name: A shipped space, or the path of a TOML file relative to the recipe.
+    """
+
+    name: str = "lomix"
+
+
+class Loss(Frozen):
+    """``[loss]``: the loss of each map, ce·CE + dice·Dice.
+
+    Args:
+        ce: Share of cross-entropy.
+        dice: Share of Dice.
+        ignore_index: Label value that counts nowhere.
+    """
+
+    ce: NotNegative = 0.3
+    dice: NotNegative = 0.7
+    ignore_index: int | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "Loss":
+        if self.ce + self.dice == 0:
+            raise ValueError("ce and dice are both 0; nothing would be trained")
+        return self
+
+
+class Weighting(Frozen):
+    """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
+
+    Args:
+        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.weighting``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str = "softplus"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys but ``name``."""
+        return dict(self.model_extra or {})
+
+
+class Optimizer(Frozen):
+    """``[optimizer]``: one for network, operators and weights together.
+
+    Args:
+        name: AdamW or SGD (with Nesterov momentum).
+        lr: Learning rate at the start.
+        weight_decay: Decay of the parameters.
+        momentum: Of SGD only.
+        schedule: Constant, poly ((1 − step/steps)^power) or cosine to 0.
+        power: Of poly only.
+    """
+
+    name: Literal["AdamW", "SGD"] = "AdamW"
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "poly", "cosine"] = "constant"
+    power: Positive = 0.9
+
+
+class Search(Frozen):
+    """``[search]``: the training loop.
+
+    Args:
+        steps: Optimizer steps.
+        batch_size: Items a step.
+        seed: Of everything random in the run.
+        precision: 32, bf16 or fp16 (mixed).
+        validate_every: Steps between two validations.
+        checkpoint_every: Steps between two checkpoints.
+        workers: Processes that read data beside the training process; the result does not depend on it.
+        clip_grad: Largest norm of the gradient; not clipped when left out.
+    """
+
+    steps: Count = 1000
+    batch_size: Count = 6
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    validate_every: Count = 100
+    checkpoint_every: Count = 100
+    workers: Annotated[int, Field(ge=0)] = 0
+    clip_grad: Positive | None = None
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if value == 32 and not isinstance(value, bool) else value
+
+
+class Evaluate(Frozen):
+    """``[evaluate]``: how whole cases are predicted and scored.
+
+    Args:
+        protocol: ``strict`` (millimetres, empty masks counted honestly), ``transunet`` (comparable with the Synapse
+            literature), ``polyp`` or ``isic2018``.
+        batch_size: Slices or windows at a time.
+        flips: Average over flips of rows and columns.
+        window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
+    """
+
+    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    batch_size: Count = 8
+    flips: bool = False
+    window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
+
+
+class Track(Frozen):
+    """``[track]``: where metrics go beside metrics.jsonl.
+
+    Args:
+        wandb: Also write a Weights & Biases run.
+        online: Send it at once; otherwise it stays on this machine until ``wandb sync``.
+        project: Its project there.
+    """
+
+    wandb: bool = False
+    online: bool = False
+    project: str = "lomix"
+
+
+class Range(Frozen):
+    """One tuned value: ``low`` and ``high``, or ``choices``.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        log: Draw on a logarithmic scale.
+        integer: Draw whole numbers; ``int`` in the file.
+        choices: The values to choose from.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = Field(False, alias="int")
+    choices: tuple[str | int | float | bool, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Range":
+        bounds = self.low is not None and self.high is not None
+        if bounds == (self.choices is not None) or (self.choices is not None and not self.choices):
+            raise ValueError("needs low and high, or choices; and not both")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low = {self.low} must be below high = {self.high}")
+        if self.log and (self.low is None or self.low <= 0):
+            raise ValueError(f"a logarithmic range starts above 0; low = {self.low}")
+        return self
+
+    def examples(self) -> tuple[Any, ...]:
+        """Return values to try the range with: its ends, or all choices."""
+        if self.choices is not None:
+            return self.choices
+        return tuple(int(v) if self.integer else v for v in (self.low, self.high) if v is not None)
+
+
+class Tune(Frozen):
+    """``[tune]``: what ``lomix tune`` varies.
+
+    Args:
+        trials: Number of runs.
+        direction: Whether a large or a small metric is good.
+        metric: ``val.dice.best`` or ``val.dice.final``; never a score of test data.
+        ranges: ``[tune.ranges."optimizer.lr"]``: a range for each dotted key of this recipe.
+    """
+
+    trials: Count = 20
+    direction: Literal["maximize", "minimize"] = "maximize"
+    metric: str = "val.dice.best"
+    ranges: dict[str, Range] = Field(default_factory=dict)

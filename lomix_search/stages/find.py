@@ -1,0 +1,255 @@
+"""From a model and an example to its stages: which output is the logits, which stages make their own."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+from torch import fx, nn
+
+from lomix_search.errors import StageError, nearest
+from lomix_search.stages.detect import decoder_stages
+from lomix_search.stages.flow import operation, weighted
+from lomix_search.stages.stage import Stage, Stages, Tap, tap_of
+from lomix_search.trace import Path, Trace, sizes, spell, trace, trace_training, unwrap
+
+
+def find_stages(
+    model: nn.Module, example: Any, num_classes: int | None = None, names: Sequence[str] | None = None
+) -> tuple[Stages, int, list[dict[str, Any]]]:
+    """Find the decoder stages of a model.
+
+    Args:
+        model: Any eager network.
+        example: As for :func:`lomix_search.trace.trace`.
+        num_classes: Channels of the logits; None reads them from the model's output.
+        names: The user's own choice, module paths; None detects them.
+
+    Returns:
+        The stages, the number of classes, and for each stage the metadata of its tensor (shape, dtype, device).
+
+    Raises:
+        TraceError: the model could not be read.
+        StageError: the output is no map of logits, or fewer than two stages were found or named.
+    """
+    network = unwrap(model)
+    title = type(network).__name__
+    found = trace(network, example)
+    place, logits = main_output(found, num_classes, title)
+    num_classes = logits.meta["shape"][1]
+    nodes = detected(found, logits) if names is None else [named(found, network, name) for name in names]
+    nodes = sorted(nodes, key=lambda node: math.prod(node.meta["shape"][2:]))
+    taps = taps_of(found, nodes, names)
+    own = own_logits(network, example, logits.meta["shape"], taps, place)
+    stages = [_stage(found, node, tap, own.get(i)) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))]
+    if len(stages) < 2:
+        raise too_few(title, stages, network)
+    notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
+    if (activated := before_activation(found, logits)) is not None:
+        activation, tap = activated
+        stages[-1] = dataclasses.replace(stages[-1], logits=tap)
+        notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
+    return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
+
+
+def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
+    """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
+
+    Args:
+        found: A trace.
+        logits: The model's main output.
+
+    Returns:
+        Nodes that can be tapped, coarse to fine.
+    """
+    seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
+    flow = found.network()
+    stages: list[fx.Node] = []
+    for node in decoder_stages(found, logits):
+        reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
+        near = [other for other in reach if other in seen and other.meta.get("shape") == node.meta["shape"]]
+        stages += [node] if node in seen else near[:1]
+    return stages
+
+
+def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
+    """Return the model's own logits among what it returns: the finest map that fits, the first among equals.
+
+    Args:
+        found: A trace in eval mode.
+        num_classes: Channels that the logits must have; None for any.
+        title: The model's class name, for messages.
+
+    Returns:
+        Where the logits sit in the returned value, and their node.
+
+    Raises:
+        StageError: nothing that is returned has the form B × C × spatial, or not with that many channels.
+    """
+    seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
+    maps = [(path, node) for path, node in found.outputs if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    if not maps:
+        raise StageError(
+            f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
+            seen=seen,
+            hint="instrument a network whose output is a map, e.g. the segmentation model around this encoder",
+        )
+    fitting = [m for m in maps if num_classes in (None, m[1].meta["shape"][1])]
+    if not fitting:
+        counts = sorted({node.meta["shape"][1] for _, node in maps})
+        raise StageError(
+            f"{title} returns {' or '.join(map(str, counts))} channels, but num_classes={num_classes} was asked for.",
+            seen=seen,
+            hint=f"num_classes={counts[0]}, or build the model with {num_classes} output channels",
+        )
+    return max(fitting, key=lambda m: math.prod(m[1].meta["shape"][2:]))
+
+
+def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap] | None:
+    """Return the name of the softmax or sigmoid in which a model ends, and where its input is tapped.
+
+    Args:
+        found: A trace.
+        output: The model's main output.
+
+    Returns:
+        None if the output is made of logits already, or no module sees them.
+    """
+    node = output
+    while not weighted(node) and len(node.all_input_nodes) == 1:
+        if re.search("softmax|sigmoid", operation(node), re.IGNORECASE):
+            tap = tap_of(found, node.all_input_nodes[0])
+            return (operation(node), tap) if tap else None
+        node = node.all_input_nodes[0]
+    return None
+
+
+def spell_shape(path: Path, node: fx.Node) -> str:
+    """Write a place and a shape: ``[0]: 1 × 4 × 64 × 64``."""
+    return f"{spell(path)}: {sizes(node.meta.get('shape', ()))}"
+
+
+def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
+    """Return the value at a place that the user names.
+
+    Args:
+        found: A trace.
+        network: The user's network.
+        name: A module path; ``in:path`` is the module's first input, ``path#2`` its third call.
+
+    Returns:
+        The node of the tensor.
+
+    Raises:
+        StageError: no such module, it did not run, or it gives no feature map.
+    """
+    path, _, call = name.removeprefix("in:").partition("#")
+    known = [known for known, _ in network.named_modules() if known]
+    if path not in known:
+        near = nearest(path, [k for k in known if k.count(".") <= path.count(".")][:40])
+        raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
+    calls = [c for c in found.calls if c.path == path and c.index == int(call or 0)]
+    values = [node for c in calls for _, node in (c.inputs if name.startswith("in:") else c.outputs)]
+    maps = [node for node in values if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    if not maps:
+        raise StageError(
+            f'"{name}", which stages=[…] names, gives no feature map when the model runs.',
+            seen=[sizes(node.meta.get("shape", ())) for node in values] or "the module is never called",
+            hint="name modules that return batch × channels × size tensors; print(net) lists them",
+        )
+    return maps[0]
+
+
+def taps_of(found: Trace, nodes: Sequence[fx.Node], names: Sequence[str] | None) -> list[Tap]:
+    """Return where each value is tapped.
+
+    Args:
+        found: A trace.
+        nodes: The stages' values, coarse to fine.
+        names: Names given by the user.
+
+    Returns:
+        One tap for each node.
+    """
+    order = {node: i for i, node in enumerate(found.graph.nodes)}
+    since = [0, *(order[node] for node in nodes)]
+    taps = [tap_of(found, node, start) for node, start in zip(nodes, since, strict=False)]
+    return [tap for tap in taps if tap is not None]
+
+
+def own_logits(
+    network: nn.Module, example: Any, logits: tuple[int, ...], taps: Sequence[Tap], place: Path
+) -> dict[int, Path]:
+    """Return which stages the model itself makes logits from, and where they are in what it returns in train mode.
+
+    Args:
+        network: The user's network.
+        example: As for :func:`lomix_search.trace.trace`.
+        logits: Shape of the main logits in eval mode.
+        taps: The stages, coarse to fine.
+        place: Where the main logits are in eval mode.
+
+    Returns:
+        Place in the returned value by stage; the finest stage always has one.
+    """
+    last = len(taps) - 1
+    found = trace_training(network, example)
+    if found is None:
+        return {last: place}
+    flow = found.network()
+    values = [_value_at(found, tap) for tap in taps]
+    maps = _maps(found, len(logits), logits[1])
+    finest = {
+        path: max((i for i, v in enumerate(values) if v in _sources(flow, node)), default=-1) for path, node in maps
+    }
+    mains = [path for path, _ in maps if path == place] or [p for p, _ in maps if finest[p] == last]
+    own = {i: path for path, i in reversed(finest.items()) if 0 <= i < last}
+    return own | {last: mains[0] if mains else place}
+
+
+def _maps(found: Trace, rank: int, classes: int) -> list[tuple[Path, fx.Node]]:
+    """Every map of logits that a model returns; a tensor in which they are stacked counts as several."""
+    maps: list[tuple[Path, fx.Node]] = []
+    for path, node in found.outputs:
+        shape = node.meta["shape"]
+        if len(shape) == rank and shape[1] == classes:
+            maps.append((path, node))
+        elif len(shape) == rank + 1 and shape[2] == classes:
+            parts = node.all_input_nodes if len(node.all_input_nodes) == shape[1] else [node] * shape[1]
+            maps += [((*path, ("stacked", i)), part) for i, part in enumerate(parts)]
+    return maps
+
+
+def _sources(flow: nx.DiGraph, node: fx.Node) -> set[fx.Node]:
+    return {node, *nx.ancestors(flow, node)}
+
+
+def _value_at(found: Trace, tap: Tap) -> fx.Node | None:
+    for call in found.calls:
+        if (call.path, call.index) == (tap.path, tap.call):
+            values = dict(call.outputs if tap.side == "output" else call.inputs)
+            return values.get(tap.place)
+    return None
+
+
+def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None) -> Stage:
+    shape = node.meta["shape"]
+    whole = max(
+        (given.meta["shape"][2:] for given in found.inputs if len(given.meta["shape"]) == len(shape)), default=()
+    )
+    stride = tuple(a / b for a, b in zip(whole, shape[2:], strict=False))
+    name = tap.path if tap.side == "output" else f"in:{tap.path}"
+    return Stage(f"{name}#{tap.call}" if tap.call else name, shape[1], tuple(shape[2:]), stride, str(tap), tap, own)
+
+
+def too_few(title: str, stages: Sequence[Stage], network: nn.Module) -> StageError:
+    """Return the error that says that there is nothing to mix."""
+    count = f"{len(stages)} decoder stage" if stages else "no decoder stage that was found"
+    children = ", ".join(f'"{name}"' for name, _ in list(network.named_children())[-4:])
+    return StageError(
+        f"{title} has {count}; a mixture needs at least 2.",
+        seen=[f"{s.name} ({sizes((s.channels, *s.size))})" for s in stages] or "no map rises from a coarser one",
+        hint=f"instrument(net, example, stages=[{children}])  # modules whose outputs are maps of several sizes",
+    )

@@ -1,0 +1,140 @@
+"""What a stage is, where its tensor is tapped, and how the list of them prints."""
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import fx
+
+from lomix_search.trace import Call, Path, Trace, sizes, spell
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """Where a tensor can be had while the model runs.
+
+    Args:
+        path: The module, by its dotted name in the user's network.
+        call: Which of the module's calls in one forward pass, from 0.
+        side: "output" for what the call returns, "input" for what it is given.
+        place: Where the tensor sits in the returned value, or in ``(args, kwargs)``.
+        copy: Whether the network changes the tensor in place later, so that a copy must be kept.
+    """
+
+    path: str
+    call: int = 0
+    side: str = "output"
+    place: Path = ()
+    copy: bool = False
+
+    def __str__(self) -> str:
+        nth = f", call {self.call + 1}" if self.call else ""
+        return f"{self.side} of {self.path or 'the model'}{spell(self.place) if self.side == 'output' else ''}{nth}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A decoder output at one scale.
+
+    Args:
+        name: The module at whose output or input it is found; what ``stages=[…]`` accepts.
+        channels: Number of feature channels.
+        size: Spatial size, at the example.
+        stride: Input size over ``size``, per axis (a whole number where it is one).
+        source: How it is tapped, in words.
+        tap: The same for the program.
+        own: The place, in what the model returns, of the logits that the model itself makes from this stage.
+        logits: Where those logits are tapped instead, if the model returns probabilities.
+    """
+
+    name: str
+    channels: int
+    size: tuple[int, ...]
+    stride: tuple[float, ...]
+    source: str
+    tap: Tap
+    own: Path | None = None
+    logits: Tap | None = None
+
+
+class Stages(Sequence[Stage]):
+    """The stages of a network, coarse to fine; prints as a table.
+
+    Args:
+        stages: Coarse to fine.
+        network: Class name of the network.
+        backend: Which back end read the graph.
+        notes: Why earlier back ends were not used, and what else a user should know.
+    """
+
+    def __init__(self, stages: Sequence[Stage], network: str, backend: str, notes: Sequence[str] = ()) -> None:
+        self._stages, self.network, self.backend, self.notes = tuple(stages), network, backend, tuple(notes)
+
+    @overload
+    def __getitem__(self, index: int) -> Stage: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Stage]: ...
+    def __getitem__(self, index: int | slice) -> Stage | Sequence[Stage]:
+        """Return one stage, or several as a tuple."""
+        return self._stages[index]
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self._stages)
+
+    def __repr__(self) -> str:
+        return f"Stages({[stage.name for stage in self]})"
+
+    def __str__(self) -> str:
+        """Return the table as plain text."""
+        console = Console(file=io.StringIO(), width=118, color_system=None)
+        console.print(self)
+        return console.file.getvalue().rstrip()  # type: ignore[attr-defined, no-any-return]
+
+    def __rich__(self) -> Table:
+        """Return the table for rich."""
+        table = Table(
+            title=f"{self.network}: {len(self)} stages, coarse to fine",
+            caption="\n".join((f"read by {self.backend}", *self.notes)),
+            caption_justify="left", title_justify="left", box=box.SIMPLE,
+        )  # fmt: skip
+        for column in ("", "stage", "channels", "size", "stride", "logits from", "tapped at"):
+            table.add_column(column, overflow="fold")
+        for i, stage in enumerate(self, 1):
+            logits = "a 1×1 head" if stage.own is None else str(stage.logits or f"the model{spell(stage.own)}")
+            stride = sizes(f"{step:g}" for step in stage.stride)
+            table.add_row(str(i), stage.name, str(stage.channels), sizes(stage.size), stride, logits, stage.source)
+        return table
+
+
+def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:
+    """Return where a value can be had: at a module's output if there is one, else at an input; the outermost module.
+
+    Args:
+        trace: Where the value was found.
+        node: The value.
+        since: Position in the graph; modules that began before it hold more than this stage and are taken last.
+
+    Returns:
+        A tap, or None if no module sees the value.
+    """
+    copy = any(node in later.meta.get("writes", ()) for later in trace.graph.nodes)
+    for side in ("output", "input"):
+        seen = [(call, place) for call in trace.calls for place, given in _values(call, side) if given is node]
+        seen = [found for found in seen if found[0].path] or seen
+        if seen:
+            call, place = min(
+                seen, key=lambda s: (s[0].first < since, s[0].depth if s[0].first >= since else -s[0].first)
+            )
+            return Tap(call.path, call.index, side, place, copy)
+    return None
+
+
+def _values(call: Call, side: str) -> tuple[tuple[Path, Any], ...]:
+    return call.outputs if side == "output" else call.inputs

@@ -1,0 +1,169 @@
+"""Model + example → data-flow graph, read by the first back end whose graph reproduces the model's output."""
+
+import dataclasses
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import TraceError
+from lomix_search.trace.export import export
+from lomix_search.trace.graph import Call, Path, Trace, leaves, pick, spell, tensors
+from lomix_search.trace.record import record
+from lomix_search.trace.symbolic import symbolic
+from lomix_search.trace.twin import Inputs, inputs_of, is_compiled, same_random_state, shapes, sizes, twin_of, unwrap
+
+__all__ = [
+    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "pick", "same_random_state",
+    "shapes", "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
+]  # fmt: skip
+
+Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
+
+BACKENDS: dict[str, Backend] = {"fx": symbolic, "record": record, "export": export}
+"""In the order in which they are tried."""
+
+_SEED = 0  # any: models that draw numbers in eval mode draw the same in every run that is compared
+
+
+def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACKENDS)) -> Trace:
+    """Read a model's data flow in eval mode, without leaving a mark on it.
+
+    Each back end's graph is run on the example and on other values of the same shapes, and believed only if it gives
+    the model's own output.
+
+    Args:
+        model: Any eager network; wrappers of ``torch.compile`` and ``(Distributed)DataParallel`` are looked into.
+        example: A tensor, a tuple of positional inputs or a mapping of keyword inputs.
+        backends: Names to try, in order.
+
+    Returns:
+        The first trace that is right, with the reasons why earlier back ends were not used.
+
+    Raises:
+        TraceError: the model does not run on the example, or no back end reproduces it.
+    """
+    network = unwrap(model)
+    inputs = inputs_of(example, network)
+    skipped: list[tuple[str, str]] = []
+    with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        twin.eval()
+        probes = [(inputs, _eager(twin, inputs)), *_probes(twin, inputs)]
+        for name in backends:
+            found = _attempt(BACKENDS[name], twin, inputs, probes)
+            if isinstance(found, Trace):
+                return dataclasses.replace(found, skipped=tuple(skipped))
+            skipped.append((name, found))
+    raise TraceError(
+        f"no graph of {type(network).__name__} gives its output again; its control flow may depend on data values.",
+        seen=[f"{name}: {reason}" for name, reason in skipped],
+        hint="replace branches on tensor values (if x.mean() > 0) by torch.where, or move them out of forward()",
+    )
+
+
+def trace_training(model: nn.Module, example: Any) -> Trace | None:
+    """Record one run in train mode, where some models return more than in eval mode.
+
+    Args:
+        model: As for :func:`trace`.
+        example: As for :func:`trace`; a batch of one is doubled if batch normalisation asks for it.
+
+    Returns:
+        The trace, or None if the model does not run in train mode on inputs alone.
+    """
+    network = unwrap(model)
+    with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        twin.train()
+        for inputs in (inputs_of(example, network), _doubled(inputs_of(example, network))):
+            try:
+                return record(twin, *inputs)
+            except Exception as error:  # whatever a user's forward may raise
+                logging.getLogger(__name__).debug("train mode: %s", error)
+    return None
+
+
+def _eager(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
+    try:
+        found = _run(twin, inputs)
+    except Exception as error:  # whatever a user's forward may raise
+        name = type(twin).__name__
+        raise TraceError(
+            f"{name} did not run on the example in eval mode; it needs an example as it gets in training.",
+            seen=[f"example: {shapes(inputs)}", f"{type(error).__name__}: {_brief(error)}"],
+            hint=_hint(error),
+        ) from error
+    if not found:
+        raise TraceError(
+            f"{type(twin).__name__} returned no tensor; a segmentation network returns logits.",
+            hint="instrument the module whose forward() returns the logits",
+        )
+    return found
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return "pass every input as forward() takes it: example=(image, time) or example={'image': …, 'time': …}"
+    return "example=torch.zeros(batch, channels, *size) with the channels and size of the training images"
+
+
+def _run(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
+    torch.manual_seed(_SEED)
+    with torch.no_grad():
+        return [leaf.clone() for _, leaf in tensors(twin(*inputs[0], **inputs[1]))]
+
+
+def _probes(twin: nn.Module, inputs: Inputs) -> Iterator[tuple[Inputs, list[Tensor]]]:
+    """Other values of the same shapes, with the model's output for them; those the model rejects are left out."""
+    for draw in (torch.rand_like, lambda t: -torch.rand_like(t)):
+        probe = _mapped(inputs, functools.partial(_drawn, draw))
+        try:
+            yield probe, _run(twin, probe)
+        except Exception:  # the user's model may accept only some values
+            continue
+
+
+def _drawn(draw: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    return draw(tensor) if tensor.is_floating_point() else tensor
+
+
+def _attempt(backend: Backend, twin: nn.Module, inputs: Inputs, probes: list[tuple[Inputs, list[Tensor]]]) -> Any:
+    """Return a trace that reproduces every probe, or the reason why there is none."""
+    try:
+        torch.manual_seed(_SEED)
+        found = backend(twin, *inputs)
+        for i, (probe, expected) in enumerate(probes):
+            torch.manual_seed(_SEED)
+            if not _same(found.run(*probe), expected):
+                return (
+                    f"its graph gives another output {'on other values of the same shape' if i else 'on the example'}"
+                )
+    except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
+        return f"{type(error).__name__}: {_brief(error)}"
+    return found
+
+
+def _same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        return False
+    return all(
+        a.is_meta or torch.allclose(a, b, 1e-4, 1e-5, equal_nan=True) for a, b in zip(found, expected, strict=True)
+    )
+
+
+def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    mapped: Inputs = torch.utils._pytree.tree_map_only(Tensor, change, inputs)
+    return mapped
+
+
+def _doubled(inputs: Inputs) -> Inputs:
+    return _mapped(inputs, lambda t: torch.cat([t, t]) if t.ndim else t)
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]

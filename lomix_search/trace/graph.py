@@ -1,0 +1,150 @@
+"""The one graph type: a torch.fx graph whose nodes know their shapes, and the module calls that made them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import Tensor, fx
+
+Path = tuple[tuple[str, Any], ...]
+"""Where a tensor sits in a nested value: ``(("item", 0), ("attr", "logits"))`` stands for ``[0].logits``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of one module.
+
+    Args:
+        path: Dotted name of the module; "" is the model itself.
+        index: 0 for the module's first call in a forward pass, 1 for its second, …
+        inputs: The tensors it was given, each with its place among ``(args, kwargs)``.
+        outputs: The tensors it returned, each with its place in the returned value.
+        first: Position in the graph where the call began.
+        last: Position in the graph just past the call's own nodes.
+    """
+
+    path: str
+    index: int
+    inputs: tuple[tuple[Path, fx.Node], ...]
+    outputs: tuple[tuple[Path, fx.Node], ...]
+    first: int
+    last: int
+
+    @property
+    def depth(self) -> int:
+        """Number of modules around this one; 0 for the model itself."""
+        return self.path.count(".") + 1 if self.path else 0
+
+    def holds(self, other: "Call") -> bool:
+        """Whether ``other`` ran inside this call (a call holds itself)."""
+        inside = self.path == "" or other.path == self.path or other.path.startswith(f"{self.path}.")
+        return inside and self.first <= other.first and other.last <= self.last
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What one forward pass of a model did.
+
+    Args:
+        graph: Nodes in the order of execution. ``node.meta`` holds ``shape`` (of a tensor node), ``dtype``,
+            ``module`` (the innermost module's path) and ``writes`` (nodes whose memory it changes).
+        run: Runs the graph again on ``(args, kwargs)`` and returns the leaves of the output.
+        calls: Every module call, outermost first among those that began together.
+        inputs: The example's tensors.
+        outputs: The tensors the model returned, each with its place in the returned value.
+        backend: "fx", "export" or "record".
+        skipped: Back ends that were tried before, each with the reason why its graph was not believed.
+        notes: What a user should know about the trace.
+    """
+
+    graph: fx.Graph
+    run: Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]
+    calls: tuple[Call, ...]
+    inputs: tuple[fx.Node, ...]
+    outputs: tuple[tuple[Path, fx.Node], ...]
+    backend: str
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def network(self) -> nx.DiGraph:
+        """Return the data flow between tensors as a networkx graph; nodes carry ``order``, ``shape`` and ``module``."""
+        flow = nx.DiGraph()
+        for order, node in enumerate(self.graph.nodes):
+            flow.add_node(node, order=order, shape=node.meta.get("shape"), module=node.meta.get("module", ""))
+            flow.add_edges_from((source, node) for source in node.all_input_nodes)
+        return flow
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Walk a nested value: lists, tuples, mappings and plain objects that hold tensors (dataclasses, ModelOutput).
+
+    Args:
+        value: Anything a module takes or returns.
+        path: Where ``value`` itself sits.
+
+    Yields:
+        Each leaf that is no container, with its place.
+    """
+    if isinstance(value, (Tensor, fx.Proxy)):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, (*path, ("item", key)))
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from leaves(item, (*path, ("item", i)))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from leaves(getattr(value, field.name), (*path, ("attr", field.name)))
+    else:
+        yield path, value
+
+
+def tensors(value: Any) -> list[tuple[Path, Tensor]]:
+    """Return the tensors in a nested value, each with its place."""
+    return [(path, leaf) for path, leaf in leaves(value) if isinstance(leaf, Tensor)]
+
+
+def pick(value: Any, path: Path) -> Any:
+    """Return what sits at ``path`` in a nested value; a step ``("stacked", i)`` takes map i of a stacked tensor."""
+    for kind, key in path:
+        value = _STEPS[kind](value, key)
+    return value
+
+
+_STEPS: dict[str, Callable[[Any, Any], Any]] = {
+    "item": lambda value, key: value[key],
+    "attr": getattr,
+    "stacked": lambda value, key: value[:, key],
+}
+
+
+def spell(path: Path) -> str:
+    """Write a place as Python would: ``[0].logits``."""
+    form = {"item": "[{!r}]", "attr": ".{}", "stacked": "[:, {}]"}
+    return "".join(form[kind].format(key) for kind, key in path)
+
+
+def describe(value: Any) -> dict[str, Any]:
+    """Return the node metadata of a traced value."""
+    if isinstance(value, Tensor):
+        return {"shape": tuple(value.shape), "dtype": value.dtype, "device": value.device}
+    return {}
+
+
+def after(value: Any, *_changes: Any) -> Any:
+    """Return ``value``; the graph holds it where an alias of ``value`` was changed in place, to say so."""
+    return value
+
+
+def replay(module: fx.GraphModule) -> Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]:
+    """Return a function that runs a graph whose placeholders are the tensors of ``(args, kwargs)``."""
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        with torch.no_grad():
+            found = fx.Interpreter(module).run(*(tensor for _, tensor in tensors((args, kwargs))))
+        return [leaf for _, leaf in tensors(found)]
+
+    return run

@@ -1,0 +1,49 @@
+"""Published U-shaped networks with random weights, and the decoder stages an expert names in each, coarse to fine.
+
+One `add(id, package, dims, build, inputs, stages, tags, notes, kw, alts, train)` for each network.
+Stage syntax: "path" a module's output | "path#k" its k-th call | "path@[i]" an element of its output | "in:path" the
+first tensor input of that module (the stage is made by a function) | "fn:text" no module sees it.
+Tags: U classic ladder | FPN parallel taps or top-down | nonU one resolution, no ladder (a kind refusal is right) |
+nested | DS deep supervision | multi several decoders | vit token-shaped features |
+time, cond, multi-input extra inputs | valid unpadded. `alts`: other modules that are right too, for each
+stage. `train`: whether it can be built for training.
+"""
+
+import importlib
+
+import torch
+
+from published import tv_shim  # noqa: F401  two operators that a CPU torch lacks; before torchvision
+
+ZOO = []
+
+
+def named(module, name):
+    return getattr(importlib.import_module(module), name)
+
+
+def rand(*shape):
+    return torch.rand(*shape)
+
+
+def add(id, pkg, dim, build, inputs, stages, tags="U", notes="", kw=None, alts=None, train=True):
+    ZOO.append(
+        dict(id=id, pkg=pkg, dim=dim, build=build, inputs=inputs, stages=stages, tags=tags.split(), alts=alts or {})
+        | dict(notes=notes, kw=kw, train=train)
+    )
+
+
+def seq(form, *numbers):
+    return [form.format(i) for i in range(*numbers)]
+
+
+def x2():
+    return (rand(1, 1, 64, 64),)
+
+
+def x3():
+    return (rand(1, 1, 32, 32, 32),)
+
+
+def x_rgb():
+    return (rand(1, 3, 64, 64),)

@@ -1,0 +1,123 @@
+"""Compare what `instrument` finds in a published network with what an expert names, tensor by tensor."""
+
+import dataclasses
+import time
+import warnings
+
+import torch
+
+from lomix_search.errors import LomixError
+from lomix_search.heads import instrument
+from lomix_search.trace import tensors
+
+
+@dataclasses.dataclass
+class Verdict:
+    """What happened to one network: right stages, refused, eval output the same, gradients finite, times."""
+
+    backend: str = ""
+    found: tuple[str, ...] = ()
+    right: bool = False
+    refused: str = ""
+    same: bool = False
+    trains: bool | None = None
+    seconds: float = 0.0
+    cost: float = float("nan")
+
+
+def judge(entry: dict, train: bool = True) -> Verdict:
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    model, inputs, verdict = entry["build"]().eval(), entry["inputs"](), Verdict()
+    expected = expert_tensors(model, inputs, entry)
+    before = leaves_of(model, inputs)
+    began = time.perf_counter()
+    try:
+        net = instrument(model, inputs)
+    except LomixError as error:
+        verdict.refused, verdict.same = str(error).splitlines()[0], equal(leaves_of(model, inputs), before)
+        return verdict
+    verdict.seconds = time.perf_counter() - began
+    verdict.backend, verdict.found = net.stages.backend, tuple(stage.name for stage in net.stages)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        features = net.stage_features(*inputs)
+    verdict.right = len(features) == len(expected) and all(
+        any(close(mine, theirs) for theirs in choices) for mine, choices in zip(features, expected, strict=True)
+    )
+    verdict.same = equal(leaves_of(net, inputs), before)
+    if train and entry["train"]:
+        verdict.trains, verdict.cost = train_step(net, inputs)
+    return verdict
+
+
+def leaves_of(model, inputs) -> list[torch.Tensor]:
+    with torch.no_grad():
+        torch.manual_seed(0)
+        return [leaf.clone() for _, leaf in tensors(model(*inputs))]
+
+
+def equal(a, b) -> bool:
+    return b is None or (len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True)))
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5)
+
+
+def expert_tensors(model, inputs, entry) -> list[list[torch.Tensor]]:
+    """The tensors that are right for each stage, by hooks of the test's own."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    names = {name for i, stage in enumerate(entry["stages"]) for name in [stage, *entry["alts"].get(i, [])]}
+    hooks = [watch(modules, name, seen) for name in names if not name.startswith("fn:")]
+    leaves_of(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return [
+        [tensor for name in [stage, *entry["alts"].get(i, [])] for tensor in chosen(seen.get(name, []), name)]
+        for i, stage in enumerate(entry["stages"])
+    ]
+
+
+def chosen(calls: list[torch.Tensor], name: str) -> list[torch.Tensor]:
+    return [calls[int(name.split("#")[1])]] if "#" in name else calls
+
+
+def watch(modules, name: str, seen):
+    path, _, element = name.removeprefix("in:").split("#")[0].partition("@")
+
+    def keep(value):
+        for key in element.strip("[]").split("][") if element else []:
+            value = value[int(key)] if key.isdigit() else getattr(value, key)
+        found = tensors(value)
+        seen.setdefault(name, []).extend([found[0][1].clone()] if found else [])
+
+    if name.startswith("in:"):
+        return modules[path].register_forward_pre_hook(lambda _m, a, k: keep((a, k)), with_kwargs=True)
+    return modules[path].register_forward_hook(lambda _m, _a, out: keep(out))
+
+
+def train_step(net, inputs) -> tuple[bool, float]:
+    """Whether one step gives finite gradients everywhere, and its time over that of the bare model's step."""
+    doubled = [torch.cat([x, x]) if x.ndim else x for x in inputs]
+    net.train()
+    times = []
+    for run in (lambda: net(*doubled), lambda: [net.model(*doubled)]):
+        net.zero_grad()
+        began = time.perf_counter()
+        try:
+            result = run()
+        except Exception:  # some models want labels in train mode, or another batch
+            return False, float("nan")
+        sum(
+            leaf.float().logsumexp(1).mean()
+            for _, leaf in tensors(result)
+            if leaf.is_floating_point() and leaf.ndim > 1
+        ).backward()
+        times.append(time.perf_counter() - began)
+        if len(times) == 1:
+            heads = [p.grad for p in net.head_parameters()]
+            grads = [p.grad for p in net.model.parameters() if p.grad is not None]
+    fine = all(g is not None for g in heads) and bool(grads) and all(g.isfinite().all() for g in (*heads, *grads))
+    return fine, times[0] / times[1]

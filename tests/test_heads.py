@@ -1,0 +1,158 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from zoo import FAST, SmallUNet, module_outputs, small_unet_2d
+
+from lomix_search.errors import StageError
+from lomix_search.heads import instrument
+
+
+@pytest.fixture(params=FAST)
+def case(request):
+    torch.manual_seed(0)
+    return FAST[request.param]()
+
+
+def test_stages_are_those_that_an_expert_names(case):
+    model, example, names = case
+    model.eval()
+    net = instrument(model, example)
+    expected = module_outputs(model, names, example)
+    found = net.stage_features(example)
+    assert len(found) == len(net.stages) == len(names)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_eval_output_and_state_are_untouched(case):
+    model, example, _ = case
+    keys, weights = list(model.state_dict()), copy.deepcopy(model.state_dict())
+    model.eval()
+    before = model(example)
+    model.train()
+    torch.manual_seed(7)
+    random_state = torch.get_rng_state()
+    net = instrument(model, example)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert net.training
+    assert all(module.training for module in model.modules())
+    assert list(model.state_dict()) == keys
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), weights.values(), strict=True))
+    net.eval()
+    assert same(net(example), before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    net.train()
+    assert net.strip() is model
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    model.eval()
+    assert same(model(example), before)
+
+
+def test_train_mode_gives_logits_coarse_to_fine_and_gradients_everywhere(case):
+    model, example, names = case
+    net = instrument(model, example, num_classes=3).train()
+    maps = net(example)
+    assert len(maps) == len(names)
+    assert all(m.shape[:2] == (len(example), 3) for m in maps)
+    assert [m[0, 0].numel() for m in maps] == sorted(m[0, 0].numel() for m in maps)
+    assert maps[-1].shape[2:] == example.shape[2:]
+    sum(m.float().logsumexp(1).mean() for m in maps).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.head_parameters())
+
+
+def test_own_supervision_is_used_as_it_is():
+    model, example, _ = FAST["dynunet-ds-2d"]()
+    net = instrument(model, example)
+    assert len(list(net.head_parameters())) == 0
+    torch.manual_seed(1)
+    maps = net(example)
+    stacked = model(example)
+    assert [torch.equal(m, stacked[:, i]) for i, m in zip((2, 1, 0), maps, strict=True)] == [True] * 3
+
+
+def test_copies_and_pickles_work_and_are_independent():
+    model, example, _ = small_unet_2d()
+    net = instrument(model, example).train()
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        with torch.no_grad():
+            other.model.up[0][0].weight.zero_()
+        maps = other(example)
+        assert [m.shape for m in maps] == [m.shape for m in net(example)]
+        assert net._shelf is not other._shelf
+        assert other.strip() is other.model
+        assert len(net.stage_features(example)) == 2
+
+
+def test_weights_go_in_both_directions():
+    bare, example, _ = small_unet_2d()
+    net = instrument(SmallUNet(), example)
+    net.model.load_state_dict(bare.state_dict())
+    assert torch.equal(net.eval()(example), bare.eval()(example))
+    fresh = SmallUNet()
+    fresh.load_state_dict(net.model.state_dict())
+    assert torch.equal(fresh.eval()(example), bare(example))
+    again = instrument(SmallUNet(), example)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.eval()(example), bare(example))
+
+
+def test_parts_that_the_user_froze_stay_frozen():
+    model, example, _ = small_unet_2d()
+    model.train()
+    model.down.eval()
+    instrument(model, example).stage_features(example)
+    assert not model.down.training
+    assert model.up.training
+
+
+def test_the_users_own_list_wins():
+    model, example, _ = small_unet_2d()
+    net = instrument(model, example, stages=["up.1", "in:up.0", "down.2"])
+    assert [stage.name for stage in net.stages] == ["down.2", "in:up.0", "up.1"]
+    assert net.stages[1].channels == 24
+
+
+def test_heads_start_near_equal_probabilities():
+    model, example, _ = small_unet_2d()
+    logits = instrument(model, example).train()(example)[0]
+    assert logits.std() < 0.5
+    assert logits.std() > 0
+
+
+def test_a_stripped_network_says_so():
+    net = instrument(*small_unet_2d()[:2])
+    net.strip()
+    with pytest.raises(StageError) as caught:
+        net(torch.zeros(1, 1, 32, 32))
+    assert str(caught.value) == (
+        "this instrumented SmallUNet was stripped; its hooks are gone.\n"
+        "  Try:  net = lomix.instrument(model, example)  # or use the model that strip() returned"
+    )
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Softmax(1), torch.nn.Sigmoid(), torch.nn.LogSoftmax(1)])
+def test_a_model_that_returns_probabilities_is_trained_on_its_logits(activation):
+    model, example, _ = small_unet_2d()
+    model.dropout.p = 0.0
+    whole = torch.nn.Sequential(model, activation)
+    net = instrument(whole, example)
+    name = type(activation).__name__
+    assert f"Sequential ends in {name}; in train mode the last map is what comes before it" in net.stages.notes
+    assert torch.equal(net.train()(example)[-1], model(example))
+    assert torch.equal(net.eval()(example), whole(example))
+
+
+def test_a_functional_softmax_is_seen_too():
+    class Probabilities(SmallUNet):
+        def forward(self, x):
+            return torch.nn.functional.softmax(super().forward(x), 1)
+
+    net = instrument(Probabilities(), torch.rand(2, 1, 32, 32)).train()
+    assert net(torch.rand(2, 1, 32, 32))[-1].min() < 0

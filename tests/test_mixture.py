@@ -1,0 +1,130 @@
+"""Mixture files: round trip, ranking, pruning, damage."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from lomix_search.errors import MixtureError
+from lomix_search.mixture import MapWeight, Mixture, StageInfo, concentration
+from lomix_search.space import SearchSpace
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    space = SearchSpace.load("lomix")
+    maps = tuple(MapWeight(id=m.id, weight=0.1 + 0.01 * i) for i, m in enumerate(space.maps(3)))
+    stages = tuple(StageInfo(name=f"up{i}", channels=8, stride=(s, s)) for i, s in enumerate((4, 2, 1)))
+    plain = Mixture(space=space, num_classes=4, num_maps=3, stages=stages, weighting="softplus", maps=maps)
+    return plain.with_operators({"concat(1,2).weight": torch.randn(4, 8), "concat(1,3).bias": torch.randn(4)})
+
+
+def test_a_mixture_survives_its_files(mixture: Mixture, tmp_path: Path) -> None:
+    mixture.save(tmp_path / "mixture.json")
+    again = Mixture.load(tmp_path / "mixture.json")
+    assert again.weights == mixture.weights and again.space == mixture.space and again.stages == mixture.stages
+    assert all(torch.equal(tensor, mixture.operators[name]) for name, tensor in again.operators.items())
+    again.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "mixture.json").read_bytes()
+
+
+def test_schema_in_docs_is_current() -> None:
+    published = json.loads((Path(__file__).parents[1] / "docs" / "mixture.schema.json").read_text())
+    assert published == Mixture.model_json_schema()
+
+
+def test_ranking_and_printing(mixture: Mixture) -> None:
+    ranked = mixture.ranked()
+    assert [m.weight for m in ranked] == sorted(mixture.weights.values(), reverse=True)
+    assert str(mixture).startswith("0.28·concat(1,2,3) + 0.27·concat(2,3) + ")
+    assert mixture.__rich__().row_count == 19
+
+
+@pytest.mark.parametrize(("criterion", "kept"), [
+    ({"top": 3}, {"P3", "concat(1,2,3)", "concat(2,3)"}),
+    ({"top": 1}, {"P3"}),
+    ({"top": 2, "keep_finest": False}, {"concat(1,2,3)", "concat(2,3)"}),
+    ({"per_operator": 1}, {"P3", "add(1,2,3)", "mul(1,2,3)", "attention(1,2,3)", "concat(1,2,3)"}),
+])  # fmt: skip
+def test_pruning(mixture: Mixture, criterion: dict[str, int], kept: set[str]) -> None:
+    pruned = mixture.prune(**criterion)
+    assert set(pruned.weights) == kept
+    assert all(pruned.weights[name] == mixture.weights[name] for name in kept)
+    assert {m.id for m in pruned.space.maps(3)} == kept
+
+
+def test_pruning_by_mass_keeps_the_fewest_that_hold_it(mixture: Mixture) -> None:
+    pruned = mixture.prune(mass=0.5, keep_finest=False)
+    total = sum(mixture.weights.values())
+    assert sum(pruned.weights.values()) >= total / 2
+    assert sum(pruned.weights.values()) - min(pruned.weights.values()) < total / 2
+    assert set(mixture.prune(mass=1.0).weights) == set(mixture.weights)
+
+
+def test_pruning_drops_the_parameters_of_dropped_maps(mixture: Mixture, tmp_path: Path) -> None:
+    mixture.save(tmp_path / "whole.json")
+    pruned = Mixture.load(tmp_path / "whole.json").prune(per_operator=1)
+    assert not pruned.operators
+    pruned.save(tmp_path / "mixture.json")
+    assert Mixture.load(tmp_path / "mixture.json").weights == pruned.weights
+
+
+def test_concentration() -> None:
+    even = concentration([0.5] * 8)
+    assert even.total == 4 and math.isclose(even.effective_maps, 8)
+    assert math.isclose(concentration([1.0, 0.0, 0.0]).effective_maps, 1)
+    assert concentration([0.0, 0.0]).effective_maps == 0
+
+
+def test_compare_is_kendalls_tau(mixture: Mixture) -> None:
+    assert mixture.compare(mixture) == pytest.approx(1)
+    flipped = tuple(MapWeight(id=m.id, weight=1 - m.weight) for m in mixture.maps)
+    assert mixture.compare(mixture.model_copy(update={"maps": flipped})) == pytest.approx(-1)
+
+
+def test_check_names_what_differs(mixture: Mixture) -> None:
+    mixture.check(3, 4, ["up0", "up1", "up2"])
+    with pytest.raises(MixtureError) as caught:
+        mixture.check(4, 9)
+    assert str(caught.value) == (
+        "this mixture was found on another network.\n"
+        "  Seen: stages: mixture 3, network 4\n"
+        "        classes: mixture 4, network 9\n"
+        "  Try:  search anew on this network: lomix.search(net, loss, train, val)"
+    )
+
+
+def test_prune_errors(mixture: Mixture) -> None:
+    with pytest.raises(MixtureError, match="exactly one of top, mass and per_operator"):
+        mixture.prune()
+    with pytest.raises(MixtureError, match=r"prune\(top=0\): at least one map must stay"):
+        mixture.prune(top=0)
+    with pytest.raises(MixtureError, match=r"prune\(mass=1\.5\): a part of the weight lies in \(0, 1\]"):
+        mixture.prune(mass=1.5)
+
+
+def test_damaged_files(mixture: Mixture, tmp_path: Path) -> None:
+    path = tmp_path / "mixture.json"
+    mixture.save(path)
+    whole, tensors = path.read_text(), (tmp_path / "mixture.safetensors").read_bytes()
+
+    (tmp_path / "mixture.safetensors").write_bytes(tensors[:-4])
+    with pytest.raises(MixtureError, match="does not belong to the mixture beside it: the checksums differ"):
+        Mixture.load(path)
+    (tmp_path / "mixture.safetensors").unlink()
+    with pytest.raises(MixtureError, match=r"mixture\.safetensors is missing"):
+        Mixture.load(path)
+    path.write_text(whole[:100])
+    with pytest.raises(MixtureError, match="is not a mixture: not JSON"):
+        Mixture.load(path)
+    path.write_text("{}")
+    with pytest.raises(MixtureError, match='it lacks "format": "lomix-mixture"'):
+        Mixture.load(path)
+    path.write_text(whole.replace('"version": 1', '"version": 7'))
+    with pytest.raises(MixtureError, match="is a mixture of version 7; this library reads up to 1"):
+        Mixture.load(path)
+    path.write_text(whole.replace('"weight": 0.1\n', '"weight": -3\n'))
+    with pytest.raises(MixtureError, match=r"maps\[0\]\.weight"):
+        Mixture.load(path)

@@ -1,0 +1,35 @@
+"""The README's and the docs' code blocks run, in order, in one namespace per page."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+def test_readme_shows_the_two_commands_and_every_other_command_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "make demo" in text and "make test" in text
+    from lomix_search.cli import app
+
+    known = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    assert set(re.findall(r"^lomix (\w+)", text, flags=re.MULTILINE)) <= known
+
+
+def test_the_repository_names_nothing_it_must_not() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    wrong = [name for name in tracked if re.search(r"^(runs|wandb)/|\.(pt|ckpt|nii|gz|dcm)$", name)]
+    assert not wrong

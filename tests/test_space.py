@@ -1,0 +1,162 @@
+"""The search space: counts, stable ids, files, graph, errors."""
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lomix_search.errors import SpaceError
+from lomix_search.operators import OPERATORS
+from lomix_search.shelf import shelved
+from lomix_search.space import OperatorRule, SearchSpace
+
+
+@pytest.mark.parametrize(("name", "counts"), [
+    ("last_layer", [1, 1, 1, 1]),
+    ("deep_supervision", [3, 4, 5, 6]),
+    ("mutation", [7, 15, 31, 63]),
+    ("lomix", [19, 48, 109, 234]),
+    ("extended", [31, 81, 187, 405]),
+])  # fmt: skip
+def test_shipped_spaces_have_the_papers_counts(name: str, counts: list[int]) -> None:
+    space = SearchSpace.load(name)
+    assert [space.count(stages) for stages in (3, 4, 5, 6)] == counts
+
+
+def test_every_shipped_space_loads_and_says_how_to_show_it() -> None:
+    for name, path in shelved("search_spaces").items():
+        assert SearchSpace.load(name) == SearchSpace.load(path)
+        assert path.read_text().startswith("# ") and f"lomix show {name}" in path.read_text().splitlines()[0]
+
+
+def test_ids_are_stable() -> None:
+    ids = [m.id for m in SearchSpace.load("lomix").maps(3)]
+    subsets = ["(1,2)", "(1,3)", "(2,3)", "(1,2,3)"]
+    assert ids == ["P1", "P2", "P3", *(f"{op}{s}" for op in ("add", "mul", "attention", "concat") for s in subsets)]
+
+
+def test_parameters_are_shared_by_size_or_owned_by_subset() -> None:
+    shared = {m.parameters for m in SearchSpace.load("lomix").maps(4) if m.operator == "attention"}
+    owned = {m.parameters for m in SearchSpace.load("extended").maps(4) if m.operator == "attention"}
+    assert shared == {"attention[2]", "attention[3]", "attention[4]"}
+    assert len(owned) == 11 and "attention(1,2,4)" in owned
+
+
+spaces = st.builds(
+    SearchSpace,
+    name=st.text("abc", min_size=1),
+    about=st.text(max_size=20).filter(lambda text: text.isprintable()),
+    originals=st.sampled_from(["all", "finest", "none", (1, 3)]),
+    operator=st.lists(
+        st.builds(
+            OperatorRule,
+            name=st.sampled_from(sorted(OPERATORS)),
+            sizes=st.none() | st.lists(st.integers(2, 4), min_size=1, max_size=3, unique=True).map(tuple),
+            per_subset=st.none() | st.booleans(),
+        ),
+        max_size=4,
+        unique_by=lambda rule: rule.name,
+    ).map(tuple),
+    always_with_finest=st.booleans(),
+    include=st.lists(st.sampled_from(["add*", "P?", "*4)", "mul(1,*)"]), max_size=2).map(tuple),
+    exclude=st.lists(st.sampled_from(["*(1,2)", "P1", "max*"]), max_size=2).map(tuple),
+    budget=st.none() | st.integers(1, 30),
+)
+
+
+@given(space=spaces, stages=st.integers(4, 8))
+def test_counting_agrees_with_enumerating(space: SearchSpace, stages: int) -> None:
+    maps = list(space.maps(stages))
+    assert len(maps) == space.count(stages)
+    assert len({m.id for m in maps}) == len(maps)
+
+
+@given(space=spaces)
+def test_a_space_survives_its_file(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("space") / "space.toml"
+    space.save(path)
+    assert SearchSpace.load(path) == space
+
+
+def test_it_enumerates_lazily_at_scale() -> None:
+    space = SearchSpace.load("extended")
+    assert space.count(8) == 8 + 7 * (2**8 - 8 - 1)
+    assert next(iter(space.maps(8))).id == "P1"
+
+
+def test_always_with_finest_and_patterns() -> None:
+    space = SearchSpace(operator=(OperatorRule(name="add"),), always_with_finest=True, exclude=("*(1,*",))
+    assert [m.id for m in space.maps(3)] == ["P1", "P2", "P3", "add(2,3)"]
+
+
+def test_keep_holds_exactly_the_named_maps_in_order() -> None:
+    kept = SearchSpace.load("lomix").keep(["mul(1,2)", "P4", "add(1,3)"])
+    assert [m.id for m in kept.maps(4)] == ["P4", "add(1,3)", "mul(1,2)"]
+
+
+def test_graph_goes_from_stages_through_operators_to_maps(tmp_path: Path) -> None:
+    graph = SearchSpace.load("lomix").graph(4, num_classes=9)
+    assert nx.is_directed_acyclic_graph(graph)
+    assert set(graph.successors("stage 2")) == {"P2", "add", "mul", "attention", "concat"}
+    assert graph.nodes["concat(1,2)"]["parameters"] == 9 * 18 + 9
+    assert graph.nodes["attention(1,2,3)"]["parameters"] == 3 * 9 + 3
+    assert sum(data["kind"] == "map" for _, data in graph.nodes(data=True)) == 48
+    nx.write_graphml(graph, tmp_path / "space.graphml")
+    assert set(nx.read_graphml(tmp_path / "space.graphml")) == set(graph)
+
+
+def test_a_space_prints_as_a_tree() -> None:
+    assert str(SearchSpace.load("mutation")).splitlines() == [
+        "mutation: originals and additions (MERIT's MUTATION when weighted uniformly by 1)",
+        "├─ originals: all",
+        "├─ add",
+        "└─ maps: 3 for 2 stages, 7 for 3 stages, 15 for 4 stages, 31 for 5 stages, 63 for 6 stages",
+    ]
+
+
+def test_user_operators_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ops.py").write_text(
+        "from lomix_search.operators import operator\n\n"
+        '@operator("from_a_file")\ndef fuse(*maps):\n    return maps[0]\n'
+    )
+    (tmp_path / "mine.toml").write_text('operators_file = "ops.py"\n[[operator]]\nname = "from_a_file"\n')
+    try:
+        for _ in range(2):  # a second load finds the operator registered
+            assert SearchSpace.load(tmp_path / "mine.toml").count(3) == 3 + 4
+    finally:
+        OPERATORS.pop("from_a_file", None)
+
+
+def test_every_fault_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'orignals = "all"\nbudget = 0\n[[operator]]\nname = "concatt"\n[[operator]]\nname = "add"\nsizes = [1]\n'
+    )
+    with pytest.raises(SpaceError) as caught:
+        SearchSpace.load(tmp_path / "mine.toml")
+    assert str(caught.value).splitlines() == [
+        "mine.toml has 4 faults.",
+        "  operator[0].name = 'concatt': unknown. Nearest: \"concat\". "
+        "Known: add, attention, avg, concat, max, mul, sub.",
+        "  operator[1].sizes[0] = 1: input should be greater than or equal to 2",
+        "  budget = 0: input should be greater than or equal to 1",
+        '  orignals: unknown. Nearest: "originals". Known: about, always_with_finest, budget, exclude, include, name, '
+        "operator, operators_file, originals.",
+    ]
+
+
+def test_a_rule_beyond_the_network_is_named() -> None:
+    with pytest.raises(SpaceError, match=r"operator\[0\]\.sizes = \[5\]: this network has 4 stages\."):
+        list(SearchSpace(operator=(OperatorRule(name="add", sizes=(5,)),)).maps(4))
+
+
+def test_unknown_space_suggests_the_nearest() -> None:
+    with pytest.raises(SpaceError, match='no search space "lomx": neither shipped nor a file. Nearest: "lomix"'):
+        SearchSpace.load("lomx")
+
+
+def test_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("name = \n")
+    with pytest.raises(SpaceError, match=r"bad\.toml is not a TOML file\.\n  Seen: .*line 1"):
+        SearchSpace.load(tmp_path / "bad.toml")

@@ -1,0 +1,148 @@
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from zoo import FAST, SmallUNet
+
+from lomix_search.errors import TraceError
+from lomix_search.trace import BACKENDS, trace, twin_of
+from lomix_search.trace.record import record
+from lomix_search.trace.symbolic import symbolic
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", FAST)
+def test_every_back_end_reproduces_the_output_on_other_values(name, backend):
+    net, example, _ = FAST[name]()
+    net.eval()
+    if (backend, name) in {("fx", "basic-2d"), ("fx", "basic-3d")}:
+        with pytest.raises(TraceError, match=r"to have .* channels"):  # it asks isinstance(x, Tensor) of a proxy
+            trace(net, example, (backend,))
+        return
+    other = torch.randn_like(example)
+    found = trace(net, example, (backend,))
+    with torch.no_grad():
+        expected = net(other)
+    expected = expected if isinstance(expected, torch.Tensor) else expected[0]
+    assert torch.equal(found.run((other,), {})[0], expected)
+
+
+def test_the_recorded_run_follows_in_place_changes_through_views():
+    class Sneaky(nn.Module):
+        def forward(self, x):
+            y = x * 1
+            y[:, 0].add_(1)
+            return y * 2
+
+    x = torch.zeros(1, 2, 3)
+    found = record(Sneaky(), (x,), {})
+    assert torch.equal(found.run((x,), {})[0], Sneaky()(x))
+    flow = found.network()
+    written = next(node for node in found.graph.nodes if "add_" in str(node.target))
+    assert found.outputs[0][1] in __import__("networkx").descendants(flow, written)
+
+
+def test_fx_follows_in_place_changes_whose_result_is_ignored():
+    class Sneaky(nn.Module):
+        def forward(self, x):
+            y = x * 1
+            torch.relu_(y)
+            y[:, 0] = 5
+            return y * 2
+
+    x = torch.tensor([[[-1.0], [2.0]]])
+    found = symbolic(Sneaky(), (x,), {})
+    assert torch.equal(found.run((x,), {})[0], Sneaky()(x))
+    written = next(node for node in found.graph.nodes if "setitem" in str(node.target))
+    assert found.outputs[0][1] in __import__("networkx").descendants(found.network(), written)
+
+
+def test_calls_nest_and_count():
+    net = SmallUNet().eval()
+    found = trace(net, torch.rand(1, 1, 16, 16), ("record",))
+    assert [(c.path, c.index) for c in found.calls if c.path == "pool"] == [("pool", 0), ("pool", 1)]
+    outer, inner = (next(c for c in found.calls if c.path == path) for path in ("up.0", "up.0.1"))
+    assert outer.holds(inner)
+    assert not inner.holds(outer)
+    assert outer.outputs[0][1] is next(c for c in found.calls if c.path == "up.0.2").outputs[0][1]
+
+
+def test_tracing_leaves_no_mark():
+    net = SmallUNet().train()
+    net.up[0][1].eval()
+    net.head.weight.grad = torch.ones_like(net.head.weight)
+    net.down[0][0].weight.requires_grad_(False)
+    before, modes = copy.deepcopy(net.state_dict()), [m.training for m in net.modules()]
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    trace(net, torch.zeros(1, 1, 16, 16))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), states[2], strict=True))
+    assert [m.training for m in net.modules()] == modes
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
+    assert torch.equal(net.head.weight.grad, torch.ones_like(net.head.weight))
+    assert not net.down[0][0].weight.requires_grad
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_a_model_that_cannot_be_copied_is_put_back():
+    class Stubborn(SmallUNet):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no")
+
+    net = Stubborn().train()
+    before = copy.deepcopy(net.state_dict())
+    with twin_of(net) as twin:
+        assert twin is net
+        twin(torch.rand(2, 1, 16, 16))
+        twin.eval()
+    assert net.training
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1)
+
+    def forward(self, x):
+        return self.a(x) if x.mean() > 0 else self.b(x)
+
+
+def test_control_flow_on_data_is_refused():
+    with pytest.raises(TraceError) as caught:
+        trace(Branching(), torch.ones(1, 1, 8, 8))
+    assert str(caught.value).startswith(
+        "no graph of Branching gives its output again; its control flow may depend on data values.\n"
+        "  Seen: fx: its graph"
+    )
+
+
+def test_an_example_that_the_model_rejects():
+    with pytest.raises(TraceError) as caught:
+        trace(SmallUNet(), torch.zeros(1, 5, 16, 16))
+    assert str(caught.value) == (
+        "SmallUNet did not run on the example in eval mode; it needs an example as it gets in training.\n"
+        "  Seen: example: float32 1 × 5 × 16 × 16\n"
+        "        RuntimeError: Given groups=1, weight of size [4, 1, 3, 3], expected input[1, 5, 16, 16] "
+        "to have 1 channels, but got 5 channels instead\n"
+        "  Try:  example=torch.zeros(batch, channels, *size) with the channels and size of the training images"
+    )
+
+
+def test_several_inputs_given_as_one():
+    class Two(nn.Module):
+        def forward(self, x, t):
+            return x * t
+
+    with pytest.raises(TraceError, match=r"Try:  pass every input as forward\(\) takes it: example=\(image, time\)"):
+        trace(Two(), torch.zeros(1, 1, 8, 8))
+
+
+def test_scripted_modules_are_refused():
+    with pytest.raises(TraceError, match="Conv2d is a ScriptModule; its submodules take no hooks"):
+        trace(torch.jit.script(nn.Conv2d(1, 1, 1)), torch.zeros(1, 1, 8, 8))
