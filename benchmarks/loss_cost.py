@@ -148,7 +148,8 @@ def in_turns(
     found: dict[str, dict[str, list[float]]] = {path: {key: [] for key in KEYS} for path in paths}
     for _ in range(options.rounds):
         for path in found:
-            job = json.dumps({"path": path, "case": case, "device": options.device, "steps": options.steps_per_round})
+            job = {"path": path, "case": case, "device": options.device, "steps": options.steps_per_round}
+            job = json.dumps(job | {"threads": options.threads})
             command = [sys.executable, "-W", "ignore", __file__, "--measure", job]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
@@ -199,14 +200,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps-per-round", type=int, default=3)
     parser.add_argument("--paths", nargs="+", default=list(PATHS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         job = json.loads(options.measure)
+        torch.set_num_threads(job["threads"])
         print(json.dumps(measure(job["path"], job["case"], job["device"], job["steps"])))
         return
     check()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}; {engine_report()}")
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.device}; {engine_report()}")
     paths = [p for p in options.paths if p != "native" or choose_engine("auto", "cpu") == "native"]
     for change in GRID if options.grid else [{}]:
         case = REFERENCE | change

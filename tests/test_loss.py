@@ -357,7 +357,7 @@ def test_directional_refuses_what_it_cannot_do() -> None:
         "        tangents [(2, 3, 1, 1), (2, 3, 1, 1), (2, 3, 6, 5)]"
     )
     with pytest.raises(
-        LossError, match="directional\\(\\) knows cross-entropy and Dice, not the loss given as `loss=`."
+        LossError, match=r"directional\(\) knows cross-entropy and Dice, not the loss given as `loss=`."
     ):
         build(loss=F.cross_entropy).directional(maps, labels, maps)
 
