@@ -74,7 +74,7 @@ class Row:
         spread: Their standard deviation (n − 1), NaN for one seed.
         against: Differences to the baselines that were run.
         seconds: Time of a step.
-        tau: Kendall's τ-b between the mixtures of two seeds, mean over pairs; NaN where the weights are not found or equal.
+        tau: Kendall's τ-b between the mixtures of two seeds, mean over pairs; NaN where weights are not found or equal.
         overlap: Part of their eight strongest maps that two seeds share, mean over pairs.
     """
 
