@@ -26,7 +26,7 @@ from lomix_search.objects import call, load_object
 from lomix_search.rank import rank
 from lomix_search.recipe import Recipe, load_recipe, toml_or_text
 from lomix_search.report import draw_space
-from lomix_search.run import evaluate_run, run_recipe, with_mixture
+from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.strategies import read_strategies
@@ -94,6 +94,9 @@ def run(
     overrides: Overrides = None,
     folder: Folder = None,
     resume: Resume = False,
+    label_fraction: Annotated[
+        str, typer.Option(help="run once for each share of the training patients, e.g. 0.05,0.1,1.0; shares are nested")
+    ] = "",
     track: Track = None,
     online: Online = False,
 ) -> None:
@@ -104,7 +107,11 @@ def run(
             raise RecipeError(f"--track {track}: unknown. {nearest(track, ['wandb'])}")
         given += ["track.wandb=true", f"track.online={str(online).lower()}"]
     loaded = load_recipe(recipe, given)
-    _run(loaded, folder or Path("runs") / loaded.name, resume)
+    home = folder or Path("runs") / loaded.name
+    if label_fraction:
+        _sweep(recipe, given, [part.strip() for part in label_fraction.split(",")], home, resume)
+    else:
+        _run(loaded, home, resume)
 
 
 @app.command()
@@ -352,7 +359,19 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _run(recipe: Recipe, folder: Path, resume: bool) -> None:
+def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
+    """Run once for each share of the training patients, in folders of their own; all recipes are checked first."""
+    recipes = [load_recipe(recipe, [*given, f"data.label_fraction={fraction}"]) for fraction in fractions]
+    table = Table("share of patients", "training items", "final", "best on validation", title="test Dice")
+    for fraction, loaded in zip(fractions, recipes, strict=True):
+        console.rule(f"label fraction {fraction}")
+        outcome = _run(loaded, home / f"fraction_{fraction}", resume)
+        items = str(len(loaded.build_data().train))
+        table.add_row(fraction, items, *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
+    console.print(table)
+
+
+def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     outcome = run_recipe(recipe, folder, resume=resume, console=console)
     for name, scores in outcome.test.items():
         step = outcome.result.best_step if name == "best" else recipe.search.steps
@@ -363,6 +382,7 @@ def _run(recipe: Recipe, folder: Path, resume: bool) -> None:
         ranked.add_row(str(place), m.id, f"{m.weight:.4f}")
     console.print(ranked)
     console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", highlight=False)
+    return outcome
 
 
 def _numbers(text: str) -> list[float]:

@@ -99,7 +99,7 @@ def doctor(
         times = [(_seconds(whole), _seconds(bare)) for _ in range(repeats)]
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    engine = engine_report() if device.type == "cpu" else choose_engine("auto", device)
+    engine = engine_report() if device.type == "cpu" else choose_engine("auto", device.type)
     return Cost(
         net.stages,
         len(mixture.maps),

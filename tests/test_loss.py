@@ -345,3 +345,31 @@ def test_a_mixture_holds_weights_and_operators_and_trains_again(tmp_path: Path) 
     pruned = MixtureLoss.from_mixture(mixture.prune(top=5))
     assert len(pruned.maps) == 5 and "P3" in pruned.map_ids
     assert pruned.mixture().weights == mixture.prune(top=5).weights
+
+
+def test_directional_refuses_what_it_cannot_do() -> None:
+    maps, labels = sample()
+    with pytest.raises(LossError) as caught:
+        build().directional(maps, labels, [maps[0], maps[0], maps[2]])
+    assert str(caught.value) == (
+        "Tangents must have the shapes of their maps.\n"
+        "  Seen: maps [(2, 3, 1, 1), (2, 3, 3, 2), (2, 3, 6, 5)]\n"
+        "        tangents [(2, 3, 1, 1), (2, 3, 1, 1), (2, 3, 6, 5)]"
+    )
+    with pytest.raises(
+        LossError, match=r"directional\(\) knows cross-entropy and Dice, not the loss given as `loss=`."
+    ):
+        build(loss=F.cross_entropy).directional(maps, labels, maps)
+
+
+def test_directional_resizes_tangents_with_their_maps() -> None:
+    maps, labels = sample()
+    loss = build()
+    tangents = [torch.randn_like(m) for m in maps]
+    step = 1e-6
+    ahead, behind = (
+        loss([m + sign * step * t for m, t in zip(maps, tangents, strict=True)], labels).per_map for sign in (1, -1)
+    )
+    torch.testing.assert_close(
+        loss.directional(maps, labels, tangents), (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-8
+    )

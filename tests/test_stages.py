@@ -78,3 +78,22 @@ def test_a_module_without_a_map_is_refused():
     assert str(caught.value).startswith(
         '"up", which stages=[…] names, gives no feature map when the model runs.\n  Seen: the module'
     )
+
+
+def test_a_value_that_no_module_sees_is_replaced_by_the_nearest_that_one_does():
+    class Functional(SmallUNet):
+        def forward(self, x):
+            skips = []
+            for i, down in enumerate(self.down):
+                x = down(self.pool(x) if i else x)
+                skips.append(x)
+            x = skips.pop()
+            for up in self.up:
+                x = torch.cat([nn.functional.interpolate(x, scale_factor=2), skips.pop()], 1)
+                for layer in up:
+                    x = nn.functional.conv2d(x, layer.weight, padding=1) if isinstance(layer, nn.Conv2d) else layer(x)
+                x = nn.functional.gelu(x)
+            return self.head(x)
+
+    stages, _, _ = find_stages(Functional(), torch.rand(1, 1, 32, 32))
+    assert [stage.name for stage in stages] == ["up.0.2", "in:head"]

@@ -97,8 +97,8 @@ def test_by_name() -> None:
     with pytest.raises(LossError) as caught:
         build_weighting("softplsu", MAPS)
     assert str(caught.value) == (
-        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, fixed, lookahead, '
-        "normalized, random, softplus, torchjd:…, uncertainty, uniform."
+        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, fixed, lookahead, normalized, '
+        "random, softplus, torchjd:…, uncertainty, uniform."
     )
     with pytest.raises(LossError) as caught:
         build_weighting("fixed", MAPS)

@@ -3,14 +3,16 @@
 import ctypes
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lomix_search.errors import LossError
 from lomix_search.loss import fused, native, reference
+from lomix_search.loss.layout import supported
+from lomix_search.loss.plan import Plan
 
 Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -23,7 +25,6 @@ ENGINES: dict[str, Engine] = {
 """All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 2) -> str:
     """Pick the engine for a device.
 
@@ -45,6 +46,40 @@ def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 
         return name
     order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
     return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes)), "reference")
+
+
+# What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
+choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def per_map_slopes(
+    name: str,
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Compute directional derivatives by the engine of that name, or by the reference where it cannot.
+
+    Args:
+        name: ``"auto"`` or a name of ``ENGINES``.
+        maps: Originals of the labels' size.
+        labels: Classes (B, *spatial).
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original.
+        operator_tangents: By ``<Map.parameters>.<parameter>``.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes)
+    given = (maps, labels, plan, operators, tangents, operator_tangents)
+    if engine == "reference" or not all(map(supported, plan.maps)):
+        return reference.per_map_slopes(*given)
+    return fused.per_map_slopes(*given, back_end=engine)
 
 
 def engine_report() -> str:

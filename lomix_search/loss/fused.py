@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.loss import native, reference, tiled
 from lomix_search.loss.checks import check_range
-from lomix_search.loss.layout import group, lay_out, pack, read_plan, write_plan
+from lomix_search.loss.layout import group, lay_out, pack, pack_tangents, read_plan, write_plan
 from lomix_search.loss.plan import SMOOTH, Plan, widest
 
 BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
@@ -66,6 +66,14 @@ class Sums(NamedTuple):
         a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
         return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
 
+    def slopes(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of cross-entropies and Dice losses (m,) from those of ce, overlap and squares."""
+        m, c = self.overlap.shape
+        ce, overlap, squares = torch.split(flat, [m, m * c, m * c])
+        union, value = self._union(), (2 * self.overlap + SMOOTH) / self._union()
+        dice = (value * squares.view(m, c) - 2 * overlap.view(m, c)) / union
+        return ce / self.pixels.clamp(min=1), dice.mean(1)
+
     def _union(self) -> Tensor:
         return self.squares + self.counts + SMOOTH
 
@@ -98,6 +106,39 @@ def per_map_losses(
     order = torch.tensor([*known, *others], device=labels.device).argsort()
     ce, dice = (torch.cat(part)[order] for part in zip(*parts, strict=True))
     return ce, dice
+
+
+def per_map_slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+    back_end: str = "tiled",
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivative of every loss as maps and operators move along tangents, in one pass.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``.
+        plan: What to compute; all maps must be ``supported``.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original, of its shape.
+        operator_tangents: By ``<Map.parameters>.weight`` and ``.bias``; what is missing stays where it is.
+        back_end: A name of ``BACK_ENDS``; Triton's has no such pass, so plain PyTorch takes its place.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    dtype, device = widest(maps), labels.device
+    flat, moves = ([one.detach().to(dtype).flatten(2).contiguous() for one in many] for many in (maps, tangents))
+    params = pack(plan, operators, dtype, device).detach()
+    params_tangent = pack_tangents(plan, operators, operator_tangents, dtype, device).detach()
+    engine = back_end_of("tiled" if back_end == "triton" else back_end)
+    sums, change = engine.slopes(flat, labels.flatten(1).contiguous(), params, lay_out(plan), moves, params_tangent)
+    ce, dice = Sums.split(sums, plan).slopes(change)
+    return ce.to(dtype), dice.to(dtype)
 
 
 def _fused(

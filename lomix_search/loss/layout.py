@@ -102,6 +102,23 @@ def pack(plan: Plan, modules: Mapping[str, nn.Module], dtype: torch.dtype, devic
     return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
 
 
+def pack_tangents(
+    plan: Plan,
+    modules: Mapping[str, nn.Module],
+    tangents: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Join tangents of parameters in the order of ``pack``; 0 for those that are not given."""
+    names = [
+        (key, part)
+        for key in dict.fromkeys(m.parameters for m in plan.maps if m.parameters is not None)
+        for part in ("weight", "bias")
+    ]
+    flat = [tangents.get(f"{key}.{part}", torch.zeros_like(getattr(modules[key], part))) for key, part in names]
+    return torch.cat([torch.zeros(0, dtype=dtype, device=device), *(one.reshape(-1).to(device, dtype) for one in flat)])
+
+
 @lru_cache(maxsize=256)
 def lay_out(plan: Plan) -> Layout:
     """Arrange the maps of a plan, all of which must be ``supported``.

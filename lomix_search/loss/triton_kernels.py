@@ -8,11 +8,6 @@ import triton.language as tl
 
 
 @triton.jit
-def _times(a, b):
-    return a * b
-
-
-@triton.jit
 def _read(maps, image, pixel, inside, scale, c, N, L: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
     """Read the originals as (LP, CP, BLOCK); 0 where a pixel does not count, a class or a scale is padding."""
     at = (image * C + c[:, None]) * N + pixel[None, :]
@@ -36,8 +31,9 @@ def _linear(P, member, factor):
 
 
 @triton.jit
-def _product(P, member):
-    return tl.reduce(tl.where(member[:, None, None] > 0, P, 1.0), 0, _times)
+def _product(P, scale, member):
+    running = tl.cumprod(tl.where(member[:, None, None] > 0, P, 1.0), 0)  # the interpreter has no fast plain product
+    return _only(running, scale, scale.shape[0] - 1)
 
 
 @triton.jit
@@ -143,7 +139,9 @@ def forward(
             _add_losses(_linear(P, member, factor), tl.load(order + k), c, y, valid, row, m, C)
         at = n_linear
         for k in range(at, at + n_mul):
-            _add_losses(_product(P, tl.load(members + k * LP + scale)), tl.load(order + k), c, y, valid, row, m, C)
+            _add_losses(
+                _product(P, scale, tl.load(members + k * LP + scale)), tl.load(order + k), c, y, valid, row, m, C
+            )
         at += n_mul
         for k in range(at, at + n_max):
             _add_losses(_largest(P, tl.load(members + k * LP + scale)), tl.load(order + k), c, y, valid, row, m, C)
@@ -184,9 +182,9 @@ def backward(
         at = n_linear
         for k in range(at, at + n_mul):
             member = tl.load(members + k * LP + scale)
-            d = _adjoint(_product(P, member), tl.load(order + k), c, y, valid, a, b, g, C)
+            d = _adjoint(_product(P, scale, member), tl.load(order + k), c, y, valid, a, b, g, C)
             for i in range(L):
-                others = _product(P, tl.where(scale == i, 0, member))
+                others = _product(P, scale, tl.where(scale == i, 0, member))
                 G += tl.where(((scale == i) & (member > 0))[:, None, None], (d * others)[None], 0.0)
         at += n_mul
         for k in range(at, at + n_max):

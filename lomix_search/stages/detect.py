@@ -131,9 +131,9 @@ def _unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> 
         return given
     if joins(node):
         return values[merge - 1]
-    if _ends_block(flow, node, values):
-        return node
-    return _refined(flow, node) or values[merge - 1]
+    if (refined := _refined(flow, node)) is not None:
+        return refined
+    return node if _ends_block(flow, node, values) else values[merge - 1]
 
 
 def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
@@ -146,11 +146,13 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 
 def _refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
-    for call in flow.trace.calls:
-        if call.path and any(given is node for _, given in call.inputs):
-            for _, made in call.outputs:
-                if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                    return made
+    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    for call in users:
+        if any(other is not call and other.holds(call) for other in users):
+            continue  # a part of a block that as a whole makes something else of the map
+        for _, made in call.outputs:
+            if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
+                return made
     return None
 
 

@@ -39,7 +39,7 @@ def find_stages(
     found = trace(network, example)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = decoder_stages(found, logits) if names is None else [named(found, network, name) for name in names]
+    nodes = detected(found, logits) if names is None else [named(found, network, name) for name in names]
     nodes = sorted(nodes, key=lambda node: math.prod(node.meta["shape"][2:]))
     taps = taps_of(found, nodes, names)
     own = own_logits(network, example, logits.meta["shape"], taps, place)
@@ -52,6 +52,26 @@ def find_stages(
         stages[-1] = dataclasses.replace(stages[-1], logits=tap)
         notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
+
+
+def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
+    """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
+
+    Args:
+        found: A trace.
+        logits: The model's main output.
+
+    Returns:
+        Nodes that can be tapped, coarse to fine.
+    """
+    seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
+    flow = found.network()
+    stages: list[fx.Node] = []
+    for node in decoder_stages(found, logits):
+        reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
+        near = [other for other in reach if other in seen and other.meta.get("shape") == node.meta["shape"]]
+        stages += [node] if node in seen else near[:1]
+    return stages
 
 
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
