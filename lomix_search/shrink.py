@@ -24,7 +24,9 @@ def check_shrink(plan: Shrink, loss: MixtureLoss) -> None:
             f'search.shrink.by = "effect" needs held-out data; the weighting is "{weighting.name}".',
             hint="weighting.name=lookahead  # with weighting.rate=0 the weights stay uniform",
         )
-    if plan.by == "weight" and (isinstance(weighting, Fixed) or (isinstance(weighting, Lookahead) and not weighting.rate)):
+    if plan.by == "weight" and (
+        isinstance(weighting, Fixed) or (isinstance(weighting, Lookahead) and not weighting.rate)
+    ):
         raise RunError(
             f'search.shrink.by = "weight": the weights of "{weighting.name}" do not move, so none is the weakest.',
             hint="weighting.name=lookahead weighting.rate=0 search.shrink.by=effect",
@@ -45,7 +47,8 @@ def budget(plan: Shrink, maps: int, progress: float) -> int:
     if progress >= plan.until:
         return plan.to
     done = max(0.0, progress - plan.start) / (plan.until - plan.start)
-    return round(maps * (plan.to / maps) ** done)
+    left: float = maps * (plan.to / maps) ** done
+    return round(left)
 
 
 def shrink(plan: Shrink, loss: MixtureLoss, progress: float) -> tuple[str, ...]:
