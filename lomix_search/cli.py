@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lomix_search.compare import compare_strategies
 from lomix_search.data.prepare import prepare
 from lomix_search.doctor import doctor
 from lomix_search.draw import draw
@@ -28,10 +29,12 @@ from lomix_search.report import draw_space
 from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
+from lomix_search.strategies import read_strategies
 from lomix_search.trace import trace
 from lomix_search.tune import tune
 from lomix_search.typed import write_text
 from lomix_search.validate import validate_recipe
+from lomix_search.verdict import to_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console()
@@ -174,6 +177,28 @@ def evaluate_command(
         console.print(f"tables and predictions: {one / 'evaluation' / network}", highlight=False)
     if other is not None:
         console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
+
+
+@app.command("compare")
+def compare_command(
+    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    overrides: Overrides = None,
+    strategies: Annotated[
+        str, typer.Option(help="spaces and weightings, with settings: lookahead(rate=0.5), and derived(top=8)")
+    ] = "last_layer,deep_supervision,mutation,uniform,softplus,lookahead,anneal",
+    seeds: Annotated[int, typer.Option(help="runs of each")] = 5,
+    label_fraction: Annotated[str, typer.Option(help="parts of the training items, e.g. 0.1,1")] = "1",
+    jobs: Annotated[int, typer.Option(help="processes at a time")] = 1,
+    folder: Folder = None,
+) -> None:
+    """Compare strategies at equal budget, seed by seed; the same command goes on after a stop."""
+    loaded, chosen = load_recipe(recipe, overrides or ()), read_strategies(strategies)
+    home = folder or Path("runs") / f"{loaded.name}-compare"
+    rows = compare_strategies(
+        loaded, chosen, seeds=seeds, labels=_numbers(label_fraction), folder=home, jobs=jobs, console=console
+    )
+    console.print(to_table(rows))
+    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run", highlight=False)
 
 
 @app.command("prepare")
@@ -358,6 +383,13 @@ def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     console.print(ranked)
     console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", highlight=False)
     return outcome
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RunError(f'--label-fraction "{text}" is no list of numbers.', hint="--label-fraction 0.1,1") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ from lomix_search.optimizer import build_optimizer, learning_rate, trained_group
 from lomix_search.portions import check_apart, label_fraction, set_aside
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
+from lomix_search.shrink import check_shrink, shrink
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.typed import validate
 from lomix_search.weighting import Lookahead, Monitor
@@ -109,9 +110,9 @@ def search(
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
-            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``. Of
-            ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant,
-            poly, cosine), ``power``.
+            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
+            ``shrink`` (``{"to": 8}``). Of ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``,
+            ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -214,6 +215,8 @@ class _Run:
         """Give the weighting its held-out items, if it wants any; return what is left to train on."""
         weighting, plan = self.loss.weighting, self.plan
         train = label_fraction(train, plan.label_fraction, plan.seed)
+        if plan.shrink is not None:
+            check_shrink(plan.shrink, self.loss)
         if not isinstance(weighting, Lookahead):
             if held_out is not None:
                 raise RunError(
@@ -265,6 +268,8 @@ class _Run:
         images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
         weighting, seen = self.loss.weighting, {}
         weighting.advance(self.step / self.plan.steps)
+        if self.plan.shrink is not None:
+            shrink(self.plan.shrink, self.loss, self.step / self.plan.steps)
         if self.looker is not None and self.looker.weighting.due(self.step):
             seen = self.looker.look(self.step, images, labels)
         self.optimizer.zero_grad(set_to_none=True)

@@ -108,6 +108,28 @@ class Optimizer(Frozen):
     power: Positive = 0.9
 
 
+class Shrink(Frozen):
+    """``[search.shrink]``: drop the weakest maps during the search, down to a budget.
+
+    Args:
+        to: So many maps are left in the end, the finest original among them.
+        start: Part of training after which the first may leave.
+        until: Part of training after which only ``to`` are left.
+        by: ``"weight"``: by their loss weights; ``"effect"``: by what held-out data say (weighting ``lookahead``).
+    """
+
+    to: Count
+    start: Annotated[float, Field(ge=0, le=1)] = 0.2
+    until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    by: Literal["weight", "effect"] = "weight"
+
+    @model_validator(mode="after")
+    def _order(self) -> "Shrink":
+        if not self.start < self.until:
+            raise ValueError(f"start = {self.start} must lie before until = {self.until}")
+        return self
+
+
 class Search(Frozen):
     """``[search]``: the training loop.
 
@@ -121,6 +143,7 @@ class Search(Frozen):
         workers: Processes that read data beside the training process; the result does not depend on it.
         clip_grad: Largest norm of the gradient; not clipped when left out.
         label_fraction: Part of the training items (whole cases where there are several) to train with.
+        shrink: Drop the weakest maps as training goes; all stay when left out.
     """
 
     steps: Count = 1000
@@ -132,6 +155,7 @@ class Search(Frozen):
     workers: Annotated[int, Field(ge=0)] = 0
     clip_grad: Positive | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    shrink: Shrink | None = None
 
     @field_validator("precision", mode="before")
     @classmethod
