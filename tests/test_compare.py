@@ -120,6 +120,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow  # seven runs, each a process of its own
+@pytest.mark.slow
 def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
     asked = ["compare", "chest_ct", *SMALL, "weighting.name=lookahead", "weighting.interval=2", "--seeds", "1"]
     asked += ["--strategies", "last_layer,anneal(until=1),derived(top=3)", "--folder", "c", "--jobs", "2"]
