@@ -1,6 +1,7 @@
 """Write docs/zoo.md: every published network, what was found in it, and what training with heads costs.
 
 Run in an environment with tests/published/requirements.txt: PYTHONPATH=.:tests python benchmarks/zoo_table.py [NAME …]
+With names, only their rows are written anew.
 """
 
 import pathlib
@@ -33,9 +34,15 @@ def row(entry: dict, verdict: Verdict) -> str:
     return f"| {entry['id']} | {verdict.backend or '—'} | {found} | {right} | {same} | {trains} | {cost} |"
 
 
+def rows_of(path: pathlib.Path) -> dict[str, str]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.count(" | ") == 6}
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    rows, right, same, ladders = [], 0, 0, 0
+    path = pathlib.Path("docs/zoo.md")
+    rows = rows_of(path)
     for entry in ZOO:
         if sys.argv[1:] and not any(name in entry["id"] for name in sys.argv[1:]):
             continue
@@ -44,16 +51,15 @@ def main() -> None:
         except Exception as error:  # a package that is not installed must not hide the others
             print(f"{entry['id']}: {type(error).__name__}: {error}", flush=True)
             verdict = Verdict(refused=f"not run: {type(error).__name__}")
-        ladder = "nonU" not in entry["tags"]
-        ladders, right, same = ladders + ladder, right + (ladder and verdict.right), same + verdict.same
-        rows.append(row(entry, verdict))
-        print(rows[-1], flush=True)
-    counts = f"{right} of {ladders} ladders exactly right; eval output the same in {same} of {len(rows)} networks."
+        rows[entry["id"]] = row(entry, verdict)
+        print(rows[entry["id"]], flush=True)
+    shown = [rows[entry["id"]] for entry in ZOO if entry["id"] in rows]
+    cells = [[cell.strip() for cell in line.split("|")] for line in shown]
+    right, ladders = sum(c[4] == "yes" for c in cells), sum(c[4] != "—" for c in cells)
+    same = sum(c[5] == "yes" for c in cells)
+    counts = f"{right} of {ladders} ladders exactly right; eval output the same in {same} of {len(shown)} networks."
     print(counts)
-    if not sys.argv[1:]:
-        pathlib.Path("docs/zoo.md").write_text(
-            HEAD.format(torch=torch.__version__, counts=counts) + "\n".join(rows) + "\n"
-        )
+    path.write_text(HEAD.format(torch=torch.__version__, counts=counts) + "\n".join(shown) + "\n")
 
 
 if __name__ == "__main__":

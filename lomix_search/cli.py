@@ -1,5 +1,6 @@
 """The command line: what ``lomix --help`` lists."""
 
+import json
 import shutil
 import sys
 from collections.abc import Iterable
@@ -21,9 +22,10 @@ from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
 from lomix_search.new import new_recipe
 from lomix_search.objects import call, load_object
+from lomix_search.rank import rank
 from lomix_search.recipe import Recipe, load_recipe, toml_or_text
 from lomix_search.report import draw_space
-from lomix_search.run import Outcome, evaluate_run, run_recipe
+from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.trace import trace
@@ -107,6 +109,49 @@ def run(
         _sweep(recipe, given, [part.strip() for part in label_fraction.split(",")], home, resume)
     else:
         _run(loaded, home, resume)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    overrides: Overrides = None,
+    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
+    top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only")] = None,
+    mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
+    folder: Folder = None,
+    resume: Resume = False,
+) -> None:
+    """Train from scratch with the weights that a search found, whole or pruned."""
+    loaded = load_recipe(recipe, overrides or ())
+    home = folder or Path("runs") / f"{loaded.name}-train"
+    if top is not None or mass is not None:
+        pruned = Mixture.load(mixture).prune(top=top, mass=mass)
+        mixture = home / "pruned.json"
+        if not resume or not mixture.exists():
+            pruned.save(mixture)
+    _run(with_mixture(loaded, mixture), home, resume)
+
+
+@app.command("rank")
+def rank_command(
+    what: Annotated[str, typer.Argument(help="a run folder of weighting lookahead, or a recipe to measure with")],
+    overrides: Overrides = None,
+    top: Annotated[int | None, typer.Option(help="also write a mixture of so many maps, weight 1 each")] = None,
+    folder: Folder = None,
+    resume: Resume = False,
+) -> None:
+    """Rank maps by what leaving them out would do to held-out data, with intervals."""
+    home = Path(what)
+    if not (home / "metrics.jsonl").is_file():
+        loaded = load_recipe(what, ["weighting.rate=0", *(overrides or ()), "weighting.name=lookahead"])
+        home = folder or Path("runs") / f"{loaded.name}-rank"
+        run_recipe(loaded, home, resume=resume, console=console, score_test=False)
+    ranking = rank(home)
+    write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
+    console.print(ranking)
+    if top is not None:
+        ranking.derive(top).save(home / "ranked.json")
+        console.print(f"next: lomix train RECIPE --mixture {home / 'ranked.json'}", highlight=False)
 
 
 @app.command("evaluate")
@@ -308,8 +353,8 @@ def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
         console.print(scores.table(f"test Dice, {name} network (step {step})"))
     console.print(recipe.about, style="italic")
     ranked = Table("rank", "map", "weight", title="the ten strongest maps")
-    for rank, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
-        ranked.add_row(str(rank), m.id, f"{m.weight:.4f}")
+    for place, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
+        ranked.add_row(str(place), m.id, f"{m.weight:.4f}")
     console.print(ranked)
     console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", highlight=False)
     return outcome

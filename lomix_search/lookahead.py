@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError
@@ -70,11 +70,13 @@ class Looker:
             labels: Its labels.
 
         Returns:
-            What to log: slopes ⟨v/‖v‖, gₖ⟩ (NaN for dropped maps), normalised slopes, and the method.
+            What to log: slopes ⟨v/‖v‖, gₖ⟩ (NaN for dropped maps), normalised slopes, ‖v‖, and the method.
         """
         with _as_it_was(images.device):
             held = self._batch(step // self.weighting.interval, images.device)
-            v = _unit(held_out_gradient(self.net, self.finest, *held, self.names, self.autocast))
+            v = held_out_gradient(self.net, self.finest, *held, self.names, self.autocast)
+            length = float(_length(v)) / _SCALE
+            v = _unit(v)
             slopes = self._slopes(images, labels, v)
             probes = None
             if self.weighting.normalize == "norm":
@@ -83,6 +85,7 @@ class Looker:
         return {
             "lookahead/slopes": slopes.tolist(),
             "lookahead/scores": scores.tolist(),
+            "lookahead/length": length,
             "lookahead/method": self.method,
         }
 
@@ -240,74 +243,6 @@ def covered(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
             hint='weighting.covers=["*"]',
         )
     return found
-
-
-# -- held-out data -----------------------------------------------------------------------------------------------------
-
-
-def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
-    """Cut a part of the training items off, whole cases where there are several: patients must not be on both sides.
-
-    Args:
-        train: The training items; ``train.case(i)``, where there is one, names the case of an item.
-        part: How much to cut off, in (0, 1); at least one case or item, and all but one at most.
-        seed: The same seed cuts the same.
-
-    Returns:
-        What is left, and what was cut off.
-
-    Raises:
-        RunError: there is but one item.
-    """
-    number = len(train)  # type: ignore[arg-type]
-    case_of = getattr(train, "case", None)
-    owners = [case_of(i) if case_of else str(i) for i in range(number)]
-    if len(set(owners)) < 2:
-        owners = [str(i) for i in range(number)]
-    groups = list(dict.fromkeys(owners))
-    if len(groups) < 2:
-        raise RunError(
-            f"weighting lookahead keeps a part of the training items aside; there are {number}.",
-            hint="more training items, or another weighting: weighting.name=anneal",
-        )
-    count = min(max(1, round(part * len(groups))), len(groups) - 1)
-    chosen = {groups[i] for i in np.random.default_rng((seed, _APART)).permutation(len(groups))[:count]}
-    sides: tuple[list[int], list[int]] = ([], [])
-    for i, owner in enumerate(owners):
-        sides[owner in chosen].append(i)
-    return Subset(train, sides[0]), Subset(train, sides[1])
-
-
-def check_apart(held_out: Items, others: Mapping[str, Items | None]) -> None:
-    """Check that held-out items are of no other set.
-
-    Items are told apart by identity: the data set and index behind any ``Subset``, and the names and cases of
-    ``Slices``.
-
-    Args:
-        held_out: The held-out items.
-        others: The other sets by what to call them.
-
-    Raises:
-        RunError: no items, or some that are also elsewhere.
-    """
-    mine = _identities(held_out)
-    if not mine:
-        raise RunError("the held-out set is empty.", hint="weighting.held_out=0.2")
-    for what, other in others.items():
-        if shared := mine & (_identities(other) if other is not None else set()):
-            raise RunError(
-                f"{len(shared)} held-out items are {what} items too; the looks of lookahead need items of their own.",
-                hint="leave held_out out: a part of the training items is then kept aside",
-            )
-
-
-def _identities(items: Any, index: int | None = None) -> set[tuple[Any, ...]]:
-    numbers = range(len(items)) if index is None else [index]
-    if isinstance(items, Subset):
-        return {key for i in numbers for key in _identities(items.dataset, items.indices[i])}
-    names = getattr(items, "names", None)
-    return {(items.case(i), names[i]) if names is not None else (id(items), i) for i in numbers}
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------

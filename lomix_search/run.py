@@ -22,6 +22,7 @@ from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_predictions, draw_weights
 from lomix_search.search import Result, search, seed_everything
+from lomix_search.sections import Weighting
 from lomix_search.track import Tracker, Wandb, read_lines
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
@@ -131,6 +132,24 @@ def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLo
     space = recipe.build_space()
     weighting = build_weighting(recipe.weighting.name, tuple(space.maps(len(net.stages))), settings)
     return MixtureLoss(space, len(net.stages), num_classes, weighting=weighting, **options)
+
+
+def with_mixture(recipe: Recipe, mixture: Path) -> Recipe:
+    """Return the recipe that trains from scratch with the weights of a mixture file, fixed.
+
+    Args:
+        recipe: Data, network, optimizer and so on; its space and weighting give way to the mixture's.
+        mixture: The file.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        MixtureError: the file is no mixture.
+    """
+    Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
+    fixed = Weighting.model_validate({"name": "fixed", "mixture": str(mixture.absolute())})
+    return recipe.model_copy(update={"weighting": fixed})
 
 
 def search_settings(recipe: Recipe) -> dict[str, Any]:

@@ -29,11 +29,12 @@ from lomix_search.checkpoint import (
 )
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
-from lomix_search.lookahead import Looker, check_apart, set_aside
+from lomix_search.lookahead import Looker
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
+from lomix_search.portions import check_apart, label_fraction, set_aside
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
 from lomix_search.track import JsonLines, Tracker, Trackers
@@ -108,8 +109,9 @@ def search(
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
-            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``. Of ``[optimizer]``: ``optimizer`` (its
-            name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
+            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``. Of
+            ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant,
+            poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -211,6 +213,7 @@ class _Run:
     def set_aside(self, train: Items, val: Items | None, held_out: Items | None) -> Items:
         """Give the weighting its held-out items, if it wants any; return what is left to train on."""
         weighting, plan = self.loss.weighting, self.plan
+        train = label_fraction(train, plan.label_fraction, plan.seed)
         if not isinstance(weighting, Lookahead):
             if held_out is not None:
                 raise RunError(

@@ -120,6 +120,7 @@ class Search(Frozen):
         checkpoint_every: Steps between two checkpoints.
         workers: Processes that read data beside the training process; the result does not depend on it.
         clip_grad: Largest norm of the gradient; not clipped when left out.
+        label_fraction: Part of the training items (whole cases where there are several) to train with.
     """
 
     steps: Count = 1000
@@ -130,6 +131,7 @@ class Search(Frozen):
     checkpoint_every: Count = 100
     workers: Annotated[int, Field(ge=0)] = 0
     clip_grad: Positive | None = None
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @field_validator("precision", mode="before")
     @classmethod

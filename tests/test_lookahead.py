@@ -16,9 +16,10 @@ import lomix_search as lomix
 from lomix_search import lookahead
 from lomix_search.checkpoint import read_tensors
 from lomix_search.errors import LossError, RunError
-from lomix_search.lookahead import check_apart, covered, finest_loss, held_out_gradient, set_aside
+from lomix_search.lookahead import covered, finest_loss, held_out_gradient
 from lomix_search.loss.mixture import resize
 from lomix_search.operators import OPERATORS, operator
+from lomix_search.portions import check_apart, label_fraction, set_aside
 from lomix_search.space import OperatorRule, SearchSpace
 from lomix_search.track import read_lines
 from lomix_search.weighting import Lookahead, Softplus, build_weighting
@@ -196,7 +197,7 @@ def test_weights_follow_the_slopes_and_keep_their_sum(normalize: Any) -> None:
 def test_norms_make_large_gradients_count_like_small_ones() -> None:
     weighting = Lookahead(MAPS, normalize="norm")
     cosines = torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, -0.6, 0.7])
-    norms = torch.tensor([1.0, 1e3, 1e-3, 5.0, 2.0, 1.0, 1e4])
+    norms = torch.tensor([1.0, 30.0, 0.1, 5.0, 2.0, 1.0, 10.0])
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         weighting.smoothing = 0.99
@@ -251,6 +252,16 @@ def test_whole_cases_are_set_aside() -> None:
     assert len(set_aside(Shapes(10), 0.2, 0)[1]) == 2 and len(set_aside(Shapes(2), 0.99, 0)[0]) == 1
     with pytest.raises(RunError, match="keeps a part of the training items aside; there are 1"):
         set_aside(Shapes(1), 0.2, 0)
+
+
+def test_a_fraction_of_the_labels_is_whole_cases_and_nested() -> None:
+    items = Cases(12)
+    half, most = (label_fraction(items, part, seed=3).indices for part in (0.5, 0.75))
+    assert len(half) == 6 and len(most) == 9 and set(half) < set(most)
+    assert len({items.case(i) for i in half}) == 2
+    assert label_fraction(items, 1.0, 3) is items and len(label_fraction(items, 0.01, 3)) == 3
+    rest, held = set_aside(label_fraction(items, 0.5, 3), 0.5, 0)
+    assert len(rest) == len(held) == 3  # a case each
 
 
 def test_held_out_items_are_of_no_other_set(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def agree(found: list[Tensor], expected: list[Tensor], tolerance: float, case: d
 
 
 plain = {"scale": 1.0, "pixels": 1}
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+FEW = 2 if os.environ.get("TRITON_INTERPRET") == "1" else 40  # the interpreter takes seconds for one
+few = settings(max_examples=FEW, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @pytest.mark.parametrize("engine", able())
@@ -129,7 +130,7 @@ def test_float32_agrees_to_1e_5(engine: str, case: dict[str, object]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", able())
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(case=cases())
 def test_float64_agrees_on_many_more(engine: str, case: dict[str, object]) -> None:
     loss, maps, labels = build(case, torch.float64)

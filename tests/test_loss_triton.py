@@ -14,6 +14,8 @@ import pytest
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
+patient = pytest.mark.skipif(os.environ.get("TRITON_TESTS") != "all", reason="many minutes: TRITON_TESTS=all pytest")
+
 
 def run(*tests: str, choose: str) -> str:
     command = [
@@ -42,7 +44,7 @@ def test_golden_files() -> None:
     assert "2 passed" in output
 
 
-@pytest.mark.slow
+@patient
 def test_all_golden_files_and_every_kind_of_pixel() -> None:
     run(
         *(str(HERE / f"test_loss{part}.py") for part in ("", "_golden", "_exact")),
@@ -50,7 +52,7 @@ def test_all_golden_files_and_every_kind_of_pixel() -> None:
     )
 
 
-@pytest.mark.slow
+@patient
 def test_agrees_with_the_reference_on_the_whole_grid() -> None:
     run(str(HERE / "test_loss_exact.py"), choose="1e_10 or 1e_5 or gradcheck")
 

@@ -161,7 +161,7 @@ batchsize = 4
         "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
         "  optimizer.lr = -0.001: input should be greater than 0\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
-        "precision, seed, steps, validate_every, workers."
+        "label_fraction, precision, seed, steps, validate_every, workers."
     )
 
 

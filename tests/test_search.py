@@ -198,7 +198,7 @@ def test_unknown_and_bad_settings_are_listed_together(tmp_path: Path) -> None:
         lomix.search(net, loss, Shapes(), folder=tmp_path, stepz=3, lr=-1)
     assert str(caught.value).splitlines()[:2] == [
         "search(…) has 2 faults.",
-        '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, lr, momentum, optimizer, '
-        "power, precision, schedule, seed, steps, validate_every, weight_decay, workers.",
+        '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, label_fraction, lr, '
+        "momentum, optimizer, power, precision, schedule, seed, steps, validate_every, weight_decay, workers.",
     ]
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from lomix_search.weighting.base import Weighting, weighting
 from lomix_search.weighting.schedule import finest_original
 
 Part = Annotated[float, Field(gt=0, lt=1)]
+PRIOR = 2.0
 
 
 @weighting("lookahead")
@@ -33,7 +34,8 @@ class Lookahead(Weighting):
     speed is ``rate``. ``finest`` holds that map's weight and lets the others compete among themselves; ``decay`` > 0
     gives a fixed point, θₖ = rate·s̄ₖ/decay. ``rate`` = 0 leaves the weights uniform and only measures.
 
-    ‖gₖ‖² is the smoothed mean of ⟨r, gₖ⟩² over random directions r ~ N(0, I), one a look.
+    ‖gₖ‖² is the smoothed mean of ⟨r, gₖ⟩² over random directions r ~ N(0, I), one a look, drawn to the median of all
+    maps while looks are few; a cosine so estimated is cut to [−1, 1].
 
     Args:
         maps: The maps to weigh; the finest original must be among them.
@@ -59,7 +61,7 @@ class Lookahead(Weighting):
     def __init__(
         self,
         maps: Sequence[Map],
-        interval: Annotated[int, Field(ge=1)] = 10,
+        interval: Annotated[int, Field(ge=1)] = 12,
         held_out: Part = 0.2,
         rate: Annotated[float, Field(ge=0)] = 0.3,
         smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.9,
@@ -118,7 +120,7 @@ class Lookahead(Weighting):
         if self.normalize == "norm":
             assert probes is not None
             self.squares.lerp_(probes.to(slopes).nan_to_num(0.0, 0.0, 0.0) ** 2, 1 - self.smoothing)
-            return slopes / (self.squares / bias).sqrt().clamp(min=1e-12)
+            return (slopes / self._norms(bias).clamp(min=1e-12)).clamp(-1, 1)
         if self.normalize == "spread":
             chosen = self._competing()
             number = chosen.sum().clamp(min=1)
@@ -126,6 +128,13 @@ class Lookahead(Weighting):
             variance = ((slopes - mean) ** 2 * chosen).sum() / number
             return (slopes - mean) / variance.sqrt().clamp(min=1e-12)
         return slopes
+
+    def _norms(self, bias: Tensor) -> Tensor:
+        """Return ‖gₖ‖: one look says little about one map, so the median of all counts like two at first."""
+        known, prior = bias / (1 - self.smoothing), PRIOR / self.looks
+        mine = self.squares / bias
+        pooled = mine.masked_fill(self.kept == 0, torch.nan).nanmedian()
+        return ((known * mine + prior * pooled) / (known + prior)).sqrt()
 
     def _competing(self) -> Tensor:
         kept = self.kept > 0
