@@ -2,7 +2,6 @@
 
     python benchmarks/loss_cost.py                     # the reference row: batch 6, 9 classes, 224 × 224, 4 scales
     python benchmarks/loss_cost.py --grid              # L, C, sizes and types, one at a time from the reference row
-    python benchmarks/loss_cost.py --steps             # the whole training step of two networks
     python benchmarks/loss_cost.py --device cuda       # the same on a GPU
 
 Each measurement runs in a process of its own; the paths take turns, round after round, so that whatever else the
@@ -195,7 +194,6 @@ def spread(values: list[float], factor: float = 1) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", action="store_true")
-    parser.add_argument("--steps", action="store_true", help="whole training steps instead of the loss alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps-per-round", type=int, default=3)
