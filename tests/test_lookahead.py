@@ -19,7 +19,7 @@ from lomix_search.errors import LossError, RunError
 from lomix_search.lookahead import covered, finest_loss, held_out_gradient
 from lomix_search.loss.mixture import resize
 from lomix_search.operators import OPERATORS, operator
-from lomix_search.portions import check_apart, label_fraction, set_aside
+from lomix_search.portions import check_apart
 from lomix_search.space import OperatorRule, SearchSpace
 from lomix_search.track import read_lines
 from lomix_search.weighting import Lookahead, Softplus, build_weighting
@@ -237,33 +237,6 @@ def test_slopes_that_are_not_finite_count_for_nothing() -> None:
 # -- held-out items ----------------------------------------------------------------------------------------------------
 
 
-class Cases(Shapes):
-    def case(self, index: int) -> str:
-        return f"patient {index // 3}"
-
-
-def test_whole_cases_are_set_aside() -> None:
-    items = Cases(12)
-    rest, held = set_aside(items, 0.3, seed=1)
-    owners = [{items.case(i) for i in part.indices} for part in (rest, held)]
-    assert not owners[0] & owners[1] and len(owners[1]) == 1 and len(rest) + len(held) == 12
-    assert set_aside(items, 0.3, seed=1)[1].indices == held.indices
-    assert any(set_aside(items, 0.3, seed=s)[1].indices != held.indices for s in range(2, 6))
-    assert len(set_aside(Shapes(10), 0.2, 0)[1]) == 2 and len(set_aside(Shapes(2), 0.99, 0)[0]) == 1
-    with pytest.raises(RunError, match="keeps a part of the training items aside; there are 1"):
-        set_aside(Shapes(1), 0.2, 0)
-
-
-def test_a_fraction_of_the_labels_is_whole_cases_and_nested() -> None:
-    items = Cases(12)
-    half, most = (label_fraction(items, part, seed=3).indices for part in (0.5, 0.75))
-    assert len(half) == 6 and len(most) == 9 and set(half) < set(most)
-    assert len({items.case(i) for i in half}) == 2
-    assert label_fraction(items, 1.0, 3) is items and len(label_fraction(items, 0.01, 3)) == 3
-    rest, held = set_aside(label_fraction(items, 0.5, 3), 0.5, 0)
-    assert len(rest) == len(held) == 3  # a case each
-
-
 def test_held_out_items_are_of_no_other_set(tmp_path: Path) -> None:
     items = Shapes(12)
     check_apart(Subset(items, [0, 1]), {"training": Subset(Subset(items, range(2, 8)), [0, 1, 5])})
@@ -385,3 +358,35 @@ def test_the_one_map_that_helps_is_found_among_noise(planted: None, tmp_path: Pa
     others = {name: weight for name, weight in weights.items() if name != "P2"}
     assert max(others, key=lambda name: others[name]) == "add(1,2)"
     assert weights["add(1,2)"] > 5 * max(weight for name, weight in others.items() if "else" in name)
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def _one_process(number: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=number, world_size=2)
+    torch.manual_seed(2)
+    net, loss = built(smooth(), normalize="norm")
+    looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
+    torch.manual_seed(100 + number)  # batches of its own
+    seen = looker.look(0, torch.rand(3, 1, 16, 16), torch.randint(0, 3, (3, 16, 16)))
+    torch.save({"weights": loss.weighting.weights(), "slopes": seen["lookahead/slopes"]}, f"{folder}/{number}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow  # two processes that import everything anew
+def test_two_processes_agree_on_the_mean(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{i}.pt") for i in range(2))
+    assert torch.equal(one["weights"], other["weights"]) and one["slopes"] == other["slopes"]
+    alone = []
+    for number in range(2):
+        torch.manual_seed(2)
+        net, loss = built(smooth(), normalize="norm")
+        looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
+        torch.manual_seed(100 + number)
+        seen = looker.look(0, torch.rand(3, 1, 16, 16), torch.randint(0, 3, (3, 16, 16)))
+        alone.append(torch.tensor(seen["lookahead/slopes"]))
+    torch.testing.assert_close(torch.tensor(one["slopes"]), (alone[0] + alone[1]) / 2, rtol=1e-3, atol=1e-5)
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
