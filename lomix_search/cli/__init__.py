@@ -1,12 +1,14 @@
 """The command line: what ``lomix --help`` lists, in the order of these files."""
 
+# ruff: isort: skip_file
+
 import sys
 from typing import NoReturn
 
 from rich.console import Console
 
 from lomix_search.cli.app import app as app
-from lomix_search.cli import runs, studies, shelf, network  # noqa: F401, I001 — each adds its commands, in this order
+from lomix_search.cli import runs, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
 from lomix_search.errors import LomixError
 
 
