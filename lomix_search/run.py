@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ def run_recipe(
     console: Console | None = None,
     trackers: Iterable[Tracker] = (),
     score_test: bool = True,
+    on_start: Callable[[Instrumented, MixtureLoss, Splits], None] | None = None,
+    on_validate: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Run a recipe to the end.
 
@@ -60,6 +62,8 @@ def run_recipe(
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
+        on_start: Called once with network, loss and data, before the first step.
+        on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
     Returns:
         Mixture and scores.
@@ -77,6 +81,8 @@ def run_recipe(
     size = sum(p.numel() for p in loss.parameters())
     say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
     write_text(folder / "recipe.toml", recipe.to_toml())
+    if on_start is not None:
+        on_start(net, loss, splits)
     result = search(
         net,
         loss,
@@ -88,6 +94,7 @@ def run_recipe(
         resume=resume,
         progress=console is not None,
         provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=_commit()),
+        on_validate=on_validate,
         **search_settings(recipe),
     )
     return Outcome(result, _score(net, splits, result, recipe.loss.ignore_index) if score_test else {})
