@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lomix_search.distributed import is_main, on_main
@@ -121,6 +121,8 @@ def _release(folder: Path, handle: int | None) -> None:
     if handle is not None:
         (folder / "lock").unlink(missing_ok=True)  # before the lock is lifted: nobody else can have it now
         os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()  # a run that failed before it wrote anything leaves no trace
 
 
 def _disk(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -36,7 +37,8 @@ def memory_advice(advise: Callable[[str], RunError]) -> Iterator[None]:
         if not isinstance(cause, MemoryError) and not any(sign in text.lower() for sign in _SIGNS):
             raise
         first = text.splitlines()[0][:200] if text else "MemoryError"
-    raise advise(first)  # outside the handler: the traceback, which holds the step's tensors, is gone
+        traceback.clear_frames(cause.__traceback__)  # they hold the step's tensors
+    raise advise(first)
 
 
 def out_of_memory(

@@ -4,26 +4,29 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Splits
+from lomix_search.distributed import device, is_main, join, lost_processes, on_main
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
+from lomix_search.lock import hold, writing
 from lomix_search.loss import MixtureLoss
 from lomix_search.metrics import DiceResult, predict, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_predictions, draw_weights
-from lomix_search.search import Result, search, seed_everything
+from lomix_search.search import Result, search
 from lomix_search.sections import Weighting
 from lomix_search.track import Tracker, Wandb, read_lines
+from lomix_search.training import check_same, seed_everything
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
 
@@ -71,33 +74,35 @@ def run_recipe(
     Raises:
         RunError: the folder holds another run, or the run cannot go on.
     """
-    say = console or Console(quiet=True)
-    _claim(folder, recipe, resume)
-    seed_everything(recipe.search.seed)
-    splits = recipe.build_data()
-    net = build_net(recipe, splits)
-    say.print(net.stages)
-    loss = build_loss(recipe, net, net.num_classes)
-    size = sum(p.numel() for p in loss.parameters())
-    say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
-    write_text(folder / "recipe.toml", recipe.to_toml())
-    if on_start is not None:
-        on_start(net, loss, splits)
-    result = search(
-        net,
-        loss,
-        splits.train,
-        splits.val,
-        folder=folder,
-        classes=splits.classes,
-        trackers=[*_asked_for(recipe, folder), *trackers],
-        resume=resume,
-        progress=console is not None,
-        provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=_commit()),
-        on_validate=on_validate,
-        **search_settings(recipe),
-    )
-    return Outcome(result, _score(net, splits, result, recipe.loss.ignore_index) if score_test else {})
+    join()
+    say = console if console and is_main() else Console(quiet=True)
+    with lost_processes(lambda: str(folder)), hold(folder):
+        on_main(lambda: _claim(folder, recipe, resume))
+        seed_everything(recipe.search.seed)
+        splits = recipe.build_data()
+        net = build_net(recipe, splits)
+        say.print(net.stages)
+        loss = build_loss(recipe, net, net.num_classes)
+        count = sum(p.numel() for p in loss.parameters())
+        say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
+        on_main(lambda: _note_recipe(folder, recipe))
+        if on_start is not None:
+            on_main(lambda: on_start(net, loss, splits))
+        result = search(
+            net,
+            loss,
+            splits.train,
+            splits.val,
+            folder=folder,
+            classes=splits.classes,
+            trackers=[*_asked_for(recipe, folder), *trackers] if is_main() else [],
+            resume=resume,
+            progress=console is not None,
+            provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=_commit()),
+            on_validate=on_validate,
+            **search_settings(recipe),
+        )
+        return Outcome(result, _score(net, splits, result, recipe.loss.ignore_index) if score_test else {})
 
 
 def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
@@ -112,7 +117,7 @@ def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
     """
     image, _ = splits.val[0]
     stages = recipe.network.stages
-    return instrument(recipe.build_network().to(_device()), image[None].to(_device()), stages=stages)
+    return instrument(recipe.build_network().to(device()), image[None].to(device()), stages=stages)
 
 
 def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLoss:
@@ -188,14 +193,18 @@ def evaluate_run(
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
     recipe = load_recipe(folder / "recipe.toml", changes)
-    splits, model = recipe.build_data(), recipe.build_network().to(_device())
+    splits, model = recipe.build_data(), recipe.build_network().to(device())
     model.load_state_dict(read_tensors(folder / f"{network}.pt"))
     save = folder / "evaluation" / network
     return recipe.score(model, splits, save=save, overlays=overlays, progress=progress)
 
 
+def _note_recipe(folder: Path, recipe: Recipe) -> None:
+    with writing(folder / "recipe.toml"):
+        write_text(folder / "recipe.toml", recipe.to_toml())
+
+
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Refuse to mix two runs in one folder."""
     held = folder / "recipe.toml"
     if not held.exists():
         return
@@ -205,6 +214,7 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
             hint=["--resume           to go on with it", "--folder runs/new  to start another"],
         )
     before, now = load_recipe(held).model_dump(), recipe.model_dump()
+    check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")
     different = [key for key in now if key not in skipped and before[key] != now[key]]
     if different:
@@ -217,17 +227,25 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
 
 def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> dict[str, DiceResult]:
     """Score both networks on the test data, write results.json and the pictures, leave the final weights in place."""
-    folder, scores = result.folder, {}
+    folder = result.folder
+    scores: dict[str, DiceResult] = {}
     for name in ("best", "final"):
-        net.model.load_state_dict(read_tensors(folder / f"{name}.pt"))
+        path = folder / f"{name}.pt"
+        net.model.load_state_dict(on_main(partial(read_tensors, path)))
         scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
+    on_main(lambda: _leave_scores(net, splits, result, scores))
+    return scores
+
+
+def _leave_scores(net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult]) -> None:
+    folder = result.folder
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
-    write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
+    with writing(folder / "results.json"):
+        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
     draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
     if splits.test[0][0].ndim == 3:
         _draw_test(net, splits, folder / "predictions.png")
-    return scores
 
 
 def _draw_test(net: Instrumented, splits: Splits, path: Path, rows: int = 4) -> None:
@@ -254,10 +272,6 @@ def _asked_for(recipe: Recipe, folder: Path) -> list[Tracker]:
     config = recipe.model_dump(include={"name", "space", "loss", "weighting", "optimizer", "search"})
     config["space"] = {"name": Path(recipe.space.name).stem}
     return [Wandb(folder, recipe.track.project, config, recipe.track.online)]
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _commit() -> str | None:
