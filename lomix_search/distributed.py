@@ -4,14 +4,16 @@
 thing. Every process holds the whole network and a share of each batch. The sums behind the losses are added up over the
 processes before any ratio is taken, so that the loss is that of the whole batch, on every process the same number.
 
-This is torch.distributed and its DDP, without lightning-fabric around it: a run would use nothing of Fabric but DDP,
-and Fabric takes the tasks of any SLURM job for the processes of one run, or refuses them (tried: 2.6.6), where the
-workers of a study must stay apart. Only torchrun's variables count here.
+This is plain torch.distributed. lightning-fabric takes the tasks of any SLURM job for the processes of one run, or
+refuses them (tried: 2.6.6), where the workers of a study must stay apart; only torchrun's variables count here. DDP has
+to look for unused parameters in every step, since maps are dropped in mid-run, and warns of that in all other runs; one
+sum of all gradients after the backward pass does the same in a dozen lines. What that gives away is DDP's overlap of
+sending with the backward pass.
 """
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -158,8 +160,8 @@ def lost_processes(where: Callable[[], str]) -> Iterator[None]:
 def sum_over_processes(values: Tensor) -> Tensor:
     """Return the sum over the processes, on every one the same, with its gradient; outside a run the values themselves.
 
-    The gradient convention is DDP's: the mean over processes of each one's gradient is the gradient of the whole. What
-    flows back into a process's own part is therefore its gradient times the number of processes.
+    The gradient convention is that of DDP: the mean over processes of each one's gradient is the gradient of the whole.
+    What flows back into a process's own part is therefore its gradient times the number of processes.
 
     Args:
         values: Of the same shape on every process.
@@ -186,15 +188,37 @@ def largest_over_processes(value: Tensor) -> Tensor:
     return value
 
 
-def same_over_processes(module: torch.nn.Module) -> None:
-    """Give every process the buffers of process 0's module: running statistics of batch norms differ before.
+def same_over_processes(tensors: Iterable[Tensor]) -> None:
+    """Give every process the values of process 0.
 
     Args:
-        module: Of the same shapes on every process.
+        tensors: Parameters or buffers, of the same shapes on every process; changed in place.
     """
     if size() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace every gradient by its mean over the processes.
+
+    A parameter that no process used has no gradient afterwards either, as in one process; one that some used counts as
+    zero in the others.
+
+    Args:
+        parameters: The same ones on every process.
+    """
+    if size() == 1:
+        return
+    for dtype in dict.fromkeys(p.dtype for p in parameters):
+        group = [p for p in parameters if p.dtype == dtype]
+        used = torch.stack([p.new_tensor(p.grad is not None, requires_grad=False) for p in group])
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in group]
+        total = torch.cat([*flat, used])
+        dist.all_reduce(total)
+        means = torch.split(total[: -len(group)] / size(), [p.numel() for p in group])
+        for p, mean, count in zip(group, means, total[-len(group) :].tolist(), strict=True):
+            p.grad = mean.view_as(p) if count else None
 
 
 class _Sum(torch.autograd.Function):

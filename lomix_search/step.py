@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lomix_search.distributed import rank, size, sum_over_processes
+from lomix_search.distributed import average_gradients, rank, size, sum_over_processes
 from lomix_search.errors import RunError
 from lomix_search.lookahead import Looker
 from lomix_search.loss import Step
@@ -36,14 +36,8 @@ class Stepper:
     def __init__(self, run: Training, looker: Looker | None) -> None:
         self.run, self.looker = run, looker
         self.plan = run.plan.search
-        self.whole: nn.Module = _Whole(run)
         if size() > 1:
             _warn_of_batch_norms(run.net)
-            # Said by DDP at each run in which all parameters are used; whether they are changes as maps are dropped.
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
-            self.whole = nn.parallel.DistributedDataParallel(
-                self.whole, find_unused_parameters=True, broadcast_buffers=False
-            )
 
     def take(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
         """Take one step.
@@ -72,7 +66,7 @@ class Stepper:
         seen = self._prepare(images, labels)
         before = [buffer.clone() for buffer in self._buffers()]
         run.optimizer.zero_grad(set_to_none=True)
-        step: Step = self.whole(images, labels)
+        step = self._forward(images, labels)
         fault = self._update(step, seen) if torch.isfinite(step.total) else "loss"
         if fault:
             self._skip(fault, step, images, before, seen)
@@ -94,10 +88,28 @@ class Stepper:
             return self.looker.look(run.step, images, labels)
         return {}
 
+    def _forward(self, images: Tensor, labels: Tensor) -> Step:
+        with autocast(self.run):
+            self._seed(rank() + 1)
+            maps = self.run.net(images)
+            self._seed(0)
+            step: Step = self.run.loss(maps, labels)
+        return step
+
+    def _seed(self, number: int) -> None:
+        """Draw anew in each process's network, and the same in the loss of all; one process alone draws on as ever.
+
+        What is drawn follows from seed, step and process, so that a run on as many processes goes on as it would have.
+        """
+        if size() > 1:
+            words = np.random.SeedSequence((self.plan.seed, self.run.step, number)).generate_state(1)
+            torch.manual_seed(int(words[0]))
+
     def _update(self, step: Step, seen: Numbers) -> str:
         """Move everything along the gradient; return what kept it from that, if anything did."""
         run, plan = self.run, self.plan
         run.scaler.scale(step.total).backward()  # type: ignore[no-untyped-call]
+        average_gradients(run.parameters)
         run.scaler.unscale_(run.optimizer)
         norm = float(nn.utils.get_total_norm([p.grad for p in run.parameters if p.grad is not None]))
         seen["train/grad_norm"] = norm
@@ -147,32 +159,6 @@ class Stepper:
             hint="a lower lr, clip_grad=1.0 or precision=32, in another folder; or resume with skip_not_finite="
             f"{max(10, 2 * self.plan.skip_not_finite)}",
         )
-
-
-class _Whole(nn.Module):
-    """Network and loss as one module, so that DDP sees all that trains."""
-
-    def __init__(self, run: Training) -> None:
-        super().__init__()
-        self.net, self.loss = run.net, run.loss
-        self._run = [run]  # in a list: not a part of the module
-
-    def forward(self, images: Tensor, labels: Tensor) -> Step:
-        self._seed(rank() + 1)
-        with autocast(self._run[0]):
-            maps = self.net(images)
-            self._seed(0)
-            step: Step = self.loss(maps, labels)
-        return step
-
-    def _seed(self, number: int) -> None:
-        """Draw anew in each process's network, and the same in the loss of all; one process alone draws on as ever.
-
-        What is drawn follows from seed, step and process, so that a run on as many processes goes on as it would have.
-        """
-        if size() > 1:
-            key = (self._run[0].plan.search.seed, self._run[0].step, number)
-            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def autocast(run: Training) -> torch.autocast:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lomix_search.checkpoint import State, latest_checkpoint, random_state, restore_random_state, save_checkpoint
-from lomix_search.distributed import on_main
+from lomix_search.distributed import on_main, same_over_processes
 from lomix_search.errors import RunError
 from lomix_search.lock import sweep, writing
 from lomix_search.loss import MixtureLoss
@@ -79,6 +79,8 @@ class Training:
         state = on_main(lambda: self._found(resume))
         if state is None:
             seed_everything(self.plan.search.seed)
+            for module in (self.net, self.loss):
+                same_over_processes([*module.parameters(), *module.buffers()])
             self.save()
         else:
             self._restore(state)
