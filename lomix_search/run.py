@@ -1,29 +1,34 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
 import json
-import subprocess
+import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
-from lomix_search.data.dataset import Splits
-from lomix_search.errors import RunError, nearest
+from lomix_search.data.dataset import Slices, Splits
+from lomix_search.environment import environment_of, note_environment, tensors_sha256
+from lomix_search.errors import MissingExtraError, RunError, nearest, require
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.loss import MixtureLoss
-from lomix_search.metrics import DiceResult, predict, score_items
+from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
+from lomix_search.outgoing import outgoing
 from lomix_search.recipe import Recipe, load_recipe
-from lomix_search.report import draw_predictions, draw_weights
+from lomix_search.report import draw_heat_map, draw_predictions, draw_weights
 from lomix_search.search import Result, search, seed_everything
 from lomix_search.sections import Weighting
-from lomix_search.track import Tracker, Wandb, read_lines
+from lomix_search.seen import Seen, look
+from lomix_search.status import recorded
+from lomix_search.track import KeptOpen, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
 
@@ -49,17 +54,21 @@ def run_recipe(
     console: Console | None = None,
     trackers: Iterable[Tracker] = (),
     score_test: bool = True,
+    group: str | None = None,
 ) -> Outcome:
     """Run a recipe to the end.
 
     Args:
         recipe: What to do.
-        folder: The run folder; afterwards it holds recipe.toml, metrics.jsonl, checkpoints, mixture.json, final.pt,
-            best.pt, and, if test data are scored, results.json, predictions.png and weights.png.
+        folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
+            checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
+            predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; start where there is none.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
+        group: What the run belongs to, such as a study, for trackers that group runs; by default the study in whose
+            folder the run folder lies.
 
     Returns:
         Mixture and scores.
@@ -69,28 +78,44 @@ def run_recipe(
     """
     say = console or Console(quiet=True)
     _claim(folder, recipe, resume)
-    seed_everything(recipe.search.seed)
-    splits = recipe.build_data()
-    net = build_net(recipe, splits)
-    say.print(net.stages)
-    loss = build_loss(recipe, net, net.num_classes)
-    size = sum(p.numel() for p in loss.parameters())
-    say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
-    write_text(folder / "recipe.toml", recipe.to_toml())
-    result = search(
-        net,
-        loss,
-        splits.train,
-        splits.val,
-        folder=folder,
-        classes=splits.classes,
-        trackers=[*_asked_for(recipe, folder), *trackers],
-        resume=resume,
-        progress=console is not None,
-        provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=_commit()),
-        **search_settings(recipe),
-    )
-    return Outcome(result, _score(net, splits, result, recipe.loss.ignore_index) if score_test else {})
+    for package in (name for name in ("wandb", "tensorboard") if getattr(recipe.track, name)):
+        require(package, package)  # before anything is written
+    with recorded(folder) as hashes:
+        seed_everything(recipe.search.seed)
+        splits = recipe.build_data()
+        net = build_net(recipe, splits)
+        say.print(net.stages)
+        loss = build_loss(recipe, net, net.num_classes)
+        size = sum(p.numel() for p in loss.parameters())
+        say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
+        write_text(folder / "recipe.toml", recipe.to_toml())
+        environment = environment_of(recipe, splits)
+        note_environment(folder, environment)
+        asked = _asked_for(recipe, folder, [m.id for m in loss.maps], group)
+        with Trackers([*asked, *trackers]) as log:
+            library = environment.library
+            result = search(
+                net,
+                loss,
+                splits.train,
+                splits.val,
+                folder=folder,
+                classes=splits.classes,
+                trackers=[KeptOpen(log)],
+                resume=resume,
+                progress=console is not None,
+                provenance=Provenance(
+                    recipe=recipe.name, network=type(net.model).__name__, commit=library.commit if library else None
+                ),
+                **search_settings(recipe),
+            )
+            hashes |= {
+                name: tensors_sha256(path) for name in ("final", "best") if (path := folder / f"{name}.pt").exists()
+            }
+            test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
+            if asked:
+                _track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
+    return Outcome(result, test)
 
 
 def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
@@ -217,49 +242,53 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
     write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-    draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
-    if splits.test[0][0].ndim == 3:
-        _draw_test(net, splits, folder / "predictions.png")
+    seen = look(net, splits.test, splits.classes)
+    seen.save(folder / "seen.npz")
+    try:
+        draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
+        _draw(folder / "predictions.png", seen.some(4))
+    except MissingExtraError as missing:  # known only now, and no reason to lose a run
+        warnings.warn(f"no pictures are drawn: {missing}", stacklevel=2)
     return scores
 
 
-def _draw_test(net: Instrumented, splits: Splits, path: Path, rows: int = 4) -> None:
-    """Draw some test items, evenly spread, as the final network sees them."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(splits.test) - 1, rows)})
-    items = [splits.test[i] for i in chosen]
-    device = next(net.model.parameters()).device
-    net.eval()
-    predictions = [predict(net, image[None].to(device))[0].cpu().numpy() for image, _ in items]
-    draw_predictions(
-        path,
-        np.stack([image[0].numpy() for image, _ in items]),
-        np.stack([label.numpy() for _, label in items]),
-        np.stack(predictions),
-        splits.classes,
-        [splits.test.names[i] for i in chosen],
-    )
+def _draw(path: Path, seen: Seen, names: Sequence[str] = ()) -> None:
+    """Draw items as the network sees them, under their own names or others."""
+    grey = seen.images if seen.images.ndim == 3 else seen.images.mean(-1)
+    draw_predictions(path, grey, seen.truth, seen.predictions, seen.classes, names or seen.names)
 
 
-def _asked_for(recipe: Recipe, folder: Path) -> list[Tracker]:
-    if not recipe.track.wandb:
-        return []
-    # Only settings go out: paths may name patients or people.
-    config = recipe.model_dump(include={"name", "space", "loss", "weighting", "optimizer", "search"})
-    config["space"] = {"name": Path(recipe.space.name).stem}
-    return [Wandb(folder, recipe.track.project, config, recipe.track.online)]
+def _track_pictures(log: Trackers, net: Instrumented, mixture: Mixture, part: Slices, classes: Sequence[str]) -> None:
+    """Hand the trackers the heat map and some predictions; these without the names of cases."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            heat_map, predictions = (Path(folder) / name for name in ("heat_map.png", "predictions.png"))
+            draw_heat_map(heat_map, mixture)
+            seen = look(net, part, classes, most=4)
+            _draw(predictions, seen, [f"item {i}" for i in range(1, len(seen.names) + 1)])
+            log.files([heat_map, predictions])
+    except MissingExtraError as missing:
+        warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)
+
+
+def _asked_for(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | None) -> list[Tracker]:
+    """Start the trackers that the recipe asks for."""
+    track, config = recipe.track, outgoing(recipe)
+    if group is None and (folder.absolute().parent / "journal.log").exists():
+        group = folder.absolute().parent.name
+    makers = {
+        "Wandb": partial(Wandb, folder, track.project, config, track.online, group, maps),
+        "TensorBoard": partial(TensorBoard, folder, config, _last_checkpoint(folder), maps),
+    }
+    asked = {"Wandb": track.wandb, "TensorBoard": track.tensorboard}
+    return opened({name: make for name, make in makers.items() if asked[name]})
+
+
+def _last_checkpoint(folder: Path) -> int:
+    """Return the step that a run will start from, by the names of its checkpoints."""
+    steps = [int(path.stem.removeprefix("step_")) for path in (folder / "checkpoints").glob("step_*.pt")]
+    return max(steps, default=0)
 
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this library runs from, None outside one."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None

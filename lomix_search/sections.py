@@ -185,11 +185,13 @@ class Track(Frozen):
 
     Args:
         wandb: Also write a Weights & Biases run.
-        online: Send it at once; otherwise it stays on this machine until ``wandb sync``.
+        tensorboard: Also write TensorBoard event files.
+        online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
         project: Its project there.
     """
 
     wandb: bool = False
+    tensorboard: bool = False
     online: bool = False
     project: str = "lomix"
 

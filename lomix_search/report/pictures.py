@@ -78,6 +78,18 @@ def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, An
     save_figure(figure, path)
 
 
+def draw_heat_map(path: Path, mixture: Mixture) -> None:
+    """Draw the found weights by operator and subset.
+
+    Args:
+        path: The PNG to write.
+        mixture: What was found.
+    """
+    figure = new_figure(max(9.0, 2.5 + 0.62 * len(_columns(mixture))), 3.8)
+    _heat_map(figure, figure.subplots(), mixture)
+    save_figure(figure, path)
+
+
 def draw_space(space: SearchSpace, num_stages: int, path: Path, weights: Mapping[str, float] | None = None) -> None:
     """Draw the graph of a search space; the format follows from the ending.
 
