@@ -153,9 +153,7 @@ def _logs(folder: Path, again: Path) -> list[str]:
     for before, now in zip(one, other, strict=True):
         if before != now:
             names = [key for key in before if before[key] != now.get(key)]
-            return [
-                f"log: equal up to step {before['step'] - 1}; from step {before['step']} on {', '.join(names[:4])} differ"
-            ]
+            return [f"log: equal before step {before['step']}; from there on other {', '.join(names[:4])}"]
     return []
 
 

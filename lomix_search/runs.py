@@ -35,7 +35,7 @@ class Run:
         step: Steps taken.
         steps: Steps planned; 0 where that is not known.
         recipe: Name of its recipe.
-        metrics: ``val.dice.best``, ``val.dice.final``, ``test.dice.final``, ``test.dice.best``, as far as they are known.
+        metrics: ``val.dice.best``, ``val.dice.final``, ``test.dice.final``, ``test.dice.best``, where they are known.
         when: When it last did something.
         reason: Why it failed, or what is damaged.
     """

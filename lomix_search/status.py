@@ -62,7 +62,7 @@ def recorded(folder: Path) -> Iterator[dict[str, str]]:
     Yields:
         Where to put the hashes of the weights, by network.
     """
-    weights: dict[str, str] = Field(default_factory=dict)
+    weights: dict[str, str] = {}
     if os.environ.get("RANK", "0") != "0":  # of several processes of one run the first writes
         yield weights
         return
