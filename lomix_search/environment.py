@@ -80,6 +80,11 @@ class Environment(Frozen):
     project: Git | None = None
     data: DataPrint | None = None
 
+    @property
+    def library_commit(self) -> str | None:
+        """Commit of the library's checkout, None for an installed one."""
+        return self.library.commit if self.library else None
+
     def differences(self, other: "Environment") -> list[str]:
         """Say what is different in another environment and may change a result.
 
@@ -125,17 +130,21 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
     )
 
 
-def note_environment(folder: Path, environment: Environment) -> None:
+def note_environment(folder: Path, environment: Environment) -> Environment:
     """Add an environment to ``environment.json`` of a run folder; one equal to the last is not written again.
 
     Args:
         folder: The run folder.
         environment: What the run is about to depend on: at its first start, and again when it is resumed elsewhere.
+
+    Returns:
+        The environment.
     """
     known = read_environments(folder)
     if not known or known[-1] != environment:
         content = [one.model_dump() for one in (*known, environment)]
         write_text(folder / "environment.json", json.dumps({"starts": content}, indent=1) + "\n")
+    return environment
 
 
 class _Starts(Frozen):
@@ -226,6 +235,11 @@ def tensors_sha256(path: Path) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """Hash the trained weights of a run, by network: ``final`` and, where validation chose one, ``best``."""
+    return {name: tensors_sha256(path) for name in ("final", "best") if (path := folder / f"{name}.pt").exists()}
 
 
 def _shares(splits: Splits) -> list[Any]:

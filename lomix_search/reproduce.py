@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from lomix_search.checkpoint import read_tensors
-from lomix_search.environment import Environment, read_environments, tensors_sha256
+from lomix_search.environment import Environment, read_environments, weights_sha256
 from lomix_search.errors import RunError
 from lomix_search.mixture import Mixture
 from lomix_search.recipe import load_recipe
@@ -104,7 +104,7 @@ def judge(folder: Path, again: Path) -> Reproduction:
     """
     found = [line for line in (*_networks(folder, again), *_mixtures(folder, again), *_scores(folder, again)) if line]
     found += _logs(folder, again)
-    hashes = {name: tensors_sha256(folder / f"{name}.pt") for name in ("final", "best") if _has(folder, name)}
+    hashes = weights_sha256(folder)
     status = read_status(folder)
     found += [
         f"{name}.pt is not what the run left: its hash was {noted[:12]}, and is {hashes[name][:12]}"

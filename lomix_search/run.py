@@ -1,11 +1,9 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
 import json
-import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,22 @@ import torch
 from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
-from lomix_search.data.dataset import Slices, Splits
-from lomix_search.environment import environment_of, note_environment, tensors_sha256
-from lomix_search.errors import MissingExtraError, RunError, nearest, require
+from lomix_search.data.dataset import Splits
+from lomix_search.environment import environment_of, note_environment, weights_sha256
+from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.loss import MixtureLoss
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
-from lomix_search.outgoing import outgoing
 from lomix_search.recipe import Recipe, load_recipe
-from lomix_search.report import draw_heat_map, draw_predictions, draw_weights
+from lomix_search.report import draw_seen, draw_weights
 from lomix_search.search import Result, search, seed_everything
 from lomix_search.sections import Weighting
-from lomix_search.seen import Seen, look
+from lomix_search.seen import look
 from lomix_search.status import recorded
-from lomix_search.track import KeptOpen, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
+from lomix_search.track import KeptOpen, Tracker, Trackers, read_lines
+from lomix_search.tracked import check_trackers, track_pictures, trackers_of
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
 
@@ -55,6 +53,8 @@ def run_recipe(
     trackers: Iterable[Tracker] = (),
     score_test: bool = True,
     group: str | None = None,
+    on_start: Callable[[Instrumented, MixtureLoss, Splits], None] | None = None,
+    on_validate: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Run a recipe to the end.
 
@@ -69,6 +69,8 @@ def run_recipe(
         score_test: Score the test data, once, at the end. Validation alone selects.
         group: What the run belongs to, such as a study, for trackers that group runs; by default the study in whose
             folder the run folder lies.
+        on_start: Called once with network, loss and data, before the first step.
+        on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
     Returns:
         Mixture and scores.
@@ -78,22 +80,21 @@ def run_recipe(
     """
     say = console or Console(quiet=True)
     _claim(folder, recipe, resume)
-    for package in (name for name in ("wandb", "tensorboard") if getattr(recipe.track, name)):
-        require(package, package)  # before anything is written
-    with recorded(folder) as hashes:
-        seed_everything(recipe.search.seed)
-        splits = recipe.build_data()
-        net = build_net(recipe, splits)
-        say.print(net.stages)
-        loss = build_loss(recipe, net, net.num_classes)
-        size = sum(p.numel() for p in loss.parameters())
-        say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
+    check_trackers(recipe)
+    seed_everything(recipe.search.seed)
+    splits = recipe.build_data()
+    net = build_net(recipe, splits)
+    say.print(net.stages)
+    loss = build_loss(recipe, net, net.num_classes)
+    size = sum(p.numel() for p in loss.parameters())
+    say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
+    with recorded(folder) as left:
         write_text(folder / "recipe.toml", recipe.to_toml())
-        environment = environment_of(recipe, splits)
-        note_environment(folder, environment)
-        asked = _asked_for(recipe, folder, [m.id for m in loss.maps], group)
+        environment = note_environment(folder, environment_of(recipe, splits))
+        if on_start is not None:
+            on_start(net, loss, splits)
+        asked = trackers_of(recipe, folder, [m.id for m in loss.maps], group)
         with Trackers([*asked, *trackers]) as log:
-            library = environment.library
             result = search(
                 net,
                 loss,
@@ -105,16 +106,15 @@ def run_recipe(
                 resume=resume,
                 progress=console is not None,
                 provenance=Provenance(
-                    recipe=recipe.name, network=type(net.model).__name__, commit=library.commit if library else None
+                    recipe=recipe.name, network=type(net.model).__name__, commit=environment.library_commit
                 ),
+                on_validate=on_validate,
                 **search_settings(recipe),
             )
-            hashes |= {
-                name: tensors_sha256(path) for name in ("final", "best") if (path := folder / f"{name}.pt").exists()
-            }
+            left.weights |= weights_sha256(folder)
             test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
             if asked:
-                _track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
+                track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
     return Outcome(result, test)
 
 
@@ -246,48 +246,10 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
     seen.save(folder / "seen.npz")
     try:
         draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
-        _draw(folder / "predictions.png", seen.some(4))
+        draw_seen(folder / "predictions.png", seen.some(4))
     except MissingExtraError as missing:  # known only now, and no reason to lose a run
         warnings.warn(f"no pictures are drawn: {missing}", stacklevel=2)
     return scores
-
-
-def _draw(path: Path, seen: Seen, names: Sequence[str] = ()) -> None:
-    """Draw items as the network sees them, under their own names or others."""
-    grey = seen.images if seen.images.ndim == 3 else seen.images.mean(-1)
-    draw_predictions(path, grey, seen.truth, seen.predictions, seen.classes, names or seen.names)
-
-
-def _track_pictures(log: Trackers, net: Instrumented, mixture: Mixture, part: Slices, classes: Sequence[str]) -> None:
-    """Hand the trackers the heat map and some predictions; these without the names of cases."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            heat_map, predictions = (Path(folder) / name for name in ("heat_map.png", "predictions.png"))
-            draw_heat_map(heat_map, mixture)
-            seen = look(net, part, classes, most=4)
-            _draw(predictions, seen, [f"item {i}" for i in range(1, len(seen.names) + 1)])
-            log.files([heat_map, predictions])
-    except MissingExtraError as missing:
-        warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)
-
-
-def _asked_for(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | None) -> list[Tracker]:
-    """Start the trackers that the recipe asks for."""
-    track, config = recipe.track, outgoing(recipe)
-    if group is None and (folder.absolute().parent / "journal.log").exists():
-        group = folder.absolute().parent.name
-    makers = {
-        "Wandb": partial(Wandb, folder, track.project, config, track.online, group, maps),
-        "TensorBoard": partial(TensorBoard, folder, config, _last_checkpoint(folder), maps),
-    }
-    asked = {"Wandb": track.wandb, "TensorBoard": track.tensorboard}
-    return opened({name: make for name, make in makers.items() if asked[name]})
-
-
-def _last_checkpoint(folder: Path) -> int:
-    """Return the step that a run will start from, by the names of its checkpoints."""
-    steps = [int(path.stem.removeprefix("step_")) for path in (folder / "checkpoints").glob("step_*.pt")]
-    return max(steps, default=0)
 
 
 def _device() -> torch.device:

@@ -9,7 +9,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ def search(
     resume: bool = False,
     progress: bool = True,
     provenance: Provenance | None = None,
+    on_validate: Callable[[int, float], None] | None = None,
     **settings: Any,
 ) -> Result:
     """Train a network with a mixture loss and keep what was found.
@@ -109,6 +110,7 @@ def search(
         resume: Go on from the folder's last checkpoint, if it has one.
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
+        on_validate: Called after each validation with the step and the mean Dice. What it raises ends the search.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
             ``shrink`` (``{"to": 8}``). Of ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``,
@@ -124,6 +126,7 @@ def search(
     plan = _plan(settings)
     home = Path(folder)
     run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
+    run.on_validate = on_validate
     run.open(resume)
     with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, Stop() as stop:
         run.train(run.set_aside(train, val, held_out), val, log, stop, progress)
@@ -154,6 +157,7 @@ class _Run:
         self.parameters = parameters
         self.monitor = Monitor()
         self.looker: Looker | None = None
+        self.on_validate: Callable[[int, float], None] | None = None
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -332,6 +336,8 @@ class _Run:
         if not again and not result.mean <= self.best_dice:
             self.best_dice, self.best_step = result.mean, self.step
             write_tensors(self.folder / "best.pt", self._weights())
+        if not again and self.on_validate is not None:
+            self.on_validate(self.step, result.mean)
         return result
 
     def _weights(self) -> State:

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import platform
-import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -52,33 +52,52 @@ class Status(Frozen):
         return "running" if _born(self.pid) == self.born and _alive(self.pid) else "stopped"
 
 
+@dataclass
+class Left:
+    """What a run tells its status before it ends.
+
+    Args:
+        weights: sha256 of the trained weights, by network.
+    """
+
+    weights: dict[str, str] = field(default_factory=dict)
+
+
 @contextlib.contextmanager
-def recorded(folder: Path) -> Iterator[dict[str, str]]:
+def recorded(folder: Path) -> Iterator[Left]:
     """Keep ``status.json`` true while a run goes on in a folder.
 
     Args:
         folder: The run folder.
 
     Yields:
-        Where to put the hashes of the weights, by network.
+        Where to put what is known before the end.
     """
-    weights: dict[str, str] = {}
+    left = Left()
     if os.environ.get("RANK", "0") != "0":  # of several processes of one run the first writes
-        yield weights
+        yield left
         return
     pid = os.getpid()
     running = Status(state="running", pid=pid, born=_born(pid), host=platform.node(), started=_now())
     _write(folder, running)
     try:
-        yield weights
+        yield left
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = signal.Signals.SIGINT.name if isinstance(error, KeyboardInterrupt) else str(error) if stopped else ""
-        reason = reason if stopped else f"{type(error).__name__}: {error}".splitlines()[0]
         with contextlib.suppress(OSError):  # a full disk must not hide what ended the run
-            _end(folder, running, "stopped" if stopped else "failed", reason=reason)
+            _end(folder, running, *_why(error))
         raise
-    _end(folder, running, "finished", weights=weights)
+    _end(folder, running, "finished", weights=left.weights)
+
+
+def _why(error: BaseException) -> tuple[State, str]:
+    """Say what an error that ends a run makes of it: asked to stop, or failed."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", "Ctrl-C"
+    if isinstance(error, SystemExit):
+        return "stopped", "SIGTERM"
+    if type(error).__name__ == "TrialPruned":  # Optuna's, which need not be installed
+        return "stopped", f"pruned {error}".strip()
+    return "failed", f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def read_status(folder: Path) -> Status | None:

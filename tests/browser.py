@@ -33,8 +33,8 @@ class Browser:
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
         # The browser reads its commands from descriptor 3 and answers on 4.
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run",
-                 "--disable-extensions", "--disable-background-networking", f"--user-data-dir={self._home.name}"]  # fmt: skip
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
+        flags += ["--disable-extensions", "--disable-background-networking", f"--user-data-dir={self._home.name}"]
         line = f'exec 3<&{to_read} 4>&{to_write}; exec "$@"'
         self._process = subprocess.Popen(
             ["bash", "-c", line, "bash", str(PROGRAM), *flags, "about:blank"],

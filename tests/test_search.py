@@ -96,6 +96,26 @@ def test_seeded_runs_are_identical(tmp_path: Path) -> None:
     assert first.best_dice == second.best_dice
 
 
+class Enough(Exception):
+    """What a caller of ``search`` may end it with."""
+
+
+def test_on_validate_sees_every_validation_once_and_may_end_the_search(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def look(step: int, dice: float) -> None:
+        seen.append((step, dice))
+        if step == 8:
+            raise Enough
+
+    net, loss = build()
+    settings = {"steps": 12, "batch_size": 4, "validate_every": 4, "checkpoint_every": 4, "progress": False}
+    with pytest.raises(Enough):
+        lomix.search(net, loss, Shapes(), Shapes(4), folder=tmp_path, on_validate=look, **settings)
+    logged = [(n["step"], n["val/dice"]) for n in read_lines(tmp_path / "metrics.jsonl") if "val/dice" in n]
+    assert [step for step, _ in seen] == [4, 8] and seen == logged
+
+
 class Interrupting(Shapes):
     """Sends this process a signal while an item is read, once."""
 

@@ -2,6 +2,7 @@
 
 from lomix_search.report.pictures import draw_heat_map as draw_heat_map
 from lomix_search.report.pictures import draw_predictions as draw_predictions
+from lomix_search.report.pictures import draw_seen as draw_seen
 from lomix_search.report.pictures import draw_space as draw_space
 from lomix_search.report.pictures import draw_weights as draw_weights
 from lomix_search.report.pictures import new_figure as new_figure

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lomix_search.errors import SpaceError, require
 from lomix_search.mixture import Mixture
+from lomix_search.seen import Seen
 from lomix_search.space import SearchSpace
 from lomix_search.typed import write_text
 
@@ -54,6 +55,19 @@ def draw_predictions(
     patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(classes) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     save_figure(figure, path)
+
+
+def draw_seen(path: Path, seen: Seen, noun: str = "") -> None:
+    """Draw what a network made of some slices.
+
+    Args:
+        path: The PNG to write.
+        seen: The slices.
+        noun: Call them by this word and a number rather than by their names.
+    """
+    grey = seen.images if seen.images.ndim == 3 else seen.images.mean(-1)
+    titles = [f"{noun} {i}" for i in range(1, len(seen.names) + 1)] if noun else seen.names
+    draw_predictions(path, grey, seen.truth, seen.predictions, seen.classes, titles)
 
 
 def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, Any]]) -> None:

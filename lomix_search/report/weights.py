@@ -236,7 +236,8 @@ def _circle(names: Sequence[str], radius: float) -> dict[str, tuple[float, float
     """Place names on a circle by networkx, turned so that the first is on top and the rest follow clockwise."""
     if len(names) == 1:
         return {names[0]: (0.0, -radius)}
-    return {name: (float(y), float(-x)) for name, (x, y) in nx.circular_layout(names, scale=radius).items()}
+    found = nx.circular_layout(names, scale=radius)  # type: ignore[no-untyped-call]
+    return {name: (float(y), float(-x)) for name, (x, y) in found.items()}
 
 
 def _edge(
