@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.app import Resume, app, console
-from lomix_search.report import write_report
+from lomix_search.pages import write_report
 from lomix_search.reproduce import reproduce
 from lomix_search.runs import compare_runs, list_runs, runs_table
 

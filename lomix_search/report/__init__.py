@@ -7,4 +7,3 @@ from lomix_search.report.pictures import draw_space as draw_space
 from lomix_search.report.pictures import draw_weights as draw_weights
 from lomix_search.report.pictures import new_figure as new_figure
 from lomix_search.report.pictures import save_figure as save_figure
-from lomix_search.report.write import write_report as write_report
