@@ -95,7 +95,7 @@ def doctor(
             maps = net(*args, **kwargs)
             return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])).total)
 
-        saved = [_saved_bytes(run) for run in (whole, bare)]
+        saved = [saved_bytes(run) for run in (whole, bare)]
         times = [(_seconds(whole), _seconds(bare)) for _ in range(repeats)]
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -118,8 +118,15 @@ def _labels(logits: Tensor) -> Tensor:
     return torch.randint(classes, (logits.shape[0], *logits.shape[2:]), device=logits.device)
 
 
-def _saved_bytes(run: Callable[[], Tensor]) -> int:
-    """Return the bytes that a step keeps for the backward pass, each storage once; this is also the warm-up."""
+def saved_bytes(run: Callable[[], Tensor]) -> int:
+    """Measure what a step keeps for its backward pass; this is also a warm-up.
+
+    Args:
+        run: The forward pass; its result is differentiated.
+
+    Returns:
+        Bytes, each storage counted once.
+    """
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 ⟨v, gₖ⟩ is the derivative of ℓₖ along v, so that one forward-mode pass, or two forwards a little to either side, give it
 for all maps at once. (First-order DARTS, which differentiates the held-out loss itself, gives 0: no weight enters it.)
 Nothing of this changes the network: parameters, buffers such as those of batch norms, and random states stay.
+In a distributed run every process takes its share of both batches, and all see the same slopes: those of the whole.
 """
 
 import fnmatch
@@ -20,6 +21,7 @@ from torch.func import functional_call
 from torch.utils.data import Dataset, default_collate
 
 from lomix_search.data.dataset import Order, Seeded
+from lomix_search.distributed import largest_over_processes, mean_over_processes, share
 from lomix_search.errors import RunError
 from lomix_search.loss import MixtureLoss
 from lomix_search.space import SearchSpace
@@ -90,7 +92,9 @@ class Looker:
         }
 
     def _batch(self, number: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        images, labels = default_collate([self.items[key] for key in self.order.batch(number)])
+        keys = self.order.batch(number)
+        mine = share(keys) if self.loss.together else keys
+        images, labels = default_collate([self.items[key] for key in mine])
         return images.to(device), labels.to(device)
 
     def _slopes(self, images: Tensor, labels: Tensor, v: Direction) -> Tensor:
@@ -158,7 +162,7 @@ def slopes_by_forward_mode(
     tangents = [
         torch.zeros_like(one) if p.tangent is None else _wide(p.tangent) for one, p in zip(logits, parts, strict=True)
     ]
-    largest = torch.stack([t.abs().max() for t in tangents]).max()
+    largest = largest_over_processes(torch.stack([t.abs().max() for t in tangents]).max())
     step = (1e-4 if logits[0].dtype == torch.float64 else 1e-2) / largest.clamp(min=1e-30)
     sides = []
     with torch.no_grad():
@@ -213,6 +217,7 @@ def finest_loss(loss: MixtureLoss) -> MixtureLoss:
         loss.ignore_index,
         loss.engine,
         loss.loss,
+        loss.together,
     )
     return built.to(next((b.device for b in loss.buffers()), torch.device("cpu")))
 
@@ -246,15 +251,6 @@ def covered(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------
-
-
-def mean_over_processes(values: Tensor) -> Tensor:
-    """Return the mean over the processes of a distributed run, the values themselves outside one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    values = values.clone()
-    torch.distributed.all_reduce(values)
-    return values / torch.distributed.get_world_size()
 
 
 def _first_that_works(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError, RunError
 
 Floats = NDArray[np.float64]
@@ -120,6 +121,15 @@ class DiceMeter:
             counts = self._of_item(one.flatten().long(), true.flatten().long())
             self._counts[case] = self._counts.get(case, 0) + counts
 
+    def add(self, other: "DiceMeter") -> None:
+        """Take over what another meter counted.
+
+        Args:
+            other: Of the same classes.
+        """
+        for case, counts in other._counts.items():
+            self._counts[case] = self._counts.get(case, 0) + counts
+
     def result(self) -> DiceResult:
         """Return what was counted so far.
 
@@ -204,21 +214,24 @@ def score_items(
         ignore_index: Label of pixels that do not count.
 
     Returns:
-        The scores.
+        The scores; in a distributed run every process counts its share of the items and all get the whole.
     """
     training, meter = model.training, DiceMeter(tuple(classes), ignore_index=ignore_index)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     name_of = getattr(dataset, "case", str)
     model.eval()
     try:
-        start = 0
-        for images, labels in DataLoader(dataset, batch_size=batch_size):
+        numbers = share(range(len(dataset)))  # type: ignore[arg-type]
+        for images, labels in DataLoader(dataset, batch_size=batch_size, sampler=numbers):
             predictions = predict(model, images.to(device), labels.shape[-(images.ndim - 2) :])
-            meter.update(predictions.cpu(), labels, [name_of(i) for i in range(start, start + len(images))])
-            start += len(images)
+            meter.update(predictions.cpu(), labels, [name_of(i) for i in numbers[: len(images)]])
+            numbers = numbers[len(images) :]
     finally:
         model.train(training)
-    return meter.result()
+    whole, *others = gather(meter)
+    for other in others:
+        whole.add(other)
+    return whole.result()
 
 
 def _first_tensor(output: Any) -> Tensor:

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -10,12 +11,19 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_AGAIN = 1.0  # seconds: signals closer to the first are the same one, sent twice
+
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the step; a second one acts at once."""
+    """Turns SIGINT and SIGTERM into a request to stop after the step; another Ctrl-C, a second later, acts at once.
+
+    torchrun passes signals on that its processes may have got already, from a terminal or a scheduler: a repeated one
+    must not cost the checkpoint.
+    """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -29,21 +37,27 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        self.asked = number
-        for known, handler in self._before.items():
-            signal.signal(known, handler)
+        if self.asked is None:
+            self.asked, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
+            raise KeyboardInterrupt
 
-    def leave(self, folder: Path, step: int) -> None:
+    def leave(self, folder: Path, step: int, say: bool = True) -> None:
         """End the run after its checkpoint is written.
 
         Args:
             folder: The run folder.
             step: Where it stands.
+            say: Print how to go on.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C; SIGTERM ends the process with exit code 0.
         """
-        print(f"\nStopped at step {step}; checkpoint in {folder}. To go on: the same command with --resume", flush=True)
+        if say:
+            print(
+                f"\nStopped at step {step}; checkpoint in {folder}. To go on: the same command with --resume",
+                flush=True,
+            )
         if self.asked == signal.SIGTERM:
             sys.exit(0)
         raise KeyboardInterrupt

@@ -4,29 +4,32 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Splits
+from lomix_search.distributed import device, is_main, join, lost_processes, on_main
 from lomix_search.environment import environment_of, note_environment, weights_sha256
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
+from lomix_search.lock import hold, writing
 from lomix_search.loss import MixtureLoss
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_seen, draw_weights
-from lomix_search.search import Result, search, seed_everything
+from lomix_search.search import Result, search
 from lomix_search.sections import Weighting
 from lomix_search.seen import look
 from lomix_search.status import recorded
 from lomix_search.track import KeptOpen, Tracker, Trackers, read_lines
 from lomix_search.tracked import check_trackers, track_pictures, trackers_of
+from lomix_search.training import check_same, seed_everything
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
 
@@ -78,44 +81,42 @@ def run_recipe(
     Raises:
         RunError: the folder holds another run, or the run cannot go on.
     """
-    say = console or Console(quiet=True)
-    _claim(folder, recipe, resume)
-    check_trackers(recipe)
-    seed_everything(recipe.search.seed)
-    splits = recipe.build_data()
-    net = build_net(recipe, splits)
-    say.print(net.stages)
-    loss = build_loss(recipe, net, net.num_classes)
-    size = sum(p.numel() for p in loss.parameters())
-    say.print(f"{len(loss.maps)} maps supervised; {size} parameters in operators and weights", highlight=False)
-    with recorded(folder) as left:
-        write_text(folder / "recipe.toml", recipe.to_toml())
-        environment = note_environment(folder, environment_of(recipe, splits))
-        if on_start is not None:
-            on_start(net, loss, splits)
-        asked = trackers_of(recipe, folder, [m.id for m in loss.maps], group)
-        with Trackers([*asked, *trackers]) as log:
-            result = search(
-                net,
-                loss,
-                splits.train,
-                splits.val,
-                folder=folder,
-                classes=splits.classes,
-                trackers=[KeptOpen(log)],
-                resume=resume,
-                progress=console is not None,
-                provenance=Provenance(
-                    recipe=recipe.name, network=type(net.model).__name__, commit=environment.library_commit
-                ),
-                on_validate=on_validate,
-                **search_settings(recipe),
-            )
-            left.weights |= weights_sha256(folder)
-            test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
-            if asked:
-                track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
-    return Outcome(result, test)
+    join()
+    say = console if console and is_main() else Console(quiet=True)
+    with lost_processes(lambda: str(folder)), hold(folder):
+        on_main(lambda: _claim(folder, recipe, resume))
+        seed_everything(recipe.search.seed)
+        splits = recipe.build_data()
+        net = build_net(recipe, splits)
+        say.print(net.stages)
+        loss = build_loss(recipe, net, net.num_classes)
+        count = sum(p.numel() for p in loss.parameters())
+        say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
+        with recorded(folder) as left:
+            commit = on_main(lambda: _note_start(folder, recipe, splits))
+            if on_start is not None:
+                on_main(lambda: on_start(net, loss, splits))
+            asked = trackers_of(recipe, folder, [m.id for m in loss.maps], group) if is_main() else []
+            with Trackers([*asked, *trackers] if is_main() else []) as log:
+                result = search(
+                    net,
+                    loss,
+                    splits.train,
+                    splits.val,
+                    folder=folder,
+                    classes=splits.classes,
+                    trackers=[KeptOpen(log)],
+                    resume=resume,
+                    progress=console is not None,
+                    provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=commit),
+                    on_validate=on_validate,
+                    **search_settings(recipe),
+                )
+                left.weights = on_main(lambda: weights_sha256(folder))
+                test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
+                if asked:
+                    track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
+        return Outcome(result, test)
 
 
 def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
@@ -130,7 +131,7 @@ def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
     """
     image, _ = splits.val[0]
     stages = recipe.network.stages
-    return instrument(recipe.build_network().to(_device()), image[None].to(_device()), stages=stages)
+    return instrument(recipe.build_network().to(device()), image[None].to(device()), stages=stages)
 
 
 def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLoss:
@@ -206,14 +207,22 @@ def evaluate_run(
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
     recipe = load_recipe(folder / "recipe.toml", changes)
-    splits, model = recipe.build_data(), recipe.build_network().to(_device())
+    splits, model = recipe.build_data(), recipe.build_network().to(device())
     model.load_state_dict(read_tensors(folder / f"{network}.pt"))
     save = folder / "evaluation" / network
     return recipe.score(model, splits, save=save, overlays=overlays, progress=progress)
 
 
+def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
+    """Write what the run is and what it depends on; return the library's commit."""
+    with writing(folder / "recipe.toml"):
+        write_text(folder / "recipe.toml", recipe.to_toml())
+        return note_environment(folder, environment_of(recipe, splits)).library_commit
+
+
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Refuse to mix two runs in one folder."""
+    """Refuse to mix two runs in one folder, and to start without what the recipe's trackers need."""
+    check_trackers(recipe)
     held = folder / "recipe.toml"
     if not held.exists():
         return
@@ -223,6 +232,7 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
             hint=["--resume           to go on with it", "--folder runs/new  to start another"],
         )
     before, now = load_recipe(held).model_dump(), recipe.model_dump()
+    check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")
     different = [key for key in now if key not in skipped and before[key] != now[key]]
     if different:
@@ -235,22 +245,27 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
 
 def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> dict[str, DiceResult]:
     """Score both networks on the test data, write results.json and the pictures, leave the final weights in place."""
-    folder, scores = result.folder, {}
+    folder = result.folder
+    scores: dict[str, DiceResult] = {}
     for name in ("best", "final"):
-        net.model.load_state_dict(read_tensors(folder / f"{name}.pt"))
+        path = folder / f"{name}.pt"
+        net.model.load_state_dict(on_main(partial(read_tensors, path)))
         scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
+    on_main(lambda: _leave_scores(net, splits, result, scores))
+    return scores
+
+
+def _leave_scores(net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult]) -> None:
+    """Write results.json, what the final network saw, and the pictures."""
+    folder = result.folder
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
-    write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-    seen = look(net, splits.test, splits.classes)
-    seen.save(folder / "seen.npz")
+    with writing(folder / "results.json"):
+        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
+        seen = look(net, splits.test, splits.classes)
+        seen.save(folder / "seen.npz")
     try:
         draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
         draw_seen(folder / "predictions.png", seen.some(4))
     except MissingExtraError as missing:  # known only now, and no reason to lose a run
         warnings.warn(f"no pictures are drawn: {missing}", stacklevel=2)
-    return scores
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

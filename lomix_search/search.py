@@ -2,61 +2,51 @@
 
 A run is a folder. Killed at any moment, it goes on from its last checkpoint to the very result of an unbroken run:
 batches and augmentations are functions of the seed and the step, and everything else that changes is in the checkpoint.
+Under torchrun, processes share each batch and one writes. What decides is counted in steps, not read off a clock.
 """
 
-import json
 import math
-import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lomix_search.checkpoint import (
-    State,
-    latest_checkpoint,
-    random_state,
-    restore_random_state,
-    save_checkpoint,
-    write_tensors,
+from lomix_search.checkpoint import State, write_tensors
+from lomix_search.data.dataset import Batches, Draw, Order, Seeded
+from lomix_search.distributed import (
+    is_main,
+    largest_over_processes,
+    lost_processes,
+    on_main,
+    same_over_processes,
+    share,
+    size,
 )
-from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
+from lomix_search.lock import hold, writing
 from lomix_search.lookahead import Looker
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
-from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.portions import check_apart, label_fraction, set_aside
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
-from lomix_search.shrink import check_shrink, shrink
+from lomix_search.shrink import check_shrink
+from lomix_search.step import Numbers, Stepper, autocast
 from lomix_search.track import JsonLines, Tracker, Trackers
+from lomix_search.training import Plan, Training
 from lomix_search.typed import validate
-from lomix_search.weighting import Lookahead, Monitor
+from lomix_search.weighting import Lookahead
 
 Items = Dataset[tuple[Tensor, Tensor]]
-Numbers = dict[str, float | str | list[float]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train; the arguments of ``search``, checked.
-
-    Args:
-        search: Steps, batches, seed, precision and so on.
-        optimizer: Optimizer and schedule.
-    """
-
-    search: Search
-    optimizer: Optimizer
+OnValidate = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def search(
     resume: bool = False,
     progress: bool = True,
     provenance: Provenance | None = None,
-    on_validate: Callable[[int, float], None] | None = None,
+    on_validate: OnValidate | None = None,
     **settings: Any,
 ) -> Result:
     """Train a network with a mixture loss and keep what was found.
@@ -107,209 +97,103 @@ def search(
         folder: The run folder: checkpoints, metrics.jsonl, mixture.json, final.pt, best.pt.
         classes: Class names, background first; ``class 0`` and so on by default.
         trackers: More places for the numbers, such as ``lomix_search.track.Wandb``. JSON lines are always written.
-        resume: Go on from the folder's last checkpoint, if it has one.
+        resume: Go on from the folder's last checkpoint, if it has one. With more ``steps`` than before, a finished run
+            goes on; schedules of learning rate and weights are then those of the longer run from there on.
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
-        on_validate: Called after each validation with the step and the mean Dice. What it raises ends the search.
+        on_validate: Called after each validation with the step and the mean Dice. What it raises ends the search. In a
+            distributed run it is called on process 0, and what it raises is raised on all.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
-            ``shrink`` (``{"to": 8}``). Of ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``,
-            ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
+            ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``. Of ``[optimizer]``: ``optimizer`` (its
+            name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
 
     Raises:
-        RunError: the folder holds another run, a checkpoint does not fit, or a loss is not finite (which maps is said).
+        RunError: the folder holds another run or is in use or cannot be written, a checkpoint does not fit, memory ran
+            out, a process of several was lost, or the loss is not finite too often (which maps is said).
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written. SIGTERM ends the process with exit code 0.
     """
-    plan = _plan(settings)
-    home = Path(folder)
-    run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
-    run.on_validate = on_validate
-    run.open(resume)
-    with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, Stop() as stop:
-        run.train(run.set_aside(train, val, held_out), val, log, stop, progress)
-        final = run.validate(val, log, again=True) if val is not None else None
-        result = run.finish(final, provenance or Provenance())
-        log.files([home / "mixture.json"])
+    plan, home = _plan(settings), Path(folder)
+    _check_share(plan.search.batch_size)
+    loss.together = size() > 1
+    training = Training(net, loss, plan, home)
+    say = progress and is_main()
+    with lost_processes(lambda: f"{home}, at step {training.step}"), hold(home):
+        training.open(resume)
+        kept, looker = _set_aside(training, train, val, held_out)
+        loop = _Loop(training, looker, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
+        with _trackers(training, trackers) as log, Stop() as stop:
+            loop.run(kept, val, log, stop, say, on_validate)
+            final = loop.score(val) if val is not None else None
+            result = loop.finish(final, provenance or Provenance())
+            log.files([home / "mixture.json"])
     return result
 
 
-class _Run:
-    """One run under way: everything that a checkpoint holds."""
+class _Loop:
+    """The loop around the steps: batches, numbers, validation, checkpoints, the end."""
 
-    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Plan, folder: Path, classes: Sequence[str]) -> None:
-        self.net, self.loss, self.plan, self.folder, self.classes = net, loss, plan.search, folder, classes
-        self.settings = {
-            **plan.search.model_dump(),
-            **{f"optimizer.{k}": v for k, v in plan.optimizer.model_dump().items()},
-        }
-        self.device = next(net.parameters()).device
-        loss.to(self.device)
-        groups = trained_groups(net, loss)
-        parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = build_optimizer(plan.optimizer, groups)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, learning_rate(plan.optimizer, plan.search.steps)
-        )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
-        self.parameters = parameters
-        self.monitor = Monitor()
-        self.looker: Looker | None = None
-        self.on_validate: Callable[[int, float], None] | None = None
-        self.step, self.best_dice, self.best_step = 0, math.nan, 0
+    def __init__(self, training: Training, looker: Looker | None, classes: Sequence[str]) -> None:
+        self.at, self.plan, self.classes = training, training.plan.search, classes
+        self.stepper = Stepper(training, looker)
 
-    # -- state ---------------------------------------------------------------------------------------------------------
-
-    def open(self, resume: bool) -> None:
-        """Start the folder, or go on where its last checkpoint stands."""
-        state = latest_checkpoint(self.folder / "checkpoints")
-        if state is not None and not resume:
-            raise RunError(
-                f"{self.folder} holds a run already, at step {state['step']}.",
-                hint=[
-                    "resume=True                 to go on with it (lomix run … --resume)",
-                    'folder="runs/another"       to start another (lomix run … --folder runs/another)',
-                ],
-            )
-        if state is None:
-            seed_everything(self.plan.seed)
-            self.save()
-        else:
-            self._restore(state)
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        save_checkpoint(self.folder / "checkpoints", self.step, self._state())
-
-    def _state(self) -> State:
-        return {
-            "step": self.step,
-            "best": [self.best_dice, self.best_step],
-            "settings": json.dumps(self.settings, sort_keys=True),
-            "net": self.net.state_dict(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "monitor": self.monitor.state_dict(),
-            "random": random_state(),
-        }
-
-    def _restore(self, state: State) -> None:
-        _same_plan(json.loads(state["settings"]), self.settings, self.folder)
-        try:
-            self.net.load_state_dict(state["net"])
-            self.loss.load_state_dict(state["loss"])
-        except RuntimeError as cause:
-            raise RunError(
-                f"the checkpoint in {self.folder} is of another network or search space.",
-                seen=str(cause).splitlines()[:4],
-                hint="start in another folder",
-            ) from None
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.monitor.load_state_dict(state["monitor"])
-        self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
-        restore_random_state(state["random"])
-
-    def set_aside(self, train: Items, val: Items | None, held_out: Items | None) -> Items:
-        """Give the weighting its held-out items, if it wants any; return what is left to train on."""
-        weighting, plan = self.loss.weighting, self.plan
-        train = label_fraction(train, plan.label_fraction, plan.seed)
-        if plan.shrink is not None:
-            check_shrink(plan.shrink, self.loss)
-        if not isinstance(weighting, Lookahead):
-            if held_out is not None:
-                raise RunError(
-                    f'held_out was given; the weighting "{weighting.name}" looks at no held-out items.',
-                    hint='MixtureLoss(…, weighting="lookahead")',
-                )
-            return train
-        if held_out is None:
-            train, held_out = set_aside(train, weighting.held_out, plan.seed)
-        check_apart(held_out, {"training": train, "validation": val})
-        self.looker = Looker(self.net, self.loss, held_out, plan.batch_size, plan.seed, self._autocast)
-        return train
-
-    # -- the loop ------------------------------------------------------------------------------------------------------
-
-    def train(self, train: Items, val: Items | None, log: Trackers, stop: Stop, progress: bool) -> None:
+    def run(
+        self, train: Items, val: Items | None, log: Trackers, stop: Stop, say: bool, on_validate: OnValidate | None
+    ) -> None:
         """Take the steps that are left."""
-        plan, began = self.plan, time.monotonic()
-        self.net.train()
-        with Bar(progress, plan.steps, self.step) as advance:
-            for images, labels in self._batches(train):
+        at, plan, began = self.at, self.plan, time.monotonic()
+        at.net.train()
+        with Bar(say, plan.steps, at.step) as advance:
+            for images, labels in () if at.finished else self._batches(train):
                 started = time.monotonic()
-                step, seen = self._advance(images, labels)
+                step, seen = self.stepper.take(images, labels)
                 numbers = self._numbers(step, time.monotonic() - began) | seen
-                log.log(self.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
-                if progress and "mixture/warning" in numbers:
-                    print(f"step {self.step}: {numbers['mixture/warning']}", flush=True)
-                if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
-                    self.validate(val, log)
-                if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
-                    self.save()
-                advance(self.step, f"loss {float(step.total.detach()):.3f}  best val Dice {self.best_dice:.3f}")
-                if stop.asked and self.step < plan.steps:
-                    stop.leave(self.folder, self.step)
+                log.log(at.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
+                for key in ("mixture/warning", "train/skipped"):
+                    if say and key in numbers:
+                        print(f"step {at.step}: {numbers[key]}", flush=True)
+                if val is not None and (at.step % plan.validate_every == 0 or at.step == plan.steps):
+                    self._validate(val, log, on_validate)
+                stop.asked = self._asked(stop)
+                if at.step % plan.checkpoint_every == 0 or at.finished or stop.asked:
+                    at.save()
+                advance(at.step, f"loss {float(step.total.detach()):.3f}  best val Dice {at.best_dice:.3f}")
+                if at.finished:
+                    break
+                if stop.asked:
+                    stop.leave(at.folder, at.step, is_main())
+        if say and at.stopped_early and at.step < plan.steps:
+            print(
+                f"Stopped early at step {at.step}: best val Dice {at.best_dice:.3f} at step {at.best_step}", flush=True
+            )
 
     def _batches(self, train: Items) -> Iterable[tuple[Tensor, Tensor]]:
         order = Order(len(train), self.plan.batch_size, self.plan.seed)  # type: ignore[arg-type]
         return DataLoader(
             Seeded(train, self.plan.seed),
-            batch_sampler=order.batches(self.step, self.plan.steps),
+            batch_sampler=_Shares(order.batches(self.at.step, self.plan.steps)),
             num_workers=self.plan.workers,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.at.device.type == "cuda",
             persistent_workers=self.plan.workers > 0,
             # The loader draws a seed for its workers; from a generator of its own, so that the global one stays put.
             generator=torch.Generator().manual_seed(self.plan.seed),
         )
 
-    def _advance(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
-        images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
-        weighting, seen = self.loss.weighting, {}
-        weighting.advance(self.step / self.plan.steps)
-        if self.plan.shrink is not None:
-            shrink(self.plan.shrink, self.loss, self.step / self.plan.steps)
-        if self.looker is not None and self.looker.weighting.due(self.step):
-            seen = self.looker.look(self.step, images, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            step: Step = self.loss(self.net(images), labels)
-        if not torch.isfinite(step.total):
-            raise self._not_finite(step, images)
-        self.scaler.scale(step.total).backward()  # type: ignore[no-untyped-call]
-        if self.plan.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        self.step += 1
-        return step, seen
-
-    def _autocast(self) -> torch.autocast:
-        kind = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, kind, enabled=self.plan.precision != "32")
-
-    def _not_finite(self, step: Step, images: Tensor) -> RunError:
-        broken = int((~torch.isfinite(images)).sum())
-        where = f"the images: {broken} values are NaN or infinite" if broken else "the images are finite"
-        return RunError(
-            f"the loss is not finite at step {self.step + 1}.",
-            seen=[f"maps: {', '.join(self.loss.culprits(step))}", where],
-            hint="a lower lr, clip_grad=1.0 or precision=32; then go on from the last checkpoint with resume",
-        )
+    def _asked(self, stop: Stop) -> int | None:
+        """Say whether to stop, which all processes do after the same step."""
+        if size() == 1:
+            return stop.asked
+        return int(largest_over_processes(torch.tensor(stop.asked or 0, device=self.at.device))) or None
 
     def _numbers(self, step: Step, seconds: float) -> Numbers:
         weights = step.weights.tolist()
-        spread, warning = self.monitor.look([max(0.0, w) for w in weights])
+        spread, warning = self.at.monitor.look([max(0.0, w) for w in weights])
         return {
             "train/loss": float(step.total.detach()),
-            "train/lr": self.optimizer.param_groups[0]["lr"],
+            "train/lr": self.at.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
             "mixture/entropy": spread.entropy,
@@ -319,43 +203,98 @@ class _Run:
             **({"mixture/warning": warning} if warning else {}),
         }
 
-    def validate(self, val: Items, log: Trackers, again: bool = False) -> DiceResult:
-        """Score the validation data; keep the network if it is the best so far.
+    def score(self, val: Items) -> DiceResult:
+        """Score the validation data, each process its share."""
+        at = self.at
+        same_over_processes(at.net.buffers())  # running statistics of batch norms differ
+        return score_items(at.net, val, self.classes, self.plan.batch_size, at.loss.ignore_index)
 
-        Args:
-            val: The validation data.
-            log: Where the scores go.
-            again: Only score: this step has been validated, or is none of the regular ones.
+    def _validate(self, val: Items, log: Trackers, on_validate: OnValidate | None) -> None:
+        """Score the validation data; keep the network if it is the best so far."""
+        at, result = self.at, self.score(val)
+        log.log(at.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
+        if not result.mean <= at.best_dice:
+            at.best_dice, at.best_step = result.mean, at.step
+            on_main(lambda: self._write("best.pt"))
+        if on_validate is not None:
+            on_main(lambda: on_validate(at.step, result.mean))
 
-        Returns:
-            The scores.
-        """
-        result = score_items(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
-        if not again:
-            log.log(self.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
-        if not again and not result.mean <= self.best_dice:
-            self.best_dice, self.best_step = result.mean, self.step
-            write_tensors(self.folder / "best.pt", self._weights())
-        if not again and self.on_validate is not None:
-            self.on_validate(self.step, result.mean)
-        return result
-
-    def _weights(self) -> State:
-        return dict(getattr(self.net, "model", self.net).state_dict())
+    def _write(self, name: str) -> None:
+        net, path = self.at.net, self.at.folder / name
+        with writing(path):
+            write_tensors(path, State(getattr(net, "model", net).state_dict()))
 
     def finish(self, final: DiceResult | None, provenance: Provenance) -> Result:
         """Write what the run leaves."""
-        metrics = {"val.dice.final": final.mean, "val.dice.best": self.best_dice} if final else {}
-        if not math.isnan(self.best_dice):
-            metrics["val.dice.best_step"] = float(self.best_step)
-        noted = {"seed": self.plan.seed, "steps": self.plan.steps, "versions": _versions()}
-        noted |= {"warnings": (self.monitor.warning,) if self.monitor.warning else ()}
+        at = self.at
+        metrics = {"val.dice.final": final.mean, "val.dice.best": at.best_dice} if final else {}
+        if not math.isnan(at.best_dice):
+            metrics["val.dice.best_step"] = float(at.best_step)
+        noted = {"seed": self.plan.seed, "steps": at.step, "versions": _versions()}
+        noted |= {"warnings": (at.monitor.warning,) if at.monitor.warning else ()}
         known = provenance.model_copy(update=noted | {"metrics": provenance.metrics | metrics})
-        stages = getattr(self.net, "stages", ())
-        mixture = self.loss.mixture(stages=stages, provenance=known)
-        write_tensors(self.folder / "final.pt", self._weights())
-        mixture.save(self.folder / "mixture.json")
-        return Result(mixture, final, self.best_dice, self.best_step, self.folder)
+        mixture = at.loss.mixture(stages=getattr(at.net, "stages", ()), provenance=known)
+        on_main(partial(self._leave, mixture))
+        return Result(mixture, final, at.best_dice, at.best_step, at.folder)
+
+    def _leave(self, mixture: Mixture) -> None:
+        self._write("final.pt")
+        with writing(self.at.folder / "mixture.json"):
+            mixture.save(self.at.folder / "mixture.json")
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """This process's share of each batch, as the ``batch_sampler`` of a DataLoader."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (list(share(keys)) for keys in self.batches)
+
+
+def _set_aside(at: Training, train: Items, val: Items | None, held_out: Items | None) -> tuple[Items, Looker | None]:
+    """Check that settings and data fit; give the weighting its held-out items, if it wants any."""
+    weighting, plan = at.loss.weighting, at.plan.search
+    train = label_fraction(train, plan.label_fraction, plan.seed)
+    if plan.shrink is not None:
+        check_shrink(plan.shrink, at.loss)
+    if plan.patience is not None and val is None:
+        raise RunError(
+            f"patience = {plan.patience} waits for a better validation Dice; there are no validation data.",
+            hint="search(net, loss, train, val, …), or no patience",
+        )
+    if not isinstance(weighting, Lookahead):
+        if held_out is not None:
+            raise RunError(
+                f'held_out was given; the weighting "{weighting.name}" looks at no held-out items.',
+                hint='MixtureLoss(…, weighting="lookahead")',
+            )
+        return train, None
+    if held_out is None:
+        train, held_out = set_aside(train, weighting.held_out, plan.seed)
+    check_apart(held_out, {"training": train, "validation": val})
+    return train, Looker(at.net, at.loss, held_out, plan.batch_size, plan.seed, partial(autocast, at))
+
+
+def _trackers(at: Training, others: Iterable[Tracker]) -> Trackers:
+    """Return where the numbers go: nowhere on all processes but one."""
+    if not is_main():
+        return Trackers([])
+    path = at.folder / "metrics.jsonl"
+    with writing(path):
+        return Trackers([JsonLines(path, at.step), *others])
+
+
+def _check_share(batch_size: int) -> None:
+    if batch_size < size():
+        raise RunError(
+            f"batch_size = {batch_size} on {size()} processes: each needs one item at least.",
+            hint=[f"search.batch_size={size()}", f"torchrun --nproc-per-node {batch_size} …"],
+        )
 
 
 def _plan(given: Mapping[str, Any]) -> Plan:
@@ -369,24 +308,6 @@ def _plan(given: Mapping[str, Any]) -> Plan:
     rest = {key: value for key, value in rest.items() if key in known}
     checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
     return Plan(validate(Search, rest, "search(…)", RunError), checked)
-
-
-def _same_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    free = {"workers", "checkpoint_every"}  # these change no step's result
-    keys = [key for key in now if key not in free and before.get(key) != now[key]]
-    if keys:
-        raise RunError(
-            f"{folder} was started with other settings.",
-            seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
-            hint="use the same ones, or another folder",
-        )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _versions() -> dict[str, str]:

@@ -148,6 +148,9 @@ class Search(Frozen):
         clip_grad: Largest norm of the gradient; not clipped when left out.
         label_fraction: Part of the training items (whole cases where there are several) to train with.
         shrink: Drop the weakest maps as training goes; all stay when left out.
+        patience: Stop early after so many validations in a row without a better Dice; never when left out.
+        skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
+            ends the run.
     """
 
     steps: Count = 1000
@@ -160,6 +163,8 @@ class Search(Frozen):
     clip_grad: Positive | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     shrink: Shrink | None = None
+    patience: Count | None = None
+    skip_not_finite: Annotated[int, Field(ge=0)] = 3
 
     @field_validator("precision", mode="before")
     @classmethod

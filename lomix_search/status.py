@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from lomix_search.distributed import is_main
 from lomix_search.errors import RunError
 from lomix_search.typed import Frozen, read_json, validate, write_text
 
@@ -74,7 +75,7 @@ def recorded(folder: Path) -> Iterator[Left]:
         Where to put what is known before the end.
     """
     left = Left()
-    if os.environ.get("RANK", "0") != "0":  # of several processes of one run the first writes
+    if not is_main():
         yield left
         return
     pid = os.getpid()

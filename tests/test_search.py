@@ -185,8 +185,14 @@ def test_a_used_folder_is_refused(tmp_path: Path) -> None:
 
 def test_resuming_with_other_settings_or_another_network_is_refused(tmp_path: Path) -> None:
     run(tmp_path, steps=2)
-    with pytest.raises(RunError, match=r"was started with other settings\.\n  Seen: steps: 2 before, 12 now"):
-        run(tmp_path, resume=True)
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, steps=1, resume=True)
+    assert str(caught.value) == (
+        f"{tmp_path} was started with other settings.\n"
+        "  Seen: steps: 2 before, 1 now\n"
+        "  Try:  use the same ones, or another folder; checkpoint_every, patience, skip_not_finite, workers may "
+        "change, and steps may grow"
+    )
     net, loss = build("mutation")
     with pytest.raises(RunError, match="is of another network or search space"):
         lomix.search(
@@ -206,7 +212,7 @@ def test_a_loss_that_is_not_finite_names_maps_and_images(tmp_path: Path) -> None
     with pytest.raises(RunError) as caught:
         run(tmp_path, train=Sick())
     lines = str(caught.value).splitlines()
-    assert lines[0] == "the loss is not finite at step 1."
+    assert lines[0] == "the loss is not finite at step 4, after 3 such steps were skipped."
     assert lines[1].startswith("  Seen: maps: P1, P2, ")
     assert lines[2] == "        the images: 4 values are NaN or infinite"
     assert (tmp_path / "checkpoints/step_00000000.pt").exists()
@@ -219,6 +225,7 @@ def test_unknown_and_bad_settings_are_listed_together(tmp_path: Path) -> None:
     assert str(caught.value).splitlines()[:2] == [
         "search(…) has 2 faults.",
         '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, label_fraction, lr, '
-        "momentum, optimizer, power, precision, schedule, seed, shrink, steps, validate_every, weight_decay, workers.",
+        "momentum, optimizer, patience, power, precision, schedule, seed, shrink, skip_not_finite, steps, "
+        "validate_every, weight_decay, workers.",
     ]
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lomix_search.cli.app import app as app
 from lomix_search.cli import runs, folders, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
+from lomix_search.distributed import is_main, rank
 from lomix_search.errors import LomixError
 
 
@@ -17,8 +18,10 @@ def main() -> NoReturn:
     try:
         app()
     except LomixError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: ", end="")
-        print(error, file=sys.stderr)
+        if not getattr(error, "told", False):  # of several processes, the one it happened in says it
+            who = "" if is_main() else f"process {rank()}: "
+            Console(stderr=True).print(f"{who}[red]{type(error).__name__}[/red]: ", end="")
+            print(error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

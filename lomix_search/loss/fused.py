@@ -3,6 +3,9 @@
 Cross-entropy and Dice of all maps follow from sums over pixels (pass 1). The gradient of the total with respect to the
 logits of a map needs those sums, so pass 2 builds every map again, tile by tile, and walks back to the originals. What
 walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
+
+In a distributed run (``Plan.together``) the sums of all processes are added up between the passes, m·(2·C + 1) + C + 1
+numbers in float64: cross-entropy and Dice are then those of the whole batch.
 """
 
 import importlib
@@ -14,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lomix_search.distributed import size, sum_over_processes
 from lomix_search.errors import LossError
 from lomix_search.loss import native, reference, tiled
 from lomix_search.loss.checks import check_range
@@ -137,6 +141,8 @@ def per_map_slopes(
     params_tangent = pack_tangents(plan, operators, operator_tangents, dtype, device).detach()
     engine = back_end_of("tiled" if back_end == "triton" else back_end)
     sums, change = engine.slopes(flat, labels.flatten(1).contiguous(), params, lay_out(plan), moves, params_tangent)
+    if plan.together:
+        sums, change = sum_over_processes(sums), sum_over_processes(change)
     ce, dice = Sums.split(sums, plan).slopes(change)
     return ce.to(dtype), dice.to(dtype)
 
@@ -171,6 +177,8 @@ def mixture_losses(
         check_range(labels, read)
     held = _held(maps, params, back_end)
     sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
+    if read.together:
+        sums = sum_over_processes(sums)
     ce, dice = Sums.split(sums, read).losses()
     return ce.to(params.dtype), dice.to(params.dtype), sums
 
@@ -205,11 +213,13 @@ def mixture_gradients(
         back_end: A name of ``BACK_ENDS``.
 
     Returns:
-        Gradients of the maps, then of the packed parameters.
+        Gradients of the maps, then of the packed parameters; where the sums are those of all processes, times their
+        number, so that the mean over them, as DDP takes it, is the gradient of the whole.
     """
     read = read_plan(plan)
     held = _held(maps, params, back_end)
-    factors = Sums.split(sums, read).factors(grad_ce, grad_dice)
+    times = size() if read.together else 1
+    factors = Sums.split(sums, read).factors(grad_ce * times, grad_dice * times)
     given = (held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
     grads, grad_params = back_end_of(back_end).gradients(*given)
     return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]

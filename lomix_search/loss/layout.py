@@ -147,17 +147,17 @@ def write_plan(plan: Plan) -> str:
     """Write a plan as one line of text, which an opaque operator can take as an argument."""
     maps = [f"{m.operator}:{','.join(map(str, m.scales))}:{m.parameters or ''}" for m in plan.maps]
     ignored = "" if plan.ignore_index is None else str(plan.ignore_index)
-    return "|".join([f"{plan.num_maps};{plan.num_classes};{ignored}", *maps])
+    return "|".join([f"{plan.num_maps};{plan.num_classes};{ignored};{'together' * plan.together}", *maps])
 
 
 @lru_cache(maxsize=256)
 def read_plan(text: str) -> Plan:
     """Read what ``write_plan`` wrote."""
     head, *rows = text.split("|")
-    num_maps, num_classes, ignored = head.split(";")
+    num_maps, num_classes, ignored, together = head.split(";")
     parts = [row.split(":") for row in rows]
     maps = tuple(Map(name, tuple(map(int, scales.split(","))), key or None) for name, scales, key in parts)
-    return Plan(maps, int(num_maps), int(num_classes), int(ignored) if ignored else None)
+    return Plan(maps, int(num_maps), int(num_classes), int(ignored) if ignored else None, bool(together))
 
 
 def _offsets(plan: Plan) -> tuple[dict[str, int], int]:

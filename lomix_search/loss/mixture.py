@@ -67,6 +67,8 @@ class MixtureLoss(nn.Module):
         engine: ``"auto"`` or a name of ``ENGINES``.
         loss: Any other ``(logits (B, C, *spatial), labels (B, *spatial)) -> scalar``, instead of cross-entropy and
             Dice; always runs on the reference path.
+        together: In a distributed run, the loss of the whole batch on every process, see ``together`` below; ``search``
+            sets it.
 
     Raises:
         LossError: unknown engine or weighting, or numbers that make no loss.
@@ -89,6 +91,7 @@ class MixtureLoss(nn.Module):
         ignore_index: int | None = None,
         engine: str = "auto",
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        together: bool = False,
     ) -> None:
         super().__init__()
         _check_settings(num_classes, ce, dice, engine)
@@ -97,6 +100,7 @@ class MixtureLoss(nn.Module):
         if not self.plan.maps:
             raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
+        self.together = together
         self.operators = _build_operators(self.plan)
         self.weighting = build_weighting(weighting, self.plan.maps)
         self._late = LateCheck()
@@ -117,6 +121,22 @@ class MixtureLoss(nn.Module):
     def ignore_index(self) -> int | None:
         """The label that counts nowhere."""
         return self.plan.ignore_index
+
+    @property
+    def together(self) -> bool:
+        """Whether the loss is that of the whole batch of all processes: one batch, one loss, whatever holds its parts.
+
+        The Dice meant is that of the paper, of the batch: Σ over all its items, all processes' together, and then the
+        ratio; cross-entropy is the mean over all pixels of all processes that count. A mean of the processes' own Dice
+        losses would be another loss: its ratios are of fewer items and noisier, a class that a process's part lacks
+        counts there as (nearly) 1 or 0, and so the weights found would depend on the number of processes. Gradients
+        are such that their mean over processes, as DDP takes it, is that of the whole.
+        """
+        return self.plan.together
+
+    @together.setter
+    def together(self, wanted: bool) -> None:
+        self.plan = replace(self.plan, together=wanted)
 
     @property
     def map_ids(self) -> tuple[str, ...]:
@@ -186,7 +206,7 @@ class MixtureLoss(nn.Module):
         Args:
             mixture: What a search found, pruned or whole. Maps of weight 0 are left out and cost nothing.
             trained_operators: Start from the operators' found parameters instead of new ones.
-            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``.
+            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``, ``together``.
 
         Returns:
             The loss.

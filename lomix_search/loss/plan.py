@@ -21,12 +21,14 @@ class Plan:
         num_maps: L, number of originals, coarse to fine.
         num_classes: C; 1 means binary, with a sigmoid.
         ignore_index: Pixels with this label count nowhere; None if all count.
+        together: Sums are those of all processes of a distributed run.
     """
 
     maps: tuple[Map, ...]
     num_maps: int
     num_classes: int
     ignore_index: int | None = None
+    together: bool = False
 
     @property
     def binary(self) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lomix_search.distributed import sum_over_processes
 from lomix_search.loss.plan import SMOOTH, Plan, widest
 from lomix_search.operators import find_operator
 from lomix_search.space import Map
@@ -44,7 +45,8 @@ def per_map_custom(
     Args:
         maps: As for ``per_map_losses``.
         labels: As for ``per_map_losses``; handed on as they are.
-        plan: What to compute.
+        plan: What to compute. With several processes the mean over them, each counted by its items: of a loss that is
+            no mean over items, such as a Dice, that is not the loss of the whole batch.
         operators: The learned operators by ``Map.parameters``.
         loss: ``(logits, labels) -> scalar``.
 
@@ -52,7 +54,11 @@ def per_map_custom(
         Losses (m,).
     """
     maps = [one.to(widest(maps)) for one in maps]
-    return torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
+    losses = torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
+    if not plan.together:
+        return losses
+    items = losses.new_tensor(len(labels))
+    return sum_over_processes(losses * items) / sum_over_processes(items)
 
 
 def per_map_slopes(
@@ -136,12 +142,13 @@ def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: Plan) -> tuple[
         truth = F.one_hot(target, plan.num_classes).movedim(-1, 1).to(logits.dtype)
         ce = F.cross_entropy(logits, target, reduction="none")[:, None]
         probabilities = torch.softmax(logits, dim=1)
-    mean = (ce * valid).sum() / valid.sum().clamp(min=1)
-    return mean, _dice(probabilities * valid, truth * valid)
+    over_all = sum_over_processes if plan.together else lambda sums: sums
+    mean = over_all((ce * valid).sum()) / over_all(valid.sum()).clamp(min=1)
+    return mean, _dice(probabilities * valid, truth * valid, over_all)
 
 
-def _dice(p: Tensor, y: Tensor) -> Tensor:
+def _dice(p: Tensor, y: Tensor, over_all: Callable[[Tensor], Tensor]) -> Tensor:
     """Return mean over c of 1 − (2·Σ p·y + s) / (Σ p² + Σ y² + s), sums over batch and pixels; s = 1e-5."""
     p, y = p.movedim(1, 0).flatten(1), y.movedim(1, 0).flatten(1)
-    overlap = 2 * (p * y).sum(1) + SMOOTH
-    return (1 - overlap / ((p * p).sum(1) + (y * y).sum(1) + SMOOTH)).mean()
+    overlap = 2 * over_all((p * y).sum(1)) + SMOOTH
+    return (1 - overlap / (over_all((p * p).sum(1) + (y * y).sum(1)) + SMOOTH)).mean()

@@ -1,0 +1,461 @@
+"""What may go wrong in a long run: numbers that are not finite, memory, disks, clocks, two runs in a folder, kills."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_search import CLASSES, Shapes, build
+from torch import Tensor, nn
+
+import lomix_search as lomix
+from lomix_search import lock
+from lomix_search.checkpoint import latest_checkpoint, read_tensors
+from lomix_search.errors import RunError
+from lomix_search.search import Result
+from lomix_search.track import read_lines
+
+SETTINGS = {"batch_size": 4, "lr": 1e-2, "validate_every": 4, "checkpoint_every": 3, "seed": 5}
+
+
+def run(folder: Path, train: Any = None, val: Any = None, **changes: Any) -> Result:
+    net, loss = changes.pop("built", None) or build("deep_supervision")
+    settings = {"steps": 12} | SETTINGS | changes
+    data = train or Shapes(), val or Shapes(4)
+    return lomix.search(net, loss, *data, folder=folder, classes=CLASSES, progress=False, **settings)
+
+
+def same(one: Path, other: Path) -> None:
+    for name in ("mixture.json", "mixture.safetensors"):
+        assert (one / name).exists() == (other / name).exists()
+        assert not (one / name).exists() or (one / name).read_bytes() == (other / name).read_bytes(), name
+    for name in ("final.pt", "best.pt"):
+        a, b = read_tensors(one / name), read_tensors(other / name)
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in b), name
+
+
+# -- numbers that are not finite ---------------------------------------------------------------------------------------
+
+
+class SickAt(Shapes):
+    """Items whose image is NaN in some of the reads."""
+
+    def __init__(self, *reads: int) -> None:
+        super().__init__()
+        self.reads, self.read = reads, 0
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        self.read += 1
+        return (torch.full_like(image, torch.nan) if self.read in self.reads else image), label
+
+
+class Normed(nn.Module):
+    """Two stages with batch norms, which a batch of NaN would spoil for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.middle = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.up(self.middle(self.down(x))))
+        return out
+
+
+def normed() -> tuple[Any, lomix.MixtureLoss]:
+    torch.manual_seed(3)
+    net = lomix.instrument(Normed(), torch.zeros(1, 1, 16, 16), stages=["middle", "up"])
+    return net, lomix.MixtureLoss("lomix", 2, 3)
+
+
+def test_a_sick_batch_is_skipped_and_leaves_no_trace_in_batch_norms(tmp_path: Path) -> None:
+    result = run(tmp_path, SickAt(9, 30), built=normed())
+    lines = {line["step"]: line for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line}
+    skipped = {step: line["train/skipped"] for step, line in lines.items() if "train/skipped" in line}
+    assert skipped == dict.fromkeys((3, 8), "the loss is not finite, the step is skipped (1 in a row, of 3)")
+    assert lines[3]["train/loss"] is None and lines[4]["train/loss"] is not None
+    assert all(tensor.isfinite().all() for tensor in read_tensors(tmp_path / "final.pt").values())
+    assert result.final is not None and np.isfinite(result.final.mean)
+
+
+def test_too_many_sick_batches_end_the_run_and_say_where(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, SickAt(*range(9, 99)), skip_not_finite=2)
+    assert str(caught.value) == (
+        "the loss is not finite at step 5, after 2 such steps were skipped.\n"
+        "  Seen: maps: P1, P2\n"
+        "        the images: 1024 values are NaN or infinite\n"
+        "  Try:  a lower lr, clip_grad=1.0 or precision=32, in another folder; or resume with skip_not_finite=10"
+    )
+    run(tmp_path, resume=True, skip_not_finite=10)  # the data are well again
+
+
+def test_the_count_of_skipped_steps_survives_a_restart(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="at step 5, after 2"):
+        run(tmp_path, SickAt(*range(9, 99)), skip_not_finite=2, checkpoint_every=1)
+    with pytest.raises(RunError, match="at step 5, after 2"):
+        run(tmp_path, SickAt(*range(1, 99)), skip_not_finite=2, checkpoint_every=1, resume=True)
+
+
+class Steep(torch.autograd.Function):
+    """The identity, with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * torch.inf
+
+
+def test_a_gradient_that_is_not_finite_is_caught_before_it_moves_anything(tmp_path: Path) -> None:
+    net, loss = build("deep_supervision")
+    handle = net.model.register_forward_hook(lambda m, i, out: Steep.apply(out))
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, built=(net, loss), skip_not_finite=1)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the gradient is not finite at step 2, after 1 such steps were skipped."
+    assert lines[1].startswith("  Seen: gradients of ")
+    assert lines[2] == "        the images are finite"
+    handle.remove()
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
+def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
+    free, clipped = (tmp_path / name for name in ("free", "clipped"))
+    run(free, steps=2, optimizer="SGD", momentum=0.0, weight_decay=0.0)
+    run(clipped, steps=2, optimizer="SGD", momentum=0.0, weight_decay=0.0, clip_grad=1e-3)
+    assert read_lines(free / "metrics.jsonl")[0]["train/grad_norm"] > 1e-2
+    moved = [
+        sum(
+            float((read_tensors(folder / "checkpoints/step_00000002.pt")["net"][key] - start).square().sum())
+            for key, start in build("deep_supervision")[0].state_dict().items()
+            if key in dict(build("deep_supervision")[0].named_parameters())
+        )
+        ** 0.5
+        for folder in (free, clipped)
+    ]
+    assert moved[1] <= 2 * 1e-3 * 1e-2 * 1.01 and moved[0] > 10 * moved[1]
+
+
+def test_float16_scales_its_loss(tmp_path: Path) -> None:
+    result = run(tmp_path, precision="fp16", steps=12)
+    scales = [line["train/loss_scale"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
+    assert scales[-1] >= 1 and all(np.isfinite(w) for w in result.mixture.weights.values())
+    assert result.final is not None and result.final.mean > 0.2
+
+
+def test_float16_stops_where_no_scale_helps(tmp_path: Path) -> None:
+    net, loss = build("deep_supervision")
+    net.model.register_forward_hook(lambda m, i, out: Steep.apply(out))
+    with pytest.raises(RunError) as caught:
+        run(tmp_path, built=(net, loss), precision="fp16", steps=60)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "fp16: gradients overflow at step 31 even with a loss scale of 3.1e-05."
+    assert lines[1].startswith("  Seen: gradients of ")
+    assert lines[2] == "  Try:  precision=bf16, in another folder"
+
+
+# -- longer and shorter runs -------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_to_more_steps(tmp_path: Path) -> None:
+    run(tmp_path / "grown", steps=8)
+    assert json.loads((tmp_path / "grown/mixture.json").read_text())["provenance"]["steps"] == 8
+    run(tmp_path / "grown", steps=12, resume=True)
+    run(tmp_path / "whole", steps=12)
+    same(tmp_path / "grown", tmp_path / "whole")
+    steps = [line["step"] for line in read_lines(tmp_path / "grown/metrics.jsonl") if "train/loss" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_longer_run_takes_its_learning_rate_from_the_longer_schedule(tmp_path: Path) -> None:
+    run(tmp_path, steps=6, schedule="poly", power=1.0)
+    run(tmp_path, steps=12, schedule="poly", power=1.0, resume=True)
+    rates = {line["step"]: line["train/lr"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line}
+    assert rates[6] == 0.0 and rates[7] == pytest.approx(1e-2 * (1 - 7 / 12))
+    before, after = (read_tensors(tmp_path / f"checkpoints/step_{n:08d}.pt")["net"] for n in (9, 12))
+    assert any(not torch.equal(before[key], after[key]) for key in after)
+
+
+class Noise(Shapes):
+    """Validation data that nothing can learn."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(index)
+        return torch.rand(1, 16, 16, generator=generator), torch.randint(0, 3, (16, 16), generator=generator)
+
+
+def test_patience_stops_early_and_a_resumed_run_stays_stopped(tmp_path: Path) -> None:
+    settings = {"steps": 100, "validate_every": 2, "patience": 3, "val": Noise(4)}
+    result = run(tmp_path, **settings)
+    last = max(line["step"] for line in read_lines(tmp_path / "metrics.jsonl"))
+    assert last == result.best_step + 6 < 100
+    assert json.loads((tmp_path / "mixture.json").read_text())["provenance"]["steps"] == last
+    before = (tmp_path / "mixture.json").read_bytes()
+    run(tmp_path, resume=True, **settings)
+    assert (tmp_path / "mixture.json").read_bytes() == before
+    assert max(line["step"] for line in read_lines(tmp_path / "metrics.jsonl")) == last
+    run(tmp_path, resume=True, **(settings | {"patience": 4}))  # more patience goes on
+    assert max(line["step"] for line in read_lines(tmp_path / "metrics.jsonl")) >= last + 2
+
+
+def test_patience_needs_something_to_wait_for(tmp_path: Path) -> None:
+    net, loss = build("deep_supervision")
+    with pytest.raises(RunError) as caught:
+        lomix.search(net, loss, Shapes(), folder=tmp_path, patience=3, progress=False)
+    assert str(caught.value) == (
+        "patience = 3 waits for a better validation Dice; there are no validation data.\n"
+        "  Try:  search(net, loss, train, val, …), or no patience"
+    )
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "calm")
+    wild = np.random.default_rng(0)
+    monkeypatch.setattr(time, "time", lambda: float(wild.uniform(-1e9, 1e10)))
+    run(tmp_path / "wild")
+    same(tmp_path / "calm", tmp_path / "wild")
+    assert all(
+        0 <= line["train/step_seconds"] < 60
+        for line in read_lines(tmp_path / "wild/metrics.jsonl")
+        if "train/loss" in line
+    )
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def in_child(act: Callable[[], None]) -> str:
+    """Run a function in a forked child; return the RunError it ended with, or how else it ended."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        text = "no error"
+        try:
+            act()
+        except RunError as error:
+            text = str(error)
+        except BaseException as error:
+            text = f"not a RunError: {error!r}"
+        os.write(writing, text.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return text
+
+
+def test_two_runs_in_one_folder(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        said = in_child(lambda: run(tmp_path) and None)
+        with lock.hold(tmp_path):  # twice in one thread is once
+            pass
+        assert (tmp_path / "lock").exists()
+    assert said == (
+        f"{tmp_path} is in use: another process runs in it.\n"
+        f"  Seen: process {os.getpid()} on {os.uname().nodename}\n"
+        "  Try:  wait until it ends, or take another folder: --folder runs/another"
+    )
+    assert not (tmp_path / "lock").exists() and not (tmp_path / "checkpoints").exists()
+
+
+def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+    """Not even where a child of its own, such as a data worker, lives on."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with lock.hold(tmp_path):
+            worker = os.fork()
+            if worker == 0:
+                time.sleep(60)
+                os._exit(0)
+            os.write(writing, f"{worker}\n".encode())
+            time.sleep(60)
+    with os.fdopen(reading) as pipe:
+        worker = int(pipe.readline())
+    assert in_child(lambda: lock.hold(tmp_path).__enter__()).startswith(f"{tmp_path} is in use")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    try:
+        with lock.hold(tmp_path):
+            assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} ")
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
+    run(tmp_path, steps=3)
+    stale = [tmp_path / ".mixture.json.ab_12xyz", tmp_path / "checkpoints/.step_00000006.pt.abcdefgh"]
+    kept = [tmp_path / ".notes", tmp_path / "checkpoints/.step_00000006.pt"]
+    for path in (*stale, *kept):
+        path.write_text("x")
+    run(tmp_path, steps=3, resume=True)
+    assert [path.exists() for path in (*stale, *kept)] == [False, False, True, True]
+
+
+def limited(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    run(folder, resume=True)
+
+
+def test_a_file_that_cannot_grow_is_a_clear_error_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    said = in_child(lambda: limited(tmp_path / "a"))
+    assert said.startswith(f"{tmp_path}/a/checkpoints/step_00000000.pt cannot be written: File too large.\n  Seen: ")
+    assert said.splitlines()[2] == (
+        "  Try:  free some space, then the same command with --resume; what was written before is whole"
+    )
+    assert not list((tmp_path / "a/checkpoints").iterdir())
+    run(tmp_path / "a", resume=True)
+    run(tmp_path / "whole")
+    same(tmp_path / "a", tmp_path / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for little more than two checkpoints."""
+    size = 0
+    run(tmp_path / "measured", steps=3)
+    size = sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*") if path.is_file())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", f"size={2 * size // 1024}k", "lomix", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(options, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.filterwarnings("ignore:tracker JsonLines failed")
+def test_a_full_disk_stops_the_run_with_whole_files(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+
+    class Filling(Shapes):
+        read = 0
+
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            self.read += 1
+            if self.read == 18:  # in the fifth step
+                with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(b"\0" * 512)
+            return super().__getitem__(index)
+
+    folder = small_disk / "run"
+    with pytest.raises(
+        RunError, match=r"step_0000000\d.pt cannot be written: No space left on device\.\n  Seen: 0\.0 MiB"
+    ):
+        run(folder, Filling())
+    state = latest_checkpoint(folder / "checkpoints")
+    assert state is not None and state["step"] == 3
+    assert not [path for path in folder.rglob(".*")]
+    filler.unlink()
+    run(folder, resume=True)
+    run(small_disk.parent / "whole")
+    same(folder, small_disk.parent / "whole")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o755)
+    (tmp_path / "closed").chmod(0o555)
+
+    def as_anybody() -> None:
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        run(tmp_path / "closed")
+
+    for path in tmp_path.parents:  # pytest's own folders are closed to others
+        if path.owner() == "root" and path.stat().st_uid == os.getuid() and len(path.parts) > 2:
+            path.chmod(0o755)
+    tmp_path.chmod(0o755)
+    said = in_child(as_anybody)
+    assert said.startswith(f"{tmp_path}/closed/lock cannot be written: Permission denied.\n  Seen: ")
+    assert said.splitlines()[2] == "  Try:  another folder: --folder runs/another"
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match=r"/file cannot be written: File exists\."):
+        run(tmp_path / "file")
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_that_runs_out_is_explained_in_numbers(tmp_path: Path) -> None:
+    def starved() -> None:
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        net, loss = build("lomix")
+        resource.setrlimit(resource.RLIMIT_AS, (held + 160 * 2**20,) * 2)
+        lomix.search(net, loss, Wide(), folder=tmp_path, steps=2, batch_size=64, progress=False)
+
+    lines = in_child(starved).splitlines()
+    assert lines[0] == "out of memory at step 1 on cpu: a batch of 64 items, 1 × 128 × 128 each, did not fit."
+    assert "DefaultCPUAllocator: can't allocate memory" in lines[1]
+    assert " MiB of it free; this process may take " in lines[2] and lines[2].endswith(" MiB (ulimit -v)")
+    told = re.fullmatch(
+        r" +a step of one item with (\d+) maps keeps (\d+) MiB for the backward pass, 64 items about ([\d,]+) MiB",
+        lines[3],
+    )
+    assert told is not None, lines[3]
+    maps, one, together = (int(number.replace(",", "")) for number in told.groups())
+    assert maps == len(build("lomix")[1].maps) and 1 <= one <= 20 and abs(together - 64 * one) <= 32
+    assert lines[4:] == [
+        "  Try:  search.batch_size=32",
+        "        search.precision=bf16",
+        "        (other settings need another folder: --folder runs/another)",
+    ]
+
+
+class Wide(Shapes):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(1, 128, 128), torch.zeros(128, 128, dtype=torch.int64)
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # thirty kills
+def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("chaos.py")), str(tmp_path)]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["kills"] == 30 and said["in_writing"] >= 10, said
+    same(tmp_path / "killed", tmp_path / "whole")
+
+    def without_time(folder: Path) -> list[dict[str, Any]]:
+        timed = ("train/seconds", "train/step_seconds")
+        return [{k: v for k, v in line.items() if k not in timed} for line in read_lines(folder / "metrics.jsonl")]
+
+    assert without_time(tmp_path / "killed") == without_time(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "killed").rglob("*")} == {
+        path.name for path in (tmp_path / "whole").rglob("*")
+    }

@@ -1,0 +1,283 @@
+"""Several processes for the tests of distributed runs: forks of one, with the variables that torchrun sets.
+
+``python together.py SCENARIO FOLDER`` imports everything once, runs the scenario and prints one line of JSON.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from test_search import CLASSES, Shapes
+from torch import Tensor, nn
+
+import lomix_search as lomix
+from lomix_search import distributed
+from lomix_search.checkpoint import read_tensors
+from lomix_search.errors import LomixError, RunError
+from lomix_search.loss import MixtureLoss
+from lomix_search.space import SearchSpace
+from lomix_search.weighting import build_weighting
+
+IGNORED = 9
+SETTINGS: dict[str, Any] = {
+    "steps": 12, "batch_size": 5, "lr": 1e-2, "seed": 5, "validate_every": 4, "checkpoint_every": 3, "progress": False,
+}  # fmt: skip
+
+
+class Instances(nn.Module):
+    """Two stages with instance norms, which see each item alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(before: int, after: int) -> nn.Sequential:
+            convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)  # a bias under a norm moves by noise alone
+            return nn.Sequential(convolution, nn.InstanceNorm2d(after, affine=True), nn.GELU())
+
+        self.down = nn.Sequential(block(1, 6), nn.MaxPool2d(2))
+        self.middle = block(6, 6)
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2), block(6, 6))
+        self.head = nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.up(self.middle(self.down(x))))
+        return out
+
+
+class Wide(Shapes):
+    """Shapes in float64, some of whose pixels do not count: more in one item than in another."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        label[: index % 7] = IGNORED
+        return image.double(), label
+
+
+def build(weighting: str = "softplus", **settings: Any) -> tuple[Any, MixtureLoss]:
+    torch.manual_seed(3)
+    net = lomix.instrument(Instances(), torch.zeros(1, 1, 16, 16), stages=["middle", "up"]).double()
+    space = SearchSpace.load("extended")
+    kind = build_weighting(weighting, tuple(space.maps(2)), settings)
+    return net, MixtureLoss(space, 2, 3, kind, ignore_index=IGNORED).double()
+
+
+def run(folder: Path, built: Any = None, train: Any = None, **changes: Any) -> Any:
+    net, loss = built or build()
+    settings = SETTINGS | changes
+    return lomix.search(net, loss, train or Wide(11), Wide(5), folder=folder, classes=CLASSES, **settings)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def fork(act: Callable[[], Any], number: int = 0, of: int = 1, port: int = 0, **variables: str) -> int:
+    """Start one process; of several, with the variables that torchrun would set."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        if of > 1:
+            names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
+            os.environ |= {key: str(value) for key, value in names.items()} | variables
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
+        distributed.join()
+        act()
+        code = 0
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except LomixError as error:
+        said = {"process": number, "told": getattr(error, "told", False), "text": str(error)}
+        print("ERROR " + json.dumps(said), file=sys.stderr, flush=True)
+        code = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)  # without atexit: the processes part as if one of them were killed
+    return pid
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start(act: Callable[[], Any], of: int = 2, **variables: str) -> list[int]:
+    port = free_port()
+    return [fork(act, number, of, port, **variables) for number in range(of)]
+
+
+def ends(pids: list[int], within: float = 60.0) -> list[int]:
+    """Wait; return exit codes, negative for signals. Those that hang are killed and counted as −999."""
+    codes: dict[int, int] = {}
+    deadline = time.monotonic() + within
+    while len(codes) < len(pids):
+        for pid in set(pids) - set(codes):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                codes[pid] = -999
+        time.sleep(0.01)
+    return [codes[pid] for pid in pids]
+
+
+def fine(act: Callable[[], Any], of: int) -> None:
+    codes = ends(start(act, of))
+    assert codes == [0] * of, codes
+
+
+# -- scenarios ---------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "softplus": {},
+    "engines": {"engine": "reference"},
+    "even": {"batch_size": 4, "clip_grad": 0.05},
+    "normalized": {"weighting": "normalized", "shrink": {"to": 3, "start": 0.2, "until": 0.6}},
+    "lookahead": {"weighting": "lookahead", "interval": 2, "rate": 1.0},
+    "difference": {"weighting": "lookahead", "interval": 3, "method": "difference"},
+}
+
+
+def same(home: Path) -> object:
+    """Run each kind on one process and on two."""
+
+    def one(name: str, count: int) -> None:
+        settings = dict(KINDS[name])
+        own = {key: settings.pop(key) for key in ("weighting", "interval", "rate", "method") if key in settings}
+        built = build(**own)
+        built[1].engine = settings.pop("engine", "auto")
+        run(home / f"{name}{count}", built, **settings)
+
+    def all_kinds(count: int) -> None:
+        for name in KINDS:
+            one(name, count)
+
+    fine(lambda: all_kinds(1), 1)
+    fine(lambda: all_kinds(2), 2)
+    fine(lambda: one("softplus", 3), 3)
+    return list(KINDS)
+
+
+def resumed(home: Path) -> object:
+    """Run on two processes, then one, then two: stopped after steps 4 and 8."""
+    fine(lambda: run(home / "whole", steps=12), 1)
+    for steps, count in ((4, 2), (8, 1), (12, 2)):
+        fine(lambda steps=steps: run(home / "parts", steps=steps, resume=True), count)  # type: ignore[misc]
+    return True
+
+
+class Deadly(Wide):
+    """One process of several does something to itself while it reads an item."""
+
+    def __init__(self, process: int, after: int, act: Callable[[], None]) -> None:
+        super().__init__(11)
+        self.process, self.left, self.act = process, after, act
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.left -= 1
+        if self.left == 0 and distributed.rank() == self.process:
+            self.act()
+        return super().__getitem__(index)
+
+
+def me(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def fail() -> None:
+    raise RunError("item 3 is broken.")
+
+
+def lost(home: Path) -> object:
+    """Kill, break or stop one process of two; say how they ended and how long that took."""
+    said = {}
+    for name, process, act in (
+        ("killed", 1, me(signal.SIGKILL)),
+        ("first", 0, me(signal.SIGKILL)),
+        ("broken", 1, fail),
+        ("hung", 1, me(signal.SIGSTOP)),
+    ):
+        data = Deadly(process, 20, act)
+        pids = start(lambda data=data, name=name: run(home / name, train=data), LOMIX_TIMEOUT="4")  # type: ignore[misc]
+        began = time.monotonic()
+        survivor = pids[1 - process]
+        code = ends([survivor])
+        if name == "hung":
+            os.kill(pids[process], signal.SIGKILL)
+        codes = dict(zip([1 - process, process], code + ends([pids[process]]), strict=True))
+        left = sorted(str(path.relative_to(home)) for path in (home / name).rglob("*") if path.is_file())
+        said[name] = {"codes": codes, "seconds": time.monotonic() - began, "left": left}
+        fine(lambda name=name: run(home / name, resume=True), 2)  # type: ignore[misc]
+    fine(lambda: run(home / "whole"), 2)
+    return said
+
+
+def stopped(home: Path) -> object:
+    """Send SIGTERM to the second process alone, then twice to both."""
+    fine(lambda: run(home / "whole"), 2)
+    codes = []
+    for process in (1, 0):
+        data = Deadly(process, 20, me(signal.SIGTERM))
+        codes.append(ends(start(lambda data=data: run(home / "cut", train=data, resume=True))))  # type: ignore[misc]
+    fine(lambda: run(home / "cut", resume=True), 2)
+    return codes
+
+
+def told(home: Path) -> object:
+    """Errors that one process decides for all, and those before any step."""
+    home.mkdir(exist_ok=True)
+
+    def refused() -> None:
+        distributed.on_main(fail)
+
+    def checked() -> None:
+        assert distributed.on_main(lambda: {"lr": 0.1, "from": os.environ["RANK"]}) == {"lr": 0.1, "from": "0"}
+        assert distributed.gather(distributed.rank()) == [0, 1]
+        assert list(distributed.share(range(5))) == [[0, 1], [2, 3, 4]][distributed.rank()]
+
+    def pruned(step: int, dice: float) -> None:
+        assert os.environ["RANK"] == "0"
+        raise RunError(f"pruned at step {step}.")
+
+    fine(checked, 2)
+    codes = [
+        ends(start(refused)),
+        ends(start(lambda: run(home / "small", batch_size=1))),
+        ends(start(lambda: run(home / "pruned", on_validate=pruned))),
+        ends(start(distributed.join, LOMIX_TIMEOUT="soon")),
+    ]
+    fine(lambda: run(home / "once", steps=1), 1)
+    codes.append(ends(start(lambda: run(home / "once", steps=1))))
+    return codes
+
+
+SCENARIOS = {act.__name__: act for act in (same, resumed, lost, stopped, told)}
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """Return all that a run found: network, operators, weights, optimizer's moments."""
+    state = read_tensors(max((folder / "checkpoints").glob("step_*.pt")))
+    moments = state["optimizer"]["state"]
+    return {
+        **{f"net.{key}": value for key, value in state["net"].items()},
+        **{f"loss.{key}": value for key, value in state["loss"].items()},
+        **{f"{i}.{key}": value for i, one in moments.items() for key, value in one.items()},
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(SCENARIOS[sys.argv[1]](Path(sys.argv[2]))))
