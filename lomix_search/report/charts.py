@@ -64,7 +64,8 @@ def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, pick: str = "x") 
     ys = [v for line in lines for v in line.y if v is not None and math.isfinite(v)]
     if not xs or not ys:
         return ""
-    across, up = _scale(xs, x, 6), _scale(ys, y, 5)
+    margin = 0.04 if any(line.kind == "dots" for line in lines) else 0.0
+    across, up = _scale(xs, x, 6, margin), _scale(ys, y, 5, margin)
     drawn = "".join(_drawn(line, across, up) for line in lines)
     grid = "".join(f'<line x1="0" x2="1000" y1="{v:.1f}" y2="{v:.1f}"/>' for v in (1000 - up(t) for t in up.ticks))
     left = "".join(f'<span style="bottom:{up(t) / 10:.2f}%">{text(up.label(t))}</span>' for t in up.ticks)
@@ -101,11 +102,13 @@ def smooth(values: Sequence[float | None], share: float = 0.06) -> list[float | 
 class _Scale:
     """Turns values into 0 … 1000 along an axis with round ticks."""
 
-    def __init__(self, low: float, high: float, log: bool, count: int) -> None:
+    def __init__(self, low: float, high: float, log: bool, count: int, margin: float) -> None:
         self.log = log
         self.low, self.high = (math.log10(low), math.log10(high)) if log else (low, high)
         if self.low == self.high:
             self.low, self.high = self.low - 0.5, self.high + 0.5
+        wider = margin * (self.high - self.low)
+        self.low, self.high = self.low - wider, self.high + wider
         self.ticks = self._decades() if log else _round_ticks(self.low, self.high, count)
         if len(self.ticks) < 2:
             self.ticks = [low, high]
@@ -129,17 +132,17 @@ class _Scale:
         return [10.0**e for e in every] if len(every) > 2 else inside
 
 
-def _scale(values: Sequence[float], axis: Axis, count: int) -> _Scale:
+def _scale(values: Sequence[float], axis: Axis, count: int, margin: float) -> _Scale:
     low, high = min(values), max(values)
     low = low if axis.low is None else min(low, axis.low)
     high = high if axis.high is None else max(high, axis.high)
-    return _Scale(low, high, axis.log and low > 0, count)
+    return _Scale(low, high, axis.log and low > 0, count, margin)
 
 
 def _round_ticks(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -92,7 +92,7 @@ def _header(study: Study) -> str:
     goal, _ = study.goals[0]
     if study.best:
         first = study.trial(study.best[0])
-        great, said = number(first.values[0], 4), f"{text(goal)} of trial {first.number}, the best"
+        great, said = number(first.values[0]), f"{text(goal)} of trial {first.number}, the best"
     else:
         great, said = "–", "no trial has finished yet"
     state = "running" if any(t.state == "running" for t in study.trials) else "finished"

@@ -122,7 +122,7 @@ def _heated(shade: float) -> str:
 
 def _dots(scales: Sequence[int], count: int) -> str:
     marks = "".join(f'<i class="{"on" if i in scales else ""}"></i>' for i in range(1, count + 1))
-    return f'<span class="dots">{marks}</span><span class="digits">{",".join(map(str, scales))}</span>'
+    return f'<span class="subset">{marks}</span><span class="digits">{",".join(map(str, scales))}</span>'
 
 
 def _spoken(scales: Sequence[int]) -> str:
