@@ -21,6 +21,7 @@ from lomix_search.recipe import Recipe
 from lomix_search.typed import Frozen, read_json, validate, write_text
 
 _SAMPLES = 8
+_WHOLE = 1 << 30  # bytes; hashing as many takes about a second
 MATTERS = ("torch", "numpy", "monai", "lomix-search")
 """Packages whose version may change a result."""
 
@@ -190,8 +191,8 @@ def git_state(folder: Path, root: bool = False) -> Git | None:
 def data_print(recipe: Recipe, splits: Splits) -> DataPrint:
     """Hash the data of a recipe: the manifest of prepared data, which holds the hash of every file; else the items.
 
-    Items that lie in memory are hashed whole. Where each is read from disk, it is the names and shares of all items and
-    the content of a few.
+    Items that lie in arrays of less than 1 GiB are hashed whole. Of others it is the names and the sets of all, and the
+    content of a few.
 
     Args:
         recipe: Names the data.
@@ -207,10 +208,10 @@ def data_print(recipe: Recipe, splits: Splits) -> DataPrint:
         digest.update(sha256(manifest).encode())
         return DataPrint(kind=kind, sha256=digest.hexdigest(), of="manifest and split")
     sets = (splits.train, splits.val, splits.test)
-    if all(isinstance(part, np.ndarray) for each in sets for part in (each.images, each.labels)):
-        for each in sets:
-            digest.update(np.ascontiguousarray(each.images).tobytes())
-            digest.update(np.ascontiguousarray(each.labels).tobytes())
+    arrays = [part for each in sets for part in (each.images, each.labels) if isinstance(part, np.ndarray)]
+    if len(arrays) == 2 * len(sets) and sum(array.nbytes for array in arrays) < _WHOLE:
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
         return DataPrint(kind=kind, sha256=digest.hexdigest(), of="all items and the split")
     for each in sets[1:]:  # these are not augmented
         for index in _spread(len(each)):

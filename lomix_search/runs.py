@@ -75,7 +75,11 @@ def find_runs(folder: Path) -> Iterator[Path]:
     inside = ("checkpoints", "wandb", "tensorboard", "evaluation")  # of runs; nothing to find there
     if is_run(folder):
         yield folder
-    for path in sorted(folder.iterdir()):
+    try:
+        within = sorted(folder.iterdir())
+    except PermissionError:  # someone else's, and nothing to list
+        return
+    for path in within:
         if path.is_dir() and not path.is_symlink() and path.name not in inside and not path.name.startswith("."):
             yield from find_runs(path)
 

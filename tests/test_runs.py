@@ -30,18 +30,22 @@ from lomix_search.track import read_lines
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+SMALL = ["space.name=deep_supervision", "search.steps=4", "search.validate_every=2", "network.args.width=8"]
+SMALL += ["optimizer.lr=0.03", "loss.ce=0.5"]
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run, another of other settings, and one that failed."""
     home = tmp_path_factory.mktemp("runs")
-    run_recipe(tiny(home / "recipe"), home / "one")
-    run_recipe(tiny(home / "recipe", ["optimizer.lr=0.01", "loss.ce=0.7"]), home / "deep/two")
+    run_recipe(tiny(home / "recipe", SMALL), home / "one")
+    run_recipe(tiny(home / "recipe", [*SMALL, "optimizer.lr=0.01", "loss.ce=0.7"]), home / "deep/two")
 
     def broken(step: int, dice: float) -> None:
         raise RunError("the disk is on fire.", hint="water")
 
     with pytest.raises(RunError, match="on fire"):
-        run_recipe(tiny(home / "recipe"), home / "three", on_validate=broken)
+        run_recipe(tiny(home / "recipe", SMALL), home / "three", on_validate=broken)
     return home
 
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def test_resuming_drops_later_lines_and_a_torn_one(tmp_path: Path) -> None:
     assert read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": 1}]
 
 
+SMALL = ["space.name=deep_supervision", "search.steps=4", "search.validate_every=2", "network.args.width=8"]
+
+
 class Broken:
     def log(self, step: int, values: object) -> None:
         raise ConnectionError("no network")
@@ -56,18 +60,31 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on(tmp_path: Path) -> No
     assert [line["step"] for line in read_lines(tmp_path / "m.jsonl")] == [1, 2]
 
 
-def records(folder: Path) -> list[Any]:
-    """Read every record of a folder's offline runs with wandb's own reader."""
-    from wandb.proto import wandb_internal_pb2 as pb
-    from wandb.sdk.internal.datastore import DataStore
+def split(file: Path) -> list[bytes]:
+    """Split an offline run's file (LevelDB's log format behind a 7-byte head) into its records.
 
-    found = []
-    for file in sorted(folder.rglob("run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
-            found.append(pb.Record.FromString(bytes(data)))
+    wandb has no reader of its own in Python any more; its own program uploads the file.
+    """
+    data, place, found, parts = file.read_bytes(), 7, [], []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # the rest of a block too short for a head is padding
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        parts.append(data[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            found.append(b"".join(parts))
+            parts = []
     return found
+
+
+def records(folder: Path) -> list[Any]:
+    """Read every record of a folder's offline runs by wandb's own schema."""
+    from wandb.proto import wandb_internal_pb2 as pb
+
+    files = sorted(folder.rglob("run-*.wandb"))
+    return [pb.Record.FromString(record) for file in files for record in split(file)]
 
 
 def histories(folder: Path) -> list[dict[str, Any]]:
@@ -113,9 +130,9 @@ def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monk
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose recipe, data and mixture lie in folders called after a patient, tracked by both."""
     home = tmp_path_factory.mktemp("patient_mueller")
-    recipe = tiny(home / "mueller_recipe", ["name=a title"])
+    recipe = tiny(home / "mueller_recipe", [*SMALL, "name=a title"])
     run_recipe(recipe, home / "first", score_test=False)
-    fixed = ["name=a title", "weighting.name=fixed", f"weighting.mixture={home / 'first/mixture.json'}"]
+    fixed = [*SMALL, "name=a title", "weighting.name=fixed", f"weighting.mixture={home / 'first/mixture.json'}"]
     both = ["track.wandb=true", "track.tensorboard=true"]
     (home / "study").mkdir()
     (home / "study/journal.log").touch()
@@ -126,7 +143,11 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> None:
     (run,) = {run.run_id: run for run in runs(tracked)}.values()
     config = config_of(run)
-    assert config["network"] == {"build": "build", "width": 8} and config["data"] == {"kind": "own", "wait": 0.0}
+    assert (
+        config["network"] == {"build": "build", "width": 8}
+        and config["data"]["kind"] == "own"
+        and config["data"]["wait"] == 0.0
+    )
     assert config["weighting"] == {"name": "fixed"} and config["search"]["steps"] == 4
     told = json.dumps(config) + str(run)
     for secret in ("mueller", str(tracked.parent), "case1", "/tmp", str(Path.home()), "parts.py", sys.executable):
@@ -146,7 +167,7 @@ def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) 
     rows = histories(tracked)
     trained = [row for row in rows if "train/loss" in row]
     assert len(trained) == 4
-    assert {"mixture/weights/P1", "mixture/weights/P3", "mixture/per_map/P2"} < set(trained[0])
+    assert {"mixture/weights/P1", "mixture/weights/P2", "mixture/per_map/P2"} < set(trained[0])
     pictures = [key for row in rows for key, value in row.items() if isinstance(value, dict) and "path" in value]
     assert set(pictures) == {"heat_map", "predictions"}
     (artifact,) = (r.artifact for r in records(tracked) if r.WhichOneof("record_type") == "artifact")
@@ -200,7 +221,7 @@ def test_a_missing_package_is_said_before_anything_is_written(tmp_path: Path, mo
 
 def test_a_tracker_that_breaks_in_mid_run_costs_no_run(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="tracker Broken failed in log and is dropped"):
-        outcome = run_recipe(tiny(tmp_path / "recipe"), tmp_path / "run", trackers=[Broken()])
+        outcome = run_recipe(tiny(tmp_path / "recipe", SMALL), tmp_path / "run", trackers=[Broken()])
     assert outcome.result.mixture.maps and len(read_lines(tmp_path / "run/metrics.jsonl")) == 6
 
 

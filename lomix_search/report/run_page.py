@@ -95,7 +95,8 @@ def _sentence(story: Story) -> str:
     said = []
     if story.state != "finished":
         reason = f": {text(story.status.reason)}" if story.status and story.status.reason else ""
-        said.append(f"This run is {story.state} at step {story.step:,} of {story.steps:,}{reason}.")
+        word = "is running, now" if story.state == "running" else story.state
+        said.append(f"This run {word} at step {story.step:,} of {story.steps:,}{reason}.")
     final = story.tested.get("final")
     if final:
         cases = len(final["cases"])
