@@ -17,7 +17,8 @@ from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import Evaluation, evaluate
 from lomix_search.evaluation.infer import How
 from lomix_search.objects import call, load_object
-from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Range, Search, Space, Track, Tune, Weighting
+from lomix_search.ranges import Tune
+from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Search, Space, Track, Weighting
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
@@ -66,7 +67,7 @@ class Recipe(Frozen):
         """Return a recipe with other values.
 
         Args:
-            values: By dotted key, e.g. ``{"optimizer.lr": 1e-3}``.
+            values: By dotted key, e.g. ``{"optimizer.lr": 1e-3}``; None removes what the recipe sets.
 
         Returns:
             The new recipe.
@@ -75,8 +76,7 @@ class Recipe(Frozen):
             RecipeError: unknown keys or bad values; all are listed.
         """
         content = self.model_dump(exclude_none=True, by_alias=True)
-        for key, value in values.items():
-            _set(content, key, value)
+        _change(content, values)
         return _typed(content, Path(), self.name)
 
     def build_data(self) -> Splits:
@@ -163,7 +163,7 @@ class Recipe(Frozen):
         )
 
     def build_space(self) -> SearchSpace:
-        """Load the search space.
+        """Load the search space, with the operators and subset sizes that the recipe leaves in.
 
         Returns:
             The space.
@@ -171,7 +171,7 @@ class Recipe(Frozen):
         Raises:
             SpaceError: the file is malformed.
         """
-        return SearchSpace.load(self.space.name)
+        return SearchSpace.load(self.space.name).only(self.space.operators, self.space.sizes)
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -251,6 +251,17 @@ def _set(content: dict[str, Any], key: str, value: Any) -> str | None:
     return None
 
 
+def _change(content: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Set dotted keys, or remove them where the value is None; return what cannot be set."""
+    faults = []
+    for key, value in values.items():
+        if value is None:
+            _unset(content, key)
+        elif fault := _set(content, key, value):
+            faults.append(fault)
+    return faults
+
+
 def _unset(content: dict[str, Any], key: str) -> str | None:
     """Remove a dotted key, so that its default holds."""
     *path, last = key.split(".")
@@ -306,7 +317,31 @@ def _object_path(path: str, folder: Path, known: Mapping[str, Any]) -> tuple[str
 
 def _extra_faults(content: Mapping[str, Any]) -> list[str]:
     """Check the tables whose keys depend on what they name."""
-    return [*_data_faults(content), *_weighting_faults(content)]
+    return [*_data_faults(content), *_space_faults(content), *_weighting_faults(content)]
+
+
+def _space_faults(content: Mapping[str, Any]) -> list[str]:
+    space = content.get("space")
+    wanted = space.get("operators") if isinstance(space, dict) else None
+    if not isinstance(space, dict) or not isinstance(wanted, list | tuple):
+        return []
+    name = str(space.get("name", Space().name))
+    rules = _operator_tables(shelved("search_spaces").get(name, Path(name)))
+    known = [str(rule["name"]) for rule in rules if isinstance(rule, dict) and "name" in rule]
+    return [
+        f"space.operators: {one!r} is not in {Path(name).stem}. {nearest(str(one), known)}"
+        for one in wanted
+        if known and one not in known
+    ]
+
+
+def _operator_tables(path: Path) -> list[Any]:
+    """Read the operators of a space file; whether it is a good one is said when it is loaded."""
+    try:
+        rules = tomllib.loads(path.read_text(encoding="utf-8")).get("operator", [])
+    except (OSError, ValueError):
+        return []
+    return rules if isinstance(rules, list) else []
 
 
 def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
@@ -332,14 +367,19 @@ def _data_faults(content: Mapping[str, Any]) -> list[str]:
 
 def _range_faults(content: Mapping[str, Any]) -> list[str]:
     """Try the ends of every range as overrides: a range must name a key, and values that the key takes."""
+    try:
+        tune = Tune.model_validate(content.get("tune", {}))
+    except ValidationError:  # the schema says what is wrong with it
+        return []
+    if faults := tune.faults():
+        return faults
     base = {key: value for key, value in content.items() if key != "tune"}
-    before, faults = set(_schema_faults(base)), []
-    for key, value in _ranges(content).items():
+    before = set(_schema_faults(base))
+    for key, value in tune.ranges.items():
         for example in value.examples():
             tried = copy.deepcopy(base)
-            wrong = _set(tried, key, example)
-            found = [wrong] if wrong else [fault for fault in _schema_faults(tried) if fault not in before]
-            faults += [f'tune.ranges."{key}": {fault}' for fault in found]
+            found = _change(tried, tune.example(key, example)) or _schema_faults(tried)
+            faults += [f'tune.ranges."{key}": {fault}' for fault in found if fault not in before]
     return list(dict.fromkeys(faults))
 
 
@@ -349,11 +389,3 @@ def _schema_faults(content: Mapping[str, Any]) -> list[str]:
     except ValidationError as cause:
         return [*faults_of(cause, Recipe), *_extra_faults(content)]
     return _extra_faults(content)
-
-
-def _ranges(content: Mapping[str, Any]) -> dict[str, Range]:
-    """Return the ranges if they are well-formed; otherwise the schema says what is wrong with them."""
-    try:
-        return Tune.model_validate(content.get("tune", {})).ranges
-    except ValidationError:
-        return {}

@@ -1,31 +1,34 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
 import json
-import subprocess
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Splits
 from lomix_search.distributed import device, is_main, join, lost_processes, on_main
-from lomix_search.errors import RunError, nearest
+from lomix_search.environment import environment_of, note_environment, weights_sha256
+from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.lock import hold, writing
 from lomix_search.loss import MixtureLoss
-from lomix_search.metrics import DiceResult, predict, score_items
+from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
-from lomix_search.report import draw_predictions, draw_weights
+from lomix_search.report import draw_seen, draw_weights
 from lomix_search.search import Result, search
 from lomix_search.sections import Weighting
-from lomix_search.track import Tracker, Wandb, read_lines
+from lomix_search.seen import look
+from lomix_search.status import recorded
+from lomix_search.track import KeptOpen, Tracker, Trackers, read_lines
+from lomix_search.tracked import check_trackers, track_pictures, trackers_of
 from lomix_search.training import check_same, seed_everything
 from lomix_search.typed import write_text
 from lomix_search.weighting import build_weighting
@@ -52,6 +55,7 @@ def run_recipe(
     console: Console | None = None,
     trackers: Iterable[Tracker] = (),
     score_test: bool = True,
+    group: str | None = None,
     on_start: Callable[[Instrumented, MixtureLoss, Splits], None] | None = None,
     on_validate: Callable[[int, float], None] | None = None,
 ) -> Outcome:
@@ -59,12 +63,15 @@ def run_recipe(
 
     Args:
         recipe: What to do.
-        folder: The run folder; afterwards it holds recipe.toml, metrics.jsonl, checkpoints, mixture.json, final.pt,
-            best.pt, and, if test data are scored, results.json, predictions.png and weights.png.
+        folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
+            checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
+            predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; start where there is none.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
+        group: What the run belongs to, such as a study, for trackers that group runs; by default the study in whose
+            folder the run folder lies.
         on_start: Called once with network, loss and data, before the first step.
         on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
@@ -85,24 +92,31 @@ def run_recipe(
         loss = build_loss(recipe, net, net.num_classes)
         count = sum(p.numel() for p in loss.parameters())
         say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
-        on_main(lambda: _note_recipe(folder, recipe))
-        if on_start is not None:
-            on_main(lambda: on_start(net, loss, splits))
-        result = search(
-            net,
-            loss,
-            splits.train,
-            splits.val,
-            folder=folder,
-            classes=splits.classes,
-            trackers=[*_asked_for(recipe, folder), *trackers] if is_main() else [],
-            resume=resume,
-            progress=console is not None,
-            provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=_commit()),
-            on_validate=on_validate,
-            **search_settings(recipe),
-        )
-        return Outcome(result, _score(net, splits, result, recipe.loss.ignore_index) if score_test else {})
+        with recorded(folder) as left:
+            commit = on_main(lambda: _note_start(folder, recipe, splits))
+            if on_start is not None:
+                on_main(lambda: on_start(net, loss, splits))
+            asked = trackers_of(recipe, folder, [m.id for m in loss.maps], group) if is_main() else []
+            with Trackers([*asked, *trackers] if is_main() else []) as log:
+                result = search(
+                    net,
+                    loss,
+                    splits.train,
+                    splits.val,
+                    folder=folder,
+                    classes=splits.classes,
+                    trackers=[KeptOpen(log)],
+                    resume=resume,
+                    progress=console is not None,
+                    provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=commit),
+                    on_validate=on_validate,
+                    **search_settings(recipe),
+                )
+                left.weights = on_main(lambda: weights_sha256(folder))
+                test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
+                if asked:
+                    track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
+        return Outcome(result, test)
 
 
 def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
@@ -199,12 +213,16 @@ def evaluate_run(
     return recipe.score(model, splits, save=save, overlays=overlays, progress=progress)
 
 
-def _note_recipe(folder: Path, recipe: Recipe) -> None:
+def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
+    """Write what the run is and what it depends on; return the library's commit."""
     with writing(folder / "recipe.toml"):
         write_text(folder / "recipe.toml", recipe.to_toml())
+        return note_environment(folder, environment_of(recipe, splits)).library_commit
 
 
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse to mix two runs in one folder, and to start without what the recipe's trackers need."""
+    check_trackers(recipe)
     held = folder / "recipe.toml"
     if not held.exists():
         return
@@ -238,49 +256,16 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
 
 
 def _leave_scores(net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult]) -> None:
+    """Write results.json, what the final network saw, and the pictures."""
     folder = result.folder
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
     with writing(folder / "results.json"):
         write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-    draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
-    if splits.test[0][0].ndim == 3:
-        _draw_test(net, splits, folder / "predictions.png")
-
-
-def _draw_test(net: Instrumented, splits: Splits, path: Path, rows: int = 4) -> None:
-    """Draw some test items, evenly spread, as the final network sees them."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(splits.test) - 1, rows)})
-    items = [splits.test[i] for i in chosen]
-    device = next(net.model.parameters()).device
-    net.eval()
-    predictions = [predict(net, image[None].to(device))[0].cpu().numpy() for image, _ in items]
-    draw_predictions(
-        path,
-        np.stack([image[0].numpy() for image, _ in items]),
-        np.stack([label.numpy() for _, label in items]),
-        np.stack(predictions),
-        splits.classes,
-        [splits.test.names[i] for i in chosen],
-    )
-
-
-def _asked_for(recipe: Recipe, folder: Path) -> list[Tracker]:
-    if not recipe.track.wandb:
-        return []
-    # Only settings go out: paths may name patients or people.
-    config = recipe.model_dump(include={"name", "space", "loss", "weighting", "optimizer", "search"})
-    config["space"] = {"name": Path(recipe.space.name).stem}
-    return [Wandb(folder, recipe.track.project, config, recipe.track.online)]
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this library runs from, None outside one."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return None
+        seen = look(net, splits.test, splits.classes)
+        seen.save(folder / "seen.npz")
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
+        draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
+        draw_seen(folder / "predictions.png", seen.some(4))
+    except MissingExtraError as missing:  # known only now, and no reason to lose a run
+        warnings.warn(f"no pictures are drawn: {missing}", stacklevel=2)

@@ -47,9 +47,13 @@ class Space(Frozen):
 
     Args:
         name: A shipped space, or the path of a TOML file relative to the recipe.
+        operators: Only these of its operators; all when left out, originals alone when empty.
+        sizes: Only subsets of so many stages; all when left out, originals alone when empty.
     """
 
     name: str = "lomix"
+    operators: tuple[str, ...] | None = None
+    sizes: tuple[Annotated[int, Field(ge=2)], ...] | None = None
 
 
 class Loss(Frozen):
@@ -190,62 +194,12 @@ class Track(Frozen):
 
     Args:
         wandb: Also write a Weights & Biases run.
-        online: Send it at once; otherwise it stays on this machine until ``wandb sync``.
+        tensorboard: Also write TensorBoard event files.
+        online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
         project: Its project there.
     """
 
     wandb: bool = False
+    tensorboard: bool = False
     online: bool = False
     project: str = "lomix"
-
-
-class Range(Frozen):
-    """One tuned value: ``low`` and ``high``, or ``choices``.
-
-    Args:
-        low: Smallest value.
-        high: Largest value.
-        log: Draw on a logarithmic scale.
-        integer: Draw whole numbers; ``int`` in the file.
-        choices: The values to choose from.
-    """
-
-    model_config = ConfigDict(populate_by_name=True)
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    integer: bool = Field(False, alias="int")
-    choices: tuple[str | int | float | bool, ...] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Range":
-        bounds = self.low is not None and self.high is not None
-        if bounds == (self.choices is not None) or (self.choices is not None and not self.choices):
-            raise ValueError("needs low and high, or choices; and not both")
-        if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ValueError(f"low = {self.low} must be below high = {self.high}")
-        if self.log and (self.low is None or self.low <= 0):
-            raise ValueError(f"a logarithmic range starts above 0; low = {self.low}")
-        return self
-
-    def examples(self) -> tuple[Any, ...]:
-        """Return values to try the range with: its ends, or all choices."""
-        if self.choices is not None:
-            return self.choices
-        return tuple(int(v) if self.integer else v for v in (self.low, self.high) if v is not None)
-
-
-class Tune(Frozen):
-    """``[tune]``: what ``lomix tune`` varies.
-
-    Args:
-        trials: Number of runs.
-        direction: Whether a large or a small metric is good.
-        metric: ``val.dice.best`` or ``val.dice.final``; never a score of test data.
-        ranges: ``[tune.ranges."optimizer.lr"]``: a range for each dotted key of this recipe.
-    """
-
-    trials: Count = 20
-    direction: Literal["maximize", "minimize"] = "maximize"
-    metric: str = "val.dice.best"
-    ranges: dict[str, Range] = Field(default_factory=dict)

@@ -186,6 +186,24 @@ class SearchSpace(Frozen):
         """
         return self.model_copy(update={"include": tuple(ids), "exclude": (), "budget": None})
 
+    def only(self, operators: Iterable[str] | None = None, sizes: Iterable[int] | None = None) -> "SearchSpace":
+        """Return the same space with only some of its operators and subset sizes.
+
+        Args:
+            operators: Names of those to keep; None keeps all.
+            sizes: Subset sizes to keep; None keeps all.
+
+        Returns:
+            A space that may have originals alone.
+        """
+        names = None if operators is None else set(operators)
+        rules = [rule for rule in self.operator if names is None or rule.name in names]
+        if sizes is not None:
+            kept = sorted(set(sizes))
+            both = [(rule, tuple(s for s in kept if rule.sizes is None or s in rule.sizes)) for rule in rules]
+            rules = [rule.model_copy(update={"sizes": left}) for rule, left in both if left]
+        return self.model_copy(update={"operator": tuple(rules)})
+
     def check(self, num_stages: int) -> None:
         """Check that the rules fit a network.
 

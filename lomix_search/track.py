@@ -1,16 +1,18 @@
-"""Trackers: where the numbers of a run go. JSON lines always, wandb when asked; none of them can stop a training."""
+"""Trackers: where the numbers of a run go. JSON lines always, others when asked; none can stop a training."""
 
 import json
 import math
 import os
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lomix_search.errors import require
+import numpy as np
+
+from lomix_search.errors import MissingExtraError, require
 from lomix_search.typed import write_text
 
 Values = Mapping[str, float | int | str | Sequence[float]]
@@ -58,12 +60,16 @@ class JsonLines:
 class Wandb:
     """A Weights & Biases run: offline unless asked otherwise; ``wandb sync`` uploads an offline run later.
 
+    A resumed run continues the same wandb run. Offline wandb cannot add to what it wrote before, so every start writes
+    a part of its own under ``folder/wandb``; all parts carry one id, by which ``wandb sync`` knows them as one run.
+
     Args:
-        folder: The run folder; wandb's files go to ``folder/wandb``, and a resumed run continues the same wandb run.
+        folder: The run folder; wandb's files go to ``folder/wandb``.
         project: wandb's project.
-        config: The resolved recipe.
+        config: What may be known of the settings; see :func:`lomix_search.outgoing.outgoing`.
         online: Send to wandb's servers while running.
         group: wandb's group, e.g. the study a trial belongs to.
+        maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Wandb:
         config: Mapping[str, Any] | None = None,
         online: bool = False,
         group: str | None = None,
+        maps: Sequence[str] = (),
     ) -> None:
         wandb = require("wandb", "wandb")
         id_file = folder / "wandb_id"
@@ -90,7 +97,7 @@ class Wandb:
             silent=True,
         )
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        self._wandb = wandb
+        self._wandb, self._maps = wandb, maps
         self._run = wandb.init(
             project=project,
             id=id_file.read_text().strip(),
@@ -104,14 +111,8 @@ class Wandb:
         )
 
     def log(self, step: int, values: Values) -> None:
-        """Log scalars and texts; a vector such as the map weights goes out as one entry a component."""
-        flat: dict[str, float | str] = {}
-        for key, value in values.items():
-            if isinstance(value, str | float | int):
-                flat[key] = value
-            else:
-                flat |= {f"{key}/{i}": part for i, part in enumerate(value)}
-        self._run.log(flat, step=step)
+        """Log scalars and texts; a vector such as the map weights goes out as one history a component."""
+        self._run.log(flattened(values, self._maps), step=step)
 
     def files(self, paths: Sequence[Path]) -> None:
         """Log pictures as images and other files as one artifact."""
@@ -128,6 +129,88 @@ class Wandb:
     def close(self) -> None:
         """Finish the run's files."""
         self._run.finish()
+
+
+class TensorBoard:
+    """TensorBoard event files in ``folder/tensorboard``; ``tensorboard --logdir runs`` shows all runs.
+
+    Args:
+        folder: The run folder.
+        config: What may be known of the settings; shown as text.
+        step: The step the run starts from; events after it, of a part that was cut off, are hidden.
+        maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
+    """
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any] | None = None, step: int = 0, maps: Sequence[str] = ()
+    ) -> None:
+        require("tensorboard", "tensorboard")
+        writers = require("torch.utils.tensorboard", "tensorboard")
+        self._maps, self._step = maps, step
+        self._writer = writers.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        if config:
+            self._writer.add_text("settings", _indented(config), step)
+
+    def log(self, step: int, values: Values) -> None:
+        """Log scalars and texts; a vector such as the map weights goes out as one curve a component."""
+        self._step = step
+        for key, value in flattened(values, self._maps).items():
+            if isinstance(value, str):
+                self._writer.add_text(key, value, step)
+            else:
+                self._writer.add_scalar(key, value, step)
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Log pictures as images and JSON files as text."""
+        for path in paths:
+            if path.suffix == ".png":
+                with require("PIL.Image", "data").open(path) as picture:
+                    pixels = np.asarray(picture.convert("RGB"))
+                self._writer.add_image(path.stem, pixels, self._step, dataformats="HWC")
+            elif path.suffix == ".json":
+                self._writer.add_text(path.stem, _indented(json.loads(path.read_text(encoding="utf-8"))), self._step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._writer.close()
+
+
+class KeptOpen:
+    """Passes everything on but ``close``: for a loop that closes what it logs to while there is more to come.
+
+    Args:
+        tracker: Who gets it.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.log, self.files = tracker.log, tracker.files
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
+    """Start trackers; one that cannot start is left out with a warning.
+
+    Args:
+        makers: What starts each, by its name.
+
+    Returns:
+        Those that started.
+
+    Raises:
+        MissingExtraError: one is not installed, which is better said before the training than after.
+    """
+    started = []
+    for name, make in makers.items():
+        try:
+            started.append(make())
+        except MissingExtraError:
+            raise
+        except Exception as error:  # no network, no login: the training is worth more
+            warnings.warn(f"tracker {name} could not start and is left out: {error!r}", stacklevel=2)
+    return started
 
 
 class Trackers:
@@ -172,6 +255,26 @@ class Trackers:
                 warnings.warn(f"tracker {name} failed in {method} and is dropped: {error!r}", stacklevel=3)
 
 
+def flattened(values: Values, maps: Sequence[str] = ()) -> dict[str, float | str]:
+    """Spread vectors over one entry a component.
+
+    Args:
+        values: As logged.
+        maps: Ids of the maps; components of vectors of that length are named by them, others by number.
+
+    Returns:
+        Scalars and texts by name, e.g. ``mixture/weights/add(1,3)``.
+    """
+    flat: dict[str, float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, str | float | int):
+            flat[key] = value
+        else:
+            names = maps if len(maps) == len(value) else range(len(value))
+            flat |= {f"{key}/{name}": part for name, part in zip(names, value, strict=True)}
+    return flat
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a ``metrics.jsonl``; a last line that a crash cut off is passed over.
 
@@ -189,6 +292,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return whole
+
+
+def _indented(value: object) -> str:
+    """Return JSON that Markdown shows as it is."""
+    return "".join(f"    {line}\n" for line in json.dumps(value, indent=2).splitlines())
 
 
 def _finite(value: object) -> object:

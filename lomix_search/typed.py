@@ -45,6 +45,30 @@ def read_toml(path: Path, error: type[LomixError]) -> dict[str, Any]:
         raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
 
 
+def read_json(path: Path, error: type[LomixError]) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+
+    Returns:
+        Its content.
+
+    Raises:
+        LomixError: of class ``error``: no such file, or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as cause:
+        raise error(f"{path} is not a JSON file.", seen=str(cause)) from None
+    except OSError as cause:
+        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+    if not isinstance(content, dict):
+        raise error(f"{path} holds no JSON object.", seen=f"a {type(content).__name__}")
+    return content
+
+
 def validate(
     kind: type[Value],
     content: Mapping[str, Any],

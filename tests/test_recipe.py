@@ -194,7 +194,7 @@ high = 1
         "  tune.ranges.\"data.augment\": data.augment = 'strong': input should be 'none', 'chest_ct' or 'paper'"
     )
     both = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 1\nchoices = [2]\nhigh = 3\n'
-    assert "needs low and high, or choices; and not both" in message(write(tmp_path, both))
+    assert "needs low and high, or choices, or subset_of; and one of them only" in message(write(tmp_path, both))
     upside = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 3\nhigh = 1\n'
     assert "low = 3.0 must be below high = 1.0" in message(write(tmp_path, upside))
     zero = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 0\nhigh = 1\nlog = true\n'

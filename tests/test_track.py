@@ -1,14 +1,21 @@
-"""Trackers: JSON lines that resume, a real offline wandb run read back, failures that cost nothing."""
+"""Trackers: JSON lines that resume, real wandb runs and TensorBoard files read back, failures that cost nothing."""
 
 import json
+import platform
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny_recipe import tiny
 
-from lomix_search.track import JsonLines, Trackers, Wandb, read_lines
+from lomix_search.cli.app import tracked as tracked_options
+from lomix_search.errors import MissingExtraError, RecipeError
+from lomix_search.run import run_recipe
+from lomix_search.track import JsonLines, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -33,6 +40,9 @@ def test_resuming_drops_later_lines_and_a_torn_one(tmp_path: Path) -> None:
     assert read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": 1}]
 
 
+SMALL = ["space.name=deep_supervision", "search.steps=4", "search.validate_every=2", "network.args.width=8"]
+
+
 class Broken:
     def log(self, step: int, values: object) -> None:
         raise ConnectionError("no network")
@@ -50,9 +60,12 @@ def test_a_failing_tracker_is_dropped_and_the_others_go_on(tmp_path: Path) -> No
     assert [line["step"] for line in read_lines(tmp_path / "m.jsonl")] == [1, 2]
 
 
-def wandb_records(file: Path) -> list[bytes]:
-    """Split an offline run's file (LevelDB's log format behind a 7-byte head) into its records."""
-    data, place, records, parts = file.read_bytes(), 7, [], []
+def split(file: Path) -> list[bytes]:
+    """Split an offline run's file (LevelDB's log format behind a 7-byte head) into its records.
+
+    wandb has no reader of its own in Python any more; its own program uploads the file.
+    """
+    data, place, found, parts = file.read_bytes(), 7, [], []
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:  # the rest of a block too short for a head is padding
             place += 32768 - place % 32768
@@ -61,40 +74,168 @@ def wandb_records(file: Path) -> list[bytes]:
         parts.append(data[place + 7 : place + 7 + length])
         place += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
-            records.append(b"".join(parts))
+            found.append(b"".join(parts))
             parts = []
-    return records
+    return found
 
 
-def read_wandb(folder: Path) -> tuple[list[dict[str, object]], dict[str, object], list[object]]:
-    """Read a folder's offline runs: (history rows, config, run records)."""
+def records(folder: Path) -> list[Any]:
+    """Read every record of a folder's offline runs by wandb's own schema."""
     from wandb.proto import wandb_internal_pb2 as pb
 
-    rows, config, runs = [], {}, []
-    for file in sorted(folder.rglob("run-*.wandb")):
-        for record in map(pb.Record.FromString, wandb_records(file)):
-            kind = record.WhichOneof("record_type")
-            if kind == "history":
-                rows.append({(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item})
-            elif kind == "run":
-                runs.append(record.run)
-                config |= {i.key: json.loads(i.value_json) for i in record.run.config.update}
-    return rows, config, runs
+    files = sorted(folder.rglob("run-*.wandb"))
+    return [pb.Record.FromString(record) for file in files for record in split(file)]
 
 
-def test_a_real_offline_wandb_run_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def histories(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
+        for record in records(folder)
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def runs(folder: Path) -> list[Any]:
+    return [record.run for record in records(folder) if record.WhichOneof("record_type") == "run"]
+
+
+def config_of(run: Any) -> dict[str, Any]:
+    return {i.key: json.loads(i.value_json) for i in run.config.update}
+
+
+def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)  # offline: never used
     folder = tmp_path / "my_run"
     folder.mkdir()
     for start in (1, 3):  # the second is the resumed run
-        with Trackers([Wandb(folder, project="lomix", config={"search": {"steps": 4}})]) as log:
+        tracker = Wandb(folder, config={"search": {"steps": 4}}, group="a study", maps=["P1", "add(1,2)"])
+        with Trackers([tracker]) as log:
             for step in (start, start + 1):
-                log.log(step, {"train/loss": 1.0 / step, "mixture/weights": [0.5, 0.25]})
+                log.log(step, {"train/loss": 1.0 / step, "mixture/weights": [0.5, 0.25], "other": [7.0]})
         time.sleep(1.1)  # wandb names a run's folder by the second
-    rows, config, runs = read_wandb(folder)
+    parts = list((folder / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2, "wandb writes a part for each start"
+    rows, known = histories(folder), runs(folder)
     assert [row["train/loss"] for row in rows] == [1.0, 0.5, 1 / 3, 0.25]
-    assert rows[0]["mixture/weights/0"] == 0.5 and rows[0]["mixture/weights/1"] == 0.25
-    assert config["search"] == {"steps": 4}
-    assert {run.run_id for run in runs} == {(folder / "wandb_id").read_text().strip()}
-    assert {run.display_name for run in runs} == {"my_run"}
-    assert {run.host for run in runs} == {"undisclosed"}
+    assert [row["_step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["mixture/weights/P1"] == 0.5 and rows[0]["mixture/weights/add(1,2)"] == 0.25
+    assert rows[0]["other/0"] == 7.0
+    assert {run.run_id for run in known} == {(folder / "wandb_id").read_text().strip()}
+    assert {run.display_name for run in known} == {"my_run"} and {run.run_group for run in known} == {"a study"}
+    assert {run.host for run in known} == {"undisclosed"}
+    assert config_of(known[0])["search"] == {"steps": 4}
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose recipe, data and mixture lie in folders called after a patient, tracked by both."""
+    home = tmp_path_factory.mktemp("patient_mueller")
+    recipe = tiny(home / "mueller_recipe", [*SMALL, "name=a title"])
+    run_recipe(recipe, home / "first", score_test=False)
+    fixed = [*SMALL, "name=a title", "weighting.name=fixed", f"weighting.mixture={home / 'first/mixture.json'}"]
+    both = ["track.wandb=true", "track.tensorboard=true"]
+    (home / "study").mkdir()
+    (home / "study/journal.log").touch()
+    run_recipe(tiny(home / "mueller_recipe", [*fixed, *both]), home / "study/trial_0000")
+    return home / "study/trial_0000"
+
+
+def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> None:
+    (run,) = {run.run_id: run for run in runs(tracked)}.values()
+    config = config_of(run)
+    assert (
+        config["network"] == {"build": "build", "width": 8}
+        and config["data"]["kind"] == "own"
+        and config["data"]["wait"] == 0.0
+    )
+    assert config["weighting"] == {"name": "fixed"} and config["search"]["steps"] == 4
+    told = json.dumps(config) + str(run)
+    for secret in ("mueller", str(tracked.parent), "case1", "/tmp", str(Path.home()), "parts.py", sys.executable):
+        assert secret not in told, secret
+    assert run.host == "undisclosed" and platform.node() not in json.dumps(config)
+    # The whole file, artifact and all: nothing of the recipe's folders, of cases or of the machine.
+    for file in tracked.rglob("run-*.wandb"):
+        content = file.read_bytes()
+        for secret in (b"mueller", b"case1", platform.node().encode() + b"\n", sys.executable.encode()):
+            assert secret not in content, secret
+    sent = {path.name for path in tracked.rglob("wandb/offline-run-*/files/**/*") if path.is_file()}
+    assert all(name.startswith(("heat_map_", "predictions_")) for name in sent), sent
+
+
+def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) -> None:
+    assert {run.run_group for run in runs(tracked)} == {"study"}
+    rows = histories(tracked)
+    trained = [row for row in rows if "train/loss" in row]
+    assert len(trained) == 4
+    assert {"mixture/weights/P1", "mixture/weights/P2", "mixture/per_map/P2"} < set(trained[0])
+    pictures = [key for row in rows for key, value in row.items() if isinstance(value, dict) and "path" in value]
+    assert set(pictures) == {"heat_map", "predictions"}
+    (artifact,) = (r.artifact for r in records(tracked) if r.WhichOneof("record_type") == "artifact")
+    assert artifact.type == "mixture" and [entry.path for entry in artifact.manifest.contents] == ["mixture.json"]
+
+
+def test_tensorboard_files_are_read_back(tracked: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tracked / "tensorboard")).Reload()
+    lines = [line for line in read_lines(tracked / "metrics.jsonl") if "train/loss" in line]
+    losses = events.Scalars("train/loss")
+    assert [event.step for event in losses] == [1, 2, 3, 4]
+    assert [event.value for event in losses] == pytest.approx([line["train/loss"] for line in lines])
+    weights = [event.value for event in events.Scalars("mixture/weights/P2")]
+    assert weights == pytest.approx([line["mixture/weights"][1] for line in lines])
+    assert set(events.Tags()["images"]) == {"heat_map", "predictions"}
+    texts = {tag: events.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
+    assert "lomix-mixture" in texts["mixture/text_summary"] and '"width": 8' in texts["settings/text_summary"]
+    assert not any("mueller" in text or "case1" in text for text in texts.values())
+
+
+def test_tensorboard_hides_what_a_killed_part_logged(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, steps, loss in ((0, (1, 2, 3), 1.0), (2, (3, 4), 2.0)):
+        with Trackers([TensorBoard(tmp_path, step=start)]) as log:
+            for step in steps:
+                log.log(step, {"train/loss": loss, "mixture/weights": [0.5, 0.25]})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert events.Scalars("mixture/weights/1")[0].value == 0.25
+
+
+def test_a_tracker_that_cannot_start_is_left_out() -> None:
+    def broken() -> Tracker:
+        raise ConnectionError("no network")
+
+    with pytest.warns(UserWarning, match=r"tracker Wandb could not start and is left out: ConnectionError"):
+        assert opened({"Wandb": broken}) == []
+
+
+def test_a_missing_package_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtraError) as caught:
+        run_recipe(tiny(tmp_path / "recipe", ["track.tensorboard=true"]), tmp_path / "run")
+    assert str(caught.value).splitlines()[0] == "tensorboard is needed here and is not installed."
+    assert str(caught.value).splitlines()[-1] == '  Try:  pip install "lomix-search[tensorboard]"'
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_breaks_in_mid_run_costs_no_run(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="tracker Broken failed in log and is dropped"):
+        outcome = run_recipe(tiny(tmp_path / "recipe", SMALL), tmp_path / "run", trackers=[Broken()])
+    assert outcome.result.mixture.maps and len(read_lines(tmp_path / "run/metrics.jsonl")) == 6
+
+
+def test_track_options() -> None:
+    assert tracked_options("wandb, tensorboard", True) == [
+        "track.wandb=true", "track.tensorboard=true", "track.online=true",
+    ]  # fmt: skip
+    assert tracked_options(None, False) == []
+    with pytest.raises(RecipeError) as caught:
+        tracked_options("wandb,tensorbord", False)
+    assert str(caught.value) == (
+        '--track tensorbord: unknown. Nearest: "tensorboard". Known: tensorboard, wandb.\n'
+        "  Try:  --track wandb,tensorboard"
+    )
+    with pytest.raises(RecipeError) as caught:
+        tracked_options("tensorboard", True)
+    assert str(caught.value) == "--online goes with --track wandb.\n  Try:  --track wandb --online"

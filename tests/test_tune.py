@@ -1,67 +1,168 @@
-"""The outer search on real studies: declared ranges, own values first, failures recorded, resuming."""
+"""The outer search on real studies: it starts, prunes, counts, fails, resumes and ends as the recipe says."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
+from tiny_recipe import tiny
 
 import lomix_search as lomix
-from lomix_search.errors import RecipeError, RunError
+from lomix_search.errors import LomixError, RecipeError, RunError
 from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.tune.best import best_trials
+from lomix_search.tune.slots import survey
+from lomix_search.tune.storage import open_study
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-SMALL = [
-    "network.args.features=[4, 4, 8, 8, 8, 4]",
-    "space.name=last_layer",
-    "search.steps=2",
-    "search.batch_size=2",
-    "data.augment=none",
-]
+LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
 
 
-def recipe(*more: str) -> Recipe:
-    return load_recipe("chest_ct", [*SMALL, *more])
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "study"
 
 
-def test_a_study_runs_resumes_and_writes_the_best_recipe(tmp_path: Path) -> None:
-    study = lomix.tune(recipe(), 2, folder=tmp_path)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
-    assert study.trials[0].params["optimizer.lr"] == recipe().optimizer.lr  # the recipe's own values come first
-    assert set(study.trials[0].params) == {"optimizer.lr", "loss.dice", "data.augment"}
-    assert study.trials[1].params["optimizer.lr"] != study.trials[0].params["optimizer.lr"]
-    before = [trial.params for trial in study.trials]
-    with pytest.raises(RunError, match="holds a study already"):
-        lomix.tune(recipe(), 3, folder=tmp_path)
-    again = lomix.tune(recipe(), 3, folder=tmp_path, resume=True)
-    assert len(again.trials) == 3
-    assert [trial.params for trial in again.trials[:2]] == before
-    best = load_recipe(tmp_path / "best.toml")
-    assert best.optimizer.lr == again.best_trial.params["optimizer.lr"]
-    assert (tmp_path / "trial_0002" / "mixture.json").exists()
+def tune(recipe: Recipe, trials: int, home: Path, **more: object) -> optuna.Study:
+    return lomix.tune(recipe, trials, folder=home, **more)
 
 
-def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    bad = recipe().override({"tune.ranges": {"network.args.out_channels": {"choices": [6, 5]}}})
-    study = lomix.tune(bad, 4, folder=tmp_path)
-    states = {trial.params["network.args.out_channels"]: trial.state.name for trial in study.trials}
-    assert states[6] == "COMPLETE" and states.get(5, "FAIL") == "FAIL"
-    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
-    assert len(study.trials) == 4 and failed
-    assert "LossError" in failed[0].user_attrs["reason"]
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.trials]
 
 
-def test_a_trial_broken_off_is_run_again_and_counted_once(tmp_path: Path) -> None:
-    lomix.tune(recipe(), 1, folder=tmp_path)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log")))
-    study = optuna.load_study(study_name="chest_ct", storage=storage)
-    broken = study.ask()  # a process that died in mid-trial leaves this behind
-    broken.suggest_float("optimizer.lr", 3e-4, 1e-2, log=True)
-    again = lomix.tune(recipe(), 2, folder=tmp_path, resume=True)
-    states = [trial.state.name for trial in again.trials]
-    assert states == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert again.trials[2].params["optimizer.lr"] == pytest.approx(broken.params["optimizer.lr"])
+def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_pictures(tmp_path: Path, home: Path) -> None:
+    recipe = tiny(tmp_path / "recipe", ['tune.first=[{"optimizer.lr" = 0.05}]'])
+    study = tune(recipe, 4, home)
+    assert states(study) == ["COMPLETE"] * 4
+    own, paper, first, drawn = (trial.params for trial in study.trials)
+    assert own == {"optimizer.lr": 0.03, "loss.dice": 0.7}
+    assert paper == {"optimizer.lr": 1e-4, "loss.dice": 0.7}
+    assert first["optimizer.lr"] == 0.05 and first["loss.dice"] not in (0.7, drawn["loss.dice"])
+    best = load_recipe(home / "best.toml")
+    assert best.optimizer.lr == study.best_trial.params["optimizer.lr"]
+    assert best.about.startswith(f'trial {study.best_trial.number} of the study "recipe": val.dice.best 0.')
+    assert {path.name for path in home.glob("*.png")} == {"history.png", "curves.png", "importance.png"}
+    assert all(path.stat().st_size > 5000 for path in home.glob("*.png"))
+    seen = study.trials[0]
+    assert seen.user_attrs["map_pixels"] == pytest.approx(len(json_of(home)["maps"]) * 4 * 256 / 1e6)
+    assert sorted(seen.intermediate_values) == [2, 4, 6]
+    assert seen.value == pytest.approx(max(seen.intermediate_values.values()))
+    again = load_recipe(home / "trial_0003/recipe.toml")
+    assert (again.optimizer.lr, again.loss.dice) == (drawn["optimizer.lr"], drawn["loss.dice"])
 
 
-def test_a_recipe_without_ranges(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r'recipe "chest_ct" declares nothing to tune\.\n  Try:  \[tune\.ranges'):
-        lomix.tune(recipe("tune.ranges={}"), 1, folder=tmp_path)
+def json_of(home: Path) -> dict[str, list[object]]:
+    content: dict[str, list[object]] = json.loads((home / "trial_0000/mixture.json").read_text())
+    return content
+
+
+def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: Path) -> None:
+    recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=2"])
+    whole = tune(recipe, 6, tmp_path / "whole")
+    tune(recipe, 3, home)
+    with pytest.raises(RunError) as caught:
+        tune(recipe, 6, home)
+    assert str(caught.value) == (
+        f"{home} holds a study already.\n  Try:  add --resume to go on with it\n        or --folder ANOTHER"
+    )
+    resumed = tune(recipe, 6, home, resume=True)
+    assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
+    assert [t.value for t in resumed.trials] == [t.value for t in whole.trials]
+    other = recipe.override({"search.seed": 1})
+    assert tune(other, 3, tmp_path / "other").trials[2].params != whole.trials[2].params
+
+
+def test_every_kind_of_failure_is_recorded_with_its_reason_and_the_study_goes_on(tmp_path: Path, home: Path) -> None:
+    points = [{"network.args.width": 13}, {"network.args.width": 10**6}, {"data.ill": True}]
+    changes = {"data.ill": False, "network.args.width": 4}
+    ranges = {"data.ill": {"choices": [False, True]}, "network.args.width": {"choices": [4, 5, 13, 10**6]}}
+    recipe = tiny(tmp_path / "recipe").override({"tune.ranges": ranges, "tune.first": [changes | p for p in points]})
+    study = tune(recipe, 4, home)
+    assert states(study) == ["COMPLETE", "FAIL", "FAIL", "FAIL"]
+    crash, memory, ill = (trial.user_attrs["reason"] for trial in study.trials[1:])
+    assert crash == "ZeroDivisionError: thirteen"
+    assert memory.startswith("out of memory: ") and "memory" in memory[15:]
+    assert ill.startswith("not finite: ")
+    assert 'raise ZeroDivisionError("thirteen")' in (home / "trial_0001/error.txt").read_text()
+    assert load_recipe(home / "best.toml").network.args["width"] == 4
+
+
+def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None:
+    recipe = tiny(tmp_path / "recipe", ["network.args.width=13", LR])
+    with pytest.raises(RunError) as caught:
+        tune(recipe, 2, home)
+    assert str(caught.value) == (
+        "every trial of the study failed.\n"
+        "  Seen: trial 0: ZeroDivisionError: thirteen\n"
+        "        trial 1: ZeroDivisionError: thirteen"
+    )
+
+
+def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> None:
+    hopeless = [{"optimizer.lr": 1e-12}] * 2
+    more = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 40, "search.validate_every": 10}
+    ranges = {"optimizer.lr": {"low": 1e-13, "high": 0.1, "log": True}, "search.seed": {"choices": [0, 1, 2, 3]}}
+    first = [{"optimizer.lr": 0.03, "search.seed": 1}, {"optimizer.lr": 0.02, "search.seed": 2}]
+    first += [{**point, "search.seed": seed} for point, seed in zip(hopeless, (0, 3), strict=True)]
+    recipe = tiny(tmp_path / "recipe").override({**more, "tune.ranges": ranges, "tune.first": first})
+    study = tune(recipe, 6, home)
+    assert states(study)[:2] == ["COMPLETE", "COMPLETE"]
+    pruned = [t for t in study.trials if t.params["optimizer.lr"] == 1e-12]
+    assert [t.state.name for t in pruned] == ["PRUNED", "PRUNED"]
+    assert all(t.last_step == 10 for t in pruned) and len(study.trials) == 6
+    assert not (home / f"trial_{pruned[0].number:04d}/mixture.json").exists()
+
+
+def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
+    pruner = {"name": "hyperband", "reduction_factor": 2}
+    recipe = tiny(tmp_path / "recipe").override({"tune.pruner": pruner, "search.steps": 8, "search.validate_every": 1})
+    study = tune(recipe, 10, home)
+    assert len(study.trials) == 10 and "PRUNED" in states(study) and "COMPLETE" in states(study)
+
+
+def test_two_goals_give_a_front(tmp_path: Path, home: Path) -> None:
+    ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
+    recipe = tiny(tmp_path / "recipe").override({"tune.cost": "gflops", "tune.ranges": ranges})
+    study = tune(recipe, 6, home)
+    assert states(study) == ["COMPLETE"] * 6
+    flops = {t.params["network.args.width"]: t.values[1] for t in study.trials}
+    assert all(flops[a] < flops[b] for a in flops for b in flops if a < b)
+    front = best_trials(study, recipe)
+    assert [t.number for t in front] == sorted((t.number for t in study.best_trials), key=lambda n: -value(study, n))
+    files = sorted(path.name for path in home.glob("best*.toml"))
+    assert files == (["best.toml"] if len(front) == 1 else [f"best-{i + 1}.toml" for i in range(len(front))])
+    assert (home / "front.png").exists() and not (home / "curves.png").exists()
+
+
+SUBSETS = {"subset_of": ["add", "mul", "attention", "concat"]}
+
+
+def value(study: optuna.Study, number: int) -> float:
+    return study.trials[number].values[0]
+
+
+def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_path: Path, home: Path) -> None:
+    ranges = {"network.args.width": {"choices": [4, 32]}, "optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}
+    first = [{"network.args.width": 32, "optimizer.lr": 0.03}]
+    changes = {"tune.limits": {"gflops": 0.01, "memory": 1000.0, "seconds": 60.0}, "tune.ranges": ranges}
+    study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 5, home)
+    wide = next(t for t in study.trials if t.params["network.args.width"] == 32)
+    assert wide.state == TrialState.PRUNED and wide.user_attrs["over_limit"].startswith("gflops 0.0")
+    assert wide.user_attrs["over"][0] > 0 and not wide.intermediate_values
+    assert all(t.user_attrs["over"][0] < 0 for t in study.trials if t.params["network.args.width"] == 4)
+    assert study.best_trial.params["network.args.width"] == 4
+
+
+def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home: Path) -> None:
+    recipe = tiny(tmp_path / "recipe", ["tune.target=0.01", LR])
+    study = tune(recipe, 5, home)
+    assert states(study) == ["COMPLETE", *["WAITING"] * 4]
+    same = tiny(tmp_path / "recipe", ["tune.patience=2", "optimizer.lr=0.05", "search.steps=30", HOPELESS])
+    study = tune(same, 9, tmp_path / "patient")
+    assert states(study) == ["COMPLETE"] * 3 + ["WAITING"] * 6
+
+
+HOPELESS = "tune.ranges={'optimizer.lr' = {choices = [0.05, 1e-12, 1e-13]}}"

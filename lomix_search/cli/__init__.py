@@ -8,7 +8,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from lomix_search.cli.app import app as app
-from lomix_search.cli import runs, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
+from lomix_search.cli import runs, folders, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
 from lomix_search.distributed import is_main, rank
 from lomix_search.errors import LomixError
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from lomix_search.distributed import is_main
-from lomix_search.errors import RunError
+from lomix_search.errors import RecipeError, RunError, nearest
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console(quiet=not is_main())  # of several processes the first speaks
@@ -17,7 +17,9 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]
 Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
-Track = Annotated[str | None, typer.Option(help='"wandb", offline unless --online')]
+Track = Annotated[
+    str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
+]
 Online = Annotated[bool, typer.Option("--online", help="let wandb send while running")]
 
 
@@ -35,3 +37,15 @@ def shape(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise RunError(f'--example "{text}" is no shape.', hint="--example 1,3,256,256") from None
+
+
+def tracked(track: str | None, online: bool) -> list[str]:
+    """Turn ``--track wandb,tensorboard --online`` into changes of the recipe; RecipeError for unknown ones."""
+    names = [name.strip() for name in (track or "").split(",") if name.strip()]
+    known = ("wandb", "tensorboard")
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"--track {name}: unknown. {nearest(name, known)}", hint="--track wandb,tensorboard")
+    if online and "wandb" not in names:
+        raise RecipeError("--online goes with --track wandb.", hint="--track wandb --online")
+    return [*(f"track.{name}=true" for name in names), *(["track.online=true"] if online else [])]

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console
-from lomix_search.errors import RecipeError, nearest
+from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, tracked
 from lomix_search.evaluation.compare import compare
 from lomix_search.mixture import Mixture
 from lomix_search.rank import rank
@@ -40,10 +39,7 @@ def run(
 ) -> None:
     """Run a recipe: search, score, export the mixture."""
     given = list(overrides or ())
-    if track is not None:
-        if track != "wandb":
-            raise RecipeError(f"--track {track}: unknown. {nearest(track, ['wandb'])}")
-        given += ["track.wandb=true", f"track.online={str(online).lower()}"]
+    given += tracked(track, online)
     loaded = load_recipe(recipe, given)
     home = folder or Path("runs") / loaded.name
     if label_fraction:

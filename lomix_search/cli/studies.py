@@ -1,14 +1,17 @@
 """Many runs: compare strategies, tune outer hyperparameters."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
-from lomix_search.cli.app import Folder, Overrides, Resume, app, console, numbers
+from lomix_search.cli.app import Folder, Overrides, app, console, numbers
 from lomix_search.compare import compare_strategies
-from lomix_search.recipe import load_recipe
+from lomix_search.errors import require
+from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.strategies import read_strategies
 from lomix_search.tune import tune
 from lomix_search.verdict import to_table
@@ -36,23 +39,95 @@ def compare_command(
     console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run", highlight=False)
 
 
-@app.command("tune")
+class _TuneGroup(TyperGroup):
+    """``lomix tune RECIPE`` is short for ``lomix tune run RECIPE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+tuning = typer.Typer(cls=_TuneGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app.add_typer(tuning, name="tune", help="Tune outer hyperparameters with Optuna, on any number of machines.")
+StudyName = Annotated[str | None, typer.Option("--study", help="name of the study  [default: the recipe's]")]
+Where = Annotated[str, typer.Argument(help="a study's folder, its journal file, or a database address")]
+
+
+@tuning.command("run")
 def tune_command(
-    recipe: str,
+    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
-    trials: Annotated[int | None, typer.Option(help="finished trials in all  [default: the recipe's]")] = None,
-    folder: Folder = None,
-    resume: Resume = False,
+    trials: Annotated[int | None, typer.Option(help="finished trials in all  [default: the recipe's]", min=1)] = None,
+    folder: Annotated[Path | None, typer.Option(help="study folder  [default: runs/<recipe>-tune]")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="join or start a study there: postgresql+psycopg://user@host/db, or study.log")
+    ] = None,
+    study: StudyName = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the folder's study")] = False,
+    heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database")] = 30,
+    leave: Annotated[bool, typer.Option("--leave", help="do not wait for other workers at the end")] = False,
 ) -> None:
-    """Tune the outer hyperparameters that a recipe declares, with Optuna."""
+    """Vary what a recipe declares under [tune.ranges]; `lomix tune RECIPE` for short."""
     loaded = load_recipe(recipe, overrides or ())
-    study = tune(loaded, trials, folder=folder or Path("runs") / f"{loaded.name}-tune", resume=resume, console=console)
-    table = Table("trial", "value", *study.best_trial.params, title=f"best trials by {loaded.tune.metric}")
-    done = [trial for trial in study.trials if trial.value is not None]
-    for trial in sorted(done, key=lambda t: t.value, reverse=loaded.tune.direction == "maximize")[:10]:
-        table.add_row(
-            str(trial.number),
-            f"{trial.value:.4f}",
-            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()),
-        )
+    home = folder or Path("runs") / f"{loaded.name}-tune"
+    done = tune(
+        loaded, trials, folder=home, storage=storage, name=study, resume=resume, heartbeat=heartbeat, leave=leave,
+        console=console,
+    )  # fmt: skip
+    _show_study(done, loaded, 10)
+
+
+@tuning.command("best")
+def best_command(
+    where: Where,
+    write: Annotated[Path | None, typer.Option(help="write the best trial as a recipe, several numbered")] = None,
+    top: Annotated[int, typer.Option(help="so many of the best; of a study with a cost always the front", min=1)] = 1,
+    study: StudyName = None,
+) -> None:
+    """Show the best trials of a study, and write them as recipes."""
+    require("optuna", "tune")
+    from lomix_search.tune.best import write_best
+    from lomix_search.tune.storage import open_study
+
+    opened, recipe = open_study(where, study)
+    _show_study(opened, recipe, top)
+    if write is not None:
+        for path in write_best(opened, recipe, write, top):
+            console.print(f"written: {path}", highlight=False)
+        console.print(f"next: lomix run {path}", highlight=False)
+
+
+@tuning.command("plot")
+def plot_command(
+    where: Where,
+    folder: Annotated[Path, typer.Option(help="where the pictures go")] = Path(),
+    study: StudyName = None,
+) -> None:
+    """Draw a study: history, importance of each parameter, validation curves, or the front."""
+    require("optuna", "tune"), require("matplotlib", "plot")
+    from lomix_search.tune.plots import draw_study
+    from lomix_search.tune.storage import open_study
+
+    for path in draw_study(*open_study(where, study), folder):
+        console.print(f"drawn: {path}", highlight=False)
+
+
+def _show_study(study: Any, recipe: Recipe, top: int) -> None:
+    """Print the states of all trials, and the best ones with their values."""
+    from lomix_search.tune.best import best_trials
+    from lomix_search.tune.trial import short
+
+    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    console.print(
+        f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
+        highlight=False,
+    )
+    best = best_trials(study, recipe, top)
+    goals = [recipe.tune.metric, *([recipe.tune.cost] if recipe.tune.cost else [])]
+    keys = sorted({key for trial in best for key in trial.params})
+    table = Table("trial", *goals, *keys, title="the front" if recipe.tune.cost else "best trials")
+    for trial in best:
+        values = [f"{value:.4f}" for value in trial.values]
+        table.add_row(str(trial.number), *values, *(short(trial.params.get(key, "")) for key in keys))
     console.print(table)

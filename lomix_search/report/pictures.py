@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lomix_search.errors import SpaceError, require
 from lomix_search.mixture import Mixture
+from lomix_search.seen import Seen
 from lomix_search.space import SearchSpace
 from lomix_search.typed import write_text
 
@@ -56,6 +57,19 @@ def draw_predictions(
     save_figure(figure, path)
 
 
+def draw_seen(path: Path, seen: Seen, noun: str = "") -> None:
+    """Draw what a network made of some slices.
+
+    Args:
+        path: The PNG to write.
+        seen: The slices.
+        noun: Call them by this word and a number rather than by their names.
+    """
+    grey = seen.images if seen.images.ndim == 3 else seen.images.mean(-1)
+    titles = [f"{noun} {i}" for i in range(1, len(seen.names) + 1)] if noun else seen.names
+    draw_predictions(path, grey, seen.truth, seen.predictions, seen.classes, titles)
+
+
 def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, Any]]) -> None:
     """Draw the weights over the steps, and the final ones by operator and subset.
 
@@ -75,6 +89,18 @@ def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, An
         f"{mixture.space.name} by {mixture.weighting}: {len(mixture.maps)} maps, "
         f"sum of weights {spread.total:.3g}, {spread.effective_maps:.1f} effective maps"
     )
+    save_figure(figure, path)
+
+
+def draw_heat_map(path: Path, mixture: Mixture) -> None:
+    """Draw the found weights by operator and subset.
+
+    Args:
+        path: The PNG to write.
+        mixture: What was found.
+    """
+    figure = new_figure(max(9.0, 2.5 + 0.62 * len(_columns(mixture))), 3.8)
+    _heat_map(figure, figure.subplots(), mixture)
     save_figure(figure, path)
 
 
