@@ -24,6 +24,15 @@ from torch import nn
 from lomix_search.heads import instrument
 
 
+def unet() -> nn.Module:
+    from monai.networks.nets import BasicUNet
+
+    return BasicUNet(2, 1, CLASSES, features=(64, 128, 256, 512, 1024, 64))  # the classical widths
+
+
+NETWORKS = NETWORKS | {"BasicUNet": unet}
+
+
 def once(name: str, what: str, size: int) -> dict[str, float]:
     """Time and peak of one forward pass or of instrumenting, the first of its process."""
     model, example = NETWORKS[name]().eval(), torch.rand(1, 1, size, size)
