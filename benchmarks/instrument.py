@@ -4,8 +4,9 @@
     python benchmarks/instrument.py
 
 The call's time is set beside 5 s, its peak memory beside that of one plain forward pass without gradients; both in
-processes of their own. The hooks: a training step of the instrumented network in turns with one of the bare network
-to which the same heads are added, fed with tensors of the stages' shapes. Eval mode: the hooks left, and the ratio.
+processes of their own. The hooks: the time spent inside them, as part of a training step, and a training step of the
+instrumented network in turns with one of the bare network to which the same heads are added, fed with tensors of the
+stages' shapes. Eval mode: the hooks left, and the ratio.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from loss_cost import memory, spread
 from steps import CLASSES, NETWORKS
 from torch import nn
 
-from lomix_search.heads import instrument
+from lomix_search.heads import TapHook, instrument
 
 
 def unet() -> nn.Module:
@@ -53,8 +54,23 @@ def child(name: str, what: str, options: argparse.Namespace) -> dict[str, float]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[float], int]:
-    """Return ratios of a training step and of an eval pass to those without hooks, turn by turn."""
+class Inside:
+    """Adds up the time spent inside hooks."""
+
+    def __init__(self) -> None:
+        self.seconds, plain = 0.0, TapHook.__call__
+
+        def timed(hook: TapHook, *given: object) -> None:
+            began = time.perf_counter()
+            plain(hook, *given)
+            self.seconds += time.perf_counter() - began
+
+        TapHook.__call__ = timed  # type: ignore[method-assign]
+
+
+def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[float], list[float], int]:
+    """Return, turn by turn, the part of a training step inside hooks, and the ratios of a step and of an eval pass."""
+    inside = Inside()
     model, images = NETWORKS[name](), torch.rand(2, 1, options.size, options.size)
     net = instrument(model, images[:1], CLASSES).train()
     with torch.no_grad():
@@ -70,17 +86,19 @@ def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[flo
         return time.perf_counter() - began
 
     step(plain), step(lambda: net(images))
-    trained = []
+    trained, parts = [], []
     for _ in range(options.turns):
         net.eval().model.train()  # no hooks
-        bare = step(plain)
+        bare, before = step(plain), inside.seconds
         net.train()
-        trained.append(step(lambda: net(images)) / bare)
+        whole = step(lambda: net(images))
+        trained.append(whole / bare)
+        parts.append((inside.seconds - before) / whole)
     net.eval()
     left = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
     with torch.no_grad():
         evaluated = [_seconds(net, images) / _seconds(model, images) for _ in range(options.turns)]
-    return trained, evaluated, left
+    return parts, trained, evaluated, left
 
 
 def _seconds(run: nn.Module, images: torch.Tensor) -> float:
@@ -104,18 +122,18 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, input 1 × 1 × {options.size} × {options.size}\n")
     print(
         "| network | parameters | instrument, s | of 5 s | peak memory of one forward, MiB | instrument's, times | "
-        "training step with hooks, times | eval, times | hooks in eval mode |"
+        "inside hooks, % of a step | training step with hooks, times | eval, times | hooks in eval mode |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name in NETWORKS:
         rounds = [(child(name, "forward", options), child(name, "instrument", options)) for _ in range(options.rounds)]
         seconds = [made["seconds"] for _, made in rounds]
         mib = [forward["mib"] for forward, _ in rounds]
         times = [made["mib"] / forward["mib"] for forward, made in rounds]
-        trained, evaluated, left = hooks(name, options)
+        parts, trained, evaluated, left = hooks(name, options)
         count = sum(p.numel() for p in NETWORKS[name]().parameters())
         cells = [name, f"{count / 1e6:.1f} M", spread(seconds), f"{statistics.median(seconds) / 5:.2f}"]
-        cells += [f"{statistics.median(mib):.0f}", spread(times)]
+        cells += [f"{statistics.median(mib):.0f}", spread(times), f"{100 * statistics.median(parts):.4f}"]
         cells += [f"{statistics.median(r):.3f} ({min(r):.3f}–{max(r):.3f})" for r in (trained, evaluated)]
         print(f"| {' | '.join(cells)} | {left} |", flush=True)
 
