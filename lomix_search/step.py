@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lomix_search.distributed import average_gradients, rank, size, sum_over_processes
+from lomix_search.distributed import average_gradients, rank, same_everywhere, size, sum_over_processes
 from lomix_search.errors import RunError
 from lomix_search.lookahead import Looker
 from lomix_search.loss import Step
@@ -126,17 +126,19 @@ class Stepper:
     def _check_scale(self, scale: float, seen: Numbers) -> None:
         seen["train/loss_scale"] = scale
         if scale < _LEAST_SCALE:
-            raise RunError(
-                f"fp16: gradients overflow at step {self.run.step + 1} even with a loss scale of {scale:.1e}.",
-                seen=_broken_parameters(self.run),
-                hint="precision=bf16, in another folder",
+            raise same_everywhere(
+                RunError(
+                    f"fp16: gradients overflow at step {self.run.step + 1} even with a loss scale of {scale:.1e}.",
+                    seen=_broken_parameters(self.run),
+                    hint="precision=bf16, in another folder",
+                )
             )
 
     def _skip(self, fault: str, step: Step, images: Tensor, before: Sequence[Tensor], seen: Numbers) -> None:
         """Leave this step out, with what it left in the buffers, or end the run."""
         run, limit = self.run, self.plan.skip_not_finite
         if run.skipped >= limit:
-            raise self._not_finite(fault, step, images)
+            raise same_everywhere(self._not_finite(fault, step, images))
         run.skipped += 1
         with torch.no_grad():
             for buffer, value in zip(self._buffers(), before, strict=True):

@@ -27,7 +27,7 @@ ALONE = {
     "CUDA_VISIBLE_DEVICES": "",
     "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
 }
-SCENARIOS = ("told", "same", "resumed", "stopped", "lost")
+SCENARIOS = ("told", "same", "resumed", "stopped", "lost", "tuned")
 
 Said = tuple[Path, dict[str, Any], list[dict[str, Any]]]
 
@@ -134,6 +134,17 @@ def test_what_one_process_decides_is_said_once(said: Said) -> None:
     )
     (limit,) = {error["text"] for error in said[2] if "LOMIX" in error["text"]}
     assert limit == 'LOMIX_TIMEOUT is "soon"; seconds > 0 are needed.\n  Try:  export LOMIX_TIMEOUT=300'
+
+
+@pytest.mark.slow
+def test_a_study_runs_its_trials_on_all_processes(said: Said) -> None:
+    one, two = said[1]["tuned"]
+    assert [trial[:2] for trial in one] == [trial[:2] for trial in two]
+    assert {trial[0] for trial in two} == {"COMPLETE", "FAIL"}
+    for a, b in zip(one, two, strict=True):
+        assert a[3] == b[3] and (a[2] is None) == (b[2] is None)
+        assert a[2] is None or a[2] == pytest.approx(b[2], abs=1e-3)
+    assert all("thirteen" in trial[3] for trial in two if trial[0] == "FAIL")
 
 
 def test_outside_torchrun_everything_is_the_plain_thing() -> None:
