@@ -37,7 +37,7 @@ class Stepper:
         self.run, self.looker = run, looker
         self.plan = run.plan.search
         if size() > 1:
-            _warn_of_batch_norms(run.net)
+            warn_of_batch_norms(run.net)
 
     def take(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
         """Take one step.
@@ -177,7 +177,12 @@ def _broken_parameters(run: Training) -> str:
     return f"gradients of {', '.join(broken[:6])}{more}" if broken else "all maps and gradients are finite"
 
 
-def _warn_of_batch_norms(net: nn.Module) -> None:
+def warn_of_batch_norms(net: nn.Module) -> None:
+    """Warn of layers that look at other items of a batch.
+
+    Args:
+        net: The network.
+    """
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     found = [name for name, module in net.named_modules() if isinstance(cast(Any, module), kinds)]
     if found and rank() == 0:

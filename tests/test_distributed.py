@@ -16,6 +16,7 @@ import torch
 from test_robust import same
 from tiny_recipe import write_tiny
 from together import KINDS, tensors
+from torch import nn
 
 from lomix_search import distributed
 from lomix_search.errors import RunError
@@ -23,6 +24,7 @@ from lomix_search.mixture import Mixture
 from lomix_search.recipe import load_recipe
 from lomix_search.run import run_recipe
 from lomix_search.status import read_status
+from lomix_search.step import warn_of_batch_norms
 from lomix_search.track import read_lines
 
 HERE = Path(__file__).parent
@@ -161,6 +163,13 @@ def test_outside_torchrun_everything_is_the_plain_thing() -> None:
     assert values.grad is None
     with pytest.raises(RuntimeError, match="^gloo"), distributed.lost_processes(lambda: ""):
         raise RuntimeError("gloo")
+
+
+def test_batch_norms_are_warned_of() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.InstanceNorm2d(2), nn.SyncBatchNorm(2))
+    with pytest.warns(UserWarning, match=r"1 batch norms \(1, …\) see only the items of their own process"):
+        warn_of_batch_norms(net)
+    warn_of_batch_norms(net[2:])
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
