@@ -13,6 +13,7 @@ sending with the backward pass.
 
 import atexit
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -247,7 +248,7 @@ class _Sum(torch.autograd.Function):
 
 # -- small parts -------------------------------------------------------------------------------------------------------
 
-_AGAIN = "the same command with --resume, on as many processes as there are"
+_AGAIN = "the same command with --resume; on any number of processes"
 
 
 def _several() -> bool:
@@ -294,5 +295,5 @@ def _part() -> None:
 
 
 def _first_line(cause: BaseException) -> str:
-    lines = str(cause).splitlines()
+    lines = re.sub(r"^\[\S+\] ", "", str(cause)).splitlines()  # gloo puts its source file first
     return f"{type(cause).__name__}: {lines[0][:160]}" if lines else type(cause).__name__

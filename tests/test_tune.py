@@ -13,11 +13,19 @@ from tiny_recipe import tiny
 import lomix_search as lomix
 from lomix_search.errors import LomixError, RecipeError, RunError
 from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.tune import study as study_module
 from lomix_search.tune.best import best_trials
 from lomix_search.tune.slots import survey
 from lomix_search.tune.storage import open_study
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take a second a study; they are drawn in the test that looks at them."""
+    if "pictures" not in request.node.name:
+        monkeypatch.setattr(study_module, "draw_study", lambda *_: [])
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_picture
     assert all(path.stat().st_size > 5000 for path in home.glob("*.png"))
     seen = study.trials[0]
     assert seen.user_attrs["map_pixels"] == pytest.approx(len(json_of(home)["maps"]) * 4 * 256 / 1e6)
-    assert sorted(seen.intermediate_values) == [2, 4, 6]
+    assert sorted(seen.intermediate_values) == [2, 4]
     assert seen.value == pytest.approx(max(seen.intermediate_values.values()))
     again = load_recipe(home / "trial_0003/recipe.toml")
     assert (again.optimizer.lr, again.loss.dice) == (drawn["optimizer.lr"], drawn["loss.dice"])
@@ -76,16 +84,16 @@ def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: 
 
 
 def test_every_kind_of_failure_is_recorded_with_its_reason_and_the_study_goes_on(tmp_path: Path, home: Path) -> None:
-    points = [{"network.args.width": 13}, {"network.args.width": 10**6}, {"data.ill": True}]
-    changes = {"data.ill": False, "network.args.width": 4}
-    ranges = {"data.ill": {"choices": [False, True]}, "network.args.width": {"choices": [4, 5, 13, 10**6]}}
-    recipe = tiny(tmp_path / "recipe").override({"tune.ranges": ranges, "tune.first": [changes | p for p in points]})
-    study = tune(recipe, 4, home)
+    points = [{"network.args.width": 13}, {"network.args.width": 10**6}, {"optimizer.lr": 1e30}]
+    changes = {"optimizer.lr": 0.03, "network.args.width": 4}
+    ranges = {"optimizer.lr": {"choices": [0.03, 1e30]}, "network.args.width": {"choices": [4, 5, 13, 10**6]}}
+    changes |= {"tune.ranges": ranges, "tune.first": [changes | point for point in points]}
+    study = tune(tiny(tmp_path / "recipe").override(changes), 4, home)
     assert states(study) == ["COMPLETE", "FAIL", "FAIL", "FAIL"]
-    crash, memory, ill = (trial.user_attrs["reason"] for trial in study.trials[1:])
+    crash, memory, nan = (trial.user_attrs["reason"] for trial in study.trials[1:])
     assert crash == "ZeroDivisionError: thirteen"
     assert memory.startswith("out of memory: ") and "memory" in memory[15:]
-    assert ill.startswith("not finite: ")
+    assert nan.startswith("not finite: RunError: the loss is not finite at step")
     assert 'raise ZeroDivisionError("thirteen")' in (home / "trial_0001/error.txt").read_text()
     assert load_recipe(home / "best.toml").network.args["width"] == 4
 
@@ -102,28 +110,26 @@ def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None
 
 
 def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> None:
-    hopeless = [{"optimizer.lr": 1e-12}] * 2
-    more = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 40, "search.validate_every": 10}
-    ranges = {"optimizer.lr": {"low": 1e-13, "high": 0.1, "log": True}, "search.seed": {"choices": [0, 1, 2, 3]}}
-    first = [{"optimizer.lr": 0.03, "search.seed": 1}, {"optimizer.lr": 0.02, "search.seed": 2}]
-    first += [{**point, "search.seed": seed} for point, seed in zip(hopeless, (0, 3), strict=True)]
-    recipe = tiny(tmp_path / "recipe").override({**more, "tune.ranges": ranges, "tune.first": first})
-    study = tune(recipe, 6, home)
-    assert states(study)[:2] == ["COMPLETE", "COMPLETE"]
-    pruned = [t for t in study.trials if t.params["optimizer.lr"] == 1e-12]
-    assert [t.state.name for t in pruned] == ["PRUNED", "PRUNED"]
-    assert all(t.last_step == 10 for t in pruned) and len(study.trials) == 6
-    assert not (home / f"trial_{pruned[0].number:04d}/mixture.json").exists()
+    changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 24, "search.validate_every": 4}
+    first = [{"optimizer.lr": lr} for lr in (0.02, 1e-12, 1e-13)]  # after the recipe's own 0.03
+    ranges = {"optimizer.lr": {"choices": [0.03, *(point["optimizer.lr"] for point in first)]}}
+    recipe = tiny(tmp_path / "recipe").override({**changes, "tune.ranges": ranges, "tune.first": first})
+    study = tune(recipe, 4, home)
+    assert states(study) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert all(trial.last_step < 24 for trial in study.trials[2:])
+    assert not (home / "trial_0002/mixture.json").exists()
 
 
 def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
-    pruner = {"name": "hyperband", "reduction_factor": 2}
-    recipe = tiny(tmp_path / "recipe").override({"tune.pruner": pruner, "search.steps": 8, "search.validate_every": 1})
-    study = tune(recipe, 10, home)
-    assert len(study.trials) == 10 and "PRUNED" in states(study) and "COMPLETE" in states(study)
+    changes = {"tune.pruner": {"name": "hyperband"}, "search.steps": 24, "search.validate_every": 8}
+    rates = [1e-12, 0.02, 1e-13, 1e-14, 1e-15]  # trials 2 and 5 meet in the bracket that looks after 8 steps
+    ranges, first = {"optimizer.lr": {"choices": [0.03, *rates]}}, [{"optimizer.lr": rate} for rate in rates]
+    recipe = tiny(tmp_path / "recipe").override({**changes, "tune.ranges": ranges, "tune.first": first})
+    study = tune(recipe, 6, home)
+    assert states(study) == [*["COMPLETE"] * 5, "PRUNED"] and study.trials[5].last_step == 8
 
 
-def test_two_goals_give_a_front(tmp_path: Path, home: Path) -> None:
+def test_two_goals_give_a_front_and_its_pictures(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
     recipe = tiny(tmp_path / "recipe").override({"tune.cost": "gflops", "tune.ranges": ranges})
     study = tune(recipe, 6, home)
@@ -150,19 +156,19 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
     changes = {"tune.limits": {"gflops": 0.01, "memory": 1000.0, "seconds": 60.0}, "tune.ranges": ranges}
     study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 5, home)
     wide = next(t for t in study.trials if t.params["network.args.width"] == 32)
-    assert wide.state == TrialState.PRUNED and wide.user_attrs["over_limit"].startswith("gflops 0.0")
+    assert wide.state == TrialState.PRUNED and wide.user_attrs["over_limit"].startswith("gflops 0.")
     assert wide.user_attrs["over"][0] > 0 and not wide.intermediate_values
     assert all(t.user_attrs["over"][0] < 0 for t in study.trials if t.params["network.args.width"] == 4)
     assert study.best_trial.params["network.args.width"] == 4
 
 
 def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home: Path) -> None:
-    recipe = tiny(tmp_path / "recipe", ["tune.target=0.01", LR])
+    recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=16", LR])
     study = tune(recipe, 5, home)
     assert states(study) == ["COMPLETE", *["WAITING"] * 4]
-    same = tiny(tmp_path / "recipe", ["tune.patience=2", "optimizer.lr=0.05", "search.steps=30", HOPELESS])
+    same = tiny(tmp_path / "recipe", ["tune.patience=2", "search.steps=16", HOPELESS])
     study = tune(same, 9, tmp_path / "patient")
     assert states(study) == ["COMPLETE"] * 3 + ["WAITING"] * 6
 
 
-HOPELESS = "tune.ranges={'optimizer.lr' = {choices = [0.05, 1e-12, 1e-13]}}"
+HOPELESS = "tune.ranges={'optimizer.lr' = {choices = [0.03, 1e-12, 1e-13]}}"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lomix_search.data.dataset import Slices, Splits
 
 
-def data(wait=0.0, ill=False):
+def data(wait=0.0):
     draw = np.random.default_rng(0)
     labels = np.zeros((12, 16, 16), np.int64)
     for label in labels:
@@ -24,12 +24,11 @@ def data(wait=0.0, ill=False):
         label[y : y + 6, x : x + 6] = 1
         y, x = draw.integers(0, 12, 2)
         label[y : y + 3, x : x + 3] = 2
-    images = (labels + draw.normal(0, 0.3, labels.shape)).astype(np.float32)[:, None]
-    if ill:
-        images[:8] = np.nan
+    images = (labels + draw.normal(0, 0.1, labels.shape)).astype(np.float32)[:, None]
 
     def slowly(image, label):
-        time.sleep(wait)
+        if wait:
+            time.sleep(wait)
         return image, label
 
     def part(start, stop, augment=None):
@@ -61,7 +60,7 @@ def conv(inside, outside):
     return nn.Sequential(nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU())
 
 
-def build(width=4):
+def build(width=8):
     if width == 13:
         raise ZeroDivisionError("thirteen")
     return Tiny(width)
@@ -70,16 +69,15 @@ RECIPE = """
 [data]
 kind = "parts.py:data"
 wait = 0.0
-ill = false
 
 [network]
 build = "parts.py:build"
 
 [network.args]
-width = 4
+width = 8
 
 [space]
-name = "lomix"
+name = "deep_supervision"
 
 [loss]
 ce = 0.5
@@ -88,10 +86,10 @@ ce = 0.5
 lr = 0.03
 
 [search]
-steps = 6
+steps = 4
 batch_size = 4
 validate_every = 2
-checkpoint_every = 1
+checkpoint_every = 100
 
 [tune.ranges."optimizer.lr"]
 low = 1e-4

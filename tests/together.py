@@ -1,6 +1,6 @@
 """Several processes for the tests of distributed runs: forks of one, with the variables that torchrun sets.
 
-``python together.py SCENARIO FOLDER`` imports everything once, runs the scenario and prints one line of JSON.
+``python together.py FOLDER SCENARIO…`` imports everything once, runs the scenarios and prints what they say as JSON.
 """
 
 import json
@@ -69,8 +69,11 @@ def build(weighting: str = "softplus", **settings: Any) -> tuple[Any, MixtureLos
     return net, MixtureLoss(space, 2, 3, kind, ignore_index=IGNORED).double()
 
 
+BUILT = build()
+
+
 def run(folder: Path, built: Any = None, train: Any = None, **changes: Any) -> Any:
-    net, loss = built or build()
+    net, loss = built or BUILT  # of a fork of the process that built it
     settings = SETTINGS | changes
     return lomix.search(net, loss, train or Wide(11), Wide(5), folder=folder, classes=CLASSES, **settings)
 
@@ -154,12 +157,14 @@ KINDS: dict[str, dict[str, Any]] = {
 def same(home: Path) -> object:
     """Run each kind on one process and on two."""
 
-    def one(name: str, count: int) -> None:
-        settings = dict(KINDS[name])
+    plans, built = {name: dict(settings) for name, settings in KINDS.items()}, {}
+    for name, settings in plans.items():
         own = {key: settings.pop(key) for key in ("weighting", "interval", "rate", "method") if key in settings}
-        built = build(**own)
-        built[1].engine = settings.pop("engine", "auto")
-        run(home / f"{name}{count}", built, **settings)
+        built[name] = build(**own)
+        built[name][1].engine = settings.pop("engine", "auto")
+
+    def one(name: str, count: int) -> None:
+        run(home / f"{name}{count}", built[name], **plans[name])
 
     def all_kinds(count: int) -> None:
         for name in KINDS:
@@ -226,11 +231,11 @@ def lost(home: Path) -> object:
 
 
 def stopped(home: Path) -> object:
-    """Send SIGTERM to the second process alone, then twice to both."""
+    """Send SIGTERM to one process alone, then to the other."""
     fine(lambda: run(home / "whole"), 2)
     codes = []
-    for process in (1, 0):
-        data = Deadly(process, 20, me(signal.SIGTERM))
+    for process, after in ((1, 20), (0, 6)):
+        data = Deadly(process, after, me(signal.SIGTERM))
         codes.append(ends(start(lambda data=data: run(home / "cut", train=data, resume=True))))  # type: ignore[misc]
     fine(lambda: run(home / "cut", resume=True), 2)
     return codes
@@ -280,4 +285,9 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps(SCENARIOS[sys.argv[1]](Path(sys.argv[2]))))
+    answers = {}
+    for scenario in sys.argv[2:]:
+        began = time.monotonic()
+        answers[scenario] = SCENARIOS[scenario](Path(sys.argv[1]) / scenario)
+        print(f"TIME {scenario} {time.monotonic() - began:.1f} s", file=sys.stderr)
+    print(json.dumps(answers))

@@ -100,8 +100,8 @@ def fill(study: optuna.Study, found: Survey, first: Sequence[Mapping[str, Any]])
 
 def _given_up(slot: int, killed: Sequence[FrozenTrial]) -> FrozenTrial:
     last = killed[-1]
-    hosts = ", ".join(sorted({str(trial.user_attrs.get("host", "?")) for trial in killed}))
-    reason = f"killed: its process died {len(killed)} times (on {hosts}); out of memory, or a time limit?"
+    workers = ", ".join(str(trial.user_attrs.get("worker", "?")) for trial in killed)
+    reason = f"killed: its process died {len(killed)} times ({workers}); out of memory, or a time limit?"
     return optuna.trial.create_trial(
         state=TrialState.FAIL,
         params=last.params,

@@ -65,6 +65,7 @@ class Place:
 
     def _database(self) -> Any:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+        from sqlalchemy.pool import NullPool
 
         assert self.url is not None
         try:
@@ -72,7 +73,8 @@ class Place:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return optuna.storages.RDBStorage(
                     self.url,
-                    engine_kwargs={"pool_pre_ping": True},  # a database may restart while a study goes on
+                    # No connection outlives its call: the database may restart, and many workers cost it little.
+                    engine_kwargs={"poolclass": NullPool},
                     heartbeat_interval=self.heartbeat,
                     grace_period=_GRACE * self.heartbeat,
                 )

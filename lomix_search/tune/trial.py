@@ -2,8 +2,6 @@
 
 import gc
 import math
-import os
-import socket
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -89,13 +87,13 @@ class Objective:
             self.say.print(f"[red]failed[/red]: {reason.splitlines()[0]}", highlight=False)
             raise Failed(reason) from None
         finally:
-            _give_memory_back()
+            if torch.cuda.is_available():  # or the next trial finds less than there is
+                gc.collect()
+                torch.cuda.empty_cache()
 
     def _claim(self, trial: optuna.Trial) -> None:
         """Sign the trial, and step back if another one holds its slot."""
         trial.set_user_attr("worker", self.worker)
-        trial.set_user_attr("host", socket.gethostname())
-        trial.set_user_attr("pid", os.getpid())
         slot = trial.user_attrs.get("slot")
         same = [
             t for t in trial.study.get_trials(deepcopy=False) if slot is not None and t.user_attrs.get("slot") == slot
@@ -169,7 +167,6 @@ class _Watch:
             raise RunError(f"{self.tune.metric} is {value}.", hint="is every class in the validation data?")
         self.meter.look(self.folder)
         self._note()
-        self.trial.set_user_attr(self.tune.metric, value)
         return value if self.tune.cost is None else (value, self.meter.known[self.tune.cost])
 
     def _report(self, step: int, dice: float) -> None:
@@ -208,18 +205,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, MemoryError) or any(word in text.lower() for word in _MEMORY):
         return f"out of memory: {text.splitlines()[0] if text else 'MemoryError'}"
     if isinstance(error, LomixError) and "not finite" in text:
-        return f"not finite: {text}"
+        return f"not finite: {type(error).__name__}: {text}"
     return f"{type(error).__name__}: {text}"[:2000]
 
 
 def _of_the_storage(error: Exception) -> bool:
     return type(error).__module__.startswith("sqlalchemy.")
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _shown(values: dict[str, Any]) -> str:
