@@ -1,8 +1,6 @@
 """The outer search on real studies: it starts, prunes, counts, fails, resumes and ends as the recipe says."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -11,12 +9,10 @@ from optuna.trial import TrialState
 from tiny_recipe import tiny
 
 import lomix_search as lomix
-from lomix_search.errors import LomixError, RecipeError, RunError
+from lomix_search.errors import RunError
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.tune import study as study_module
 from lomix_search.tune.best import best_trials
-from lomix_search.tune.slots import survey
-from lomix_search.tune.storage import open_study
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
 

@@ -68,7 +68,7 @@ def tune_command(
     heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database")] = 30,
     leave: Annotated[bool, typer.Option("--leave", help="do not wait for other workers at the end")] = False,
 ) -> None:
-    """Vary what a recipe declares under [tune.ranges]; `lomix tune RECIPE` for short."""
+    """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
     loaded = load_recipe(recipe, overrides or ())
     home = folder or Path("runs") / f"{loaded.name}-tune"
     done = tune(
