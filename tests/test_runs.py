@@ -109,6 +109,7 @@ def test_runs_are_listed_with_state_step_scores_and_recipe(home: Path) -> None:
     assert "deep/two" in output and "the disk is on fire" in output and "4/4" in output
 
 
+@pytest.mark.slow
 def test_a_run_is_running_while_its_process_lives_and_stopped_when_it_was_killed(tmp_path: Path) -> None:
     write_tiny(tmp_path / "recipe")
     command = [sys.executable, "-m", "lomix_search", "run", str(tmp_path / "recipe"), "--folder", str(tmp_path / "run")]
@@ -210,6 +211,7 @@ def test_what_is_not_reproduced_is_measured(home: Path, tmp_path: Path) -> None:
     assert broken.differences[0].startswith("final.pt is not what the run left: its hash was ")
 
 
+@pytest.mark.slow
 def test_reproduce_from_the_command_line(home: Path) -> None:
     result = CliRunner().invoke(app, ["reproduce", str(home / "one"), "--folder", str(home / "cli")])
     assert result.exit_code == 0 and "reproduced bit for bit" in result.output
