@@ -300,6 +300,22 @@ def problems(browser: Browser, page: Path, width: int, **how: bool) -> list[str]
 
 
 @chromium
+def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> None:
+    page, faults = report.read_text(), {
+        "https://example.invalid/x.png": '<img src="https://example.invalid/x.png" alt="">',
+        "said loudly": "<script>console.error('said loudly')</script>",
+        "is not defined": "<script>nowhere()</script>",
+        "scrolls sideways": '<div style="width:1500px;height:4px"></div>',
+        "too small": '<p style="font-size:8px">too small</p>',
+    }  # fmt: skip
+    with Browser() as browser:
+        for expected, fault in faults.items():
+            broken = tmp_path / "broken.html"
+            broken.write_text(page.replace("</main>", f"{fault}</main>"))
+            assert expected in str(problems(browser, broken, 1280)), expected
+
+
+@chromium
 def test_the_pages_fit_desktop_and_phone_in_light_and_dark(report: Path, study: Path) -> None:
     pages = (report, write_report(study, study / "again.html"))
     with Browser() as browser:
