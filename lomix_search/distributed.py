@@ -26,6 +26,7 @@ from torch import distributed as dist
 from lomix_search.errors import RunError
 
 T = TypeVar("T")
+Failure = TypeVar("Failure", bound=BaseException)
 
 _TIMEOUT = 300.0  # seconds; the longest that one process may keep the others waiting, e.g. while it writes a checkpoint
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "socket", "broken pipe", "store")
@@ -104,11 +105,10 @@ def on_main(act: Callable[[], T]) -> T:
         try:
             box[0] = act()
         except Exception as error:  # the others must hear of it, or they would wait
-            box[1] = error
+            box[1] = same_everywhere(error)
     dist.broadcast_object_list(box, src=0, device=_speaking())
     if box[1] is not None:
-        box[1].told = not is_main()
-        raise box[1]
+        raise same_everywhere(box[1])
     answer: T = box[0]
     return answer
 
@@ -129,6 +129,37 @@ def gather(part: T) -> list[T]:
     return parts
 
 
+def same_everywhere(error: Failure) -> Failure:
+    """Mark an error that every process raises by itself: it is said once.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The error.
+    """
+    error.told = not is_main()  # type: ignore[attr-defined]
+    return error
+
+
+def happened_alike(error: BaseException) -> bool:
+    """Tell whether all processes raised an error, so that they may go on together."""
+    return hasattr(error, "told")
+
+
+@contextmanager
+def alike() -> Iterator[None]:
+    """Mark errors as those that every process raises by itself: what is done here depends on nothing but the recipe.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise same_everywhere(error) from error.__cause__
+
+
 @contextmanager
 def lost_processes(where: Callable[[], str]) -> Iterator[None]:
     """Say in plain words that another process is gone, wherever this one waited for it.
@@ -144,7 +175,7 @@ def lost_processes(where: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except (dist.DistError, RuntimeError) as cause:
+    except RuntimeError as cause:  # dist.DistError is one, gloo's are plain
         text = str(cause).lower()
         if size() == 1 or not (isinstance(cause, dist.DistError) or any(word in text for word in _LOST)):
             raise
@@ -213,7 +244,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
         return
     for dtype in dict.fromkeys(p.dtype for p in parameters):
         group = [p for p in parameters if p.dtype == dtype]
-        used = torch.stack([p.new_tensor(p.grad is not None, requires_grad=False) for p in group])
+        used = group[0].new_tensor([float(p.grad is not None) for p in group])
         flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in group]
         total = torch.cat([*flat, used])
         dist.all_reduce(total)

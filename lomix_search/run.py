@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Splits
-from lomix_search.distributed import device, is_main, join, lost_processes, on_main
+from lomix_search.distributed import alike, device, is_main, join, lost_processes, on_main
 from lomix_search.environment import environment_of, note_environment, weights_sha256
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
@@ -86,10 +86,11 @@ def run_recipe(
     with lost_processes(lambda: str(folder)), hold(folder):
         on_main(lambda: _claim(folder, recipe, resume))
         seed_everything(recipe.search.seed)
-        splits = recipe.build_data()
-        net = build_net(recipe, splits)
+        with alike():
+            splits = recipe.build_data()
+            net = build_net(recipe, splits)
+            loss = build_loss(recipe, net, net.num_classes)
         say.print(net.stages)
-        loss = build_loss(recipe, net, net.num_classes)
         count = sum(p.numel() for p in loss.parameters())
         say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
         with recorded(folder) as left:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from lomix_search.checkpoint import State, write_tensors
 from lomix_search.data.dataset import Batches, Draw, Order, Seeded
 from lomix_search.distributed import (
+    alike,
     is_main,
     largest_over_processes,
     lost_processes,
@@ -117,13 +118,15 @@ def search(
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written. SIGTERM ends the process with exit code 0.
     """
     plan, home = _plan(settings), Path(folder)
-    _check_share(plan.search.batch_size)
+    with alike():
+        _check_share(plan.search.batch_size)
     loss.together = size() > 1
     training = Training(net, loss, plan, home)
     say = progress and is_main()
     with lost_processes(lambda: f"{home}, at step {training.step}"), hold(home):
         training.open(resume)
-        kept, looker = _set_aside(training, train, val, held_out)
+        with alike():
+            kept, looker = _set_aside(training, train, val, held_out)
         loop = _Loop(training, looker, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
         with _trackers(training, trackers) as log, Stop() as stop:
             loop.run(kept, val, log, stop, say, on_validate)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lomix_search.distributed import average_gradients, rank, size, sum_over_processes
+from lomix_search.distributed import average_gradients, rank, same_everywhere, size, sum_over_processes
 from lomix_search.errors import RunError
 from lomix_search.lookahead import Looker
 from lomix_search.loss import Step
@@ -37,7 +37,7 @@ class Stepper:
         self.run, self.looker = run, looker
         self.plan = run.plan.search
         if size() > 1:
-            _warn_of_batch_norms(run.net)
+            warn_of_batch_norms(run.net)
 
     def take(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
         """Take one step.
@@ -126,17 +126,19 @@ class Stepper:
     def _check_scale(self, scale: float, seen: Numbers) -> None:
         seen["train/loss_scale"] = scale
         if scale < _LEAST_SCALE:
-            raise RunError(
-                f"fp16: gradients overflow at step {self.run.step + 1} even with a loss scale of {scale:.1e}.",
-                seen=_broken_parameters(self.run),
-                hint="precision=bf16, in another folder",
+            raise same_everywhere(
+                RunError(
+                    f"fp16: gradients overflow at step {self.run.step + 1} even with a loss scale of {scale:.1e}.",
+                    seen=_broken_parameters(self.run),
+                    hint="precision=bf16, in another folder",
+                )
             )
 
     def _skip(self, fault: str, step: Step, images: Tensor, before: Sequence[Tensor], seen: Numbers) -> None:
         """Leave this step out, with what it left in the buffers, or end the run."""
         run, limit = self.run, self.plan.skip_not_finite
         if run.skipped >= limit:
-            raise self._not_finite(fault, step, images)
+            raise same_everywhere(self._not_finite(fault, step, images))
         run.skipped += 1
         with torch.no_grad():
             for buffer, value in zip(self._buffers(), before, strict=True):
@@ -175,7 +177,12 @@ def _broken_parameters(run: Training) -> str:
     return f"gradients of {', '.join(broken[:6])}{more}" if broken else "all maps and gradients are finite"
 
 
-def _warn_of_batch_norms(net: nn.Module) -> None:
+def warn_of_batch_norms(net: nn.Module) -> None:
+    """Warn of layers that look at other items of a batch.
+
+    Args:
+        net: The network.
+    """
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     found = [name for name, module in net.named_modules() if isinstance(cast(Any, module), kinds)]
     if found and rank() == 0:

@@ -14,11 +14,17 @@ from typing import Any
 import pytest
 import torch
 from test_robust import same
+from tiny_recipe import write_tiny
 from together import KINDS, tensors
+from torch import nn
 
 from lomix_search import distributed
 from lomix_search.errors import RunError
 from lomix_search.mixture import Mixture
+from lomix_search.recipe import load_recipe
+from lomix_search.run import run_recipe
+from lomix_search.status import read_status
+from lomix_search.step import warn_of_batch_norms
 from lomix_search.track import read_lines
 
 HERE = Path(__file__).parent
@@ -27,7 +33,7 @@ ALONE = {
     "CUDA_VISIBLE_DEVICES": "",
     "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
 }
-SCENARIOS = ("told", "same", "resumed", "stopped", "lost")
+SCENARIOS = ("told", "same", "resumed", "stopped", "lost", "tuned")
 
 Said = tuple[Path, dict[str, Any], list[dict[str, Any]]]
 
@@ -136,6 +142,17 @@ def test_what_one_process_decides_is_said_once(said: Said) -> None:
     assert limit == 'LOMIX_TIMEOUT is "soon"; seconds > 0 are needed.\n  Try:  export LOMIX_TIMEOUT=300'
 
 
+@pytest.mark.slow
+def test_a_study_runs_its_trials_on_all_processes(said: Said) -> None:
+    one, two = said[1]["tuned"]
+    assert [trial[:2] for trial in one] == [trial[:2] for trial in two]
+    assert {trial[0] for trial in two} == {"COMPLETE", "FAIL"}
+    for a, b in zip(one, two, strict=True):
+        assert a[3] == b[3] and (a[2] is None) == (b[2] is None)
+        assert a[2] is None or a[2] == pytest.approx(b[2], abs=1e-3)
+    assert all("thirteen" in trial[3] for trial in two if trial[0] == "FAIL")
+
+
 def test_outside_torchrun_everything_is_the_plain_thing() -> None:
     values = torch.ones(2, requires_grad=True)
     assert distributed.sum_over_processes(values) is values and distributed.mean_over_processes(values) is values
@@ -146,6 +163,13 @@ def test_outside_torchrun_everything_is_the_plain_thing() -> None:
     assert values.grad is None
     with pytest.raises(RuntimeError, match="^gloo"), distributed.lost_processes(lambda: ""):
         raise RuntimeError("gloo")
+
+
+def test_batch_norms_are_warned_of() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.InstanceNorm2d(2), nn.SyncBatchNorm(2))
+    with pytest.warns(UserWarning, match=r"1 batch norms \(1, …\) see only the items of their own process"):
+        warn_of_batch_norms(net)
+    warn_of_batch_norms(net[2:])
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +191,13 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 RECIPE = [
     "chest_ct", "network.args.features=[4, 4, 8, 8, 8, 4]", "data.augment=chest_ct", "search.batch_size=3",
     "search.validate_every=2", "search.checkpoint_every=2", "optimizer.name=SGD", "optimizer.lr=0.05",
+    "search.steps=6",
 ]  # fmt: skip
 
 
-def torchrun(folder: Path, steps: int, *more: str) -> subprocess.Popen[str]:
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "lomix_search", "run", *RECIPE, f"search.steps={steps}", "--folder", str(folder), *more]
+    command += ["-m", "lomix_search", "run", *arguments]
     return subprocess.Popen(command, env=os.environ | ALONE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -187,42 +212,38 @@ def members(folder: Path) -> Iterator[tuple[int, str]]:
         yield from ((int(path.name), name[5:]) for name in variables if name.startswith("RANK="))
 
 
-@pytest.mark.slow  # starts torchrun three times
+@pytest.mark.slow  # starts torchrun
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
-def test_torchrun_finds_what_one_process_finds_and_survives_a_killed_process(tmp_path: Path) -> None:
-    first = torchrun(tmp_path / "two", 60)
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= 3 for line in read_lines(tmp_path / "two/metrics.jsonl")):
-        assert first.poll() is None and time.monotonic() < deadline
+def test_torchrun_ends_when_one_of_its_processes_is_killed(tmp_path: Path) -> None:
+    recipe = write_tiny(tmp_path / "recipe")
+    folder = tmp_path / "run"
+    running = torchrun(str(recipe), "search.steps=100000", "search.checkpoint_every=2", "--folder", str(folder))
+    deadline = time.monotonic() + 240
+    while not any(line["step"] >= 3 for line in read_lines(folder / "metrics.jsonl")):
+        assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    (victim,) = [pid for pid, rank in members(tmp_path / "two") if rank == "1"]
+    (victim,) = [pid for pid, rank in members(folder) if rank == "1"]
     os.kill(victim, signal.SIGKILL)
-    out, err = first.communicate(timeout=60)
-    assert first.returncode != 0, out
-    assert not list(members(tmp_path / "two")), "processes were left behind"
-    assert not [path for path in (tmp_path / "two").rglob(".*")]
+    out, err = running.communicate(timeout=120)
+    assert running.returncode != 0 and "process 0 of 2 lost another one" in err.replace("\n", " "), err
+    assert not list(members(folder)), "processes were left behind"
+    assert not [path for path in folder.rglob(".*")]
     assert out.count("maps supervised") == 1, "one process speaks"
-    second = torchrun(tmp_path / "fresh", 6)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
+    assert read_status(folder).state == "failed"  # type: ignore[union-attr]
+
+
+@pytest.mark.slow  # starts torchrun
+def test_torchrun_finds_what_one_process_finds_on_the_embedded_ct(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    running = torchrun(*RECIPE, "--folder", str(two))
+    run_recipe(load_recipe(RECIPE[0], RECIPE[1:]), one)
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, err
     assert out.count("test Dice, final network") == 1
-    command = [
-        sys.executable,
-        "-m",
-        "lomix_search",
-        "run",
-        *RECIPE,
-        "search.steps=6",
-        "--folder",
-        str(tmp_path / "one"),
-    ]
-    subprocess.run(command, env=os.environ | ALONE, check=True, stdout=subprocess.DEVNULL)
-    one, two = (Mixture.load(tmp_path / name / "mixture.json") for name in ("one", "fresh"))
-    assert one.weights == pytest.approx(two.weights, abs=1e-6)
-    for key, value in one.operators.items():
-        torch.testing.assert_close(value, two.operators[key], rtol=1e-4, atol=1e-5)
-    results = [json.loads((tmp_path / name / "results.json").read_text())["test_dice"] for name in ("one", "fresh")]
-    assert results[0]["final"]["mean"] == pytest.approx(results[1]["final"]["mean"], abs=1e-3)
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {
-        path.name for path in (tmp_path / "fresh").iterdir()
-    }
+    mixtures = [Mixture.load(folder / "mixture.json") for folder in (one, two)]
+    assert mixtures[0].weights == pytest.approx(mixtures[1].weights, abs=1e-6)
+    for key, value in mixtures[0].operators.items():
+        torch.testing.assert_close(value, mixtures[1].operators[key], rtol=1e-4, atol=1e-5)
+    scores = [json.loads((folder / "results.json").read_text())["test_dice"]["final"]["mean"] for folder in (one, two)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}

@@ -269,7 +269,35 @@ def told(home: Path) -> object:
     return codes
 
 
-SCENARIOS = {act.__name__: act for act in (same, resumed, lost, stopped, told)}
+def tuned(home: Path) -> object:
+    """A study of four trials, one of which cannot be built, on two processes; then the same trials on one."""
+    from tiny_recipe import tiny
+
+    from lomix_search.tune import tune
+    from lomix_search.tune.together import follow
+
+    ranges = "tune.ranges={'network.args.width' = {choices = [4, 13]}, 'optimizer.lr' = {low = 1e-3, high = 1e-2}}"
+    recipe = tiny(home, [ranges, "space.name=lomix"])
+
+    def work(count: int) -> list[Any]:
+        if not distributed.is_main():
+            follow()
+            return []
+        study = tune(recipe, 4, folder=home / f"study{count}")
+        trials = study.get_trials(deepcopy=False)
+        return [[t.state.name, t.params, t.values, t.user_attrs.get("reason")] for t in trials]
+
+    def told(count: int) -> None:
+        found = work(count)
+        if distributed.is_main():
+            (home / f"study{count}.json").write_text(json.dumps(found))
+
+    for count in (1, 2):
+        fine(lambda count=count: told(count), count)  # type: ignore[misc]
+    return [json.loads((home / f"study{count}.json").read_text()) for count in (1, 2)]
+
+
+SCENARIOS = {act.__name__: act for act in (same, resumed, lost, stopped, told, tuned)}
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from lomix_search.cli.app import Folder, Overrides, app, console, numbers
 from lomix_search.compare import compare_strategies
+from lomix_search.distributed import is_main, join
 from lomix_search.errors import require
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.strategies import read_strategies
@@ -70,6 +71,13 @@ def tune_command(
 ) -> None:
     """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
     loaded = load_recipe(recipe, overrides or ())
+    join()
+    if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
+        require("optuna", "tune")
+        from lomix_search.tune.together import follow
+
+        follow()
+        return
     home = folder or Path("runs") / f"{loaded.name}-tune"
     done = tune(
         loaded, trials, folder=home, storage=storage, name=study, resume=resume, heartbeat=heartbeat, leave=leave,

@@ -15,6 +15,7 @@ from lomix_search.tune.best import best_trials, kept_limits, write_best
 from lomix_search.tune.plots import draw_study
 from lomix_search.tune.slots import Survey, Workers, fill, survey
 from lomix_search.tune.storage import Place, join
+from lomix_search.tune.together import leading, wait_along
 from lomix_search.tune.trial import Failed, Objective, Surplus, tell_stopped
 from lomix_search.tune.values import starting_points
 
@@ -61,7 +62,7 @@ def run_study(
         workers = Workers(study, place.journal)
         if not made:
             _let_its_maker_begin(study)
-        with workers.at_work():
+        with workers.at_work(), leading():
             _work(study, recipe, wanted, home, workers, leave, say)
     _report(study, recipe, home, say)
     return study
@@ -94,6 +95,7 @@ def _work(
             if not waits:
                 say.print(f"waiting for {len(found.running)} trials of other workers", highlight=False)
             waits = True
+            wait_along()
             time.sleep(random.uniform(0.5, 1.5) * _POLL)
 
 

@@ -17,11 +17,12 @@ from lomix_search.errors import LomixError, RunError
 from lomix_search.heads import Instrumented
 from lomix_search.loss import MixtureLoss
 from lomix_search.recipe import Recipe
-from lomix_search.run import Outcome, run_recipe
+from lomix_search.run import Outcome
 from lomix_search.track import read_lines
 from lomix_search.tune.costs import Meter
 from lomix_search.tune.engines import note_limits
 from lomix_search.tune.slots import holder
+from lomix_search.tune.together import run_trial
 from lomix_search.tune.values import suggest
 from lomix_search.typed import write_text
 
@@ -122,15 +123,8 @@ class Objective:
         self.say.print(_shown(values), highlight=False)
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
-        outcome = run_recipe(
-            varied,
-            folder,
-            resume=True,
-            console=None if self.say.quiet else self.say,
-            score_test=False,
-            on_start=watch.start,
-            on_validate=watch.validated,
-        )
+        say = None if self.say.quiet else self.say
+        outcome = run_trial(varied, folder, console=say, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
 
 
