@@ -157,7 +157,8 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
         study.set_user_attr("settings", settings_of(recipe))
         study.set_user_attr("recipe", recipe.to_toml())
         made = True
-    note = {"study": name, "storage": JOURNAL if _inside(place, folder) else str(place)}
+    elsewhere = str(place.journal.absolute()) if place.journal else str(place)
+    note = {"study": name, "storage": JOURNAL if _inside(place, folder) else elsewhere}
     write_text(folder / _NOTE, json.dumps(note, indent=2) + "\n")
     return study, made
 
