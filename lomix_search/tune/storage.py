@@ -265,10 +265,11 @@ def _several_times(what: Callable[[], T], times: int = 6) -> T:
 
 
 def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
+    from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(url).set(password=None).render_as_string()
+        u = make_url(url)
+        return str(URL.create(u.drivername, u.username, None, u.host, u.port, u.database, u.query))
     except ArgumentError:
         return url
