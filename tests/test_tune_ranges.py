@@ -14,9 +14,16 @@ from lomix_search.errors import LomixError, RecipeError, RunError
 from lomix_search.ranges import Range, Tune
 from lomix_search.recipe import load_recipe
 from lomix_search.space import SearchSpace
+from lomix_search.tune import study as study_module
 from lomix_search.tune.slots import survey
 from lomix_search.tune.storage import open_study, read_place
 from lomix_search.tune.values import decode, encode, starting_points, suggest
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "draw_study", lambda *_: [])
+
 
 WEIGHTING = {
     "weighting.name": Range(choices=("softplus", "lookahead")),
@@ -143,7 +150,7 @@ FAULTS = {
     "step = 2 is larger than high − low = 1",
     '[tune.ranges."loss.ce"]\nlow = 0.5\nhigh = 1\nint = true': "tune.ranges.loss.ce = {'low': 0.5, 'high': 1, 'int': "
     "True}: int = true needs whole numbers",
-    '[tune]\nmetric = "test.dice"': "tune.metric = 'test.dice': unknown. Nearest: \"val.dice.best\". Known: "
+    '[tune]\nmetric = "test.dice"': "tune.metric = 'test.dice': unknown. Known: "
     "val.dice.best, val.dice.final.",
     '[tune]\npruner = "medain"': "tune.pruner.name = 'medain': input should be 'none', 'median' or 'hyperband'",
     '[tune]\nsampler = "cma"': "tune.sampler.name = 'cma': input should be 'tpe', 'random' or 'nsga2'",

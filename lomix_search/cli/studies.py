@@ -101,9 +101,8 @@ def best_command(
     opened, recipe = open_study(where, study)
     _show_study(opened, recipe, top)
     if write is not None:
-        for path in write_best(opened, recipe, write, top):
-            console.print(f"written: {path}", highlight=False)
-        console.print(f"next: lomix run {path}", highlight=False)
+        paths = write_best(opened, recipe, write, top)
+        console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}", highlight=False)
 
 
 @tuning.command("plot")
