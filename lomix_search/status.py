@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lomix_search.distributed import is_main
 from lomix_search.errors import RunError
+from lomix_search.lock import writing
 from lomix_search.typed import Frozen, read_json, validate, write_text
 
 State = Literal["running", "finished", "stopped", "failed"]
@@ -84,7 +85,7 @@ def recorded(folder: Path) -> Iterator[Left]:
     try:
         yield left
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk must not hide what ended the run
+        with contextlib.suppress(RunError):  # a full disk must not hide what ended the run
             _end(folder, running, *_why(error))
         raise
     _end(folder, running, "finished", weights=left.weights)
@@ -123,7 +124,8 @@ def _end(folder: Path, running: Status, state: State, reason: str = "", weights:
 
 
 def _write(folder: Path, status: Status) -> None:
-    write_text(folder / "status.json", status.model_dump_json(indent=2) + "\n")
+    with writing(folder / "status.json"):
+        write_text(folder / "status.json", status.model_dump_json(indent=2) + "\n")
 
 
 def _now() -> str:

@@ -1,21 +1,20 @@
 """The outer search on real studies: it starts, prunes, counts, fails, resumes and ends as the recipe says."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tiny_recipe import tiny
+from tiny_recipe import tiny, write_tiny
 
 import lomix_search as lomix
-from lomix_search.errors import LomixError, RecipeError, RunError
+from lomix_search.cli.app import app, console
+from lomix_search.errors import RunError
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.tune import study as study_module
+from lomix_search.tune import trial as trial_module
 from lomix_search.tune.best import best_trials
-from lomix_search.tune.slots import survey
 from lomix_search.tune.storage import open_study
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
@@ -172,3 +171,48 @@ def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home
 
 
 HOPELESS = "tune.ranges={'optimizer.lr' = {choices = [0.03, 1e-12, 1e-13]}}"
+
+
+def test_a_worker_whose_trial_was_given_away_notices_and_goes_on(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a network failure: it was silent for long, another worker has failed its trial to run it again."""
+    validated, seen = trial_module._Watch.validated, []
+
+    def silent(watch: trial_module._Watch, step: int, dice: float) -> None:
+        seen.append(step)
+        if len(seen) == 2:
+            open_study(home)[0].tell(watch.trial.number, state=TrialState.FAIL)
+        validated(watch, step, dice)
+
+    monkeypatch.setattr(trial_module._Watch, "validated", silent)
+    recipe = tiny(tmp_path / "recipe", ["search.steps=6", "search.checkpoint_every=2", LR])
+    study = tune(recipe, 1, home)
+    assert states(study) == ["FAIL", "COMPLETE"] and seen == [2, 4, 4, 6]  # it went on from the checkpoint
+    assert study.trials[1].params == study.trials[0].params
+    assert study.trials[1].user_attrs["retry_of"] == 0 and not (home / "trial_0000").exists()
+    assert sorted(study.trials[1].intermediate_values) == [2, 4, 6]
+
+
+def test_the_command_line_tunes_and_writes_ready_recipes(tmp_path: Path, home: Path) -> None:
+    recipe = str(write_tiny(tmp_path / "recipe"))
+    said = cli("tune", recipe, "search.steps=2", "--trials", "3", "--folder", str(home))
+    assert "0 of 3 trials finished" in said and "2 of 3 trials finished · best 0." in said
+    assert 'study "recipe": 3 complete' in said
+    said = cli("tune", "best", str(home), "--top", "2", "--write", str(tmp_path / "mine.toml"))
+    assert f"written: {tmp_path}/mine-1.toml" in said and f"next: lomix run {tmp_path}/mine-1.toml" in said
+    study, base = open_study(home)
+    first, second = (load_recipe(tmp_path / f"mine-{i}.toml") for i in (1, 2))
+    ranked = sorted(study.trials, key=lambda t: (-value(study, t.number), t.number))
+    assert [first.optimizer.lr, second.optimizer.lr] == [t.params["optimizer.lr"] for t in ranked[:2]]
+    assert (
+        first.override({"optimizer": base.optimizer.model_dump(), "loss": base.loss.model_dump(), "about": ""}) == base
+    )
+    assert "drawn: " in cli("tune", "plot", str(home), "--folder", str(tmp_path / "pictures"))
+    assert (tmp_path / "pictures/history.png").exists()
+
+
+def cli(*arguments: str) -> str:
+    with console.capture() as said:
+        app(arguments, standalone_mode=False)
+    return said.get().replace("\n", "")  # however wide the terminal is

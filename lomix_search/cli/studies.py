@@ -69,7 +69,7 @@ def tune_command(
     heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database")] = 30,
     leave: Annotated[bool, typer.Option("--leave", help="do not wait for other workers at the end")] = False,
 ) -> None:
-    """Vary what a recipe declares under [tune.ranges]; `lomix tune RECIPE` for short."""
+    """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
     loaded = load_recipe(recipe, overrides or ())
     join()
     if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
@@ -101,9 +101,8 @@ def best_command(
     opened, recipe = open_study(where, study)
     _show_study(opened, recipe, top)
     if write is not None:
-        for path in write_best(opened, recipe, write, top):
-            console.print(f"written: {path}", highlight=False)
-        console.print(f"next: lomix run {path}", highlight=False)
+        paths = write_best(opened, recipe, write, top)
+        console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}", highlight=False)
 
 
 @tuning.command("plot")

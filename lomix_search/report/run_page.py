@@ -168,7 +168,8 @@ def _evaluated(name: str, found: Evaluation) -> str:
     ]
     rows.append(("mean", *(number(found.mean(measure)) for measure in measures)))
     unit = f", distances in {found.unit}" if any(m in ("hd95", "asd") for m in measures) else ""
-    caption = f"{len(found.cases)} whole cases by protocol {text(found.protocol)}, {text(name)} network{unit}"
+    count = "1 whole case" if len(found.cases) == 1 else f"{len(found.cases)} whole cases"
+    caption = f"{count} by protocol {text(found.protocol)}, {text(name)} network{unit}"
     return table(("class", *map(text, measures)), rows, "total", caption)
 
 

@@ -308,6 +308,6 @@ def verdict(story: Story, mixture: Mixture) -> tuple[str, str, str]:
     if mixture.provenance.warnings:
         return "bad", "The weights shrank without selecting", text(" ".join(mixture.provenance.warnings))
     if spread.effective_maps > 0.95 * count:
-        lead = "The monitor raised no alarm, but the weights are nearly equal: read nothing into their order"
+        lead = "The monitor raised no alarm, but the weights stay nearly equal: training is almost as with uniform ones"
         return "so-so", "Hardly any selection", f"{lead}. {numbers}."
     return "good", "The weights select", f"{numbers}. The monitor of collapsing weights raised no alarm."

@@ -139,7 +139,8 @@ class Workers:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / self.name
         with path.open("w") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):  # a file system without locks: nobody will notice if this process dies
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         path.unlink(missing_ok=True)
 

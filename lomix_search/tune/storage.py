@@ -157,7 +157,8 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
         study.set_user_attr("settings", settings_of(recipe))
         study.set_user_attr("recipe", recipe.to_toml())
         made = True
-    note = {"study": name, "storage": JOURNAL if _inside(place, folder) else str(place)}
+    elsewhere = str(place.journal.absolute()) if place.journal else str(place)
+    note = {"study": name, "storage": JOURNAL if _inside(place, folder) else elsewhere}
     write_text(folder / _NOTE, json.dumps(note, indent=2) + "\n")
     return study, made
 
@@ -264,10 +265,11 @@ def _several_times(what: Callable[[], T], times: int = 6) -> T:
 
 
 def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
+    from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(url).set(password=None).render_as_string()
+        u = make_url(url)
+        return str(URL.create(u.drivername, u.username, None, u.host, u.port, u.database, u.query))
     except ArgumentError:
         return url

@@ -76,7 +76,7 @@ def starting_points(recipe: Recipe) -> list[dict[str, Any]]:
         The recipe's own values; the paper's, if they differ and all of them lie in their ranges; then ``tune.first``.
     """
     tune, content = recipe.tune, recipe.model_dump(by_alias=True)
-    own = {key: value for key in tune.ranges if (value := _look_up(content, key)) is not _MISSING}
+    own = _values(content, tune)
     points = [encode(tune.settle(own), tune)]
     paper = _paper(own, tune)
     if paper is not None:
@@ -87,12 +87,20 @@ def starting_points(recipe: Recipe) -> list[dict[str, Any]]:
 
 def _paper(own: Mapping[str, Any], tune: Tune) -> dict[str, Any] | None:
     """Return the recipe's values with the paper's in their place; None if a range leaves out one of them."""
-    content = {name: section.model_dump() for name, section in PAPER.items()}
-    values = dict(own)
+    paper = _values({name: section.model_dump() for name, section in PAPER.items()}, tune)
+    if not all(tune.ranges[key].holds(value) for key, value in paper.items()):
+        return None
+    return {**own, **paper}
+
+
+def _values(content: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
+    """Return what some sections say about the tuned keys; a list of parts that is not set stands for all of them."""
+    values = {}
     for key, given in tune.ranges.items():
-        if (value := _look_up(content, key)) is not _MISSING and value is not None:
-            if not given.holds(value):
-                return None
+        value = _look_up(content, key)
+        if value is None and given.subset_of is not None:
+            value = list(given.subset_of)
+        if value is not _MISSING and value is not None:
             values[key] = value
     return values
 
