@@ -99,7 +99,7 @@ def fork(act: Callable[[], Any], number: int = 0, of: int = 1, port: int = 0, **
         code = int(error.code or 0)
     except LomixError as error:
         said = {"process": number, "told": getattr(error, "told", False), "text": str(error)}
-        print("ERROR " + json.dumps(said), file=sys.stderr, flush=True)
+        os.write(2, f"\nERROR {json.dumps(said)}\n".encode())  # at once: two processes may speak at a time
         code = 2
     except BaseException:
         traceback.print_exc()
