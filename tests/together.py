@@ -75,7 +75,7 @@ BUILT = build()
 def run(folder: Path, built: Any = None, train: Any = None, **changes: Any) -> Any:
     net, loss = built or BUILT  # of a fork of the process that built it
     settings = SETTINGS | changes
-    return lomix.search(net, loss, train or Wide(11), Wide(5), folder=folder, classes=CLASSES, **settings)
+    return lomix.search(net, loss, train or Wide(11), Wide(5, noise=0.0), folder=folder, classes=CLASSES, **settings)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
