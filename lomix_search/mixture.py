@@ -60,6 +60,7 @@ class Provenance(Frozen):
         versions: Versions of python, torch and lomix_search.
         commit: Commit of the checkout the library ran from, if it did.
         metrics: Named results, such as ``val.dice.best``.
+        warnings: What the search had to say about its own result, such as weights that did not select.
     """
 
     recipe: str | None = None
@@ -69,6 +70,7 @@ class Provenance(Frozen):
     versions: dict[str, str] = Field(default_factory=dict)
     commit: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Concentration(Frozen):
@@ -99,6 +101,7 @@ class Mixture(Frozen):
         weighting: Name of the rule that found the weights.
         maps: Ids and weights in the space's stable order.
         operators_sha256: Checksum of the operator parameters in the safetensors file beside the JSON; None without any.
+        spread: How selective the weights are; in files only, ``concentration()`` computes it.
         provenance: Where it comes from.
     """
 
@@ -111,6 +114,7 @@ class Mixture(Frozen):
     weighting: str
     maps: Annotated[tuple[MapWeight, ...], Field(min_length=1)]
     operators_sha256: str | None = None
+    spread: Concentration | None = None
     provenance: Provenance = Provenance()
     _operators: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
@@ -141,7 +145,8 @@ class Mixture(Frozen):
             packed = tensors_to_bytes({name: t.detach().cpu().contiguous() for name, t in self._operators.items()})
             write_bytes(target.with_suffix(".safetensors"), packed)
             checksum = hashlib.sha256(packed).hexdigest()
-        content = self.model_copy(update={"operators_sha256": checksum}).model_dump(mode="json")
+        noted = {"operators_sha256": checksum, "spread": self.concentration()}
+        content = self.model_copy(update=noted).model_dump(mode="json")
         write_text(target, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -164,7 +169,7 @@ class Mixture(Frozen):
                 f"{source} is a mixture of version {version}; this library reads up to {VERSION}.",
                 hint="pip install --upgrade lomix-search",
             )
-        mixture = validate(cls, content, source.name, MixtureError)
+        mixture = validate(cls, content, source.name, MixtureError).model_copy(update={"spread": None})
         if mixture.operators_sha256:
             mixture._operators.update(_read_tensors(source.with_suffix(".safetensors"), mixture.operators_sha256))
         return mixture

@@ -6,19 +6,22 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
 
 from lomix_search.data import chest_ct, prepared
 from lomix_search.data.dataset import Splits
-from lomix_search.errors import RecipeError, nearest
+from lomix_search.errors import MissingExtraError, RecipeError, nearest
+from lomix_search.evaluation.evaluate import Evaluation, evaluate
+from lomix_search.evaluation.infer import How
 from lomix_search.objects import call, load_object
-from lomix_search.sections import Data, Loss, Network, Optimizer, Range, Search, Space, Track, Tune, Weighting
+from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Range, Search, Space, Track, Tune, Weighting
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
+from lomix_search.weighting import weighting_faults
 
 DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
 """Shipped data kinds; each module has ``Settings`` and ``load(settings) -> Splits``."""
@@ -37,6 +40,7 @@ class Recipe(Frozen):
         weighting: How they are weighed.
         optimizer: How they are minimised.
         search: The loop.
+        evaluate: How whole cases are scored.
         track: Trackers.
         tune: Outer search.
     """
@@ -50,6 +54,7 @@ class Recipe(Frozen):
     weighting: Weighting = Weighting()
     optimizer: Optimizer = Optimizer()
     search: Search = Search()
+    evaluate: Evaluate = Evaluate()
     track: Track = Track()
     tune: Tune = Tune()
 
@@ -105,11 +110,57 @@ class Recipe(Frozen):
             RecipeError: it cannot be found, or does not take these arguments.
             MissingExtraError: its package is not installed.
         """
-        network = call(load_object(self.network.build, "network.build"), self.network.args, "network.args")
+        build = load_object(self.network.build, "network.build")
+        try:
+            network = call(build, self.network.args, "network.args")
+        except MissingExtraError:
+            raise
+        except ImportError as cause:  # as MONAI raises for what it needs only sometimes
+            seen = str(cause).strip().splitlines()[0]
+            package = found[1] if (found := re.search(r"No module named '(\w+)", seen)) else "PACKAGE"
+            raise MissingExtraError(
+                f"network.build = {self.network.build!r} needs a package that is not installed.",
+                seen=seen,
+                hint=f"pip install {package}",
+            ) from None
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
             raise RecipeError(f"network.build = {self.network.build!r} returned {kind}; it must return an nn.Module.")
         return network
+
+    def score(
+        self,
+        network: nn.Module,
+        splits: Splits,
+        subset: Literal["test", "val"] = "test",
+        *,
+        save: str | Path | None = None,
+        overlays: int = 0,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Score a trained network on whole cases, as ``[evaluate]`` says.
+
+        Args:
+            network: The network alone; instrumented or stripped makes no difference.
+            splits: What ``build_data`` returned.
+            subset: Which cases.
+            save: Folder for tables, predictions and overlays.
+            overlays: Number of pictures to look at.
+            progress: Show a progress bar.
+
+        Returns:
+            All scores.
+
+        Raises:
+            DataError: the set has no cases.
+            RunError: the network's output cannot be scored.
+        """
+        size = splits.train[0][0].shape[-1] if self.evaluate.window is None else None
+        how = How(size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips)
+        cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
+        return evaluate(
+            network, cases, splits.classes, protocol=protocol, how=how, save=save, overlays=overlays, progress=progress
+        )
 
     def build_space(self) -> SearchSpace:
         """Load the search space.
@@ -128,7 +179,8 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
     Args:
         source: A shipped name (``"chest_ct"``), a TOML file, or a folder that holds ``recipe.toml``.
-        overrides: ``"optimizer.lr=3e-4"``: the right side is TOML, or else plain text.
+        overrides: ``"optimizer.lr=3e-4"``: the right side is TOML, or else plain text;
+            ``"network.stages="`` removes what the recipe sets.
 
     Returns:
         The typed recipe.
@@ -168,7 +220,7 @@ def find_recipe(source: str | Path) -> Path:
 
 def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[str] = ()) -> Recipe:
     content = copy.deepcopy(content)
-    found = [*faults, *_resolve(content, folder), *_data_faults(content), *_range_faults(content)]
+    found = [*faults, *_resolve(content, folder), *_extra_faults(content), *_range_faults(content)]
     return validate(Recipe, content, source, RecipeError, found)
 
 
@@ -176,7 +228,7 @@ def _override(content: dict[str, Any], text: str) -> str | None:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         return f"override {text!r}: must read key=value, e.g. optimizer.lr=3e-4."
-    return _set(content, key, toml_or_text(value))
+    return _set(content, key, toml_or_text(value)) if value else _unset(content, key)
 
 
 def toml_or_text(value: str) -> Any:
@@ -199,6 +251,18 @@ def _set(content: dict[str, Any], key: str, value: Any) -> str | None:
     return None
 
 
+def _unset(content: dict[str, Any], key: str) -> str | None:
+    """Remove a dotted key, so that its default holds."""
+    *path, last = key.split(".")
+    table: Any = content
+    for part in path:
+        table = table.get(part) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or last not in table:
+        return f"override {key + '='!r}: the recipe does not set it."
+    del table[last]
+    return None
+
+
 def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
     """Make paths absolute, in place; return what does not exist."""
     faults = []
@@ -208,9 +272,16 @@ def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
             table[key], fault = _object_path(path, folder, known=DATA_KINDS if section == "data" else {})
             faults += [f"{section}.{key} = {path!r}: {fault}"] if fault else []
     data = content.get("data")
+    if isinstance(data, dict) and isinstance(root := data.get("root"), str):
+        data["root"] = str((folder if (folder / root).exists() else Path.cwd()) / root)
     if isinstance(data, dict) and isinstance(split := data.get("split"), str) and split.endswith(".toml"):
         data["split"] = str(folder / split)
         faults += [] if (folder / split).is_file() else [f"data.split = {split!r}: no file {folder / split}."]
+    weighting = content.get("weighting")
+    if isinstance(weighting, dict) and isinstance(mixture := weighting.get("mixture"), str):
+        path = next((p for p in (folder / mixture, Path(mixture).absolute()) if p.is_file()), folder / mixture)
+        weighting["mixture"] = str(path)
+        faults += [] if path.is_file() else [f"weighting.mixture = {mixture!r}: no file {path}."]
     space = content.get("space")
     if isinstance(space, dict) and isinstance(name := space.get("name"), str) and name not in shelved("search_spaces"):
         space["name"] = str(folder / name)
@@ -231,6 +302,19 @@ def _object_path(path: str, folder: Path, known: Mapping[str, Any]) -> tuple[str
         return path, None
     kinds = f" {nearest(path, known)}" if known else ""
     return path, f'must read "package.module:name" or "file.py:name".{kinds}'
+
+
+def _extra_faults(content: Mapping[str, Any]) -> list[str]:
+    """Check the tables whose keys depend on what they name."""
+    return [*_data_faults(content), *_weighting_faults(content)]
+
+
+def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
+    table = content.get("weighting")
+    if not isinstance(table, dict) or not isinstance(name := table.get("name", "softplus"), str):
+        return []
+    settings = {key: value for key, value in table.items() if key != "name"}
+    return [f"weighting.{fault}" for fault in weighting_faults(name, settings)]
 
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
@@ -263,8 +347,8 @@ def _schema_faults(content: Mapping[str, Any]) -> list[str]:
     try:
         Recipe.model_validate(content)
     except ValidationError as cause:
-        return [*faults_of(cause, Recipe), *_data_faults(content)]
-    return _data_faults(content)
+        return [*faults_of(cause, Recipe), *_extra_faults(content)]
+    return _extra_faults(content)
 
 
 def _ranges(content: Mapping[str, Any]) -> dict[str, Range]:

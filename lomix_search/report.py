@@ -36,7 +36,7 @@ def draw_predictions(
         titles: One a row.
     """
     rows, patch = len(images), require("matplotlib.patches", "plot").Patch
-    figure = _figure(11, 2.75 * rows + 0.8)
+    figure = new_figure(11, 2.75 * rows + 0.8)
     axes = figure.subplots(rows, 4, squeeze=False)
     for row, title in zip(range(rows), titles, strict=True):
         wrong = np.where(truth[row] != predictions[row], 1.0, np.nan)
@@ -53,7 +53,7 @@ def draw_predictions(
         axis.set_title(name)
     patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(classes) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, Any]]) -> None:
@@ -66,7 +66,7 @@ def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, An
     """
     lines = [line for line in history if "mixture/weights" in line]
     width = max(9.0, 2.5 + 0.62 * len(_columns(mixture)))
-    figure = _figure(width, 8.5)
+    figure = new_figure(width, 8.5)
     above, below = figure.subplots(2, 1, height_ratios=(1.25, 1))
     _trajectories(above, mixture, lines)
     _heat_map(figure, below, mixture)
@@ -75,7 +75,7 @@ def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, An
         f"{mixture.space.name} by {mixture.weighting}: {len(mixture.maps)} maps, "
         f"sum of weights {spread.total:.3g}, {spread.effective_maps:.1f} effective maps"
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_space(space: SearchSpace, num_stages: int, path: Path, weights: Mapping[str, float] | None = None) -> None:
@@ -147,7 +147,7 @@ def _picture(graph: nx.DiGraph, path: Path) -> None:
     }
     weights = nx.get_node_attributes(graph, "weight")
     top = max(weights.values(), default=1.0) or 1.0
-    figure = _figure(9, 0.24 * tall + 1)
+    figure = new_figure(9, 0.24 * tall + 1)
     axis = figure.subplots()
     for source, target in graph.edges:
         (x0, y0), (x1, y1) = place[source], place[target]
@@ -164,7 +164,7 @@ def _picture(graph: nx.DiGraph, path: Path) -> None:
         axis.text(x, 0.7, name, ha="center", weight="bold")
     axis.set(xlim=(-0.35, 2.35), ylim=(-tall - 0.3, 1.3), title=f"{graph.graph['name']}: {len(columns[2])} maps")
     axis.axis("off")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _dot(graph: nx.DiGraph) -> str:
@@ -219,12 +219,13 @@ def _columns(mixture: Mixture) -> list[str]:
     return sorted({_scales_of(m.id) for m in mixture.maps}, key=lambda scales: (scales.count(","), scales))
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """Return a figure of its own, in inches; pyplot's state and the user's back end are left alone."""
     return require("matplotlib.figure", "plot").Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure so that there is never half of one; the format follows from the ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=130, format=path.suffix[1:])

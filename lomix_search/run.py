@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,18 @@ from rich.console import Console
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Splits
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluate import evaluate, predict
+from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.loss import MixtureLoss
-from lomix_search.metrics import DiceResult
+from lomix_search.metrics import DiceResult, predict, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_predictions, draw_weights
 from lomix_search.search import Result, search, seed_everything
+from lomix_search.sections import Weighting
 from lomix_search.track import Tracker, Wandb, read_lines
 from lomix_search.typed import write_text
-from lomix_search.weighting import WEIGHTINGS
+from lomix_search.weighting import build_weighting
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,9 @@ def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
     Returns:
         The network with a head on each stage.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     image, _ = splits.val[0]
     stages = recipe.network.stages
-    return instrument(recipe.build_network().to(device), image[None].to(device), stages=stages)
+    return instrument(recipe.build_network().to(_device()), image[None].to(_device()), stages=stages)
 
 
 def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLoss:
@@ -130,9 +130,26 @@ def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLo
         mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages])
         return MixtureLoss.from_mixture(mixture, **options)
     space = recipe.build_space()
-    kind = WEIGHTINGS.get(recipe.weighting.name)
-    weighting = kind(tuple(space.maps(len(net.stages))), **settings) if kind and settings else recipe.weighting.name
+    weighting = build_weighting(recipe.weighting.name, tuple(space.maps(len(net.stages))), settings)
     return MixtureLoss(space, len(net.stages), num_classes, weighting=weighting, **options)
+
+
+def with_mixture(recipe: Recipe, mixture: Path) -> Recipe:
+    """Return the recipe that trains from scratch with the weights of a mixture file, fixed.
+
+    Args:
+        recipe: Data, network, optimizer and so on; its space and weighting give way to the mixture's.
+        mixture: The file.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        MixtureError: the file is no mixture.
+    """
+    Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
+    fixed = Weighting.model_validate({"name": "fixed", "mixture": str(mixture.absolute())})
+    return recipe.model_copy(update={"weighting": fixed})
 
 
 def search_settings(recipe: Recipe) -> dict[str, Any]:
@@ -141,15 +158,20 @@ def search_settings(recipe: Recipe) -> dict[str, Any]:
     return {"optimizer": optimizer.pop("name"), **optimizer, **recipe.search.model_dump()}
 
 
-def evaluate_run(folder: Path, network: str = "final") -> DiceResult:
-    """Score a finished run on the test data of its recipe.
+def evaluate_run(
+    folder: Path, network: str = "final", *, changes: Sequence[str] = (), overlays: int = 0, progress: bool = False
+) -> Evaluation:
+    """Score a finished run's network on the whole test cases of its recipe, at native size, by the recipe's protocol.
 
     Args:
-        folder: The run folder.
+        folder: The run folder; tables and predictions go to ``folder/evaluation/<network>``.
         network: ``"final"``, or ``"best"`` on validation.
+        changes: ``key=value`` changes of the recipe, e.g. ``evaluate.protocol=transunet``.
+        overlays: Number of cases to draw.
+        progress: Show a progress bar.
 
     Returns:
-        Dice per case and class.
+        All scores.
 
     Raises:
         RunError: no such network, or not a finished run.
@@ -158,11 +180,11 @@ def evaluate_run(folder: Path, network: str = "final") -> DiceResult:
         raise RunError(f'network "{network}": unknown. {nearest(network, ("final", "best"))}')
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
-    recipe = load_recipe(folder / "recipe.toml")
-    splits = recipe.build_data()
-    net = build_net(recipe, splits)
-    net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
-    return evaluate(net, splits.test, splits.classes, recipe.search.batch_size, recipe.loss.ignore_index)
+    recipe = load_recipe(folder / "recipe.toml", changes)
+    splits, model = recipe.build_data(), recipe.build_network().to(_device())
+    model.load_state_dict(read_tensors(folder / f"{network}.pt"))
+    save = folder / "evaluation" / network
+    return recipe.score(model, splits, save=save, overlays=overlays, progress=progress)
 
 
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -191,7 +213,7 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
     folder, scores = result.folder, {}
     for name in ("best", "final"):
         net.model.load_state_dict(read_tensors(folder / f"{name}.pt"))
-        scores[name] = evaluate(net, splits.test, splits.classes, ignore_index=ignore_index)
+        scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
     write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
@@ -225,6 +247,10 @@ def _asked_for(recipe: Recipe, folder: Path) -> list[Tracker]:
     config = recipe.model_dump(include={"name", "space", "loss", "weighting", "optimizer", "search"})
     config["space"] = {"name": Path(recipe.space.name).stem}
     return [Wandb(folder, recipe.track.project, config, recipe.track.online)]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _commit() -> str | None:

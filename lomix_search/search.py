@@ -7,19 +7,15 @@ batches and augmentations are functions of the seed and the step, and everything
 import json
 import math
 import random
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,15 +29,21 @@ from lomix_search.checkpoint import (
 )
 from lomix_search.data.dataset import Order, Seeded
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluate import evaluate
+from lomix_search.lookahead import Looker
 from lomix_search.loss import MixtureLoss, Step
-from lomix_search.metrics import DiceResult
-from lomix_search.mixture import Mixture, Provenance, concentration
+from lomix_search.metrics import DiceResult, score_items
+from lomix_search.mixture import Mixture, Provenance
+from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
+from lomix_search.portions import check_apart, label_fraction, set_aside
+from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
+from lomix_search.shrink import check_shrink, shrink
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.typed import validate
+from lomix_search.weighting import Lookahead, Monitor
 
 Items = Dataset[tuple[Tensor, Tensor]]
+Numbers = dict[str, float | str | list[float]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def search(
     train: Items,
     val: Items | None = None,
     *,
+    held_out: Items | None = None,
     folder: str | Path = "runs/search",
     classes: Sequence[str] | None = None,
     trackers: Iterable[Tracker] = (),
@@ -98,6 +101,8 @@ def search(
         train: Items (image (C, *spatial) float, label (*spatial) int64). Random augmentation must draw from the global
             generators of python, numpy or torch; it is then repeatable.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
+        held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
+            part of ``train`` aside.
         folder: The run folder: checkpoints, metrics.jsonl, mixture.json, final.pt, best.pt.
         classes: Class names, background first; ``class 0`` and so on by default.
         trackers: More places for the numbers, such as ``lomix_search.track.Wandb``. JSON lines are always written.
@@ -105,8 +110,9 @@ def search(
         progress: Show a progress bar.
         provenance: What to note in the mixture file besides seed, steps, versions and metrics.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
-            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``. Of ``[optimizer]``: ``optimizer`` (its
-            name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
+            ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
+            ``shrink`` (``{"to": 8}``). Of ``[optimizer]``: ``optimizer`` (its name), ``lr``, ``weight_decay``,
+            ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -119,8 +125,8 @@ def search(
     home = Path(folder)
     run = _Run(net, loss, plan, home, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
     run.open(resume)
-    with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, _Stop() as stop:
-        run.train(train, val, log, stop, progress)
+    with Trackers([JsonLines(home / "metrics.jsonl", run.step), *trackers]) as log, Stop() as stop:
+        run.train(run.set_aside(train, val, held_out), val, log, stop, progress)
         final = run.validate(val, log, again=True) if val is not None else None
         result = run.finish(final, provenance or Provenance())
         log.files([home / "mixture.json"])
@@ -138,11 +144,16 @@ class _Run:
         }
         self.device = next(net.parameters()).device
         loss.to(self.device)
-        parameters = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad]
-        self.optimizer = _optimizer(plan.optimizer, parameters)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(plan))
+        groups = trained_groups(net, loss)
+        parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = build_optimizer(plan.optimizer, groups)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, learning_rate(plan.optimizer, plan.search.steps)
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.plan.precision == "fp16")
         self.parameters = parameters
+        self.monitor = Monitor()
+        self.looker: Looker | None = None
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -178,6 +189,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "monitor": self.monitor.state_dict(),
             "random": random_state(),
         }
 
@@ -195,19 +207,43 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        self.monitor.load_state_dict(state["monitor"])
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         restore_random_state(state["random"])
 
+    def set_aside(self, train: Items, val: Items | None, held_out: Items | None) -> Items:
+        """Give the weighting its held-out items, if it wants any; return what is left to train on."""
+        weighting, plan = self.loss.weighting, self.plan
+        train = label_fraction(train, plan.label_fraction, plan.seed)
+        if plan.shrink is not None:
+            check_shrink(plan.shrink, self.loss)
+        if not isinstance(weighting, Lookahead):
+            if held_out is not None:
+                raise RunError(
+                    f'held_out was given; the weighting "{weighting.name}" looks at no held-out items.',
+                    hint='MixtureLoss(…, weighting="lookahead")',
+                )
+            return train
+        if held_out is None:
+            train, held_out = set_aside(train, weighting.held_out, plan.seed)
+        check_apart(held_out, {"training": train, "validation": val})
+        self.looker = Looker(self.net, self.loss, held_out, plan.batch_size, plan.seed, self._autocast)
+        return train
+
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    def train(self, train: Items, val: Items | None, log: Trackers, stop: "_Stop", progress: bool) -> None:
+    def train(self, train: Items, val: Items | None, log: Trackers, stop: Stop, progress: bool) -> None:
         """Take the steps that are left."""
         plan, began = self.plan, time.monotonic()
         self.net.train()
-        with _Bar(progress, plan.steps, self.step) as advance:
+        with Bar(progress, plan.steps, self.step) as advance:
             for images, labels in self._batches(train):
-                step = self._advance(images, labels)
-                log.log(self.step, self._numbers(step, time.monotonic() - began))
+                started = time.monotonic()
+                step, seen = self._advance(images, labels)
+                numbers = self._numbers(step, time.monotonic() - began) | seen
+                log.log(self.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
+                if progress and "mixture/warning" in numbers:
+                    print(f"step {self.step}: {numbers['mixture/warning']}", flush=True)
                 if val is not None and (self.step % plan.validate_every == 0 or self.step == plan.steps):
                     self.validate(val, log)
                 if self.step % plan.checkpoint_every == 0 or self.step == plan.steps or stop.asked:
@@ -228,8 +264,14 @@ class _Run:
             generator=torch.Generator().manual_seed(self.plan.seed),
         )
 
-    def _advance(self, images: Tensor, labels: Tensor) -> Step:
+    def _advance(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
         images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
+        weighting, seen = self.loss.weighting, {}
+        weighting.advance(self.step / self.plan.steps)
+        if self.plan.shrink is not None:
+            shrink(self.plan.shrink, self.loss, self.step / self.plan.steps)
+        if self.looker is not None and self.looker.weighting.due(self.step):
+            seen = self.looker.look(self.step, images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             step: Step = self.loss(self.net(images), labels)
@@ -243,7 +285,7 @@ class _Run:
         self.scaler.update()
         self.scheduler.step()
         self.step += 1
-        return step
+        return step, seen
 
     def _autocast(self) -> torch.autocast:
         kind = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
@@ -258,17 +300,19 @@ class _Run:
             hint="a lower lr, clip_grad=1.0 or precision=32; then go on from the last checkpoint with resume",
         )
 
-    def _numbers(self, step: Step, seconds: float) -> dict[str, float | list[float]]:
+    def _numbers(self, step: Step, seconds: float) -> Numbers:
         weights = step.weights.tolist()
-        spread = concentration([max(0.0, w) for w in weights])
+        spread, warning = self.monitor.look([max(0.0, w) for w in weights])
         return {
             "train/loss": float(step.total.detach()),
             "train/lr": self.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
+            "mixture/entropy": spread.entropy,
             "mixture/effective_maps": spread.effective_maps,
             "mixture/per_map": step.per_map.tolist(),
             "mixture/weights": weights,
+            **({"mixture/warning": warning} if warning else {}),
         }
 
     def validate(self, val: Items, log: Trackers, again: bool = False) -> DiceResult:
@@ -282,7 +326,7 @@ class _Run:
         Returns:
             The scores.
         """
-        result = evaluate(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
+        result = score_items(self.net, val, self.classes, self.plan.batch_size, self.loss.ignore_index)
         if not again:
             log.log(self.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
         if not again and not result.mean <= self.best_dice:
@@ -299,66 +343,13 @@ class _Run:
         if not math.isnan(self.best_dice):
             metrics["val.dice.best_step"] = float(self.best_step)
         noted = {"seed": self.plan.seed, "steps": self.plan.steps, "versions": _versions()}
+        noted |= {"warnings": (self.monitor.warning,) if self.monitor.warning else ()}
         known = provenance.model_copy(update=noted | {"metrics": provenance.metrics | metrics})
         stages = getattr(self.net, "stages", ())
         mixture = self.loss.mixture(stages=stages, provenance=known)
         write_tensors(self.folder / "final.pt", self._weights())
         mixture.save(self.folder / "mixture.json")
         return Result(mixture, final, self.best_dice, self.best_step, self.folder)
-
-
-class _Stop:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the step; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        self.asked = number
-        for known, handler in self._before.items():
-            signal.signal(known, handler)
-
-    def leave(self, folder: Path, step: int) -> None:
-        """End the run after its checkpoint is written."""
-        print(f"\nStopped at step {step}; checkpoint in {folder}. To go on: the same command with --resume", flush=True)
-        if self.asked == signal.SIGTERM:
-            sys.exit(0)
-        raise KeyboardInterrupt
-
-
-class _Bar:
-    """Show progress with the time left; on no terminal, a line now and then."""
-
-    def __init__(self, wanted: bool, total: int, done: int) -> None:
-        columns = (TextColumn("search"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not wanted)
-        self._task = self._progress.add_task("search", total=total, completed=done, note="")
-        self._total, self._plain = total, wanted and not self._progress.console.is_terminal
-
-    def __enter__(self) -> Callable[[int, str], None]:
-        if not self._plain:
-            self._progress.start()
-        return self._advance
-
-    def __exit__(self, *_: object) -> None:
-        if not self._plain:
-            self._progress.stop()
-
-    def _advance(self, step: int, note: str) -> None:
-        self._progress.update(self._task, completed=step, note=note)
-        if self._plain and step % max(1, self._total // 10) == 0:
-            print(f"step {step}/{self._total}  {note}", flush=True)
 
 
 def _plan(given: Mapping[str, Any]) -> Plan:
@@ -372,25 +363,6 @@ def _plan(given: Mapping[str, Any]) -> Plan:
     rest = {key: value for key, value in rest.items() if key in known}
     checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
     return Plan(validate(Search, rest, "search(…)", RunError), checked)
-
-
-def _optimizer(plan: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if plan.name == "SGD":
-        momentum = plan.momentum
-        return torch.optim.SGD(
-            parameters, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
-        )
-    return torch.optim.AdamW(parameters, lr=plan.lr, weight_decay=plan.weight_decay)
-
-
-def _schedule(plan: Plan) -> Callable[[int], float]:
-    shapes: dict[str, Callable[[float], float]] = {
-        "constant": lambda done: 1.0,
-        "poly": lambda done: (1 - done) ** plan.optimizer.power,
-        "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-    }
-    shape = shapes[plan.optimizer.schedule]
-    return lambda step: shape(min(1.0, step / plan.search.steps))
 
 
 def _same_plan(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -76,7 +76,7 @@ class Weighting(Frozen):
     """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
 
     Args:
-        name: ``"softplus"`` is the paper's.
+        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.weighting``.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -108,6 +108,28 @@ class Optimizer(Frozen):
     power: Positive = 0.9
 
 
+class Shrink(Frozen):
+    """``[search.shrink]``: drop the weakest maps during the search, down to a budget.
+
+    Args:
+        to: So many maps are left in the end, the finest original among them.
+        start: Part of training after which the first may leave.
+        until: Part of training after which only ``to`` are left.
+        by: ``"weight"``: by their loss weights; ``"effect"``: by what held-out data say (weighting ``lookahead``).
+    """
+
+    to: Count
+    start: Annotated[float, Field(ge=0, le=1)] = 0.2
+    until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    by: Literal["weight", "effect"] = "weight"
+
+    @model_validator(mode="after")
+    def _order(self) -> "Shrink":
+        if not self.start < self.until:
+            raise ValueError(f"start = {self.start} must lie before until = {self.until}")
+        return self
+
+
 class Search(Frozen):
     """``[search]``: the training loop.
 
@@ -120,6 +142,8 @@ class Search(Frozen):
         checkpoint_every: Steps between two checkpoints.
         workers: Processes that read data beside the training process; the result does not depend on it.
         clip_grad: Largest norm of the gradient; not clipped when left out.
+        label_fraction: Part of the training items (whole cases where there are several) to train with.
+        shrink: Drop the weakest maps as training goes; all stay when left out.
     """
 
     steps: Count = 1000
@@ -130,11 +154,30 @@ class Search(Frozen):
     checkpoint_every: Count = 100
     workers: Annotated[int, Field(ge=0)] = 0
     clip_grad: Positive | None = None
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    shrink: Shrink | None = None
 
     @field_validator("precision", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
         return str(value) if value == 32 and not isinstance(value, bool) else value
+
+
+class Evaluate(Frozen):
+    """``[evaluate]``: how whole cases are predicted and scored.
+
+    Args:
+        protocol: ``strict`` (millimetres, empty masks counted honestly), ``transunet`` (comparable with the Synapse
+            literature), ``polyp`` or ``isic2018``.
+        batch_size: Slices or windows at a time.
+        flips: Average over flips of rows and columns.
+        window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
+    """
+
+    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    batch_size: Count = 8
+    flips: bool = False
+    window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
 
 
 class Track(Frozen):

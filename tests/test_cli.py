@@ -59,7 +59,10 @@ def test_demo_run_evaluate_and_show() -> None:
     first = Path("runs/demo/mixture.json").read_bytes()
     call("demo", *SMALL)  # starts anew, and comes out the same
     assert Path("runs/demo/mixture.json").read_bytes() == first
-    assert "CTChest4" in call("evaluate", "runs/demo", "--network", "best")
+    shown = call("evaluate", "runs/demo", "runs/demo", "--network", "best", "--overlays", "1")
+    assert "strict" in shown and "Wilcoxon" in shown and "ribs" in shown
+    written = {path.name for path in Path("runs/demo/evaluation/best").rglob("*") if path.is_file()}
+    assert {"scores.csv", "scores.md"} < written and any(name.endswith(".nii.gz") for name in written)
     assert "add(1,2,3,4)" in call("show", "runs/demo/mixture.json", "--draw", "space.svg")
     assert "<svg" in Path("space.svg").read_text()
     assert call("show", "runs/demo/mixture.json", "--top", "3").count("add(") + 1 >= 3
@@ -92,8 +95,23 @@ def test_inspect_a_network_of_a_file() -> None:
     ]
 
 
-def test_validate_reads_every_item() -> None:
-    assert "no fault" in call("validate", "chest_ct")
+def test_inspect_draws_and_doctor_measures() -> None:
+    network = [
+        "monai.networks.nets.BasicUNet",
+        "spatial_dims=2",
+        "features=[4, 4, 8, 8, 8, 4]",
+        "--example",
+        "2,1,32,32",
+    ]
+    call("inspect", *network, "--draw", "net.svg")
+    call("inspect", *network, "--draw", "net.html", "--stages", "upcat_2,upcat_1")
+    assert "stage 4" in Path("net.svg").read_text() and "stage 3" not in Path("net.html").read_text()
+    output = call("doctor", *network)
+    assert "supervised maps   48" in output and "time per step" in output and "loss engine" in output
+
+
+def test_validate() -> None:
+    assert "one patient validates" in call("validate", "chest_ct")
 
 
 def test_tune_prints_the_best_trials() -> None:

@@ -189,11 +189,11 @@ def test_paper_scheme_has_its_shares() -> None:
     scheme, square = augmentation("paper"), torch.arange(64.0).reshape(1, 8, 8)
     assert scheme is not None
     np.random.seed(0)
-    results = [scheme(square, square[0].long())[0] for _ in range(2000)]
+    results = [scheme(square, square[0].long())[0] for _ in range(600)]
     turns = [torch.rot90(square, k, (-2, -1)).flip(axis) for k in range(4) for axis in (-2, -1)]
-    same = sum(torch.equal(r, square) for r in results) / 2000
-    turned = sum(any(torch.equal(r, t) for t in turns) for r in results) / 2000
-    assert abs(turned - 0.5) < 0.04 and abs(same - 0.25) < 0.04
+    same = sum(torch.equal(r, square) for r in results) / 600
+    turned = sum(any(torch.equal(r, t) for t in turns) for r in results) / 600
+    assert abs(turned - 0.5) < 0.06 and abs(same - 0.25) < 0.06
 
 
 def test_paper_scheme_keeps_non_square_shapes() -> None:
@@ -218,10 +218,10 @@ def test_scheme_is_fast_and_pickles() -> None:
     data = Seeded(toy("chest_ct"), 0)
     data = pickle.loads(pickle.dumps(data))
     data[(0, 0)]
-    start = time.perf_counter()
+    start = time.process_time()
     for draw in range(10):
         data[(draw, 0)]
-    assert time.perf_counter() - start < 0.5, "an item should take a few milliseconds"
+    assert time.process_time() - start < 0.5, "an item should take a few milliseconds of one core"
 
 
 def test_unknown_scheme() -> None:

@@ -59,6 +59,7 @@ TWINS: dict[str, tuple[str, Callable[[Path], Path], tuple[str, ...], dict[str, A
     ),
     "isic2018": ("isic2018", twins.isic_raw, ("lesion",), {"split": str(SPLITS / "isic2018/split.toml")}),
     "busi": ("busi", twins.busi_raw, ("tumour",), {}),
+    "chest_nodules": ("chest_nodules", twins.nodules_raw, ("nodule",), {"leave_out": "pat_2", "val_fraction": 0.34}),
 }
 
 
@@ -401,6 +402,42 @@ def test_masks_of_every_kind_are_read_alike(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0] * 3 + [255, 0, 0])
     Image.fromarray(mask * 3).save(tmp_path / "classes.png")
     np.testing.assert_array_equal(read_classes(tmp_path / "classes.png"), mask * 3)
+
+
+def test_dicom_contours_lie_on_the_pixels(tmp_path: Path) -> None:
+    go("chest_nodules", twins.nodules_raw(tmp_path / "raw"), tmp_path / "out")
+    splits = prepared.load(settings(tmp_path / "out", ("nodule",), leave_out="pat_3"))
+    (case,) = splits.volumes["test"]
+    assert case.patient == "pat_3" and case.spacing == pytest.approx((3, 0.8, 0.9))
+    expected = np.zeros((6, 40, 44), np.uint8)
+    expected[2:4, 8:20, 10:25] = 1
+    expected[2:4, 12:16, 14:18] = 0
+    np.testing.assert_array_equal(case.label, expected)
+    np.testing.assert_array_equal(
+        case.image[:, 0] > 0.3,
+        np.isin(np.arange(40), range(8, 20))[None, :, None]
+        & np.isin(np.arange(44), range(10, 25))[None, None]
+        & np.ones((6, 1, 1), bool),
+    )
+    write_nifti(tmp_path / "p.nii.gz", case.label, case.origin)
+    affine = nib.load(tmp_path / "p.nii.gz").affine
+    np.testing.assert_allclose(
+        affine @ [10, 8, 2, 1], [53 - 9, 40 - 6.4, -294, 1], atol=1e-4
+    )  # left-back to right-front
+
+
+def test_dicom_faults(tmp_path: Path) -> None:
+    raw = twins.nodules_raw(tmp_path / "raw", patients=3)
+    (raw / "pat_1" / "IMG3.dcm").unlink()
+    (raw / "pat_2" / "RS.dcm").unlink()
+    (raw / "pat_3" / "IMG0.dcm").write_bytes(b"not dicom" * 40)
+    text = fails("chest_nodules", raw, tmp_path / "out")
+    assert f"{raw}/pat_1: the slices do not form one grid." in text
+    assert f"{raw}/pat_2: 6 CT slices and 0 RTSTRUCT files; need some and one." in text
+    assert f"{raw}/pat_3/IMG0.dcm cannot be read; it is cut short or not what its name says." in text
+    with pytest.raises(DataError, match=r'leave_out = "pat_9": no such patient\. Nearest: "pat_'):
+        go("chest_nodules", twins.nodules_raw(tmp_path / "raw2"), tmp_path / "out2")
+        prepared.load(settings(tmp_path / "out2", ("nodule",), leave_out="pat_9"))
 
 
 def test_busi_masks_are_united(tmp_path: Path) -> None:

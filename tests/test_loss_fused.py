@@ -295,6 +295,7 @@ def test_other_devices_take_the_reference() -> None:
         engines.choose_engine("native", "cuda")
 
 
+@pytest.mark.slow  # another process imports torch
 def test_importing_the_package_compiles_nothing() -> None:
     code = "import lomix_search.loss.native as n; assert n.library.cache_info().currsize == 0"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -66,6 +66,15 @@ def test_overrides_are_toml_or_text(tmp_path: Path) -> None:
         recipe.override({"optimizer.lrr": 1})
 
 
+def test_an_empty_override_removes_a_key(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + 'stages = ["a", "b"]\n')
+    assert (
+        load_recipe(path).network.stages == ("a", "b") and load_recipe(path, ["network.stages="]).network.stages is None
+    )
+    assert "override 'network.stage=': the recipe does not set it." in message(path, ["network.stage="])
+    assert "override 'a.b.c=': the recipe does not set it." in message(path, ["a.b.c="])
+
+
 def test_precision_may_be_a_number(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, MINIMAL + "[search]\nprecision = 32\n")).search.precision == "32"
 
@@ -85,6 +94,15 @@ def test_paths_are_relative_to_the_recipe_and_survive_saving_elsewhere(tmp_path:
     assert isinstance(network, torch.nn.Conv2d) and network.out_channels == 3
     assert again.build_space().originals == "finest"
     assert load_recipe(tmp_path / "a").name == "a", "a folder is enough"
+
+
+def test_data_beside_the_recipe_or_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[data]\nkind = "prepared"\nroot = "d"\nclasses = ["a"]\n[network]\nbuild = "torch.nn:Identity"\n'
+    path = write(tmp_path, text)
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_recipe(path).data.settings["root"] == str(tmp_path.parent / "d")
+    (tmp_path / "d").mkdir()
+    assert load_recipe(path).data.settings["root"] == str(tmp_path / "d")
 
 
 def test_own_data_function(tmp_path: Path) -> None:
@@ -143,7 +161,7 @@ batchsize = 4
         "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
         "  optimizer.lr = -0.001: input should be greater than 0\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
-        "precision, seed, steps, validate_every, workers."
+        "label_fraction, precision, seed, shrink, steps, validate_every, workers."
     )
 
 
@@ -250,6 +268,20 @@ def test_message_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_message_network_that_needs_more(tmp_path: Path) -> None:
+    """MONAI raises its own error class when a network needs a package that is only sometimes needed."""
+    code = "def build():\n    raise ImportError(\"from einops import x (No module named 'einops').\\n\\nLong story\")\n"
+    write(tmp_path, code, "model.py")
+    recipe = load_recipe(write(tmp_path, MINIMAL.replace("torch.nn:Identity", "model.py:build")))
+    with pytest.raises(MissingExtraError) as error:
+        recipe.build_network()
+    assert str(error.value) == (
+        f"network.build = '{tmp_path}/model.py:build' needs a package that is not installed.\n"
+        "  Seen: from einops import x (No module named 'einops').\n"
+        "  Try:  pip install einops"
+    )
+
+
 def test_loading_a_recipe_imports_no_extra() -> None:
     code = (
         "import sys; from lomix_search.recipe import load_recipe; load_recipe('chest_ct'); "
@@ -264,3 +296,32 @@ def test_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.name = "other"  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+# -- weighting ---------------------------------------------------------------------------------------------------------
+
+
+def test_faults_of_the_weighting_table_are_reported_with_the_others(tmp_path: Path) -> None:
+    text = MINIMAL + '[weighting]\nname = "anneal"\nuntill = 0.3\nstart = 2\n[optimizer]\nlr = -1\n'
+    assert message(write(tmp_path, text)).splitlines()[1:] == [
+        "  weighting.start = 2: input should be less than or equal to 1",
+        '  weighting.untill: unknown. Nearest: "until". Known: shape, start, until.',
+        "  optimizer.lr = -1: input should be greater than 0",
+    ]
+    assert "weighting.name = 'lookahed': unknown." in message(write(tmp_path, MINIMAL), ["weighting.name=lookahed"])
+    ranges = '[tune.ranges."weighting.until"]\nlow = 0.5\nhigh = 3.0\n[weighting]\nname = "anneal"\n'
+    assert 'tune.ranges."weighting.until": weighting.until = 3.0' in message(write(tmp_path, MINIMAL + ranges))
+
+
+def test_a_mixture_is_found_beside_the_recipe_or_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/m.json").touch()
+    (tmp_path / "here.json").touch()
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL + '[weighting]\nname = "fixed"\nmixture = "m.json"\n'
+    path = write(tmp_path / "a", text)
+    assert load_recipe(path).weighting.settings == {"mixture": str(tmp_path / "a/m.json")}
+    assert load_recipe(path, ["weighting.mixture=here.json"]).weighting.settings["mixture"] == str(
+        tmp_path / "here.json"
+    )
+    assert "weighting.mixture = 'no.json': no file" in message(path, ["weighting.mixture=no.json"])

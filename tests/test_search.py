@@ -82,6 +82,9 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 61))
     assert len(lines[0]["mixture/weights"]) == len(result.mixture.maps)
+    said = [line["mixture/warning"] for line in lines if "mixture/warning" in line]
+    assert len(said) == 1 and result.mixture.provenance.warnings == tuple(said)
+    assert '"effective_maps": ' in (tmp_path / "mixture.json").read_text()
     fresh = SmallUNet(width=8)
     fresh.load_state_dict(read_tensors(tmp_path / "final.pt"))
 
@@ -195,7 +198,7 @@ def test_unknown_and_bad_settings_are_listed_together(tmp_path: Path) -> None:
         lomix.search(net, loss, Shapes(), folder=tmp_path, stepz=3, lr=-1)
     assert str(caught.value).splitlines()[:2] == [
         "search(…) has 2 faults.",
-        '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, lr, momentum, optimizer, '
-        "power, precision, schedule, seed, steps, validate_every, weight_decay, workers.",
+        '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, label_fraction, lr, '
+        "momentum, optimizer, power, precision, schedule, seed, shrink, steps, validate_every, weight_decay, workers.",
     ]
     assert not list(tmp_path.iterdir())

@@ -9,10 +9,23 @@ from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.space import Map, SearchSpace
-from lomix_search.weighting import WEIGHTINGS, Fixed, Softplus, Weighting, build_weighting, random, uniform, weighting
+from lomix_search.weighting import (
+    WEIGHTINGS,
+    Anneal,
+    Fixed,
+    Normalized,
+    Softplus,
+    Uncertainty,
+    Weighting,
+    build_weighting,
+    random,
+    uniform,
+    weighting,
+    weighting_faults,
+)
 
 MAPS = tuple(SearchSpace.load("mutation").maps(3))  # 3 originals, 4 sums
-BUILT = [Softplus(MAPS), uniform(MAPS), random(MAPS), Fixed(MAPS, [1, 0, 2.5, 0, 0, 3, 1])]
+BUILT = [Softplus(MAPS), uniform(MAPS), random(MAPS), Fixed(MAPS, [1, 0, 2.5, 0, 0, 3, 1]), Anneal(MAPS)]
 
 
 def names(built: Weighting) -> str:
@@ -84,7 +97,8 @@ def test_by_name() -> None:
     with pytest.raises(LossError) as caught:
         build_weighting("softplsu", MAPS)
     assert str(caught.value) == (
-        'weighting "softplsu": unknown. Nearest: "softplus". Known: fixed, random, softplus, uniform.'
+        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, fixed, lookahead, normalized, '
+        "random, softplus, torchjd:…, uncertainty, uniform."
     )
     with pytest.raises(LossError) as caught:
         build_weighting("fixed", MAPS)
@@ -119,3 +133,185 @@ def test_registering_one_of_your_own() -> None:
         assert build_weighting("finest", MAPS)(torch.arange(7.0)) == 2
     finally:
         WEIGHTINGS.pop("finest", None)
+
+
+# -- learned -----------------------------------------------------------------------------------------------------------
+
+LOSSES = torch.tensor([0.9, 0.5, 0.2, 0.7, 0.4, 0.3, 0.6], dtype=torch.float64)
+
+
+def settled(built: Weighting) -> Tensor:
+    """Minimise the total over the weighting's own parameters at constant losses."""
+    optimizer = torch.optim.LBFGS(
+        built.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = built(LOSSES)
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    return built.weights().detach()
+
+
+@pytest.mark.parametrize("form", ["exp", "softplus"])
+def test_uncertainty_settles_at_one_over_the_loss(form: str) -> None:
+    built = Uncertainty(MAPS, form).double()
+    start = {"exp": 1.0, "softplus": 0.6931471805599453}[form]
+    torch.testing.assert_close(built.weights(), torch.full((7,), start, dtype=torch.float64))
+    torch.testing.assert_close(settled(built), 1 / LOSSES, rtol=1e-6, atol=0)
+    expected = (built.weights() * LOSSES - built.weights().log()).sum()
+    torch.testing.assert_close(built(LOSSES), expected)
+
+
+def test_normalized_is_its_formula_with_its_gradient() -> None:
+    built = Normalized(MAPS, entropy=0.3).double()
+    torch.testing.assert_close(built.weights(), Softplus(MAPS).double().weights())  # it starts where the paper does
+    with torch.no_grad():
+        built.theta.copy_(torch.linspace(-2, 2, 7))
+    total = 7 * torch.tensor(2.0, dtype=torch.float64).log()
+    positive = torch.nn.functional.softplus(built.theta.detach())
+    p = positive / positive.sum()
+    value = built(LOSSES)
+    torch.testing.assert_close(value, total * ((p * LOSSES).sum() + 0.3 * (p * p.log()).sum()))
+    value.backward()
+    a = LOSSES + 0.3 * p.log()
+    slope = total * torch.sigmoid(built.theta.detach()) / positive.sum() * (a - (p * a).sum())
+    torch.testing.assert_close(built.theta.grad, slope)
+
+
+@pytest.mark.parametrize("total", [None, 1.0])
+def test_normalized_settles_at_the_softmax_of_the_losses_and_keeps_its_sum(total: float | None) -> None:
+    built = Normalized(MAPS, entropy=0.3, total=total).double()
+    wanted = total or 7 * 0.6931471805599453
+    torch.testing.assert_close(settled(built), wanted * torch.softmax(-LOSSES / 0.3, 0), rtol=1e-6, atol=0)
+    assert float(built.weights().detach().sum()) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_without_entropy_normalized_ends_on_the_easiest_map() -> None:
+    weights = settled(Normalized(MAPS, entropy=0.0, total=1.0).double())
+    assert weights.argmax() == LOSSES.argmin() and weights.max() > 0.95
+
+
+@pytest.mark.parametrize("kind", [Normalized, Uncertainty])
+def test_the_terms_of_a_weighting_do_not_touch_the_network(kind: type[Weighting]) -> None:
+    built = kind(MAPS).double()
+    losses = LOSSES.clone().requires_grad_()
+    built(losses).backward()
+    torch.testing.assert_close(losses.grad, built.weights().detach())
+
+
+# -- on a schedule -----------------------------------------------------------------------------------------------------
+
+
+def test_anneal_goes_from_uniform_to_the_finest_and_keeps_its_sum() -> None:
+    built = Anneal(MAPS, start=0.2, until=0.6)
+    for progress, moved in [(0.0, 0.0), (0.2, 0.0), (0.3, 0.25), (0.5, 0.75), (0.6, 1.0), (1.0, 1.0)]:
+        built.advance(progress)
+        expected = torch.full((7,), 1 - moved)
+        expected[2] += 7 * moved
+        torch.testing.assert_close(built.weights(), expected)
+        assert built.active() == ((False, False, True, False, False, False, False) if moved == 1 else (True,) * 7)
+    again = Anneal(MAPS, start=0.2, until=0.6)
+    again.load_state_dict(built.state_dict())
+    assert again.active() == built.active() and torch.equal(again.weights(), built.weights())
+    cosine = Anneal(MAPS, until=1.0, shape="cosine")
+    cosine.advance(0.25)
+    assert float(cosine.weights()[0]) == pytest.approx(1 - (1 - 0.5**0.5) / 2)
+
+
+def test_anneal_needs_the_finest_original() -> None:
+    with pytest.raises(LossError, match=r"needs the finest original, P3, among the maps\.\n  Seen: P1, P2, add\(1,3\)"):
+        Anneal((MAPS[0], MAPS[1], MAPS[4]))
+    with pytest.raises(LossError, match=r"until = 0.1 lies before start = 0.5"):
+        Anneal(MAPS, start=0.5, until=0.1)
+
+
+# -- dropping maps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("built", [*BUILT, Normalized(MAPS), Uncertainty(MAPS)], ids=names)
+def test_dropped_maps_weigh_nothing_and_stay_dropped(built: Weighting) -> None:
+    built = copy.deepcopy(built)
+    before = built.weights().sum()
+    built.keep({"P1", "P3", "add(1,2)"})
+    built.keep({"P1", "P3", "add(1,2)", "add(1,3)"})  # what is gone stays gone
+    assert not any(built.active()[i] for i in (1, 4, 5, 6)) and built.active()[2]
+    assert built.weights()[[1, 4, 5, 6]].abs().sum() == 0
+    if isinstance(built, Normalized):
+        torch.testing.assert_close(built.weights().sum(), before)
+    losses = torch.rand(7).where(torch.tensor(built.active()), 0.0)
+    assert torch.isfinite(built(losses))
+    again = copy.deepcopy(built)
+    again.keep({"P3"})
+    again.load_state_dict(built.state_dict())
+    assert again.active() == built.active()
+    with pytest.raises(LossError, match="no map would be left"):
+        built.keep({"add(1,3)"})
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_settings_by_name() -> None:
+    built = build_weighting("anneal", MAPS, {"until": 1, "shape": "cosine"})
+    assert isinstance(built, Anneal) and (built.until, built.shape, built.start) == (1.0, "cosine", 0.0)
+    assert torch.equal(build_weighting("random", MAPS, {"seed": 3}).weights(), random(MAPS, seed=3).weights())
+
+
+def test_every_fault_of_the_settings_at_once() -> None:
+    with pytest.raises(LossError) as caught:
+        build_weighting("normalized", MAPS, {"entropi": 1, "total": -1})
+    assert str(caught.value) == (
+        'weighting "normalized" has 2 faults.\n'
+        "  total = -1: input should be greater than 0\n"
+        '  entropi: unknown. Nearest: "entropy". Known: entropy, lr, total.'
+    )
+    assert weighting_faults("softplus", {"lr": 1}) == ["lr: unknown; softplus has no settings."]
+
+
+# -- TorchJD -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_scalarizer_is_named() -> None:
+    assert weighting_faults("torchjd:Means", {})[0].startswith(
+        "name = 'torchjd:Means': unknown scalarizer. Nearest: \"Mean\""
+    )
+
+
+@pytest.mark.parametrize("member", ["DWA", "GeometricMean", "IMTLL", "Mean", "Random", "Sum", "UW"])
+def test_torchjd_scalarizers_are_weightings(member: str) -> None:
+    scalarization = pytest.importorskip("torchjd.scalarization")
+    built = build_weighting(f"torchjd:{member}", MAPS)
+    kind = getattr(scalarization, member)
+    losses = torch.rand(7, requires_grad=True)
+    plain = kind(7) if member in ("UW", "IMTLL") else kind()
+    torch.manual_seed(1)
+    total = built(losses)
+    torch.manual_seed(1)
+    torch.testing.assert_close(total, plain(losses))
+    total.backward()
+    torch.testing.assert_close(built.weights(), losses.grad)
+    assert built.name == f"torchjd:{member}"
+
+
+def test_a_scalarizer_with_memory_resumes_as_it_was() -> None:
+    pytest.importorskip("torchjd")
+    torch.manual_seed(0)
+    seen = torch.rand(12, 7)
+    whole, cut = (
+        build_weighting("torchjd:DWA", MAPS, {"epochs": 6}),
+        build_weighting("torchjd:DWA", MAPS, {"epochs": 6}),
+    )
+    for i, losses in enumerate(seen):
+        if i == 7:
+            state = copy.deepcopy(cut.state_dict())
+            cut = build_weighting("torchjd:DWA", MAPS, {"epochs": 6})
+            cut.load_state_dict(state)
+        for built in (whole, cut):
+            built.advance(i / 12)
+            built(losses.requires_grad_())
+    assert torch.equal(whole.weights(), cut.weights())
+    assert whole.weights().std() > 1e-3  # it has begun to weigh

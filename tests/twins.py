@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import nibabel as nib
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -166,3 +167,54 @@ def busi_raw(root: Path, count: int = 6) -> Path:
             if i == 2 and kind == "benign":
                 Image.fromarray(organs(rng, (44, 52), 1) * 255).save(folder / f"{kind} ({i})_mask_1.png")
     return root
+
+
+def nodules_raw(root: Path, patients: int = 4, size: int = 40) -> Path:
+    """Folders of axial CT slices with one RTSTRUCT: a box with a hole, contoured in mm."""
+    rng = np.random.default_rng(7)
+    for n in range(1, patients + 1):
+        folder = root / f"pat_{n}"
+        folder.mkdir(parents=True)
+        corner = np.array([-50.0 - n, -40.0, -300.0])
+        box = np.array([[10, 8], [25, 8], [25, 20], [10, 20]]) - 0.5  # column, row; the hole is 4 × 4
+        hole = np.array([[14, 12], [18, 12], [18, 16], [14, 16]]) - 0.5
+        for z in rng.permutation(6):
+            values = np.full((size, size + 4), 200, np.uint16)
+            values[8:20, 10:25] = 1050
+            _ct_slice(folder / f"IMG{z}.dcm", values, corner + np.array([0, 0, 3.0 * z]))
+        contours = [(corner[:2] + p * [0.9, 0.8], corner[2] + 3.0 * z) for z in (2, 3) for p in (box, hole)]
+        _structures(folder / "RS.dcm", "GTV-1", contours)
+    return root
+
+
+def _dataset(modality: str) -> pydicom.Dataset:
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.Modality = modality
+    return dataset
+
+
+def _ct_slice(path: Path, values: NDArray[np.uint16], corner: NDArray[np.float64]) -> None:
+    d = _dataset("CT")
+    d.Rows, d.Columns, d.SamplesPerPixel, d.PhotometricInterpretation = *values.shape, 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
+    d.PixelSpacing, d.ImageOrientationPatient = [0.8, 0.9], [1, 0, 0, 0, 1, 0]
+    d.ImagePositionPatient, d.SliceThickness = [float(v) for v in corner], 3.0
+    d.RescaleSlope, d.RescaleIntercept, d.PixelData = 1, -1000, values.tobytes()
+    d.save_as(path, enforce_file_format=True)
+
+
+def _structures(path: Path, name: str, contours: list[tuple[NDArray[np.float64], float]]) -> None:
+    d, roi, region = _dataset("RTSTRUCT"), pydicom.Dataset(), pydicom.Dataset()
+    roi.ROINumber, roi.ROIName, region.ReferencedROINumber = 1, name, 1
+    region.ContourSequence = []
+    for corners, height in contours:
+        contour = pydicom.Dataset()
+        contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(corners)
+        contour.ContourData = [float(v) for x, y in corners for v in (x, y, height)]
+        region.ContourSequence.append(contour)
+    d.StructureSetROISequence, d.ROIContourSequence = [roi], [region]
+    d.save_as(path, enforce_file_format=True)

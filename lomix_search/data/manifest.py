@@ -20,6 +20,7 @@ class Entry(Frozen):
         shape: Slices, channels, rows, columns.
         spacing: Millimetres between slices, rows, columns; empty where unknown.
         origin: How to write a prediction in the raw file's own form.
+        scaling: How its intensities were scaled.
         labels: Pixels of each raw label value.
         sources: sha256 of each raw file, by path relative to the raw folder.
         files: sha256 of each prepared file.
@@ -31,6 +32,7 @@ class Entry(Frozen):
     shape: tuple[int, int, int, int]
     spacing: tuple[float, ...]
     origin: dict[str, Any]
+    scaling: str
     labels: dict[int, int]
     sources: dict[str, str]
     files: dict[str, str]

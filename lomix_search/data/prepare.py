@@ -148,11 +148,12 @@ def prepare_layout(
 def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: int) -> Entry:
     """Prepare one case into a folder that appears whole or not at all."""
     hashes = {_relative(path, raw): _hash(path) for path in source.files}
-    if (known := _finished(cases / source.name, hashes, size)) is not None:
+    scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
+    if (known := _finished(cases / source.name, hashes, scaling, size)) is not None:
         return known
     case = source.read()
     _check_labels(case, layout, source.files[-1])
-    scaled = scale(case.image, layout.intensity, source.files[0])
+    scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
     image, label = resize(scaled, case.label, size)
     arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
     with _appearing(cases / source.name, cases) as folder:
@@ -165,6 +166,7 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
             shape=scaled.shape,
             spacing=case.spacing,
             origin=dict(case.origin),
+            scaling=scaling,
             labels=_counts(case.label),
             sources=hashes,
             files={f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays},
@@ -202,13 +204,13 @@ def _check_labels(case: Case, layout: Layout, path: Path) -> None:
         )
 
 
-def _finished(folder: Path, hashes: dict[str, str], size: int) -> Entry | None:
-    """Return the entry of a case that was prepared from the same files at the same size."""
+def _finished(folder: Path, hashes: dict[str, str], scaling: str, size: int) -> Entry | None:
+    """Return the entry of a case that was prepared from the same files in the same way."""
     path = folder / "case.json"
     if not path.exists():
         return None
     entry = validate(Entry, json.loads(path.read_text(encoding="utf-8")), str(path), DataError)
-    same = entry.sources == hashes and f"image_{size}.npy" in entry.files
+    same = entry.sources == hashes and entry.scaling == scaling and f"image_{size}.npy" in entry.files
     return entry if same and all((folder / name).exists() for name in entry.files) else None
 
 

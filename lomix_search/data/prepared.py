@@ -30,7 +30,7 @@ class Settings(Frozen):
     """Keys of ``[data]`` for this kind.
 
     Args:
-        root: Folder that ``lomix prepare`` wrote; relative to where the command runs.
+        root: Folder that ``lomix prepare`` wrote; relative to the recipe if it is there, else to the current one.
         classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
         size: Rows and columns; must be what was prepared.
@@ -42,6 +42,7 @@ class Settings(Frozen):
         folds: k of k-fold cross-validation.
         fold: Which fold validates, from 0.
         label_fraction: Share of the training patients to use, in nested subsets.
+        leave_out: Test on this patient alone and train on all others.
     """
 
     root: str
@@ -56,12 +57,13 @@ class Settings(Frozen):
     folds: Annotated[int, Field(ge=2)] = 5
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    leave_out: str = ""
 
     def plan(self) -> Plan:
         """Return how to split."""
         file = None if self.split == "random" else Path(self.split)
-        shares = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-        return Plan(file, self.seed, **shares, folds=self.folds, fold=self.fold, label_fraction=self.label_fraction)
+        drawn = (self.seed, self.val_fraction, self.test_fraction, self.folds, self.fold)
+        return Plan(file, *drawn, self.label_fraction, self.leave_out)
 
 
 def load(settings: Settings) -> Splits:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lomix_search.data.manifest import Entry
-from lomix_search.errors import DataError
+from lomix_search.errors import DataError, nearest
 from lomix_search.typed import Frozen, read_toml, validate
 
 
@@ -67,6 +67,7 @@ class Plan:
         folds: k of k-fold cross-validation over training and validation patients.
         fold: Which fold validates, from 0; None for no cross-validation.
         label_fraction: Share of the training patients whose labels are used; smaller shares are subsets of larger ones.
+        leave_out: Test on this patient and train on all others, whatever the file says.
     """
 
     file: Path | None = None
@@ -76,6 +77,7 @@ class Plan:
     folds: int = 5
     fold: int | None = None
     label_fraction: float = 1.0
+    leave_out: str = ""
 
 
 def make_split(entries: Iterable[Entry], plan: Plan) -> Split:
@@ -92,7 +94,9 @@ def make_split(entries: Iterable[Entry], plan: Plan) -> Split:
         DataError: a patient in two sets, an item that names nothing, or a set that would be empty.
     """
     cases = {entry.name: entry for entry in entries}
-    if plan.file is None:
+    if plan.leave_out:
+        train, val, test = _left_out(cases, plan.leave_out)
+    elif plan.file is None:
         train, val, test = _drawn(cases, plan)
     else:
         train, val, test = _from_file(cases, plan.file)
@@ -159,6 +163,14 @@ def _drawn(cases: Mapping[str, Entry], plan: Plan) -> tuple[list[str], list[str]
     share = min(0.9, plan.val_fraction / max(1e-9, 1 - plan.test_fraction))  # of all patients, not of those left
     train, val = _held_out(cases, train, share, (plan.seed, 1))
     return train, val, test
+
+
+def _left_out(cases: Mapping[str, Entry], patient: str) -> tuple[list[str], list[str], list[str]]:
+    patients = {entry.patient for entry in cases.values()}
+    if patient not in patients:
+        raise DataError(f'leave_out = "{patient}": no such patient. {nearest(patient, patients)}')
+    others = [name for name, entry in cases.items() if entry.patient != patient]
+    return others, [], [name for name in cases if name not in set(others)]
 
 
 def _held_out(

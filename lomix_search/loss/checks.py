@@ -40,6 +40,27 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: Plan) -> tuple[Tensor, ...
     return given
 
 
+def check_tangents(tangents: Sequence[Tensor], maps: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:
+    """Check that each tangent has the shape of its map.
+
+    Args:
+        tangents: One for each original.
+        maps: The originals.
+
+    Returns:
+        The tangents as a tuple.
+
+    Raises:
+        LossError: they do not fit.
+    """
+    shapes = [tuple(one.shape) for one in maps], [tuple(one.shape) for one in tangents]
+    if shapes[0] != shapes[1]:
+        raise LossError(
+            "Tangents must have the shapes of their maps.", seen=[f"maps {shapes[0]}", f"tangents {shapes[1]}"]
+        )
+    return tuple(tangents)
+
+
 def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """Check type, rank, batch and device of the labels; their values are ``check_range``'s.
 

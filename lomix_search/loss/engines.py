@@ -1,14 +1,18 @@
 """Which engine computes the losses: the fastest that this machine has the tools for."""
 
 import ctypes
-from collections.abc import Callable
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lomix_search.errors import LossError
 from lomix_search.loss import fused, native, reference
+from lomix_search.loss.layout import supported
+from lomix_search.loss.plan import Plan
 
 Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -16,17 +20,19 @@ ENGINES: dict[str, Engine] = {
     "reference": reference.per_map_losses,
     "tiled": partial(fused.per_map_losses, back_end="tiled"),
     "native": partial(fused.per_map_losses, back_end="native"),
+    "triton": partial(fused.per_map_losses, back_end="triton"),
 }
-"""All by name: ``reference`` is slow and obvious, ``tiled`` plain PyTorch, ``native`` C++ on the CPU."""
+"""All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def choose_engine(name: str, device: str) -> str:
+def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 2) -> str:
     """Pick the engine for a device.
 
     Args:
         name: ``"auto"`` or a name of ``ENGINES``.
         device: Type of the device that the maps are on.
+        num_maps: L, number of originals.
+        num_classes: C.
 
     Returns:
         A name of ``ENGINES``.
@@ -35,11 +41,45 @@ def choose_engine(name: str, device: str) -> str:
         LossError: the engine asked for by name cannot run here; says why.
     """
     if name != "auto":
-        if why := _missing(name, device):
+        if why := _missing(name, device, num_maps, num_classes):
             raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
-    order = {"cpu": ("native", "tiled"), "cuda": ("tiled",)}.get(device, ())
-    return next((engine for engine in order if not _missing(engine, device)), "reference")
+    order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
+    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes)), "reference")
+
+
+# What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
+choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def per_map_slopes(
+    name: str,
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Compute directional derivatives by the engine of that name, or by the reference where it cannot.
+
+    Args:
+        name: ``"auto"`` or a name of ``ENGINES``.
+        maps: Originals of the labels' size.
+        labels: Classes (B, *spatial).
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original.
+        operator_tangents: By ``<Map.parameters>.<parameter>``.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes)
+    given = (maps, labels, plan, operators, tangents, operator_tangents)
+    if engine == "reference" or not all(map(supported, plan.maps)):
+        return reference.per_map_slopes(*given)
+    return fused.per_map_slopes(*given, back_end=engine)
 
 
 def engine_report() -> str:
@@ -50,11 +90,24 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: str) -> str:
+def _missing(name: str, device: str, num_maps: int, num_classes: int) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
+    if name == "triton":
+        return _missing_triton(device, num_maps, num_classes)
+    return ""
+
+
+def _missing_triton(device: str, num_maps: int, num_classes: int) -> str:
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
+    if device != "cuda" and not interpreted:
+        return "it is for CUDA"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if num_maps > 6 or num_classes > 64:
+        return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
     return ""

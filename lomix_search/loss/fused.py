@@ -5,8 +5,10 @@ logits of a map needs those sums, so pass 2 builds every map again, tile by tile
 walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -15,10 +17,18 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.loss import native, reference, tiled
 from lomix_search.loss.checks import check_range
-from lomix_search.loss.layout import group, lay_out, pack, read_plan, write_plan
-from lomix_search.loss.plan import SMOOTH, Plan
+from lomix_search.loss.layout import group, lay_out, pack, pack_tangents, read_plan, write_plan
+from lomix_search.loss.plan import SMOOTH, Plan, widest
 
-BACK_ENDS = {"native": native, "tiled": tiled}
+BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
+"""Each has ``sums`` and ``gradients``. The one in Triton joins when it is first asked for, being slow to import."""
+
+
+def back_end_of(name: str) -> ModuleType:
+    """Return a back end, importing it if need be."""
+    if name == "triton" and name not in BACK_ENDS:
+        BACK_ENDS[name] = importlib.import_module("lomix_search.loss.triton")
+    return BACK_ENDS[name]
 
 
 class Sums(NamedTuple):
@@ -56,6 +66,14 @@ class Sums(NamedTuple):
         a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
         return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
 
+    def slopes(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of cross-entropies and Dice losses (m,) from those of ce, overlap and squares."""
+        m, c = self.overlap.shape
+        ce, overlap, squares = torch.split(flat, [m, m * c, m * c])
+        union, value = self._union(), (2 * self.overlap + SMOOTH) / self._union()
+        dice = (value * squares.view(m, c) - 2 * overlap.view(m, c)) / union
+        return ce / self.pixels.clamp(min=1), dice.mean(1)
+
     def _union(self) -> Tensor:
         return self.squares + self.counts + SMOOTH
 
@@ -68,7 +86,7 @@ def per_map_losses(
     Operators that users registered are not known here; their maps take the reference path.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, float32 or float64.
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, of any floating type.
         labels: Classes (B, *spatial), int64.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
@@ -90,11 +108,44 @@ def per_map_losses(
     return ce, dice
 
 
+def per_map_slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+    back_end: str = "tiled",
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivative of every loss as maps and operators move along tangents, in one pass.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``.
+        plan: What to compute; all maps must be ``supported``.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original, of its shape.
+        operator_tangents: By ``<Map.parameters>.weight`` and ``.bias``; what is missing stays where it is.
+        back_end: A name of ``BACK_ENDS``; Triton's has no such pass, so plain PyTorch takes its place.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    dtype, device = widest(maps), labels.device
+    flat, moves = ([one.detach().to(dtype).flatten(2).contiguous() for one in many] for many in (maps, tangents))
+    params = pack(plan, operators, dtype, device).detach()
+    params_tangent = pack_tangents(plan, operators, operator_tangents, dtype, device).detach()
+    engine = back_end_of("tiled" if back_end == "triton" else back_end)
+    sums, change = engine.slopes(flat, labels.flatten(1).contiguous(), params, lay_out(plan), moves, params_tangent)
+    ce, dice = Sums.split(sums, plan).slopes(change)
+    return ce.to(dtype), dice.to(dtype)
+
+
 def _fused(
     maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str
 ) -> tuple[Tensor, Tensor]:
     flat = [one.flatten(2) for one in maps]
-    params = pack(plan, operators, maps[0])
+    params = pack(plan, operators, widest(maps), labels.device)
     ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, write_plan(plan), back_end)
     return ce, dice
 
@@ -118,8 +169,8 @@ def mixture_losses(
     read = read_plan(plan)
     if labels.device.type == "cpu":  # here too, because a compiled step comes in by this door
         check_range(labels, read)
-    held = [one.contiguous() for one in maps]
-    sums = BACK_ENDS[back_end].sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
+    held = _held(maps, params, back_end)
+    sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
     ce, dice = Sums.split(sums, read).losses()
     return ce.to(params.dtype), dice.to(params.dtype), sums
 
@@ -157,10 +208,11 @@ def mixture_gradients(
         Gradients of the maps, then of the packed parameters.
     """
     read = read_plan(plan)
-    held = [one.contiguous() for one in maps]
+    held = _held(maps, params, back_end)
     factors = Sums.split(sums, read).factors(grad_ce, grad_dice)
-    found = BACK_ENDS[back_end].gradients(held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
-    return [*found[0], found[1]]
+    given = (held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
+    grads, grad_params = back_end_of(back_end).gradients(*given)
+    return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]
 
 
 @mixture_gradients.register_fake
@@ -176,6 +228,13 @@ def _(
 ) -> list[Tensor]:
     like = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in maps]
     return [*like, torch.empty_like(params)]
+
+
+def _held(maps: Sequence[Tensor], params: Tensor, back_end: str) -> list[Tensor]:
+    """Return the maps as back ends want them; Triton's widens half precision as it reads."""
+    if back_end == "triton":
+        return [one.contiguous() for one in maps]
+    return [one.to(params.dtype).contiguous() for one in maps]
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:

@@ -1,5 +1,7 @@
 // The mixture's losses on the CPU, in two passes over tiles of pixels; see native.py, which compiles and calls this.
 //
+// A third entry is pass 1 with a direction: sums and their derivatives as originals and parameters move along tangents.
+//
 // A tile is TILE consecutive pixels of one image. All maps of a tile are built, used and forgotten while they are in
 // the cache, so memory does not grow with the number of maps. Pass 1 adds up what cross-entropy and Dice need; pass 2
 // builds every map again and walks back from its loss to the originals and the parameters. Pixels stand in vector
@@ -118,11 +120,16 @@ template <class S> struct Job {
   int64_t B, N, ignore, num_params, chunks;
   // Pass 1: sums of a chunk: cross-entropy (m), overlap (m, C), squares (m, C), label counts (C), pixels that count.
   double* sums = nullptr;
+  // With a direction: tangents of originals and parameters, and the derivatives of ce, overlap and squares.
+  const S* const* tangents = nullptr;
+  const S* params_tangent = nullptr;
+  double* slopes = nullptr;
   // Pass 2: factors a (m, C), b (m, C), g (m) of the gradient p·(a·p − b·y) through softmax, plus g·(p − y).
   const S *a = nullptr, *b = nullptr, *g = nullptr;
   S* const* grads = nullptr;
   double* grad_params = nullptr;  // (chunks, num_params)
-  int64_t sums_size() const { return (int64_t)program->m * (2 * program->C + 1) + program->C + 1; }
+  int64_t slopes_size() const { return (int64_t)program->m * (2 * program->C + 1); }
+  int64_t sums_size() const { return slopes_size() + program->C + 1; }
 };
 
 template <class S, int VECS> struct Worker {
@@ -132,9 +139,11 @@ template <class S, int VECS> struct Worker {
   const Program& prog;
   const int L, C, CV;
   std::vector<V> memory;
-  V *P, *G, *Y, *E, *Z, *D, *X;  // maps, their gradients, one-hot labels, exponentials, maps on the trie's way, adjoints
+  // Originals, their gradients (or tangents), one-hot labels, exponentials, maps on the way down a trie, their adjoints
+  // (or tangents), space to work in.
+  V *P, *G, *Y, *E, *Z, *D, *X;
   V valid[VECS], inv[VECS];
-  double *sums = nullptr, *grad_params = nullptr;
+  double *sums = nullptr, *slopes = nullptr, *grad_params = nullptr;
 
   explicit Worker(const Job<S>& j) : job(j), prog(*j.program), L(prog.L), C(prog.C), CV(C * VECS) {
     memory.resize((size_t)CV * (2 * L + 2 + 2 * (L + 1) + L));
@@ -178,6 +187,17 @@ template <class S, int VECS> struct Worker {
         std::memcpy(job.grads[l] + (image * C + c) * job.N + start, G + l * CV + c * VECS, sizeof(S) * count);
   }
 
+  // Read the tangents into G; 0 where a pixel does not count.
+  void load_tangents(int64_t image, int64_t start, int count) {
+    for (int l = 0; l < L; ++l)
+      for (int c = 0; c < C; ++c) {
+        V* row = G + l * CV + c * VECS;
+        if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
+        std::memcpy(row, job.tangents[l] + (image * C + c) * job.N + start, sizeof(S) * count);
+        for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
+      }
+  }
+
   template <class Visit> void tiles(int64_t chunk, Visit visit) {
     const int64_t per_image = (job.N + TILE - 1) / TILE, all = per_image * job.B;
     for (int64_t i = all * chunk / job.chunks, end = all * (chunk + 1) / job.chunks; i < end; ++i) {
@@ -188,15 +208,18 @@ template <class S, int VECS> struct Worker {
 
   void forward(int64_t chunk) {
     sums = job.sums + chunk * job.sums_size();
+    slopes = job.slopes + chunk * job.slopes_size();
     double* counts = sums + (int64_t)prog.m * (2 * C + 1);
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       load(image, start, count);
       for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
       for (int i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
-      for (int i = 0; i < (int)prog.nodes.size();) i = add_node(i);
+      if (job.tangents) load_tangents(image, start, count);
+      for (const Node& node : prog.nodes) add_node(node);
       for (const Rule& rule : prog.rules) {
         build(rule, Z);
         add_losses(rule.map, Z);
+        if (job.tangents) push(rule, D), add_slopes(rule.map, D);
       }
     });
   }
@@ -276,6 +299,30 @@ template <class S, int VECS> struct Worker {
     }
   }
 
+  // Derivatives of the sums, after add_losses of the same map, whose logits move along t.
+  void add_slopes(int map, const V* t) {
+    V mean[VECS] = {}, ce = V{};
+    for (int c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) {
+        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
+        mean[v] += p * t[c * VECS + v];
+        ce += (p - Y[c * VECS + v]) * t[c * VECS + v];
+      }
+    slopes[map] += lane_sum<S>(ce);
+    double *overlap = slopes + prog.m + (int64_t)map * C, *squares = overlap + (int64_t)prog.m * C;
+    for (int c = 0; c < C; ++c) {
+      V square = V{}, shared = V{};
+      for (int v = 0; v < VECS; ++v) {
+        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
+        const V moved = C > 1 ? p * (t[c * VECS + v] - mean[v]) : p * (1 - p) * t[v];
+        square += 2 * p * moved;
+        shared += moved * Y[c * VECS + v];
+      }
+      overlap[c] += lane_sum<S>(shared);
+      squares[c] += lane_sum<S>(square);
+    }
+  }
+
   // d = gradient of the total with respect to the logits z of a map; false if it is 0 because the map has no weight.
   bool adjoint(int map, const V* z, V* d) {
     const S *a = job.a + map * C, *b = job.b + map * C, g = job.g[map];
@@ -321,11 +368,22 @@ template <class S, int VECS> struct Worker {
     return z;
   }
 
-  int add_node(int i) {
-    const Node& node = prog.nodes[i];
+  void add_node(const Node& node) {
     on_way[node.depth] = node_map(node);
-    if (node.map >= 0) add_losses(node.map, on_way[node.depth]);
-    return i + 1;
+    if (job.tangents) tangent_on_way[node.depth] = node_tangent(node);
+    if (node.map < 0) return;
+    add_losses(node.map, on_way[node.depth]);
+    if (job.tangents) add_slopes(node.map, tangent_on_way[node.depth]);
+  }
+
+  const V* node_tangent(const Node& node) {
+    const V *last = P + node.scale * CV, *last_tangent = G + node.scale * CV;
+    if (node.depth == 1) return last_tangent;
+    const V *parent = on_way[node.depth - 1], *parent_tangent = tangent_on_way[node.depth - 1];
+    V* t = D + node.depth * CV;
+    if (node.kind == ADD) for (int i = 0; i < CV; ++i) t[i] = parent_tangent[i] + last_tangent[i];
+    else for (int i = 0; i < CV; ++i) t[i] = parent_tangent[i] * last[i] + parent[i] * last_tangent[i];
+    return t;
   }
 
   // Visit a node and all below it; leaves in D[depth] the adjoint of its map and hands it on to the node's own scale.
@@ -356,25 +414,40 @@ template <class S, int VECS> struct Worker {
     return next;
   }
 
-  const V* on_way[17];
+  const V *on_way[17], *tangent_on_way[17];
 
   // -- the other operators --------------------------------------------------------------------------------------------
 
   void build(const Rule& rule, V* z) {
     switch (rule.kind) {
-      case CONCAT: return build_concat(rule, z);
+      case CONCAT: return build_concat(rule, job.params, P, z, false);
       case ATTENTION: return build_attention(rule, z);
       case MAX:
         std::memcpy(z, P + rule.scales[0] * CV, sizeof(V) * CV);
         for (int j = 1; j < rule.arity; ++j) take_larger(z, P + rule.scales[j] * CV, z);
         return;
-      default:
-        const S others = rule.kind == SUB ? -1 : 1, factor = rule.kind == AVG ? S(1) / rule.arity : S(1);
-        for (int i = 0; i < CV; ++i) {
-          V rest = V{};
-          for (int j = 1; j < rule.arity; ++j) rest += P[rule.scales[j] * CV + i];
-          z[i] = (P[rule.scales[0] * CV + i] + others * rest) * factor;
-        }
+      default: return build_linear(rule, P, z);
+    }
+  }
+
+  // t = how the map moves as originals and parameters move along their tangents; after build of the same rule.
+  void push(const Rule& rule, V* t) {
+    switch (rule.kind) {
+      case CONCAT:
+        build_concat(rule, job.params, G, t, false);
+        return build_concat(rule, job.params_tangent, P, t, true);
+      case ATTENTION: return push_attention(rule, t);
+      case MAX: return push_max(rule, t);
+      default: return build_linear(rule, G, t);
+    }
+  }
+
+  void build_linear(const Rule& rule, const V* in, V* z) const {
+    const S others = rule.kind == SUB ? -1 : 1, factor = rule.kind == AVG ? S(1) / rule.arity : S(1);
+    for (int i = 0; i < CV; ++i) {
+      V rest = V{};
+      for (int j = 1; j < rule.arity; ++j) rest += in[rule.scales[j] * CV + i];
+      z[i] = (in[rule.scales[0] * CV + i] + others * rest) * factor;
     }
   }
 
@@ -413,24 +486,39 @@ template <class S, int VECS> struct Worker {
     for (int i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];
   }
 
-  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
-
-  void build_concat(const Rule& rule, V* z) {
-    const S *w = job.params + rule.params, *bias = w + (int64_t)C * C * rule.arity;
-    for (int o = 0; o < C;) {
-      if (C - o >= 3) concat_rows<3>(rule, w, bias, o, z), o += 3;
-      else concat_rows<1>(rule, w, bias, o, z), o += 1;
+  void push_max(const Rule& rule, V* t) {
+    std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
+    std::memcpy(t, G + rule.scales[0] * CV, sizeof(V) * CV);
+    for (int j = 1; j < rule.arity; ++j) {
+      const V *last = P + rule.scales[j] * CV, *move = G + rule.scales[j] * CV;
+      for (int i = 0; i < CV; ++i) {
+        t[i] = last[i] > X[i] ? move[i] : (last[i] == X[i] ? (t[i] + move[i]) * S(0.5) : t[i]);
+      }
+      take_larger(X, last, X);
     }
   }
 
-  template <int ROWS> void concat_rows(const Rule& rule, const S* w, const S* bias, int o, V* z) {
+  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
+
+  // The factor of W is `in`, P or its tangents; a sum that has begun goes on, else it begins with the bias, or, where
+  // `in` are tangents, with nothing.
+  void build_concat(const Rule& rule, const S* params, const V* in, V* z, bool go_on) {
+    const S *w = params + rule.params, *bias = w + (int64_t)C * C * rule.arity;
+    for (int o = 0; o < C;) {
+      if (C - o >= 3) concat_rows<3>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 3;
+      else concat_rows<1>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 1;
+    }
+  }
+
+  template <int ROWS>
+  void concat_rows(const Rule& rule, const S* w, const S* bias, const V* from, int o, V* z, bool go_on) const {
     const int width = rule.arity * C;
     for (int v = 0; v < VECS; v += 4) {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) acc[r][k] = V{} + bias[o + r];
+        for (int k = 0; k < 4; ++k) acc[r][k] = (go_on ? z[(o + r) * VECS + v + k] : V{}) + (bias ? bias[o + r] : S(0));
       for (int j = 0; j < rule.arity; ++j) {
-        const V* in = P + rule.scales[j] * CV + v;
+        const V* in = from + rule.scales[j] * CV + v;
         const S* row = w + (int64_t)o * width + j * C;
         for (int c = 0; c < C; ++c)
           for (int r = 0; r < ROWS; ++r)
@@ -526,6 +614,28 @@ template <class S, int VECS> struct Worker {
     }
   }
 
+  void push_attention(const Rule& rule, V* t) {
+    const S *w = job.params + rule.params, *w_tangent = job.params_tangent + rule.params;
+    const S* bias_tangent = w_tangent + rule.arity * C;
+    V move[16][VECS], mean[VECS] = {};
+    for (int j = 0; j < rule.arity; ++j) {
+      const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
+      for (int v = 0; v < VECS; ++v) move[j][v] = V{} + bias_tangent[j];
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v)
+          move[j][v] += w[j * C + c] * dp[c * VECS + v] + w_tangent[j * C + c] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j][v] * move[j][v];
+    }
+    for (int j = 0; j < rule.arity; ++j) {
+      const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
+      for (int c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) {
+          const V part = gates[j][v] * ((move[j][v] - mean[v]) * p[c * VECS + v] + dp[c * VECS + v]);
+          t[c * VECS + v] = j ? t[c * VECS + v] + part : part;
+        }
+    }
+  }
+
   void spread_attention(const Rule& rule, const V* d) {
     const S* w = job.params + rule.params;
     double *grad_w = grad_params + rule.params, *grad_bias = grad_w + rule.arity * C;
@@ -576,9 +686,10 @@ template <class S, bool BACK> void run(const Job<S>& job, int threads) {
 
 template <class S>
 void forward(const int32_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
-             int64_t ignore, int64_t chunks, double* sums, int threads) {
+             int64_t ignore, int64_t chunks, double* sums, const S* const* tangents, const S* params_tangent,
+             double* slopes, int threads) {
   const Program program(code);
-  Job<S> job{&program, maps, labels, params, B, N, ignore, 0, chunks, sums};
+  Job<S> job{&program, maps, labels, params, B, N, ignore, 0, chunks, sums, tangents, params_tangent, slopes};
   run<S, false>(job, threads);
 }
 
@@ -587,7 +698,8 @@ void backward(const int32_t* code, const S* const* maps, const int64_t* labels, 
               int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,
               double* grad_params, int threads) {
   const Program program(code);
-  Job<S> job{&program, maps, labels, params, B, N, ignore, num_params, chunks, nullptr, a, b, g, grads, grad_params};
+  Job<S> job{&program, maps, labels, params, B, N, ignore, num_params, chunks};
+  job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params;
   run<S, true>(job, threads);
 }
 
@@ -596,8 +708,9 @@ void backward(const int32_t* code, const S* const* maps, const int64_t* labels, 
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
   extern "C" void lomix_forward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,               \
                                        const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \
-                                       double* sums, int threads) {                                                    \
-    forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, threads);                                       \
+                                       double* sums, const S* const* tangents, const S* params_tangent,                \
+                                       double* slopes, int threads) {                                                  \
+    forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, tangents, params_tangent, slopes, threads);     \
   }                                                                                                                    \
   extern "C" void lomix_backward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,              \
                                         const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,         \

@@ -94,12 +94,29 @@ def supported(m: Map) -> bool:
     return row is not None and ours is not None and ours in (row.fuse, row.module)
 
 
-def pack(plan: Plan, modules: Mapping[str, nn.Module], like: Tensor) -> Tensor:
-    """Join the parameters of all learned operators into one vector, of the type of ``like``; autograd flows through."""
+def pack(plan: Plan, modules: Mapping[str, nn.Module], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Join the parameters of all learned operators into one vector; autograd flows through."""
     keys = dict.fromkeys(m.parameters for m in plan.maps if m.parameters is not None)
     parts = [part for key in keys for part in (modules[key].weight, modules[key].bias)]
-    flat = [part.reshape(-1).to(like) for part in parts if isinstance(part, Tensor)]
-    return torch.cat(flat) if flat else like.new_zeros(0)
+    flat = [part.reshape(-1).to(device, dtype) for part in parts if isinstance(part, Tensor)]
+    return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
+
+
+def pack_tangents(
+    plan: Plan,
+    modules: Mapping[str, nn.Module],
+    tangents: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Join tangents of parameters in the order of ``pack``; 0 for those that are not given."""
+    names = [
+        (key, part)
+        for key in dict.fromkeys(m.parameters for m in plan.maps if m.parameters is not None)
+        for part in ("weight", "bias")
+    ]
+    flat = [tangents.get(f"{key}.{part}", torch.zeros_like(getattr(modules[key], part))) for key, part in names]
+    return torch.cat([torch.zeros(0, dtype=dtype, device=device), *(one.reshape(-1).to(device, dtype) for one in flat)])
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """``MixtureLoss``: the whole mixture of a search space as one loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -9,9 +10,9 @@ from torch.nn import functional as F
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.loss import reference
-from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range
-from lomix_search.loss.engines import ENGINES, choose_engine
-from lomix_search.loss.plan import Plan
+from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range, check_tangents
+from lomix_search.loss.engines import ENGINES, choose_engine, per_map_slopes
+from lomix_search.loss.plan import Plan, widest
 from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
 from lomix_search.operators import find_operator
 from lomix_search.space import Map, SearchSpace
@@ -202,6 +203,44 @@ class MixtureLoss(nn.Module):
             loss.operators.load_state_dict({name: t for name, t in mixture.operators.items() if name in wanted})
         return loss
 
+    def directional(
+        self,
+        maps: Sequence[Tensor] | Tensor,
+        labels: Tensor,
+        tangents: Sequence[Tensor],
+        operator_tangents: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Compute how every map's loss changes as the originals and the operators move: one forward-mode pass.
+
+        With tangents that ``torch.func.jvp`` of the network gives along a direction of its parameters, this is
+        ⟨direction, ∇ℓₖ⟩ for all maps at once.
+
+        Args:
+            maps: As for ``forward``.
+            labels: As for ``forward``.
+            tangents: One for each original, of its shape.
+            operator_tangents: For parameters of ``operators``, by their name there, such as ``concat(1,2).weight``;
+                those that are missing stay where they are.
+
+        Returns:
+            Derivatives (m,), detached; 0 for maps that are skipped.
+
+        Raises:
+            LossError: maps or labels do not fit, a tangent has not the shape of its map, or the loss is one of the
+                user's, which has no such pass.
+        """
+        given, moved = check_maps(maps, self.plan), check_tangents(tangents, maps)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        if self.loss is not None:
+            raise LossError("directional() knows cross-entropy and Dice, not the loss given as `loss=`.")
+        active, plan = self._active_plan()
+        rest = (labels, plan, self._operators(), resize(moved, labels.shape[1:]), operator_tangents or {})
+        with torch.autocast(labels.device.type, enabled=False), torch.no_grad():
+            ce, dice = per_map_slopes(self.engine, resize(given, labels.shape[1:]), *rest)
+            slopes = self.ce * ce + self.dice * dice
+        return self._spread_out(slopes, active)
+
     def extra_repr(self) -> str:
         """Return the settings that are not modules."""
         plan = self.plan
@@ -222,18 +261,25 @@ class MixtureLoss(nn.Module):
 
     def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
-        active = self.weighting.active()
-        kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
-        plan = Plan(kept, self.plan.num_maps, self.plan.num_classes, self.plan.ignore_index)
+        active, plan = self._active_plan()
         if self.loss is not None:
             losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
         else:
-            engine = ENGINES[choose_engine(self.engine, labels.device.type)]
+            engine = ENGINES[choose_engine(self.engine, labels.device.type, plan.num_maps, plan.num_classes)]
             ce, dice = engine(maps, labels, plan, self._operators())
             losses = self.ce * ce + self.dice * dice
+        return self._spread_out(losses, active)
+
+    def _active_plan(self) -> tuple[tuple[bool, ...], Plan]:
+        active = self.weighting.active()
+        kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
+        return active, replace(self.plan, maps=kept)
+
+    def _spread_out(self, values: Tensor, active: tuple[bool, ...]) -> Tensor:
+        """Put the values of active maps where they stand among all; 0 elsewhere."""
         if all(active):
-            return losses
-        return losses.new_zeros(len(active)).index_copy(0, self._where_active(active), losses)
+            return values
+        return values.new_zeros(len(active)).index_copy(0, self._where_active(active), values)
 
     def _report(self, losses: Tensor) -> Tensor:
         """Return per-map losses with NaN for those that were not computed: 0 would look like a perfect map."""
@@ -254,7 +300,7 @@ class MixtureLoss(nn.Module):
 
 
 def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
-    """Bring maps to the labels' size, in float32 at least.
+    """Bring maps to the labels' size; those that need it are resized in float32 at least.
 
     Args:
         maps: Logits (B, C, *any size).
@@ -263,11 +309,10 @@ def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
     Returns:
         Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
     """
-    double = any(one.dtype == torch.float64 for one in maps)
-    wide = [one.to(torch.float64 if double else torch.float32) for one in maps]
+    wide = widest(maps)
     return tuple(
-        one if one.shape[2:] == size else F.interpolate(one, size, mode=RESIZE[len(size)], align_corners=False)
-        for one in wide
+        one if one.shape[2:] == size else F.interpolate(one.to(wide), size, mode=RESIZE[len(size)], align_corners=False)
+        for one in maps
     )
 
 

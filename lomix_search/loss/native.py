@@ -38,12 +38,31 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout)
     Returns:
         One vector of sums, float64.
     """
-    chunks = _chunks(maps[0], layout)
-    plan = layout.plan
-    size = len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
-    out = torch.zeros(chunks, size, dtype=torch.float64)
-    _call("forward", maps, labels, params, layout, chunks, _pointer(out))
-    return out.sum(0)
+    return _forward(maps, labels, params, layout, None)[0]
+
+
+def slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    layout: Layout,
+    tangents: Sequence[Tensor],
+    params_tangent: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Pass 1 with a direction: the sums, and how they change as maps and parameters move along tangents.
+
+    Args:
+        maps: As for ``sums``.
+        labels: As for ``sums``.
+        params: Packed parameters.
+        layout: What to compute.
+        tangents: One for each original, of its shape and type.
+        params_tangent: One for the packed parameters.
+
+    Returns:
+        The sums, and the derivatives of all but label counts and number of pixels, float64.
+    """
+    return _forward(maps, labels, params, layout, (tangents, params_tangent))
 
 
 def gradients(
@@ -129,6 +148,22 @@ def _processor() -> str:
 def _last_line(cause: Exception) -> str:
     text = (cause.stderr if isinstance(cause, subprocess.CalledProcessError) else str(cause)) or str(cause)
     return str(text).strip().splitlines()[-1]
+
+
+def _forward(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    layout: Layout,
+    direction: tuple[Sequence[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    chunks, plan = _chunks(maps[0], layout), layout.plan
+    size = len(plan.maps) * (2 * plan.num_classes + 1)
+    sums = torch.zeros(chunks, size + plan.num_classes + 1, dtype=torch.float64)
+    changes = torch.zeros(chunks if direction else 0, size, dtype=torch.float64)
+    along = (_pointers(direction[0]), _pointer(direction[1])) if direction else (None, None)
+    _call("forward", maps, labels, params, layout, chunks, _pointer(sums), *along, _pointer(changes))
+    return sums.sum(0), changes.sum(0)
 
 
 def _chunks(one: Tensor, layout: Layout) -> int:

@@ -1,6 +1,10 @@
 """What a loss computes, as a value: which maps, of how many originals and classes, and which pixels count."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from lomix_search.space import Map
 
@@ -28,3 +32,8 @@ class Plan:
     def binary(self) -> bool:
         """Whether there is one channel: sigmoid instead of softmax."""
         return self.num_classes == 1
+
+
+def widest(maps: Sequence[Tensor]) -> torch.dtype:
+    """Return the type that losses of these maps are computed in: float64 if one of them is, else float32."""
+    return torch.float64 if any(one.dtype == torch.float64 for one in maps) else torch.float32

@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lomix_search.loss.plan import SMOOTH, Plan
+from lomix_search.loss.plan import SMOOTH, Plan, widest
 from lomix_search.operators import find_operator
 from lomix_search.space import Map
 
-Operators = Mapping[str, nn.Module]
+Operators = Mapping[str, Callable[..., Tensor]]
+Modules = Mapping[str, nn.Module]
 
 
 def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators) -> tuple[Tensor, Tensor]:
     """Compute cross-entropy and Dice loss of every map of the plan, one after another.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, float32 or float64.
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
         labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
@@ -26,6 +27,7 @@ def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators
         Cross-entropies (m,), the mean over the pixels that count, 0 if none does; Dice losses (m,), over the whole
         batch, averaged over classes.
     """
+    maps = [one.to(widest(maps)) for one in maps]
     valid, target = split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
         maps = [one.masked_fill(~valid, 0) for one in maps]
@@ -49,7 +51,48 @@ def per_map_custom(
     Returns:
         Losses (m,).
     """
+    maps = [one.to(widest(maps)) for one in maps]
     return torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
+
+
+def per_map_slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Modules,
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivative of every loss as maps and operators move along tangents, by forward-mode autograd.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original, of its shape.
+        operator_tangents: By ``<Map.parameters>.<parameter>``; what is missing stays where it is.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    held = nn.ModuleDict(operators)
+    values = {name: p.detach() for name, p in held.named_parameters()}
+    moves = {name: operator_tangents.get(name, torch.zeros_like(p)).to(p) for name, p in values.items()}
+    wide = tuple(one.detach().to(widest(maps)) for one in maps)
+
+    def losses(originals: tuple[Tensor, ...], parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        bound = {key: _bind(module, key, parameters) for key, module in operators.items()}
+        return per_map_losses(originals, labels, plan, bound)
+
+    along = (tuple(one.to(wide[0]) for one in tangents), moves)
+    ce, dice = torch.func.jvp(losses, (wide, values), along)[1]
+    return ce, dice
+
+
+def _bind(module: nn.Module, key: str, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
+    own = {name.removeprefix(f"{key}."): p for name, p in parameters.items() if name.startswith(f"{key}.")}
+    return lambda *maps: torch.func.functional_call(module, own, maps)
 
 
 def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:

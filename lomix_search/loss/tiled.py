@@ -40,6 +40,42 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout)
     return total
 
 
+def slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    layout: Layout,
+    tangents: Sequence[Tensor],
+    params_tangent: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Pass 1 with a direction: the sums, and how they change as maps and parameters move along tangents.
+
+    Args:
+        maps: As for ``sums``.
+        labels: As for ``sums``.
+        params: Packed parameters.
+        layout: What to compute.
+        tangents: One for each original, of its shape and type.
+        params_tangent: One for the packed parameters.
+
+    Returns:
+        The sums, and the derivatives of all but label counts and number of pixels, float64.
+    """
+    both: list[tuple[Tensor, Tensor]] = []
+    moves = _tiles(tangents, labels, layout.plan)
+    for tile, move in zip(_tiles(maps, labels, layout.plan), moves, strict=True):
+
+        def sums_of(block: Tensor, packed: Tensor, tile: _Tile = tile) -> Tensor:
+            groups = _groups(layout, packed)
+            logits = torch.cat([group.build(block) for group in groups])[_order(groups, packed.device)]
+            return _tile_sums(logits, tile, layout.plan)
+
+        total, change, *_ = torch.func.jvp(sums_of, (tile.maps, params), (move.maps, params_tangent))
+        both.append((total, change))
+    totals, changes = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
+    return totals, changes[: -layout.plan.num_classes - 1]
+
+
 def gradients(
     maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:

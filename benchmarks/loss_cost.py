@@ -1,0 +1,219 @@
+"""What the mixture loss costs: time and memory of one forward and backward pass of the loss alone.
+
+    python benchmarks/loss_cost.py                     # the reference row: batch 6, 9 classes, 224 × 224, 4 scales
+    python benchmarks/loss_cost.py --grid              # L, C, sizes and types, one at a time from the reference row
+    python benchmarks/loss_cost.py --device cuda       # the same on a GPU
+
+Each measurement runs in a process of its own; the paths take turns, round after round, so that whatever else the
+machine does hits all of them. Time is the median over rounds of the best step of a round, with the least and the
+greatest round; processor time is that of all threads together, which other people's work on the machine disturbs
+less; memory is the peak beyond what the inputs took. ``straightforward`` is the baseline: one cross-entropy,
+one one-hot and one class-wise Dice for each map, autograd through everything, checked against tests/golden first.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from lomix_search.loss import MixtureLoss  # noqa: E402 — the checkout's, whatever is installed
+from lomix_search.loss.engines import ENGINES, choose_engine, engine_report  # noqa: E402
+from lomix_search.loss.reference import fuse  # noqa: E402
+
+REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32"}
+PATHS = ("last layer", "deep supervision", "straightforward", "reference", "tiled", "native")
+KEYS = ("seconds", "processor", "mib")
+GRID: list[dict[str, object]] = [
+    *({"scales": scales} for scales in (2, 3, 5, 6)),
+    *({"classes": classes} for classes in (2, 4, 14)),
+    {"size": [512, 512], "batch": 1},
+    {"size": [64, 64, 64], "batch": 1},
+    {"size": [96, 96, 96], "batch": 1},
+    {"dtype": "bfloat16"},
+]
+
+
+def dice(p: Tensor, y: Tensor) -> Tensor:
+    """Class after class, as most training code does."""
+    total = p.new_zeros(())
+    for c in range(p.shape[1]):
+        overlap, union = (p[:, c] * y[:, c]).sum(), (p[:, c] * p[:, c]).sum() + (y[:, c] * y[:, c]).sum()
+        total = total + 1 - (2 * overlap + 1e-5) / (union + 1e-5)
+    return total / p.shape[1]
+
+
+def straightforward(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> Tensor:
+    """One loss after the other."""
+    weights, operators = loss.weighting.weights(), dict(loss.operators.items())
+    maps = [m if m.dtype == torch.float64 else m.float() for m in maps]
+    total = maps[0].new_zeros(())
+    for weight, m in zip(weights, loss.maps, strict=True):
+        logits = fuse(m, maps, operators)
+        one_hot = torch.stack([labels == c for c in range(logits.shape[1])], 1).to(logits.dtype)
+        total = total + weight * (
+            loss.ce * F.cross_entropy(logits, labels) + loss.dice * dice(logits.softmax(1), one_hot)
+        )
+    return total
+
+
+def check() -> None:
+    """The baseline computes what the authors' module did."""
+    from test_loss_golden import GOLDEN, Golden
+
+    for path in GOLDEN:
+        golden = Golden(path, "reference")
+        total = straightforward(golden.loss, list(golden.maps), golden.file["labels"])
+        total.backward()
+        torch.testing.assert_close(total.detach().reshape(1), golden.file["loss_total"], rtol=1e-10, atol=0)
+        torch.testing.assert_close(golden.maps.grad, golden.file["grad_maps"], rtol=1e-9, atol=1e-13)
+
+
+# -- one measurement, in a process of its own --------------------------------------------------------------------------
+
+
+def measure(path: str, case: dict[str, object], device: str, steps: int) -> dict[str, float]:
+    """Return seconds of the best step and MiB of the peak beyond the inputs."""
+    torch.manual_seed(0)
+    step, leaves = build(path, case, device)
+    warm, _ = build(path, case | {"size": [8] * len(case["size"]), "batch": 1}, device)
+    warm().backward()
+    before = memory(device, reset=True)
+    seconds, processor = [], []
+    for _ in range(steps + 1):
+        for leaf in leaves:
+            leaf.grad = None
+        synchronize(device)
+        begin, worked = time.perf_counter(), time.process_time()
+        step().backward()
+        synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+        processor.append(time.process_time() - worked)
+    return {"seconds": min(seconds[1:]), "processor": min(processor[1:]), "mib": memory(device) - before}
+
+
+def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    """Make inputs and the loss; the originals stand at the labels' size."""
+    dtype, classes, scales = getattr(torch, case["dtype"]), case["classes"], case["scales"]
+    shape = (case["batch"], classes, *case["size"])
+    maps = [torch.randn(shape, device=device).to(dtype).requires_grad_() for _ in range(scales)]
+    labels = torch.randint(classes, (case["batch"], *case["size"]), device=device)
+    plain = {"last layer": "last_layer", "deep supervision": "deep_supervision"}
+    weighting = "uniform" if path in plain else "softplus"
+    engine = path if path in ENGINES else "reference"
+    loss = MixtureLoss(plain.get(path, "lomix"), scales, classes, weighting, engine=engine).to(device)
+    if path in ENGINES:
+        return (lambda: loss(maps, labels).total), [*maps, *loss.parameters()]
+    if path == "compiled straightforward":
+        compiled = torch.compile(straightforward)
+        return (lambda: compiled(loss, maps, labels)), [*maps, *loss.parameters()]
+    return (lambda: straightforward(loss, maps, labels)), [*maps, *loss.parameters()]
+
+
+def memory(device: str, reset: bool = False) -> float:
+    """Return MiB held now (reset) or at the highest point since."""
+    if device == "cuda":
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return (torch.cuda.memory_allocated() if reset else torch.cuda.max_memory_allocated()) / 2**20
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the high-water mark to what is held now
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    wanted = "VmRSS:" if reset else "VmHWM:"
+    return next(int(line.split()[1]) for line in lines if line.startswith(wanted)) / 1024
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+# -- rounds and tables -------------------------------------------------------------------------------------------------
+
+
+def in_turns(
+    paths: Iterable[str], case: dict[str, object], options: argparse.Namespace
+) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = {path: {key: [] for key in KEYS} for path in paths}
+    for _ in range(options.rounds):
+        for path in found:
+            job = {"path": path, "case": case, "device": options.device, "steps": options.steps_per_round}
+            job = json.dumps(job | {"threads": options.threads})
+            command = [sys.executable, "-W", "ignore", __file__, "--measure", job]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                print(f"{path}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            for key, value in json.loads(done.stdout.splitlines()[-1]).items():
+                found[path][key].append(value)
+    return found
+
+
+def table(found: dict[str, dict[str, list[float]]]) -> None:
+    """Print one row a path, with ratios to the baseline of the same round."""
+    base = found.get("straightforward", {key: [] for key in KEYS})
+    print(
+        "| path | time, ms | times faster | processor time, ms | times less | peak memory, MiB | of straightforward |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for path, numbers in found.items():
+        if not numbers["seconds"]:
+            print(f"| {path} | not run | | | | | |")
+            continue
+        cells = [
+            cell for key in KEYS[:2] for cell in (spread(numbers[key], 1000), spread(ratios(base[key], numbers[key])))
+        ]
+        mib = statistics.median(numbers["mib"])
+        share = f"1/{statistics.median(base['mib']) / max(mib, 0.1):.0f}" if base["mib"] else ""
+        print(f"| {path} | {' | '.join(cells)} | {mib:.0f} | {share} |", flush=True)
+
+
+def ratios(base: list[float], numbers: list[float]) -> list[float]:
+    return [b / n for b, n in zip(base, numbers, strict=False)]
+
+
+def spread(values: list[float], factor: float = 1) -> str:
+    """Write the median (least–greatest)."""
+    if not values:
+        return ""
+    digits = 0 if factor > 1 else 1
+    low, middle, high = (factor * v for v in (min(values), statistics.median(values), max(values)))
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps-per-round", type=int, default=3)
+    parser.add_argument("--paths", nargs="+", default=list(PATHS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        job = json.loads(options.measure)
+        torch.set_num_threads(job["threads"])
+        print(json.dumps(measure(job["path"], job["case"], job["device"], job["steps"])))
+        return
+    check()
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.device}; {engine_report()}")
+    paths = [p for p in options.paths if p != "native" or choose_engine("auto", "cpu") == "native"]
+    for change in GRID if options.grid else [{}]:
+        case = REFERENCE | change
+        print(f"\n{case}\n")
+        table(in_turns(paths, case, options))
+
+
+if __name__ == "__main__":
+    main()

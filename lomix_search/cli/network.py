@@ -1,0 +1,108 @@
+"""What a network has and what a mixture costs: show, inspect, doctor."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import nn
+
+from lomix_search.cli.app import app, console, shape
+from lomix_search.doctor import doctor
+from lomix_search.draw import draw
+from lomix_search.errors import RunError
+from lomix_search.heads import instrument
+from lomix_search.mixture import Mixture
+from lomix_search.objects import call, load_object
+from lomix_search.recipe import toml_or_text
+from lomix_search.report import draw_space
+from lomix_search.space import SearchSpace
+from lomix_search.trace import trace
+from lomix_search.typed import write_text
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
+    stages: Annotated[int, typer.Option(help="number of stages, for a search space")] = 4,
+    draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
+    top: Annotated[int | None, typer.Option(help="show only so many maps")] = None,
+) -> None:
+    """Show a mixture as a ranked table, or a search space as a tree."""
+    if what.endswith(".json"):
+        mixture = Mixture.load(what)
+        console.print(mixture.prune(top=top, keep_finest=False) if top else mixture)
+        space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
+    else:
+        space, weights = SearchSpace.load(what), {}
+        console.print(str(space), highlight=False)
+        ids = [m.id for m in space.maps(stages)][:top]
+        console.print(f"\n{space.count(stages)} maps for {stages} stages: {', '.join(ids)}", highlight=False)
+    if draw is not None:
+        draw_space(space, stages, draw, weights)
+        console.print(f"drawn: {draw}", highlight=False)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")] = "",
+    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    stages: Annotated[str, typer.Option(help="your own choice: comma-separated module paths")] = "",
+    picture: Annotated[
+        Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
+    ] = None,
+) -> None:
+    """Show the decoder stages that instrument finds in a network, and how."""
+    built, given = build_model(model, arguments or ()), torch.zeros(shape(example))
+    net = instrument(built, given, num_classes=classes, stages=stages.split(",") if stages else None)
+    console.print(net.stages)
+    maps = SearchSpace.load("lomix").count(len(net.stages))
+    heads = sum(p.numel() for p in net.head_parameters())
+    console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
+    if picture is not None:
+        drawn = draw(trace(net.strip(), given), net.stages)
+        write_text(picture, drawn if picture.suffix == ".svg" else f"<!DOCTYPE html>\n<body>{drawn}</body>\n")
+        console.print(f"drawn: {picture}", highlight=False)
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
+    example: Annotated[str, typer.Option(help="shape of a training batch, e.g. 6,3,224,224")] = "",
+    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
+) -> None:
+    """Measure what training with a mixture costs, before training."""
+    built = build_model(model, arguments or ())
+    cost = doctor(built, torch.rand(shape(example)), classes, SearchSpace.load(space))
+    console.print(str(cost), highlight=False)
+
+
+def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
+    """Build the network that a command names.
+
+    Args:
+        path: ``package.module:name`` or ``file.py:name``; a dot in place of the colon will do.
+        arguments: ``key=value`` pairs, the values in TOML.
+
+    Returns:
+        The network.
+
+    Raises:
+        RunError: an argument is no pair, or what was built is no network.
+    """
+    where = path if ":" in path else ":".join(path.rsplit(".", 1))
+    given = {}
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RunError(f"{text!r} is no argument of {path}.", hint="features=[8, 8, 16, 16, 32, 8]")
+        given[key] = toml_or_text(value)
+    built = call(load_object(where, "MODEL"), given, "MODEL")
+    if not isinstance(built, nn.Module):
+        raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")
+    return built

@@ -1,0 +1,143 @@
+"""Runs of a recipe: search, train, rank, score."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console
+from lomix_search.errors import RecipeError, nearest
+from lomix_search.evaluation.compare import compare
+from lomix_search.mixture import Mixture
+from lomix_search.rank import rank
+from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
+from lomix_search.typed import write_text
+
+
+@app.command()
+def demo(overrides: Overrides = None) -> None:
+    """Search on the embedded chest CT (one patient, about 3 minutes on 2 cores) and leave runs/demo."""
+    folder = Path("runs/demo")
+    shutil.rmtree(folder, ignore_errors=True)  # the demo's own folder: it starts anew each time
+    _run(load_recipe("chest_ct", overrides or ()), folder, resume=False)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    overrides: Overrides = None,
+    folder: Folder = None,
+    resume: Resume = False,
+    label_fraction: Annotated[
+        str, typer.Option(help="run once for each share of the training patients, e.g. 0.05,0.1,1.0; shares are nested")
+    ] = "",
+    track: Track = None,
+    online: Online = False,
+) -> None:
+    """Run a recipe: search, score, export the mixture."""
+    given = list(overrides or ())
+    if track is not None:
+        if track != "wandb":
+            raise RecipeError(f"--track {track}: unknown. {nearest(track, ['wandb'])}")
+        given += ["track.wandb=true", f"track.online={str(online).lower()}"]
+    loaded = load_recipe(recipe, given)
+    home = folder or Path("runs") / loaded.name
+    if label_fraction:
+        _sweep(recipe, given, [part.strip() for part in label_fraction.split(",")], home, resume)
+    else:
+        _run(loaded, home, resume)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    overrides: Overrides = None,
+    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
+    top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only")] = None,
+    mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
+    folder: Folder = None,
+    resume: Resume = False,
+) -> None:
+    """Train from scratch with the weights that a search found, whole or pruned."""
+    loaded = load_recipe(recipe, overrides or ())
+    home = folder or Path("runs") / f"{loaded.name}-train"
+    if top is not None or mass is not None:
+        pruned = Mixture.load(mixture).prune(top=top, mass=mass)
+        mixture = home / "pruned.json"
+        if not resume or not mixture.exists():
+            pruned.save(mixture)
+    _run(with_mixture(loaded, mixture), home, resume)
+
+
+@app.command("rank")
+def rank_command(
+    what: Annotated[str, typer.Argument(help="a run folder of weighting lookahead, or a recipe to measure with")],
+    overrides: Overrides = None,
+    top: Annotated[int | None, typer.Option(help="also write a mixture of so many maps, weight 1 each")] = None,
+    folder: Folder = None,
+    resume: Resume = False,
+) -> None:
+    """Rank maps by what leaving them out would do to held-out data, with intervals."""
+    home = Path(what)
+    if not (home / "metrics.jsonl").is_file():
+        loaded = load_recipe(what, ["weighting.rate=0", *(overrides or ()), "weighting.name=lookahead"])
+        home = folder or Path("runs") / f"{loaded.name}-rank"
+        run_recipe(loaded, home, resume=resume, console=console, score_test=False)
+    ranking = rank(home)
+    write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
+    console.print(ranking)
+    if top is not None:
+        ranking.derive(top).save(home / "ranked.json")
+        console.print(f"next: lomix train RECIPE --mixture {home / 'ranked.json'}", highlight=False)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="a run folder")],
+    other: Annotated[Path | None, typer.Argument(help="another run on the same cases, to compare with")] = None,
+    network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
+    protocol: Annotated[
+        str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
+    ] = None,
+    overlays: Annotated[int, typer.Option(help="draw so many cases")] = 0,
+) -> None:
+    """Score a run's network on whole test cases; with two runs, also their paired difference."""
+    changes = [f"evaluate.protocol={protocol}"] if protocol else []
+    scores = []
+    for one in (folder, *([other] if other else [])):
+        scores.append(evaluate_run(one, network, changes=changes, overlays=overlays, progress=True))
+        console.print(f"{one}, {network} network", highlight=False)
+        console.print(scores[-1])
+        console.print(f"tables and predictions: {one / 'evaluation' / network}", highlight=False)
+    if other is not None:
+        console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
+
+
+def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
+    """Run once for each share of the training patients, in folders of their own; all recipes are checked first."""
+    recipes = [load_recipe(recipe, [*given, f"data.label_fraction={fraction}"]) for fraction in fractions]
+    table = Table("share of patients", "training items", "final", "best on validation", title="test Dice")
+    for fraction, loaded in zip(fractions, recipes, strict=True):
+        console.rule(f"label fraction {fraction}")
+        outcome = _run(loaded, home / f"fraction_{fraction}", resume)
+        items = str(len(loaded.build_data().train))
+        table.add_row(fraction, items, *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
+    console.print(table)
+
+
+def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
+    outcome = run_recipe(recipe, folder, resume=resume, console=console)
+    for name, scores in outcome.test.items():
+        step = outcome.result.best_step if name == "best" else recipe.search.steps
+        console.print(scores.table(f"test Dice, {name} network (step {step})"))
+    console.print(recipe.about, style="italic")
+    ranked = Table("rank", "map", "weight", title="the ten strongest maps")
+    for place, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
+        ranked.add_row(str(place), m.id, f"{m.weight:.4f}")
+    console.print(ranked)
+    console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", highlight=False)
+    return outcome

@@ -1,0 +1,106 @@
+"""Parts of a training set: a fraction of its labels, a part kept aside. Whole cases where there are several."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from lomix_search.errors import RunError
+
+Items = Dataset[tuple[Tensor, Tensor]]
+
+
+def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
+    """Cut a part of the training items off, whole cases where there are several: patients must not be on both sides.
+
+    Args:
+        train: The training items; ``train.case(i)``, where there is one, names the case of an item.
+        part: How much to cut off, in (0, 1); at least one case or item, and all but one at most.
+        seed: The same seed cuts the same.
+
+    Returns:
+        What is left, and what was cut off.
+
+    Raises:
+        RunError: there is but one item.
+    """
+    owners = _owners(train)
+    number = len(set(owners))
+    if number < 2:
+        raise RunError(
+            f"weighting lookahead keeps a part of the training items aside; there are {len(owners)}.",
+            hint="more training items, or another weighting: weighting.name=anneal",
+        )
+    chosen = _choose(owners, min(max(1, round(part * number)), number - 1), seed, 1)
+    sides = [i for i in range(len(owners)) if i not in chosen], sorted(chosen)
+    return Subset(train, sides[0]), Subset(train, sides[1])
+
+
+def label_fraction(train: Items, part: float, seed: int) -> Items:
+    """Keep a part of the training items, as if the others had no labels.
+
+    Smaller parts are subsets of larger ones of the same seed.
+
+    Args:
+        train: The training items, as for ``set_aside``.
+        part: How much to keep, in (0, 1]; at least one case or item.
+        seed: The same seed keeps the same.
+
+    Returns:
+        The items kept; the set itself for 1.
+    """
+    if part == 1:
+        return train
+    owners = _owners(train)
+    return Subset(train, sorted(_choose(owners, max(1, round(part * len(set(owners)))), seed, 2)))
+
+
+def check_apart(held_out: Items, others: Mapping[str, Items | None]) -> None:
+    """Check that held-out items are of no other set.
+
+    Items are told apart by identity: the data set and index behind any ``Subset``, and the names and cases of
+    ``Slices``.
+
+    Args:
+        held_out: The held-out items.
+        others: The other sets by what to call them.
+
+    Raises:
+        RunError: no items, or some that are also elsewhere.
+    """
+    mine = _identities(held_out)
+    if not mine:
+        raise RunError("the held-out set is empty.", hint="weighting.held_out=0.2")
+    for what, other in others.items():
+        if shared := mine & (_identities(other) if other is not None else set()):
+            raise RunError(
+                f"{len(shared)} held-out items are {what} items too; the looks of lookahead need items of their own.",
+                hint="leave held_out out: a part of the training items is then kept aside",
+            )
+
+
+def _owners(items: Any) -> list[str]:
+    """Name the case of each item; where all are of one case, or none is known, each item is its own."""
+    case_of = getattr(items, "case", None)
+    if isinstance(items, Subset) and hasattr(items.dataset, "case"):
+        case_of = lambda i: items.dataset.case(items.indices[i])  # noqa: E731
+    owners = [case_of(i) if case_of else str(i) for i in range(len(items))]
+    return owners if len(set(owners)) > 1 else [str(i) for i in range(len(items))]
+
+
+def _choose(owners: list[str], count: int, seed: int, purpose: int) -> set[int]:
+    """Draw so many owners; return the numbers of their items."""
+    groups = list(dict.fromkeys(owners))
+    order = np.random.default_rng((seed, purpose)).permutation(len(groups))
+    chosen = {groups[i] for i in order[:count]}
+    return {i for i, owner in enumerate(owners) if owner in chosen}
+
+
+def _identities(items: Any, index: int | None = None) -> set[tuple[Any, ...]]:
+    numbers = range(len(items)) if index is None else [index]
+    if isinstance(items, Subset):
+        return {key for i in numbers for key in _identities(items.dataset, items.indices[i])}
+    names = getattr(items, "names", None)
+    return {(items.case(i), names[i]) if names is not None else (id(items), i) for i in numbers}

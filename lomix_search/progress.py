@@ -1,0 +1,79 @@
+"""What a person sees and does while a run goes on: a progress bar, Ctrl-C."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Stop:
+    """Turns the first SIGINT or SIGTERM into a request to stop after the step; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        self.asked = number
+        for known, handler in self._before.items():
+            signal.signal(known, handler)
+
+    def leave(self, folder: Path, step: int) -> None:
+        """End the run after its checkpoint is written.
+
+        Args:
+            folder: The run folder.
+            step: Where it stands.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C; SIGTERM ends the process with exit code 0.
+        """
+        print(f"\nStopped at step {step}; checkpoint in {folder}. To go on: the same command with --resume", flush=True)
+        if self.asked == signal.SIGTERM:
+            sys.exit(0)
+        raise KeyboardInterrupt
+
+
+class Bar:
+    """Show progress with the time left; on no terminal, a line now and then.
+
+    Args:
+        wanted: Show anything at all.
+        total: Steps in all.
+        done: Steps taken before.
+    """
+
+    def __init__(self, wanted: bool, total: int, done: int) -> None:
+        columns = (TextColumn("search"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not wanted)
+        self._task = self._progress.add_task("search", total=total, completed=done, note="")
+        self._total, self._plain = total, wanted and not self._progress.console.is_terminal
+
+    def __enter__(self) -> Callable[[int, str], None]:
+        if not self._plain:
+            self._progress.start()
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        if not self._plain:
+            self._progress.stop()
+
+    def _advance(self, step: int, note: str) -> None:
+        self._progress.update(self._task, completed=step, note=note)
+        if self._plain and step % max(1, self._total // 10) == 0:
+            print(f"step {step}/{self._total}  {note}", flush=True)

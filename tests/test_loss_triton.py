@@ -1,0 +1,87 @@
+"""The Triton kernels, on Triton's interpreter: golden files and exactness; and that they compile for a real GPU.
+
+The interpreter must be chosen before Triton is first imported, so these tests run in a process of their own.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+patient = pytest.mark.skipif(os.environ.get("TRITON_TESTS") != "all", reason="many minutes: TRITON_TESTS=all pytest")
+
+
+def run(*tests: str, choose: str) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::RuntimeWarning",
+        *tests,
+        "-k",
+        choose,
+    ]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_golden_files() -> None:
+    output = run(str(HERE / "test_loss_golden.py"), choose="authors and (binary or two_scales)")
+    assert "2 passed" in output
+
+
+@patient
+def test_all_golden_files_and_every_kind_of_pixel() -> None:
+    run(
+        *(str(HERE / f"test_loss{part}.py") for part in ("", "_golden", "_exact")),
+        choose="authors or ignored or any_rank or half or culprits or ties or left_out",
+    )
+
+
+@patient
+def test_agrees_with_the_reference_on_the_whole_grid() -> None:
+    run(str(HERE / "test_loss_exact.py"), choose="1e_10 or 1e_5 or gradcheck")
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from lomix_search.loss import triton as host, triton_kernels as kernels
+
+def signature(kernel, logits):
+    kinds = {"labels": "*i64", "order": "*i32", "members": "*i32", "factors": "*fp32"}
+    kinds |= dict.fromkeys("abg", "*fp32") | {"dense": "*fp32"}
+    kinds |= {"rows": "*fp64" if kernel is kernels.forward else "*fp32"}
+    kinds |= {f"{letter}{i}": f"*{logits}" for letter in "MG" for i in range(6)}
+    return {n: "constexpr" if n in sizes else kinds.get(n, "i32") for n in kernel.arg_names}
+
+for logits, maps, classes in (("fp32", 4, 9), ("bf16", 2, 1)):
+    lp, cp = host._pad(maps), host._pad_classes(classes)
+    block = max(16, min(128, host.BLOCK_ELEMENTS // (lp * cp)))
+    sizes = {"L": maps, "LP": lp, "C": classes, "CP": cp, "BLOCK": block}
+    for kernel in (kernels.forward, kernels.backward):
+        source = ASTSource(kernel, signature(kernel, logits), constexprs=sizes)
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        assert len(built.asm["cubin"]) > 1000
+"""
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu_that_is_not_here() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILE], cwd=HERE.parent, env=environment, check=True)
