@@ -114,8 +114,7 @@ class TapHook:
         self.shelf.calls[self.key] = call + 1
         for number, tap in self.taps.items():
             if tap.call == call:
-                tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
-                self.shelf.kept[number] = tensor.clone() if tap.copy else tensor
+                self.shelf.kept[number] = tap.map_in((args, kwargs) if self.side == "input" else output)
 
 
 class Instrumented(nn.Module):
