@@ -114,7 +114,8 @@ class TapHook:
         self.shelf.calls[self.key] = call + 1
         for number, tap in self.taps.items():
             if tap.call == call:
-                self.shelf.kept[number] = tap.map_in((args, kwargs) if self.side == "input" else output)
+                tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
+                self.shelf.kept[number] = tensor.clone() if tap.copy else tensor
 
 
 class Instrumented(nn.Module):
@@ -258,7 +259,21 @@ class Instrumented(nn.Module):
             )
         if torch.is_grad_enabled() and not kept[number].requires_grad:
             self._check_frozen(number)
-        return kept[number]
+        return self._laid_out(number, kept[number])
+
+    def _laid_out(self, number: int, tensor: Tensor) -> Tensor:
+        """Return a stage's tensor as B × C × space."""
+        stage = self.stages[number]
+        if number == _LOGITS or stage.tap.layout is None:
+            return tensor
+        try:
+            return stage.tap.layout.map_of(tensor)
+        except ValueError as error:
+            raise StageError(
+                f'stage "{stage.name}" of {self.stages.network}: {error}.',
+                seen=f"tapped at the {stage.source}",
+                hint="instrument again with an example of the proportions of this input",
+            ) from error
 
     def _check_frozen(self, number: int) -> None:
         tap = self.stages[number].tap

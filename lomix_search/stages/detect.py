@@ -42,7 +42,9 @@ def _folded(flow: Flow) -> Flow:
     made = {node for call in blocks for _, node in call.outputs}
     folded = Flow(flow.trace, flow.output, frozenset(inside - made))
     outer = sum(node in folded.rises for node in folded.trunk)
-    inner = max((sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0)
+    inner = max(
+        (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0
+    )
     skips = any(folded.takes_skip(node) for node in folded.trunk)
     return folded if skips and outer >= max(inner, 2) else flow
 

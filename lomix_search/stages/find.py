@@ -284,6 +284,10 @@ def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
     """Return the last value of each resolution that a module sees, coarse to fine, by the name that taps it."""
     flow = Flow(found, logits)
     last = {flow.size(node): node for node in flow.maps if node in flow.seen and node is not logits}
-    nodes = [node for size, node in sorted(last.items(), key=lambda item: math.prod(item[0])) if node.op != "placeholder"]
+    nodes = [
+        node for size, node in sorted(last.items(), key=lambda item: math.prod(item[0])) if node.op != "placeholder"
+    ]
     taps = [tap_of(found, node) for node in nodes]
-    return [(name_of(tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path]
+    return [
+        (name_of(tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
+    ]

@@ -104,16 +104,15 @@ class Flow:
     def rises(self) -> set[fx.Node]:
         """Maps on a finer level than every map they are made from; padding does not count."""
         return {
-            node
-            for node, sources in self.maps.pred.items()
-            if sources
-            and all(self.climbs(s, node) for s in sources)
+            node for node, sources in self.maps.pred.items() if sources and all(self.climbs(s, node) for s in sources)
         }
 
     def climbs(self, source: fx.Node, node: fx.Node) -> bool:
         """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
         name = operation(node)
-        return not _PAD.search(name) and grows(self.size(source), self.size(node), DOUBLE if _COPY.search(name) else RISE)
+        return not _PAD.search(name) and grows(
+            self.size(source), self.size(node), DOUBLE if _COPY.search(name) else RISE
+        )
 
     @cached_property
     def risen(self) -> set[fx.Node]:

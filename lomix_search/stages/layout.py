@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from lomix_search.trace import Trace, operation
+from lomix_search.trace import Trace, operation, sizes
 
 Axis = tuple[tuple[str, int], ...]
 Axes = tuple[Axis, ...]
@@ -64,7 +64,7 @@ class Layout:
         scale = (positions / math.prod(self.size)) ** (1 / len(self.size))
         grid = tuple(round(scale * side) for side in self.size)
         if math.prod(grid) != positions:
-            raise ValueError(f"{positions} positions do not fill a grid of the proportions {self.size}")
+            raise ValueError(f"{positions} positions do not fill a grid of the proportions {sizes(self.size)}")
         return grid
 
 

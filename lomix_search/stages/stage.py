@@ -8,10 +8,10 @@ from typing import Any, overload
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, fx
+from torch import fx
 
 from lomix_search.stages.layout import FORMS, Layout, layout_of
-from lomix_search.trace import Call, Path, Trace, pick, sizes, spell
+from lomix_search.trace import Call, Path, Trace, sizes, spell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,6 @@ class Tap:
     place: Path = ()
     copy: bool = False
     layout: Layout | None = None
-
-    def map_in(self, value: Any) -> Tensor:
-        """Return the stage's map, B × C × space, in what the module was given or returned."""
-        tensor: Tensor = pick(value, self.place)
-        tensor = tensor if self.layout is None else self.layout.map_of(tensor)
-        return tensor.clone() if self.copy else tensor
 
     def __str__(self) -> str:
         nth = f", call {self.call + 1}" if self.call else ""
@@ -150,7 +144,9 @@ def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:
                 seen, key=lambda s: (s[0].first < since, s[0].depth if s[0].first >= since else -s[0].first)
             )
             layout = layout_of(node)
-            return Tap(call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout)
+            return Tap(
+                call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout
+            )
     return None
 
 

@@ -82,7 +82,11 @@ class R2UNet(nn.Module):
         return self.Conv_1x1(d2)
 
 
-@family("ResUNet++", ["up_residual1", "up_residual2", "aspp_out"], alts={0: ["attention2"], 1: ["attention3"], 2: ["up_residual3"]})
+@family(
+    "ResUNet++",
+    ["up_residual1", "up_residual2", "aspp_out"],
+    alts={0: ["attention2"], 1: ["attention3"], 2: ["up_residual3"]},
+)
 class ResUNetPP(nn.Module):
     class Residual(nn.Module):
         def __init__(self, given, made, stride=1):
@@ -293,7 +297,12 @@ class VNetAdd(nn.Module):
     def __init__(self):
         super().__init__()
         self.inp, self.down1 = nn.Conv3d(1, 4, 5, padding=2), nn.Conv3d(4, 8, 2, 2)
-        self.down2, self.up2, self.up1, self.out = nn.Conv3d(8, 16, 2, 2), self.Up(16, 8), self.Up(8, 4), nn.Conv3d(4, 2, 1)
+        self.down2, self.up2, self.up1, self.out = (
+            nn.Conv3d(8, 16, 2, 2),
+            self.Up(16, 8),
+            self.Up(8, 4),
+            nn.Conv3d(4, 2, 1),
+        )
 
     def forward(self, x):
         x0 = F.relu(self.inp(x))

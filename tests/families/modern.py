@@ -68,7 +68,11 @@ class Gated(nn.Module):
 
     def __init__(self, c):
         super().__init__()
-        self.norm, self.one, self.depth = nn.GroupNorm(1, c), nn.Conv2d(c, 2 * c, 1), nn.Conv2d(2 * c, 2 * c, 3, 1, 1, groups=2 * c)
+        self.norm, self.one, self.depth = (
+            nn.GroupNorm(1, c),
+            nn.Conv2d(c, 2 * c, 1),
+            nn.Conv2d(2 * c, 2 * c, 3, 1, 1, groups=2 * c),
+        )
         self.sca, self.two = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, c, 1)), nn.Conv2d(c, c, 1)
         self.beta = nn.Parameter(torch.full((1, c, 1, 1), 0.1))
 
@@ -87,7 +91,9 @@ class NAFNet(nn.Module):
         self.intro, self.ending = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
         self.encoders, self.middle = nn.ModuleList([Gated(8), Gated(16)]), Gated(32)
         self.downs = nn.ModuleList([nn.Conv2d(8, 16, 2, 2), nn.Conv2d(16, 32, 2, 2)])
-        self.ups = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 2 * c, 1, bias=False), nn.PixelShuffle(2)) for c in (32, 16))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, 2 * c, 1, bias=False), nn.PixelShuffle(2)) for c in (32, 16)
+        )
         self.decoders = nn.ModuleList([Gated(16), Gated(8)])
 
     def forward(self, image):
@@ -111,7 +117,11 @@ class Transposed(nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.temperature = nn.LayerNorm(c), nn.LayerNorm(c), nn.Parameter(torch.ones(2, 1, 1))
         self.qkv, self.project = nn.Conv2d(c, 3 * c, 1), nn.Conv2d(c, c, 1)
-        self.depth, self.into, self.out = nn.Conv2d(3 * c, 3 * c, 3, 1, 1, groups=3 * c), nn.Conv2d(c, 4 * c, 1), nn.Conv2d(2 * c, c, 1)
+        self.depth, self.into, self.out = (
+            nn.Conv2d(3 * c, 3 * c, 3, 1, 1, groups=3 * c),
+            nn.Conv2d(c, 4 * c, 1),
+            nn.Conv2d(2 * c, c, 1),
+        )
 
     def normed(self, norm, x):
         b, c, h, w = x.shape
@@ -181,7 +191,11 @@ class TimeBlock(nn.Module):
 
     def __init__(self, given, made):
         super().__init__()
-        self.norm1, self.conv1, self.film = nn.GroupNorm(4, given), nn.Conv2d(given, made, 3, padding=1), nn.Linear(16, 2 * made)
+        self.norm1, self.conv1, self.film = (
+            nn.GroupNorm(4, given),
+            nn.Conv2d(given, made, 3, padding=1),
+            nn.Linear(16, 2 * made),
+        )
         self.norm2, self.conv2 = nn.GroupNorm(4, made), nn.Conv2d(made, made, 3, padding=1)
         self.short = nn.Conv2d(given, made, 1) if given != made else nn.Identity()
 
@@ -209,7 +223,11 @@ class Diffusion(nn.Module):
         def __init__(self, given, skip, made, last):
             super().__init__()
             self.first, self.second = TimeBlock(given + skip, made), TimeBlock(made + skip, made)
-            self.up = nn.Identity() if last else nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(made, made, 3, padding=1))
+            self.up = (
+                nn.Identity()
+                if last
+                else nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(made, made, 3, padding=1))
+            )
 
         def forward(self, x, skips, t):
             x = self.first(torch.cat([x, skips.pop()], 1), t)
@@ -217,8 +235,14 @@ class Diffusion(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.time, self.inp = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 16)), nn.Conv2d(1, 8, 3, padding=1)
-        self.down1, self.down2 = nn.ModuleList([TimeBlock(8, 8), TimeBlock(8, 8)]), nn.ModuleList([TimeBlock(8, 16), TimeBlock(16, 16)])
+        self.time, self.inp = (
+            nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 16)),
+            nn.Conv2d(1, 8, 3, padding=1),
+        )
+        self.down1, self.down2 = (
+            nn.ModuleList([TimeBlock(8, 8), TimeBlock(8, 8)]),
+            nn.ModuleList([TimeBlock(8, 16), TimeBlock(16, 16)]),
+        )
         self.pool1, self.pool2 = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(16, 16, 3, 2, 1)
         self.mid1, self.attention, self.mid2 = TimeBlock(16, 16), self.Attention(16), TimeBlock(16, 16)
         self.rise = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(16, 16, 3, padding=1))

@@ -38,7 +38,9 @@ class Checkpointed(Ladder):
         *skips, x = self.encoder(x)
         for up in self.up:
             skip = skips.pop()
-            x = checkpoint(lambda a, b, up=up: up(torch.cat([F.interpolate(a, b.shape[2:]), b], 1)), x, skip, use_reentrant=False)
+            x = checkpoint(
+                lambda a, b, up=up: up(torch.cat([F.interpolate(a, b.shape[2:]), b], 1)), x, skip, use_reentrant=False
+            )
         return [x]
 
 
@@ -90,7 +92,11 @@ class Double(Ladder):
 
     def __init__(self):
         super().__init__(1)
-        self.encoder2, self.second, self.head2 = Encoder((8, 16, 24)), nn.ModuleList([twice(24 + 32, 16), twice(16 + 16, 8)]), nn.Conv2d(8, 1, 1)
+        self.encoder2, self.second, self.head2 = (
+            Encoder((8, 16, 24)),
+            nn.ModuleList([twice(24 + 32, 16), twice(16 + 16, 8)]),
+            nn.Conv2d(8, 1, 1),
+        )
 
     def forward(self, x):
         first_skips = self.encoder(x)
@@ -166,7 +172,12 @@ class Stem(nn.Module):
         return self.head(x)
 
 
-@family("recursive module", ["model.middle.middle", "model.middle", "model"], (1, 1, 64, 64), alts={i: [f"model{'.middle' * (2 - i)}.post", f"model{'.middle' * (2 - i)}.post.2"] for i in range(3)})
+@family(
+    "recursive module",
+    ["model.middle.middle", "model.middle", "model"],
+    (1, 1, 64, 64),
+    alts={i: [f"model{'.middle' * (2 - i)}.post", f"model{'.middle' * (2 - i)}.post.2"] for i in range(3)},
+)
 class Recursive(nn.Module):
     """pix2pix: each block holds the next coarser one and returns it beside its own input."""
 

@@ -99,7 +99,10 @@ class RefineNet(nn.Module):
         def __init__(self, given, coarse, made):
             super().__init__()
             self.rcu1, self.rcu2, self.out = self.unit(given), self.unit(coarse or given), self.unit(made)
-            self.fuse1, self.fuse2 = nn.Conv2d(given, made, 3, padding=1), nn.Conv2d(coarse or given, made, 3, padding=1)
+            self.fuse1, self.fuse2 = (
+                nn.Conv2d(given, made, 3, padding=1),
+                nn.Conv2d(coarse or given, made, 3, padding=1),
+            )
             self.pool, self.pooled = nn.MaxPool2d(5, 1, 2), nn.Conv2d(made, made, 3, padding=1)
 
         def unit(self, c):
@@ -171,7 +174,10 @@ class Parallel(nn.Module):
 class FastSCNN(nn.Module):
     def __init__(self):
         super().__init__()
-        self.down, self.deep = nn.Sequential(conv(3, 8, 3, 2), conv(8, 16, 3, 2)), nn.Sequential(conv(16, 24, 3, 2), conv(24, 32, 3, 2))
+        self.down, self.deep = (
+            nn.Sequential(conv(3, 8, 3, 2), conv(8, 16, 3, 2)),
+            nn.Sequential(conv(16, 24, 3, 2), conv(24, 32, 3, 2)),
+        )
         self.pyramid, self.out = nn.ModuleList(conv(32, 8, 1) for _ in range(2)), conv(48, 32, 1)
         self.high, self.low, self.classifier = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 5, 1)
 
@@ -188,7 +194,10 @@ class FastSCNN(nn.Module):
 class BiSeNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder, self.spatial = Encoder((8, 16, 24, 32), 3, stem=2), nn.Sequential(conv(3, 8, 3, 2), conv(8, 16, 3, 2))
+        self.encoder, self.spatial = (
+            Encoder((8, 16, 24, 32), 3, stem=2),
+            nn.Sequential(conv(3, 8, 3, 2), conv(8, 16, 3, 2)),
+        )
         self.arm16, self.arm32, self.average = conv(24, 16), conv(32, 16), conv(32, 16, 1)
         self.att16, self.att32 = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
         self.head16, self.head32, self.ffm, self.out = conv(16, 16), conv(16, 16), conv(32, 16, 1), nn.Conv2d(16, 5, 1)
@@ -211,7 +220,12 @@ class PAN(nn.Module):
         def __init__(self, given, made):
             super().__init__()
             self.mid, self.one = conv(given, made, 1), conv(given, made, 1)
-            self.down1, self.down2, self.conv2, self.conv1 = conv(given, 1, 3, 2), conv(1, 1, 3, 2), conv(1, 1), conv(1, 1)
+            self.down1, self.down2, self.conv2, self.conv1 = (
+                conv(given, 1, 3, 2),
+                conv(1, 1, 3, 2),
+                conv(1, 1),
+                conv(1, 1),
+            )
 
         def forward(self, x):
             b1 = F.interpolate(self.one(F.adaptive_avg_pool2d(x, 1)), x.shape[2:], mode="bilinear")
@@ -231,7 +245,12 @@ class PAN(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = Encoder((8, 16, 24, 32), 3, stem=2)
-        self.fpa, self.gau3, self.gau2, self.gau1 = self.FPA(32, 16), self.GAU(24, 16), self.GAU(16, 16), self.GAU(8, 16)
+        self.fpa, self.gau3, self.gau2, self.gau1 = (
+            self.FPA(32, 16),
+            self.GAU(24, 16),
+            self.GAU(16, 16),
+            self.GAU(8, 16),
+        )
         self.head = nn.Sequential(nn.Conv2d(16, 5, 3, padding=1), nn.UpsamplingBilinear2d(scale_factor=2))
 
     def forward(self, x):
@@ -263,7 +282,9 @@ class MANet(nn.Module):
             super().__init__()
             self.hl_conv = nn.Sequential(conv(given, given), conv(given, skip, 1))
             self.se_ll, self.se_hl = (
-                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(skip, 4, 1), nn.ReLU(), nn.Conv2d(4, skip, 1), nn.Sigmoid())
+                nn.Sequential(
+                    nn.AdaptiveAvgPool2d(1), nn.Conv2d(skip, 4, 1), nn.ReLU(), nn.Conv2d(4, skip, 1), nn.Sigmoid()
+                )
                 for _ in range(2)
             )
             self.conv1, self.conv2 = conv(2 * skip, made), conv(made, made)
@@ -302,7 +323,11 @@ class Hourglass(nn.Module):
     ["hgs.1.low2.low2", "hgs.1.low2", "features.1"],
     (1, 3, 64, 64),
     alts={0: ["hgs.1.low2.low3", "in:hgs.1.low2.low3"], 1: ["hgs.1.low3", "in:hgs.1.low3"], 2: ["hgs.1"]},
-    ladders=[["hgs.1.low2.low3", "hgs.1.low3", "features.1"], ["hgs.1.low2", "features.1"], ["hgs.1.low3", "features.1"]],
+    ladders=[
+        ["hgs.1.low2.low3", "hgs.1.low3", "features.1"],
+        ["hgs.1.low2", "features.1"],
+        ["hgs.1.low3", "features.1"],
+    ],
 )
 class Stacked(nn.Module):
     def __init__(self):
@@ -349,7 +374,11 @@ class WNet(nn.Module):
     "PraNet",
     ["in:crop4", "in:crop3", "in:crop2"],
     (1, 3, 64, 64),
-    ladders=[["agg", "in:crop3", "in:crop2", "sum2"], ["in:crop3", "in:crop2", "sum2"], ["in:crop4", "in:crop3", "sum2"]],
+    ladders=[
+        ["agg", "in:crop3", "in:crop2", "sum2"],
+        ["in:crop3", "in:crop2", "sum2"],
+        ["in:crop4", "in:crop3", "sum2"],
+    ],
     args=(),
 )
 class PraNet(nn.Module):
@@ -370,7 +399,11 @@ class PraNet(nn.Module):
         ra5 = self.agg(torch.cat([y2, up_to(y3, y2), up_to(y4, y2)], 1))
         maps = [F.interpolate(ra5, scale_factor=8, mode="bilinear")]
         before = F.interpolate(ra5, scale_factor=0.25, mode="bilinear")
-        for feats, ra, crop, factor in ((x4, self.ra4, self.crop4, 32), (x3, self.ra3, self.crop3, 16), (x2, self.ra2, self.crop2, 8)):
+        for feats, ra, crop, factor in (
+            (x4, self.ra4, self.crop4, 32),
+            (x3, self.ra3, self.crop3, 16),
+            (x2, self.ra2, self.crop2, 8),
+        ):
             reverse = (1 - torch.sigmoid(before)).expand(-1, feats.shape[1], -1, -1) * feats
             y = crop(ra(reverse) + before)
             maps.append(F.interpolate(y, scale_factor=factor, mode="bilinear"))
@@ -454,7 +487,12 @@ class DPT(nn.Module):
         self.patch, self.cls = nn.Conv2d(3, 32, 8, 8), nn.Parameter(torch.zeros(1, 1, 32))
         self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(32, 2, 48, 0.0, batch_first=True) for _ in range(4))
         self.reassemble = nn.ModuleList(
-            [nn.ConvTranspose2d(32, 16, 4, 4), nn.ConvTranspose2d(32, 16, 2, 2), nn.Conv2d(32, 16, 1), conv(32, 16, 3, 2)]
+            [
+                nn.ConvTranspose2d(32, 16, 4, 4),
+                nn.ConvTranspose2d(32, 16, 2, 2),
+                nn.Conv2d(32, 16, 1),
+                conv(32, 16, 3, 2),
+            ]
         )
         self.refine, self.head = nn.ModuleList(self.Fuse(16) for _ in range(4)), nn.Conv2d(16, 5, 1)
 

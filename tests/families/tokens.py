@@ -13,7 +13,12 @@ class Mix(nn.Module):
     def __init__(self, c, size, window=4):
         super().__init__()
         self.size, self.window = size, window
-        self.norm1, self.norm2, self.qkv, self.proj = nn.LayerNorm(c), nn.LayerNorm(c), nn.Linear(c, 3 * c), nn.Linear(c, c)
+        self.norm1, self.norm2, self.qkv, self.proj = (
+            nn.LayerNorm(c),
+            nn.LayerNorm(c),
+            nn.Linear(c, 3 * c),
+            nn.Linear(c, c),
+        )
         self.mlp = nn.Sequential(nn.Linear(c, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
 
     def forward(self, x):
@@ -65,7 +70,12 @@ class Layer(nn.Module):
         return x if self.resample is None else self.resample(x)
 
 
-@family("Swin-Unet", ["in:layers_up.1.resample", "norm_up"], (1, 3, 64, 64), alts={1: ["layers_up.2"], 0: ["layers_up.1.blocks.1"]})
+@family(
+    "Swin-Unet",
+    ["in:layers_up.1.resample", "norm_up"],
+    (1, 3, 64, 64),
+    alts={1: ["layers_up.2"], 0: ["layers_up.1.blocks.1"]},
+)
 class SwinUnet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -93,7 +103,11 @@ class TransUNet(nn.Module):
     class Block(nn.Module):
         def __init__(self, given, skip, made):
             super().__init__()
-            self.conv1, self.conv2, self.up = conv(given + skip, made), conv(made, made), nn.UpsamplingBilinear2d(scale_factor=2)
+            self.conv1, self.conv2, self.up = (
+                conv(given + skip, made),
+                conv(made, made),
+                nn.UpsamplingBilinear2d(scale_factor=2),
+            )
 
         def forward(self, x, skip=None):
             x = self.up(x)
@@ -119,13 +133,22 @@ class TransUNet(nn.Module):
         return self.head(x)
 
 
-@family("SETR-PUP", ["up.0", "up.1", "up.2"], (1, 3, 64, 64), alts={i: [f"up.{i}.0"] for i in range(3)}, ladders=[["in:up.0.1", "in:up.1.1", "in:up.2.1"], ["in:up.0.1", "in:up.1.1", "in:up.2.1", "up.2"]])
+@family(
+    "SETR-PUP",
+    ["up.0", "up.1", "up.2"],
+    (1, 3, 64, 64),
+    alts={i: [f"up.{i}.0"] for i in range(3)},
+    ladders=[["in:up.0.1", "in:up.1.1", "in:up.2.1"], ["in:up.0.1", "in:up.1.1", "in:up.2.1", "up.2"]],
+)
 class SETR(nn.Module):
     def __init__(self):
         super().__init__()
         self.patch = nn.Conv2d(3, 32, 8, 8)
         self.vit = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 48, 0.0, batch_first=True), 2)
-        up = [nn.Sequential(conv(c, d), nn.Upsample(scale_factor=2, mode="bilinear")) for c, d in ((32, 24), (24, 16), (16, 8))]
+        up = [
+            nn.Sequential(conv(c, d), nn.Upsample(scale_factor=2, mode="bilinear"))
+            for c, d in ((32, 24), (24, 16), (16, 8))
+        ]
         self.up, self.cls = nn.ModuleList(up), nn.Conv2d(8, 5, 1)
 
     def forward(self, x):
@@ -136,7 +159,18 @@ class SETR(nn.Module):
         return self.cls(x)
 
 
-@family("UNeXt", ["in:decoder1", "in:decoder2", "in:final"], (1, 1, 64, 64), ladders=[["decoder0", "decoder1", "decoder2", "in:final"], ["dblock1", "in:decoder2", "in:final"], ["dblock1", "in:final"], ["dnorm1", "in:decoder2", "in:final"], ["dnorm1", "in:final"]])
+@family(
+    "UNeXt",
+    ["in:decoder1", "in:decoder2", "in:final"],
+    (1, 1, 64, 64),
+    ladders=[
+        ["decoder0", "decoder1", "decoder2", "in:final"],
+        ["dblock1", "in:decoder2", "in:final"],
+        ["dblock1", "in:final"],
+        ["dnorm1", "in:decoder2", "in:final"],
+        ["dnorm1", "in:final"],
+    ],
+)
 class UNeXt(nn.Module):
     class Shifted(nn.Module):
         def __init__(self, c):
@@ -146,7 +180,7 @@ class UNeXt(nn.Module):
 
         def forward(self, x, h, w):
             y = self.norm(x)
-            b, n, c = y.shape
+            b, _, c = y.shape
             y = torch.roll(y.transpose(1, 2).view(b, c, h, w), 1, 2).reshape(b, c, h * w).transpose(1, 2)
             y = self.depth(self.fc1(y).transpose(1, 2).view(b, c, h, w)).flatten(2).transpose(1, 2)
             return x + self.fc2(F.gelu(y))
@@ -195,7 +229,11 @@ class ChannelsLast(nn.Module):
     class Up(nn.Module):
         def __init__(self, given, skip, made):
             super().__init__()
-            self.expand, self.reduce, self.block = nn.Linear(given, 4 * made), nn.Linear(made + skip, made), LastBlock(made)
+            self.expand, self.reduce, self.block = (
+                nn.Linear(given, 4 * made),
+                nn.Linear(made + skip, made),
+                LastBlock(made),
+            )
 
         def forward(self, x, skip):
             b, h, w, _ = x.shape
@@ -254,7 +292,10 @@ class NnFormer(nn.Module):
         def __init__(self, given, made, size):
             super().__init__()
             self.size, self.norm, self.rise = size, nn.LayerNorm(given), nn.ConvTranspose3d(given, made, 2, 2)
-            self.mix, self.fc = nn.LayerNorm(made), nn.Sequential(nn.Linear(made, made), nn.GELU(), nn.Linear(made, made))
+            self.mix, self.fc = (
+                nn.LayerNorm(made),
+                nn.Sequential(nn.Linear(made, made), nn.GELU(), nn.Linear(made, made)),
+            )
 
         def forward(self, x, skip):
             b, _, c = x.shape
@@ -281,8 +322,15 @@ class UXNet(nn.Module):
     class Up(nn.Module):
         def __init__(self, given, made):
             super().__init__()
-            self.rise, self.first = nn.ConvTranspose3d(given, made, 2, 2, bias=False), nn.Conv3d(2 * made, made, 3, padding=1)
-            self.second, self.short, self.norm = nn.Conv3d(made, made, 3, padding=1), nn.Conv3d(2 * made, made, 1), nn.InstanceNorm3d(made)
+            self.rise, self.first = (
+                nn.ConvTranspose3d(given, made, 2, 2, bias=False),
+                nn.Conv3d(2 * made, made, 3, padding=1),
+            )
+            self.second, self.short, self.norm = (
+                nn.Conv3d(made, made, 3, padding=1),
+                nn.Conv3d(2 * made, made, 1),
+                nn.InstanceNorm3d(made),
+            )
 
         def forward(self, x, skip):
             x = torch.cat((self.rise(x), skip), 1)
@@ -291,7 +339,11 @@ class UXNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem, self.depth = nn.Conv3d(1, 8, 7, 2, 3), nn.Conv3d(8, 8, 7, padding=3, groups=8)
-        self.down1, self.down2, self.raw = nn.Conv3d(8, 12, 2, 2), nn.Conv3d(12, 16, 2, 2), nn.Conv3d(1, 4, 3, padding=1)
+        self.down1, self.down2, self.raw = (
+            nn.Conv3d(8, 12, 2, 2),
+            nn.Conv3d(12, 16, 2, 2),
+            nn.Conv3d(1, 4, 3, padding=1),
+        )
         self.fc = nn.Conv3d(8, 8, 1)
         self.decoder3, self.decoder2, self.decoder1 = self.Up(16, 12), self.Up(12, 8), self.Up(8, 4)
         self.out = nn.Conv3d(4, 3, 1)
@@ -309,7 +361,12 @@ class UNETR(nn.Module):
         super().__init__()
         self.patch, self.raw = nn.Conv2d(1, 16, 8, 8), conv(1, 4)
         self.vit = nn.ModuleList(nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True) for _ in range(3))
-        self.skip = nn.ModuleList([nn.ConvTranspose2d(16, 8, 2, 2), nn.Sequential(nn.ConvTranspose2d(16, 6, 2, 2), nn.ConvTranspose2d(6, 6, 2, 2))])
+        self.skip = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(16, 8, 2, 2),
+                nn.Sequential(nn.ConvTranspose2d(16, 6, 2, 2), nn.ConvTranspose2d(6, 6, 2, 2)),
+            ]
+        )
         self.rise = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in ((16, 8), (8, 6), (6, 4)))
         self.up, self.out = nn.ModuleList([twice(16, 8), twice(12, 6), twice(8, 4)]), nn.Conv2d(4, 3, 1)
 
@@ -337,14 +394,22 @@ class Uformer(nn.Module):
 
         def forward(self, x):
             side = int(x.shape[1] ** 0.5)
-            return self.deconv(x.transpose(1, 2).contiguous().view(len(x), -1, side, side)).flatten(2).transpose(1, 2).contiguous()
+            return (
+                self.deconv(x.transpose(1, 2).contiguous().view(len(x), -1, side, side))
+                .flatten(2)
+                .transpose(1, 2)
+                .contiguous()
+            )
 
     def __init__(self):
         super().__init__()
         self.inp, self.out = conv(3, 8), nn.Conv2d(16, 3, 3, padding=1)
         self.encode, self.bottom = nn.ModuleList([Layer(8, 32), Layer(16, 16)]), Layer(32, 8)
         self.down = nn.ModuleList([nn.Conv2d(8, 16, 4, 2, 1), nn.Conv2d(16, 32, 4, 2, 1)])
-        self.upsample, self.decode = nn.ModuleList([self.Up(32, 16), self.Up(32, 8)]), nn.ModuleList([Layer(32, 16), Layer(16, 32)])
+        self.upsample, self.decode = (
+            nn.ModuleList([self.Up(32, 16), self.Up(32, 8)]),
+            nn.ModuleList([Layer(32, 16), Layer(16, 32)]),
+        )
 
     def forward(self, x):
         y = self.inp(x).flatten(2).transpose(1, 2)
