@@ -166,7 +166,8 @@ class Instrumented(nn.Module):
         self._shelf.arm()
         output = model(*args, **kwargs)
         kept = self._shelf.take()
-        return [self._logits(i, kept, output) for i in range(len(self.stages))]
+        *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
+        return [*(_with_frames(logits, finest) for logits in coarse), finest]
 
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
@@ -291,3 +292,10 @@ class Instrumented(nn.Module):
                 f"this instrumented {self.stages.network} was stripped; its hooks are gone.",
                 hint="net = lomix.instrument(model, example)  # or use the model that strip() returned",
             )
+
+
+def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
+    """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
+    if logits.ndim != finest.ndim - 1:
+        return logits
+    return logits.unflatten(0, (len(finest), -1)).movedim(1, 2)

@@ -197,9 +197,9 @@ def test_tokens_are_laid_on_the_grid_of_another_size():
     assert [(stage.size, stage.channels) for stage in net.stages] == [((4, 8), 8), ((8, 16), 4)]
     assert [tuple(m.shape) for m in net(torch.rand(2, 1, 64, 128))] == [(2, 3, 8, 16), (2, 3, 16, 32)]
     with pytest.raises(StageError) as caught:
-        net(torch.rand(2, 1, 32, 32))
+        net.stage_features(torch.rand(2, 1, 32, 32))
     assert str(caught.value) == (
-        f'stage "{net.stages[0].name}" of Tokens: 16 positions do not fill a grid of the proportions 4 × 8.\n'
-        f"  Seen: tapped at the {net.stages[0].source}\n"
+        f'stage "{net.stages[1].name}" of Tokens: 64 positions do not fill a grid of the proportions 8 × 16.\n'
+        f"  Seen: tapped at the {net.stages[1].source}\n"
         "  Try:  instrument again with an example of the proportions of this input"
     )

@@ -158,12 +158,12 @@ def _order(node: fx.Node) -> tuple[int, ...] | None:
     """Return where each axis comes from: what the operation does to a tensor whose sides all differ."""
     source = node.all_input_nodes[0]
     shape = source.meta.get("shape")
-    if shape is None or len(node.all_input_nodes) > 1:
+    if shape is None or len(node.all_input_nodes) > 1 or node.op not in ("call_method", "call_function"):
         return None
     probe = torch.empty([i + 2 for i in range(len(shape))], device="meta")
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda _: probe)
-    method = isinstance(node.target, str)
-    made = getattr(args[0], node.target)(*args[1:], **kwargs) if method else node.target(*args, **kwargs)
+    call = getattr(probe, node.target) if isinstance(node.target, str) else node.target
+    made = call(*(args[1:] if isinstance(node.target, str) else args), **kwargs)
     return tuple(size - 2 for size in made.shape) if isinstance(made, Tensor) else None
 
 

@@ -123,14 +123,14 @@ class Shared(nn.Module):
         return self.head(x)
 
 
-@family("video", ["up.0", "up.1"], (1, 3, 1, 32, 32))
+@family("video", ["up.0", "up.1"], (1, 1, 3, 32, 32))
 class Video(Ladder):
-    """B × T × C × H × W: frames become a batch."""
+    """B × C × T × H × W: frames become a batch, and an axis again in the output."""
 
     def forward(self, x):
-        b, t = x.shape[:2]
-        y = super().forward(x.flatten(0, 1))
-        return y.view(b, t, *y.shape[1:]).mean(1)
+        b, _, t = x.shape[:3]
+        y = super().forward(x.transpose(1, 2).flatten(0, 1))
+        return y.view(b, t, *y.shape[1:]).transpose(1, 2)
 
 
 @family("residual image", ["up.0", "up.1"], (1, 1, 32, 32))

@@ -73,11 +73,10 @@ def matches(features, expected) -> bool:
 
 def close(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
     """Whether two tensors are one map: theirs may be B × positions × C or B × space × C."""
-    if theirs.ndim == 3 and mine.ndim > 3 and theirs.numel() == mine.numel():
-        theirs = theirs.transpose(1, 2).reshape(mine.shape) if theirs.shape[2] == mine.shape[1] else theirs
-    if theirs.ndim == mine.ndim and theirs.shape != mine.shape:
-        theirs = theirs.movedim(-1, 1)
-    return mine.shape == theirs.shape and torch.allclose(mine, theirs, 1e-4, 1e-5)
+    forms = [theirs, theirs.movedim(-1, 1)]
+    if theirs.ndim == 3 and theirs.transpose(1, 2).numel() == mine.numel() and mine.shape[1] == theirs.shape[2]:
+        forms.append(theirs.transpose(1, 2).reshape(mine.shape))
+    return any(mine.shape == form.shape and torch.allclose(mine, form, 1e-4, 1e-5) for form in forms)
 
 
 def expert_tensors(model, inputs, stages, alts) -> list[list[torch.Tensor]]:
@@ -122,7 +121,7 @@ def train_step(net, inputs) -> tuple[bool, float]:
         seconds, finite = timed(net, lambda: net(*doubled), mixture)
         last = MixtureLoss("last_layer", 1, net.num_classes)
         bare, _ = timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last)
-    except (RuntimeError, TypeError, ValueError):  # some models want labels in train mode, or another batch
+    except (RuntimeError, TypeError, ValueError, AttributeError):  # some models want labels in train mode, or another batch
         return False, float("nan")
     return finite, seconds / bare
 
