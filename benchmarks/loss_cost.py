@@ -194,6 +194,7 @@ def spread(values: list[float], factor: float = 1) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--case", action="append", type=json.loads, help="""such as '{"scales": 6, "batch": 1}'""")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps-per-round", type=int, default=3)
@@ -209,7 +210,7 @@ def main() -> None:
     check()
     print(f"torch {torch.__version__}, {options.threads} threads, {options.device}; {engine_report()}")
     paths = [p for p in options.paths if p != "native" or choose_engine("auto", "cpu") == "native"]
-    for change in GRID if options.grid else [{}]:
+    for change in GRID if options.grid else options.case or [{}]:
         case = REFERENCE | change
         print(f"\n{case}\n")
         table(in_turns(paths, case, options))

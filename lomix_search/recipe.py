@@ -313,7 +313,7 @@ def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
     table = content.get("weighting")
     if not isinstance(table, dict) or not isinstance(name := table.get("name", "softplus"), str):
         return []
-    settings = {key: value for key, value in table.items() if key != "name"}
+    settings = {key: value for key, value in table.items() if key not in ("name", "mixture")}
     return [f"weighting.{fault}" for fault in weighting_faults(name, settings)]
 
 

@@ -112,7 +112,7 @@ def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLo
     """Build the recipe's mixture loss for an instrumented network.
 
     Args:
-        recipe: Space, loss and weighting; ``weighting.name = "fixed"`` trains with the weights of a mixture file.
+        recipe: Space, loss and weighting; ``weighting.mixture`` trains the maps of a mixture file.
         net: The network.
         num_classes: Channels of every map.
 
@@ -124,22 +124,25 @@ def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLo
         LossError: unknown weighting or settings.
     """
     options = recipe.loss.model_dump()
-    settings = recipe.weighting.settings
-    if recipe.weighting.name == "fixed" and "mixture" in settings:
-        mixture = Mixture.load(settings["mixture"])
+    name, settings = recipe.weighting.name, recipe.weighting.settings
+    if recipe.weighting.mixture is not None:
+        mixture = Mixture.load(recipe.weighting.mixture)
         mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages])
-        return MixtureLoss.from_mixture(mixture, **options)
+        return MixtureLoss.from_mixture(mixture, weighting=name, settings=settings, **options)
     space = recipe.build_space()
-    weighting = build_weighting(recipe.weighting.name, tuple(space.maps(len(net.stages))), settings)
+    weighting = build_weighting(name, tuple(space.maps(len(net.stages))), settings)
     return MixtureLoss(space, len(net.stages), num_classes, weighting=weighting, **options)
 
 
-def with_mixture(recipe: Recipe, mixture: Path) -> Recipe:
-    """Return the recipe that trains from scratch with the weights of a mixture file, fixed.
+def with_mixture(recipe: Recipe, mixture: Path, weighting: str = "fixed", **settings: Any) -> Recipe:
+    """Return the recipe that trains from scratch with a mixture file.
 
     Args:
         recipe: Data, network, optimizer and so on; its space and weighting give way to the mixture's.
         mixture: The file.
+        weighting: ``"fixed"`` keeps its weights, ``"anneal"`` goes from them to the finest original; any other
+            begins anew on its maps.
+        **settings: Of the weighting.
 
     Returns:
         The recipe.
@@ -148,8 +151,8 @@ def with_mixture(recipe: Recipe, mixture: Path) -> Recipe:
         MixtureError: the file is no mixture.
     """
     Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
-    fixed = Weighting.model_validate({"name": "fixed", "mixture": str(mixture.absolute())})
-    return recipe.model_copy(update={"weighting": fixed})
+    chosen = Weighting.model_validate({"name": weighting, "mixture": str(mixture.absolute()), **settings})
+    return recipe.model_copy(update={"weighting": chosen})
 
 
 def search_settings(recipe: Recipe) -> dict[str, Any]:

@@ -77,14 +77,17 @@ class Weighting(Frozen):
 
     Args:
         name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.weighting``.
+        mixture: A mixture.json: its maps (those of weight > 0) are trained instead of the space's. ``fixed`` keeps its
+            weights, ``anneal`` starts from them, other weightings begin anew on its maps.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str = "softplus"
+    mixture: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All keys but ``name``."""
+        """All keys but ``name`` and ``mixture``."""
         return dict(self.model_extra or {})
 
 

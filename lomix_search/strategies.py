@@ -24,7 +24,7 @@ class Strategy:
 
     Args:
         name: A space, a weighting, or ``derived``.
-        settings: Of the weighting; of ``derived``: ``top``.
+        settings: Of the weighting; of ``derived``: ``top`` and ``weighting`` (fixed or anneal).
     """
 
     name: str
@@ -62,7 +62,7 @@ class Strategy:
         recipe = recipe.model_copy(update={"search": search})
         if self.name == DERIVED:
             assert mixture is not None
-            return with_mixture(recipe, mixture)
+            return with_mixture(recipe, mixture, self.settings.get("weighting", "fixed"))
         if self.name in SPACES:
             return recipe.model_copy(update={"space": Space(name=self.name), "weighting": Weighting(name="uniform")})
         own = recipe.weighting.settings if recipe.weighting.name == self.name else {}
@@ -117,8 +117,10 @@ def _setting(text: str) -> tuple[str, Any]:
 def _faults(strategy: Strategy) -> list[str]:
     if strategy.name == DERIVED:
         top = strategy.settings.get("top", 8)
-        strange = [key for key in strategy.settings if key != "top"]
-        faults = [f"{key}: unknown. {nearest(key, ['top'])}" for key in strange]
+        strange = [key for key in strategy.settings if key not in ("top", "weighting")]
+        faults = [f"{key}: unknown. {nearest(key, ['top', 'weighting'])}" for key in strange]
+        if (how := strategy.settings.get("weighting", "fixed")) not in ("fixed", "anneal"):
+            faults.append(f"weighting = {how!r}: fixed or anneal is needed.")
         if not isinstance(top, int) or top < 1:
             faults.append(f"top = {top!r}: a budget is a whole number of maps, at least 1.")
         return faults

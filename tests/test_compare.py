@@ -31,6 +31,16 @@ def test_strategies_change_what_they_say() -> None:
     assert read_strategies("lookahead(rate=0.5)")[0].slug == "lookahead-rate=0.5"
 
 
+def test_derived_maps_may_be_annealed(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    mixture([1.0] * SearchSpace.load("mutation").count(3)).save(found)
+    (strategy,) = read_strategies("derived(top=3,weighting=anneal)")
+    recipe = strategy.apply(load_recipe("chest_ct"), 2, 0.5, found)
+    assert recipe.weighting.name == "anneal" and recipe.weighting.mixture == str(found)
+    with pytest.raises(RecipeError, match=r"weighting = 'softplus': fixed or anneal is needed."):
+        read_strategies("derived(weighting=softplus)")
+
+
 def test_derived_brings_lookahead_along_and_comes_last() -> None:
     assert [s.name for s in needed(read_strategies("derived,uniform"))] == ["uniform", "lookahead", "derived"]
     assert [s.label for s in needed(read_strategies("derived(top=3),lookahead(rate=1)"))] == [

@@ -305,7 +305,7 @@ def test_faults_of_the_weighting_table_are_reported_with_the_others(tmp_path: Pa
     text = MINIMAL + '[weighting]\nname = "anneal"\nuntill = 0.3\nstart = 2\n[optimizer]\nlr = -1\n'
     assert message(write(tmp_path, text)).splitlines()[1:] == [
         "  weighting.start = 2: input should be less than or equal to 1",
-        '  weighting.untill: unknown. Nearest: "until". Known: shape, start, until.',
+        '  weighting.untill: unknown. Nearest: "until". Known: given, shape, start, until.',
         "  optimizer.lr = -1: input should be greater than 0",
     ]
     assert "weighting.name = 'lookahed': unknown." in message(write(tmp_path, MINIMAL), ["weighting.name=lookahed"])
@@ -320,8 +320,6 @@ def test_a_mixture_is_found_beside_the_recipe_or_here(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     text = MINIMAL + '[weighting]\nname = "fixed"\nmixture = "m.json"\n'
     path = write(tmp_path / "a", text)
-    assert load_recipe(path).weighting.settings == {"mixture": str(tmp_path / "a/m.json")}
-    assert load_recipe(path, ["weighting.mixture=here.json"]).weighting.settings["mixture"] == str(
-        tmp_path / "here.json"
-    )
+    assert load_recipe(path).weighting.mixture == str(tmp_path / "a/m.json")
+    assert load_recipe(path, ["weighting.mixture=here.json"]).weighting.mixture == str(tmp_path / "here.json")
     assert "weighting.mixture = 'no.json': no file" in message(path, ["weighting.mixture=no.json"])

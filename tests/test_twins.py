@@ -140,6 +140,24 @@ def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
     assert max(norms.values()) < 1000, max(norms, key=lambda name: norms[name])
 
 
+def test_pretrained_weights_come_from_a_local_file(tmp_path: Path) -> None:
+    """The file that transformers writes for the classifier which was trained on ImageNet."""
+    models = pytest.importorskip("transformers.models.pvt_v2")
+    sizes: dict[str, Any] = {"hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}
+    heads = {"num_attention_heads": [1, 2, 5, 8], "mlp_ratios": [8, 8, 4, 4]}
+    trained = models.PvtV2ForImageClassification(models.PvtV2Config(**sizes, **heads))
+    trained.save_pretrained(tmp_path)
+    given = [f"network.args.weights={tmp_path / 'model.safetensors'}", "network.args.widths=[16, 32, 40, 64]"]
+    network: Any = load_recipe("synapse", [*given, "network.args.depths=[1, 1, 1, 1]"]).build_network()
+    ours = network.encoder.state_dict()
+    assert len(ours) > 50 and all(torch.equal(ours[key], trained.pvt_v2.state_dict()[key]) for key in ours)
+    with pytest.raises(DataError) as caught:
+        load_recipe("synapse", given).build_network()  # PVTv2-B2's depths do not fit
+    assert "does not fit the encoder" in str(caught.value) and "tensors, the first: encoder.layers.0" in str(
+        caught.value
+    )
+
+
 def test_every_recipe_has_the_same_network_file() -> None:
     files = sorted(shelf("recipes").rglob("network.py"))
     assert len(files) == 6 and len({path.read_text() for path in files}) == 1

@@ -222,6 +222,16 @@ def test_anneal_goes_from_uniform_to_the_finest_and_keeps_its_sum() -> None:
     assert float(cosine.weights()[0]) == pytest.approx(1 - (1 - 0.5**0.5) / 2)
 
 
+def test_anneal_starts_from_given_weights_and_keeps_their_sum() -> None:
+    given = (0.0, 1.0, 2.0, 0.5, 0.0, 0.0, 0.5)
+    built = Anneal(MAPS, given=given, until=1.0)
+    torch.testing.assert_close(built.weights(), torch.tensor(given))
+    built.advance(0.5)
+    torch.testing.assert_close(built.weights(), torch.tensor([0.0, 0.5, 1.0 + 2.0, 0.25, 0.0, 0.0, 0.25]))
+    with pytest.raises(LossError, match=r"Anneal has 2 weights; these are 7 maps."):
+        Anneal(MAPS, given=(1.0, 1.0))
+
+
 def test_anneal_needs_the_finest_original() -> None:
     with pytest.raises(LossError, match=r"needs the finest original, P3, among the maps\.\n  Seen: P1, P2, add\(1,3\)"):
         Anneal((MAPS[0], MAPS[1], MAPS[4]))

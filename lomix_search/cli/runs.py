@@ -59,6 +59,9 @@ def train(
     mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
     top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only")] = None,
     mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
+    weighting: Annotated[
+        str, typer.Option(help='"fixed" keeps the weights, "anneal" goes from them to the finest map')
+    ] = "fixed",
     folder: Folder = None,
     resume: Resume = False,
 ) -> None:
@@ -70,7 +73,7 @@ def train(
         mixture = home / "pruned.json"
         if not resume or not mixture.exists():
             pruned.save(mixture)
-    _run(with_mixture(loaded, mixture), home, resume)
+    _run(with_mixture(loaded, mixture, weighting), home, resume)
 
 
 @app.command("rank")

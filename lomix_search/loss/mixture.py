@@ -180,11 +180,22 @@ class MixtureLoss(nn.Module):
         ).with_operators(self.operators.state_dict())
 
     @classmethod
-    def from_mixture(cls, mixture: Mixture, *, trained_operators: bool = False, **options: Any) -> "MixtureLoss":
-        """Build the loss that trains with the weights of a mixture, fixed.
+    def from_mixture(
+        cls,
+        mixture: Mixture,
+        *,
+        weighting: str = "fixed",
+        settings: Mapping[str, Any] | None = None,
+        trained_operators: bool = False,
+        **options: Any,
+    ) -> "MixtureLoss":
+        """Build the loss that trains the maps of a mixture, by default with its weights, fixed.
 
         Args:
             mixture: What a search found, pruned or whole. Maps of weight 0 are left out and cost nothing.
+            weighting: ``"fixed"`` keeps the mixture's weights, ``"anneal"`` goes from them to the finest original; any
+                other weighting begins anew on the mixture's maps.
+            settings: Of the weighting, by keyword.
             trained_operators: Start from the operators' found parameters instead of new ones.
             **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``.
 
@@ -192,12 +203,16 @@ class MixtureLoss(nn.Module):
             The loss.
 
         Raises:
-            LossError: all weights are 0.
+            LossError: all weights are 0, or unknown weighting or settings.
         """
         space = mixture.space.keep(name for name, weight in mixture.weights.items() if weight > 0)
         maps = tuple(space.maps(mixture.num_maps))
-        fixed = Fixed(maps, [mixture.weights[m.id] for m in maps])
-        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=fixed, **options)
+        given, own = tuple(mixture.weights[m.id] for m in maps), dict(settings or {})
+        if weighting == "fixed":
+            built: Weighting = Fixed(maps, given)
+        else:
+            built = build_weighting(weighting, maps, own | ({"given": given} if weighting == "anneal" else {}))
+        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=built, **options)
         if trained_operators:
             wanted = loss.operators.state_dict()
             loss.operators.load_state_dict({name: t for name, t in mixture.operators.items() if name in wanted})

@@ -30,7 +30,7 @@ class Fixed(Weighting):
         super().__init__(maps)
         self.name = name
         values = [float(w) for w in weights]
-        _check_weights(values, self.map_ids)
+        check_weights(values, self.map_ids)
         self.register_buffer("given", torch.tensor(values))
         self._positive = tuple(w != 0 for w in values)
 
@@ -71,7 +71,7 @@ def random(maps: Sequence[Map], seed: Annotated[int, Field(ge=0)] = 0) -> Weight
 
 
 @weighting("fixed")
-def _fixed_by_name(maps: Sequence[Map], mixture: str | None = None) -> Weighting:
+def _fixed_by_name(maps: Sequence[Map]) -> Weighting:
     """Stand for a recipe's ``weighting.mixture``, which ``run`` reads: the weights come with maps of their own."""
     raise LossError(
         f'weighting "fixed" needs the {len(maps)} weights.',
@@ -79,11 +79,21 @@ def _fixed_by_name(maps: Sequence[Map], mixture: str | None = None) -> Weighting
     )
 
 
-def _check_weights(values: list[float], ids: tuple[str, ...]) -> None:
+def check_weights(values: Sequence[float], ids: tuple[str, ...], title: str = "Fixed") -> None:
+    """Refuse weights that do not fit the maps.
+
+    Args:
+        values: One weight a map.
+        ids: The maps.
+        title: Whose weights they are, for the message.
+
+    Raises:
+        LossError: another number of weights, a weight that is negative or not finite, or only weights of 0.
+    """
     if len(values) != len(ids):
-        raise LossError(f"Fixed has {len(values)} weights; these are {len(ids)} maps.", seen=_few(ids))
+        raise LossError(f"{title} has {len(values)} weights; these are {len(ids)} maps.", seen=_few(ids))
     wrong = [f"{name}: {w}" for name, w in zip(ids, values, strict=True) if not 0 <= w < float("inf")]
     if wrong:
-        raise LossError(f"Fixed has {len(wrong)} weights that are negative or not finite.", seen=wrong)
+        raise LossError(f"{title} has {len(wrong)} weights that are negative or not finite.", seen=wrong)
     if not any(values):
-        raise LossError("Fixed has only weights of 0; nothing would be trained.")
+        raise LossError(f"{title} has only weights of 0; nothing would be trained.")

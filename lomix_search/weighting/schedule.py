@@ -11,15 +11,16 @@ from torch import Tensor
 from lomix_search.errors import LossError
 from lomix_search.space import Map
 from lomix_search.weighting.base import Weighting, _few, weighting
+from lomix_search.weighting.given import check_weights
 
 Part = Annotated[float, Field(ge=0, le=1)]
 
 
 @weighting("anneal")
 class Anneal(Weighting):
-    """From uniform weights to the finest original alone, which is what inference uses; the sum stays m.
+    """From uniform or given weights to the finest original alone, which is what inference uses; the sum stays.
 
-        wₖ = 1 − r for every map, and r·m more for the finest original
+        wₖ = (1 − r)·gₖ for every map, and r·Σ g more for the finest original; gₖ = 1 by default
         r = 0 until ``start``, 1 from ``until`` on; between them x or (1 − cos πx)/2, x = (t − start)/(until − start)
 
     t is the part of training that is done. Once r is 1 the other maps are skipped, and the step costs as little as
@@ -30,14 +31,16 @@ class Anneal(Weighting):
         start: t at which it begins.
         until: t at which it ends.
         shape: ``"linear"`` or ``"cosine"``.
+        given: The weights at the start, ≥ 0, such as those of a mixture.
 
     Raises:
-        LossError: there is no original, or ``until`` lies before ``start``.
+        LossError: there is no original, ``until`` lies before ``start``, or the weights do not fit the maps.
     """
 
     name = "anneal"
     progress: Tensor
     finest: Tensor
+    given: Tensor
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Anneal(Weighting):
         start: Part = 0.0,
         until: Part = 0.5,
         shape: Literal["linear", "cosine"] = "linear",
+        given: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__(maps)
         if until < start:
@@ -54,11 +58,15 @@ class Anneal(Weighting):
         self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self._progress = 0.0
+        values = list(given or [1.0] * len(maps))
+        check_weights(values, self.map_ids, "Anneal")
+        self.register_buffer("given", torch.tensor(values), persistent=False)
 
     def weights(self) -> Tensor:
         """Return the weights at this point of training."""
         moved = self._moved()
-        return (1 - moved) * self.kept + moved * sum(self._kept) * self.finest
+        mix = self.given * self.kept
+        return (1 - moved) * mix + moved * mix.sum() * self.finest
 
     def active(self) -> tuple[bool, ...]:
         """Say which maps count: the finest alone once all weight is on it."""
