@@ -99,7 +99,7 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block of the kind that finishes the next level makes of the coarsest, if the encoder has no such."""
+    """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
     if len(levels) < 3:
         return None
     stage, (_, above, after) = _settle(flow, levels[1], levels[2][0]), levels[:3]

@@ -194,14 +194,15 @@ def _shape(axes: Axes) -> tuple[int, ...]:
 
 def _layout(axes: Axes, shape: Sequence[int]) -> Layout | None:
     """Return how a map lies in these axes, or None if this is no map."""
-    if len(axes) < 3 or any(kind != "b" for kind, _ in axes[0]):
+    if len(axes) < 3:
         return None
     channel = [i for i, axis in enumerate(axes) if axis and axis[0][0] == "c"]
     space = [axis for i, axis in enumerate(axes[1:], 1) if i not in channel]
     if len(channel) != 1 or any(not kind.isdigit() for axis in space for kind, _ in axis):
         return None
-    if channel[0] not in (1, len(axes) - 1):
-        return None
+    left = {kind for axis in space for kind, _ in axis} | {"c", "?"}
+    if channel[0] not in (1, len(axes) - 1) or any(kind in left for kind, _ in axes[0]):
+        return None  # whole axes may lie in the batch (frames), parts of them (windows) may not
     joined = len(space) == 1 and len(space[0]) > 1
     size = tuple(size for _, size in space[0]) if joined else tuple(map(_length, space))
     if not joined and any(len(axis) > 1 for axis in space):

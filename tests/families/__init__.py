@@ -3,7 +3,7 @@
 Beside each: the decoder stages an expert names, coarse to fine, in the notation of tests/published/base.py.
 """
 
-from families import classic, modern, odd, parallel, tokens  # noqa: F401  each adds its own
+from families import classic, mixers, modern, odd, parallel, several, tokens  # noqa: F401  each adds its own
 from families.base import FAMILIES
 
 __all__ = ["FAMILIES"]

@@ -40,7 +40,7 @@ def attend():
 
 @family("cascaded attention, several outputs", ["block4", "block3", "block2", "block1"], (1, 3, 64, 64))
 class Cascade(nn.Module):
-    """Transposed or interpolated up-convolutions, gates, summed heads: four predictions, brought to one size and added."""
+    """Gated skips, and a prediction from each of the four stages, all brought to the input's size."""
 
     def __init__(self):
         super().__init__()
@@ -275,7 +275,7 @@ class Kan(nn.Module):
             self.register_buffer("grid", torch.linspace(-2, 2, 4))
 
         def forward(self, x):
-            b, c, h, w = x.shape
+            b, _, h, w = x.shape
             tokens = x.flatten(2).transpose(1, 2)
             curves = torch.exp(-((tokens[..., None] - self.grid) ** 2)).flatten(-2)
             return (self.base(F.silu(tokens)) + self.spline(curves)).transpose(1, 2).reshape(b, -1, h, w)

@@ -121,7 +121,12 @@ def train_step(net, inputs) -> tuple[bool, float]:
         seconds, finite = timed(net, lambda: net(*doubled), mixture)
         last = MixtureLoss("last_layer", 1, net.num_classes)
         bare, _ = timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last)
-    except (RuntimeError, TypeError, ValueError, AttributeError):  # some models want labels in train mode, or another batch
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # some models want labels in train mode, or another batch
         return False, float("nan")
     return finite, seconds / bare
 
