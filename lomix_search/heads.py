@@ -298,4 +298,4 @@ def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
     """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
     if logits.ndim != finest.ndim - 1:
         return logits
-    return logits.unflatten(0, (len(finest), -1)).movedim(1, 2)
+    return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)

@@ -221,4 +221,5 @@ def joins(node: fx.Node) -> bool:
 
 def _broadcast(node: fx.Node, product: fx.Node) -> bool:
     """Whether a factor has fewer values than the product: it weighs channels or positions."""
-    return math.prod(node.meta.get("shape", ())) < math.prod(product.meta.get("shape", ()))
+    given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
+    return bool(given < made)

@@ -58,7 +58,7 @@ class Layout:
         if self.form == "last":
             return tensor.movedim(-1, 1)
         flat = tensor.transpose(1, 2) if self.form == "tokens" else tensor
-        return flat.unflatten(2, self._grid(flat.shape[2]))
+        return flat.reshape(*flat.shape[:2], *self._grid(flat.shape[2]))
 
     def _grid(self, positions: int) -> tuple[int, ...]:
         scale = (positions / math.prod(self.size)) ** (1 / len(self.size))
