@@ -200,8 +200,10 @@ def _layout(axes: Axes, shape: Sequence[int]) -> Layout | None:
     space = [axis for i, axis in enumerate(axes[1:], 1) if i not in channel]
     if len(channel) != 1 or any(not kind.isdigit() for axis in space for kind, _ in axis):
         return None
-    left = {kind for axis in space for kind, _ in axis} | {"c", "?"}
-    if channel[0] not in (1, len(axes) - 1) or any(kind in left for kind, _ in axes[0]):
+    kinds = [kind for axis in space for kind, _ in axis]
+    if channel[0] not in (1, len(axes) - 1) or kinds != sorted(kinds):
+        return None
+    if any(kind in {*kinds, "c", "?"} for kind, _ in axes[0]):
         return None  # whole axes may lie in the batch (frames), parts of them (windows) may not
     joined = len(space) == 1 and len(space[0]) > 1
     size = tuple(size for _, size in space[0]) if joined else tuple(map(_length, space))
