@@ -28,8 +28,8 @@ afterwards and measured before the rules were changed for them: of 50 small netw
 on this list (`tests/families`: Swin-Unet, UNeXt, RefineNet, NAFNet, wavelets, …) 29 were exactly right, and of 24 other
 networks of the packages below 19: 58 % of families picked for being hard, 79 % of the others. After that five labels of
 the first list were widened, where two readings are honest, and the rules were mended until 49 of its 50 were right
-(tests/test_families.py). The mended rules were not measured on a third list. Where they err, `print(net.stages)` shows it
-and `stages=[…]` puts it right.
+(tests/test_families.py). The mended rules were not measured on a third list. Where they err, `print(net.stages)` shows
+it and `stages=[…]` puts it right.
 
 ## The table
 
