@@ -126,7 +126,7 @@ class Objective:
             varied,
             folder,
             resume=True,
-            console=None if self.say.quiet else self.say,
+            console=None if self.say.quiet else Console(quiet=True),  # its progress; not its stages, each time again
             score_test=False,
             on_start=watch.start,
             on_validate=watch.validated,
