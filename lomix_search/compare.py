@@ -195,7 +195,8 @@ def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> l
 
 
 def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line]
     return (named or lines or ["it said nothing"])[-1][:300]
 
