@@ -166,7 +166,8 @@ class Instrumented(nn.Module):
         self._shelf.arm()
         output = model(*args, **kwargs)
         kept = self._shelf.take()
-        return [self._logits(i, kept, output) for i in range(len(self.stages))]
+        *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
+        return [*(_with_frames(logits, finest) for logits in coarse), finest]
 
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
@@ -259,7 +260,21 @@ class Instrumented(nn.Module):
             )
         if torch.is_grad_enabled() and not kept[number].requires_grad:
             self._check_frozen(number)
-        return kept[number]
+        return self._laid_out(number, kept[number])
+
+    def _laid_out(self, number: int, tensor: Tensor) -> Tensor:
+        """Return a stage's tensor as B × C × space."""
+        stage = self.stages[number]
+        if number == _LOGITS or stage.tap.layout is None:
+            return tensor
+        try:
+            return stage.tap.layout.map_of(tensor)
+        except ValueError as error:
+            raise StageError(
+                f'stage "{stage.name}" of {self.stages.network}: {error}.',
+                seen=f"tapped at the {stage.source}",
+                hint="instrument again with an example of the proportions of this input",
+            ) from error
 
     def _check_frozen(self, number: int) -> None:
         tap = self.stages[number].tap
@@ -277,3 +292,10 @@ class Instrumented(nn.Module):
                 f"this instrumented {self.stages.network} was stripped; its hooks are gone.",
                 hint="net = lomix.instrument(model, example)  # or use the model that strip() returned",
             )
+
+
+def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
+    """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
+    if logits.ndim != finest.ndim - 1:
+        return logits
+    return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)

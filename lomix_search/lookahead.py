@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call
 from torch.utils.data import Dataset, default_collate
 
 from lomix_search.data.dataset import Order, Seeded
@@ -268,9 +267,29 @@ def _first_that_works(
 
 def _logits(net: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Sequence[Tensor]:
     """Run the network with other parameters, and with buffers of its own that are thrown away."""
-    buffers = {name: b.detach().clone() for name, b in net.named_buffers()}
-    logits: Sequence[Tensor] = functional_call(net, (dict(parameters), buffers), (images,))
+    with _lent(net, parameters):
+        logits: Sequence[Tensor] = net(images)
     return logits
+
+
+@contextmanager
+def _lent(net: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other tensors in the places of parameters, and copies in those of buffers; put all back afterwards.
+
+    ``torch.func.functional_call`` would do, but where a module is registered under two names, as in MONAI's DynUNet, it
+    leaves the tensors there that it was lent (torch 2.13).
+    """
+    others = {id(p): parameters[name] for name, p in net.named_parameters() if name in parameters}
+    others |= {id(b): b.detach().clone() for b in net.buffers()}
+    places = [(place, key) for m in net.modules() for place in (m._parameters, m._buffers) for key in place]
+    own = [place[key] for place, key in places]
+    try:
+        for (place, key), tensor in zip(places, own, strict=True):
+            place[key] = others.get(id(tensor), tensor)  # type: ignore[assignment]
+        yield
+    finally:
+        for (place, key), tensor in zip(places, own, strict=True):
+            place[key] = tensor  # type: ignore[assignment]
 
 
 @contextmanager

@@ -156,3 +156,50 @@ def test_a_functional_softmax_is_seen_too():
 
     net = instrument(Probabilities(), torch.rand(2, 1, 32, 32)).train()
     assert net(torch.rand(2, 1, 32, 32))[-1].min() < 0
+
+
+def test_inputs_by_name():
+    class Conditioned(SmallUNet):
+        def forward(self, image, *, shift):
+            return super().forward(image + shift[:, None, None, None])
+
+    example = {"image": torch.rand(2, 1, 32, 32), "shift": torch.rand(2)}
+    net = instrument(Conditioned(), example).train()
+    assert [stage.name for stage in net.stages] == ["up.0", "up.1"]
+    assert len(net(**example)) == 2
+
+
+def test_tokens_are_laid_on_the_grid_of_another_size():
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(1, 4, 4, 4), torch.nn.Conv2d(4, 8, 2, 2)
+            self.rise, self.mix, self.head = (
+                torch.nn.ConvTranspose2d(8, 4, 2, 2),
+                torch.nn.Linear(8, 4),
+                torch.nn.Linear(4, 3),
+            )
+            self.deep, self.grow = torch.nn.Conv2d(8, 8, 2, 2), torch.nn.ConvTranspose2d(8, 8, 2, 2)
+            self.work = torch.nn.Linear(16, 8)
+
+        def up(self, x, skip, rise, mix):
+            x = torch.cat([rise(x), skip], 1)
+            return mix(x.flatten(2).transpose(1, 2)).relu()
+
+        def forward(self, x):
+            a = self.first(x)
+            b = self.second(a)
+            t = self.up(self.deep(b), b, self.grow, self.work)
+            t = self.up(t.transpose(1, 2).reshape(b.shape), a, self.rise, self.mix)
+            return self.head(t).transpose(1, 2).reshape(len(x), 3, *a.shape[2:])
+
+    net = instrument(Tokens(), torch.rand(1, 1, 32, 64)).train()
+    assert [(stage.size, stage.channels) for stage in net.stages] == [((4, 8), 8), ((8, 16), 4)]
+    assert [tuple(m.shape) for m in net(torch.rand(2, 1, 64, 128))] == [(2, 3, 8, 16), (2, 3, 16, 32)]
+    with pytest.raises(StageError) as caught:
+        net.stage_features(torch.rand(2, 1, 32, 32))
+    assert str(caught.value) == (
+        f'stage "{net.stages[1].name}" of Tokens: 64 positions do not fill a grid of the proportions 8 × 16.\n'
+        f"  Seen: tapped at the {net.stages[1].source}\n"
+        "  Try:  instrument again with an example of the proportions of this input"
+    )

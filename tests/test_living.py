@@ -132,6 +132,14 @@ def test_the_stripped_model_exports_as_the_bare_one():
     assert torch.equal(graphs[0].module()(example), graphs[1].module()(example))
 
 
+@pytest.mark.gpu
+def test_a_model_on_cuda():
+    model, example, _ = small_unet_2d()
+    net = instrument(model.cuda(), example).train()
+    assert {p.device.type for p in net.parameters()} == {"cuda"}
+    loss_of(net(example.cuda())).backward()
+
+
 def test_a_scripted_module_is_refused():
     with pytest.raises(TraceError, match="is a ScriptModule"):
         instrument(torch.jit.script(nn.Conv2d(1, 2, 1)), torch.zeros(1, 1, 8, 8))
@@ -143,6 +151,8 @@ def worker(rank: int, port: int, results) -> None:
     torch.manual_seed(0)
     model, example, _ = small_unet_2d()
     model.dropout.p = 0.0
+    wrapped = instrument(nn.parallel.DistributedDataParallel(model), example)
+    assert [stage.name for stage in wrapped.stages] == ["up.0", "up.1"]
     net = nn.parallel.DistributedDataParallel(instrument(model, example).train())
     torch.manual_seed(rank)
     loss_of(net(torch.rand(2, 1, 16, 16))).backward()

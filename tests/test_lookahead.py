@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks import nets
 from test_search import CLASSES, Shapes
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -114,9 +115,14 @@ def test_single_precision_is_good_enough(method: str, tolerance: float) -> None:
     assert error < tolerance
 
 
-def test_a_look_leaves_no_trace() -> None:
-    net, loss = built(SmallUNet(width=4))  # with dropout and batch norms
-    before = copy.deepcopy(net.state_dict())
+@pytest.mark.parametrize("network", ["with dropout and batch norms", "with modules under two names"])
+def test_a_look_leaves_no_trace(network: str) -> None:
+    if network == "with dropout and batch norms":
+        bare: nn.Module = SmallUNet(width=4)
+    else:
+        bare = nets.DynUNet(2, 1, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 4, 8])
+    net, loss = built(bare)
+    before, parameters = copy.deepcopy(net.state_dict()), dict(net.named_parameters())
     looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
     train, _ = batches(torch.float32)
     state = torch.get_rng_state()
@@ -124,6 +130,7 @@ def test_a_look_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(p.grad is None for p in (*net.parameters(), *loss.parameters()))
+    assert all(p is parameters[name] and p.requires_grad for name, p in net.named_parameters())
     assert looker.method == "forward"
 
 

@@ -37,9 +37,21 @@ def test_a_single_scale_is_refused_kindly():
         find_stages(OneScale(), torch.zeros(1, 1, 8, 8))
     assert str(caught.value) == (
         "OneScale has 1 decoder stage; a mixture needs at least 2.\n"
-        "  Seen: up (4 × 8 × 8)\n"
-        '  Try:  instrument(net, example, stages=["down", "up", "head"])  '
-        "# modules whose outputs are maps of several sizes"
+        "  Seen: 4 × 4: down (4 channels)\n"
+        "        8 × 8: up (4 channels)\n"
+        '  Try:  instrument(net, example, stages=["down", "up"])  '
+        "# the last value of each size; leave out what is no decoder"
+    )
+    assert len(instrument(OneScale(), torch.zeros(1, 1, 8, 8), stages=["down", "up"]).stages) == 2  # the line runs
+
+
+def test_a_network_of_one_resolution_is_refused_kindly():
+    with pytest.raises(StageError) as caught:
+        find_stages(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 1)), torch.zeros(1, 1, 8, 8))
+    assert str(caught.value) == (
+        "Sequential has no decoder stage that was found; a mixture needs at least 2.\n"
+        "  Seen: 8 × 8: 0 (4 channels)\n"
+        "  Try:  a network whose decoder has several scales; one scale leaves nothing to mix"
     )
 
 
@@ -47,9 +59,10 @@ def test_a_classifier_is_refused():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     with pytest.raises(StageError) as caught:
         find_stages(net, torch.zeros(1, 1, 8, 8))
-    assert str(caught.value).startswith(
+    assert str(caught.value) == (
         "Sequential returns no map of logits (batch × classes × size); only networks that do have stages to mix.\n"
         "  Seen: output: 1 × 10\n"
+        "  Try:  instrument a network whose output is a map, e.g. the segmentation model around this encoder"
     )
 
 

@@ -139,10 +139,34 @@ def test_several_inputs_given_as_one():
         def forward(self, x, t):
             return x * t
 
-    with pytest.raises(TraceError, match=r"Try:  pass every input as forward\(\) takes it: example=\(image, time\)"):
+    with pytest.raises(TraceError) as caught:
         trace(Two(), torch.zeros(1, 1, 8, 8))
+    text = str(caught.value).splitlines()
+    assert text[0] == "Two did not run on the example in eval mode; it needs an example as it gets in training."
+    assert text[1] == "  Seen: example: float32 1 × 1 × 8 × 8"
+    assert text[2].endswith("Two.forward() missing 1 required positional argument: 't'")
+    assert text[3] == (
+        "  Try:  pass every input as forward() takes it: example=(image, time) or example={'image': …, 'time': …}"
+    )
+
+
+def test_a_model_that_returns_no_tensor():
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return None
+
+    with pytest.raises(TraceError) as caught:
+        trace(Nothing(), torch.zeros(1, 1, 8, 8))
+    assert str(caught.value) == (
+        "Nothing returned no tensor; a segmentation network returns logits.\n"
+        "  Try:  instrument the module whose forward() returns the logits"
+    )
 
 
 def test_scripted_modules_are_refused():
-    with pytest.raises(TraceError, match="Conv2d is a ScriptModule; its submodules take no hooks"):
+    with pytest.raises(TraceError) as caught:
         trace(torch.jit.script(nn.Conv2d(1, 1, 1)), torch.zeros(1, 1, 8, 8))
+    assert str(caught.value) == (
+        "Conv2d is a ScriptModule; its submodules take no hooks, and eager PyTorch is needed.\n"
+        "  Try:  instrument the model first and script it afterwards: torch.jit.script(net.strip())"
+    )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx
 
-from lomix_search.stages.flow import Flow, grows, joins, operation, weighted
-from lomix_search.trace import Call, Trace
+from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
+from lomix_search.trace import Call, Trace, operation
 
 
 def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
@@ -20,16 +20,46 @@ def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
     Returns:
         Nodes of the trace's graph; none if nothing rises to the output.
     """
-    flow = Flow(trace, output)
+    flow = _folded(Flow(trace, output))
     head = _head(flow)
     levels = _levels(flow, head)
-    if len(levels) > 2 and levels[-1] == [head] and _finished(flow, levels[-2]):
-        levels.pop()  # the head only enlarges a finished level
+    if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
+        levels.pop()
     found = [_bottom(flow, levels)] if len(levels) > 1 else []
     found += [_settle(flow, values, levels[i][0]) for i, values in enumerate(levels[1:-1], 2)]
     if len(levels) > 1:
         found.append(_finest(flow, levels[-1], head))
     return [node for node in found if node is not None]
+
+
+def _folded(flow: Flow) -> Flow:
+    """Hide the inside of blocks that go down and up again, unless that is where the network's own ladder runs.
+
+    The network's ladder is outside if what is left without the blocks rises as often as any block does, with skips.
+    """
+    blocks = _dips(flow)
+    inside = {node for call in blocks for node in flow.graph if call.first <= flow.order(node) < call.last}
+    made = {node for call in blocks for _, node in call.outputs}
+    folded = Flow(flow.trace, flow.output, frozenset(inside - made))
+    outer = sum(node in folded.rises for node in folded.trunk)
+    inner = max(
+        (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0
+    )
+    skips = any(folded.takes_skip(node) for node in folded.trunk)
+    return folded if skips and outer >= max(inner, 2) else flow
+
+
+def _dips(flow: Flow) -> list[Call]:
+    """The outermost module calls that go coarser than all they are given, and back to the size of one of the inputs."""
+    found: list[Call] = []
+    for call in flow.trace.calls:
+        if call.path and not any(outer.holds(call) for outer in found):
+            inside = [node for node in flow.maps if call.first <= flow.order(node) < call.last]
+            given = {flow.size(node) for _, node in call.inputs if node.meta.get("map") and node in flow.graph}
+            made = {flow.size(node) for _, node in call.outputs if node in flow.graph}
+            if given & made and any(all(grows(flow.size(node), size) for size in given) for node in inside):
+                found.append(call)
+    return found
 
 
 def _head(flow: Flow) -> fx.Node:
@@ -45,15 +75,16 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
     trunk = flow.trunk[: flow.trunk.index(head) + 1]
     levels = [[trunk[0]]]
     for before, node in itertools.pairwise(trunk):
-        if node in flow.rises or (grows(flow.size(before), flow.size(node)) and "pad" not in operation(node)):
+        if node in flow.rises or flow.climbs(before, node):
             levels.append([])
         levels[-1].append(node)
     return levels
 
 
-def _finished(flow: Flow, values: list[fx.Node]) -> bool:
+def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
+    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    return _worked(flow, values, merge, values[-1])
+    return _worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
 
 
 def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
@@ -61,9 +92,34 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
+    late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return _settle(flow, values, rise, late[-1])
-    return _peer(flow, values, levels[1])
+    return _like_the_next(flow, levels) or _peer(flow, values, levels[1])
+
+
+def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
+    """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
+    if len(levels) < 3:
+        return None
+    stage, (_, above, after) = _settle(flow, levels[1], levels[2][0]), levels[:3]
+    done = above[: above.index(stage) + 1] if stage in above else [stage]
+    last = max((flow.order(node) for node in done if weighted(node)), default=-1)
+    blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
+    blocks = [call for call in blocks if not call.first <= flow.order(after[0]) < call.last]
+    made = (_made_below(flow, levels[0], block, flow.order(after[0])) for block in blocks)
+    return next((node for node in made if node is not None), None)
+
+
+def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
+    """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
+    alike = [c for c in flow.trace.calls if c is not block and _kind(c.path) == _kind(block.path)]
+    made = {node: call for call in alike for _, node in call.outputs}
+    below = [node for node in values if node in made]
+    if not below or any(call.last <= flow.order(values[0]) for call in alike):
+        return None
+    shared = [c for c in flow.trace.calls if c.path and c.holds(made[below[-1]]) and c.holds(block)]
+    return None if any(call.last <= after for call in shared) else below[-1]
 
 
 def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | None:
@@ -73,11 +129,17 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
         return None
     last = max((flow.order(node) for node in values if weighted(node)), default=0)
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
-    return values[-1] if all(flow.order(merge) < call.last for call in around) else None
+    if not all(flow.order(merge) < call.last for call in around):
+        return None
+    return _refined(flow, values[-1]) or values[-1]
+
+
+def _kind(path: str) -> str:
+    return re.sub(r"\d+", "#", path)
 
 
 def _scope(node: fx.Node) -> str:
-    return re.sub(r"\d+", "#", node.meta.get("module", ""))
+    return _kind(node.meta.get("module", ""))
 
 
 def _settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
@@ -92,11 +154,13 @@ def _settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None
         given = _given(call, values[merge:])
         if given is None:
             continue
-        if _worked(flow, values, merge, given):
+        if _worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
             return given
         if _works_after(flow, call, child, event):
             return _unworked(flow, values, merge, given)
-    return values[-1] if _worked(flow, values, merge, values[-1]) else _unworked(flow, values, merge, values[-1])
+    worked = [value for value in values[merge:] if _worked(flow, values, merge, value)]
+    seen = [value for value in worked if value in flow.seen]
+    return (seen or worked or [_unworked(flow, values, merge, values[-1])])[-1]
 
 
 def _around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
@@ -116,6 +180,16 @@ def _worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> bo
         merge == 0 and values[0] not in flow.merges and any(weighted(n) for n in values[: values.index(value) + 1])
     )
     return arrived or flow.works_between(values[merge], value)
+
+
+def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> bool:
+    """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
+    order = flow.order(event)
+    if any(weighted(node) and order < flow.order(node) < call.last for node in flow.graph):
+        return False
+    blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
+    layers = [sum(weighted(node) and c.first <= flow.order(node) < c.last for node in flow.graph) for c in blocks]
+    return any(n > 1 and any(out in values for _, out in c.outputs) for c, n in zip(blocks, layers, strict=True))
 
 
 def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
@@ -159,6 +233,8 @@ def _refined(flow: Flow, node: fx.Node) -> fx.Node | None:
 def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
     values = [node for node in values if node is not head]
+    while values and _side_logits(flow, values[-1]):
+        values.pop()
     if not values:
         return flow.output
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
@@ -170,7 +246,16 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
         return values[-1]
     if values[merge] not in flow.merges:
         return None
+    if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
+        return _finest(flow, values[:merge], head)
     return flow.output if joins(values[merge]) else _unworked(flow, values, merge, values[-1])
+
+
+def _side_logits(flow: Flow, node: fx.Node) -> bool:
+    """Whether nothing but logits of several levels are laid beside each other here."""
+    classes = flow.output.meta["shape"][1]
+    shapes = [source.meta.get("shape", ()) for source in flow.graph.pred[node]]
+    return joins(node) and len(shapes) > 1 and all(len(shape) > 2 and shape[1] <= classes for shape in shapes)
 
 
 def _block_output(flow: Flow, values: list[fx.Node], given: fx.Node) -> fx.Node:

@@ -11,9 +11,10 @@ from torch import fx, nn
 
 from lomix_search.errors import StageError, nearest
 from lomix_search.stages.detect import decoder_stages
-from lomix_search.stages.flow import operation, weighted
-from lomix_search.stages.stage import Stage, Stages, Tap, tap_of
-from lomix_search.trace import Path, Trace, sizes, spell, trace, trace_training, unwrap
+from lomix_search.stages.flow import Flow, weighted
+from lomix_search.stages.layout import Layout, layout_of, read_layouts
+from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
+from lomix_search.trace import Path, Trace, operation, sizes, spell, trace, trace_training, unwrap
 
 
 def find_stages(
@@ -37,15 +38,16 @@ def find_stages(
     network = unwrap(model)
     title = type(network).__name__
     found = trace(network, example)
+    read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
     nodes = detected(found, logits) if names is None else [named(found, network, name) for name in names]
-    nodes = sorted(nodes, key=lambda node: math.prod(node.meta["shape"][2:]))
+    nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
     taps = taps_of(found, nodes, names)
     own = own_logits(network, example, logits.meta["shape"], taps, place)
     stages = [_stage(found, node, tap, own.get(i)) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))]
     if len(stages) < 2:
-        raise too_few(title, stages, network)
+        raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
     if (activated := before_activation(found, logits)) is not None:
         activation, tap = activated
@@ -69,13 +71,15 @@ def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
     stages: list[fx.Node] = []
     for node in decoder_stages(found, logits):
         reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
-        near = [other for other in reach if other in seen and other.meta.get("shape") == node.meta["shape"]]
+        near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
         stages += [node] if node in seen else near[:1]
     return stages
 
 
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
-    """Return the model's own logits among what it returns: the finest map that fits, the first among equals.
+    """Return the model's own logits among what it returns: the finest map that fits.
+
+    Among several of one shape (deep supervision at full size), the one that most of the network leads to.
 
     Args:
         found: A trace in eval mode.
@@ -104,7 +108,11 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
             seen=seen,
             hint=f"num_classes={counts[0]}, or build the model with {num_classes} output channels",
         )
-    return max(fitting, key=lambda m: math.prod(m[1].meta["shape"][2:]))
+    size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
+    finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
+    alike = [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
+    flow = found.network()
+    return max(alike, key=lambda m: len(nx.ancestors(flow, m[1]))) if len(alike) > 1 else alike[0]
 
 
 def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap] | None:
@@ -152,7 +160,7 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
         raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
     calls = [c for c in found.calls if c.path == path and c.index == int(call or 0)]
     values = [node for c in calls for _, node in (c.inputs if name.startswith("in:") else c.outputs)]
-    maps = [node for node in values if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    maps = [node for node in values if layout_of(node)]
     if not maps:
         raise StageError(
             f'"{name}", which stages=[…] names, gives no feature map when the model runs.',
@@ -235,21 +243,51 @@ def _value_at(found: Trace, tap: Tap) -> fx.Node | None:
 
 
 def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None) -> Stage:
-    shape = node.meta["shape"]
-    whole = max(
-        (given.meta["shape"][2:] for given in found.inputs if len(given.meta["shape"]) == len(shape)), default=()
-    )
-    stride = tuple(a / b for a, b in zip(whole, shape[2:], strict=False))
-    name = tap.path if tap.side == "output" else f"in:{tap.path}"
-    return Stage(f"{name}#{tap.call}" if tap.call else name, shape[1], tuple(shape[2:]), stride, str(tap), tap, own)
+    layout = _layout(node)
+    given = [_layout(put).size for put in found.inputs if layout_of(put)]
+    whole = max((size for size in given if len(size) == len(layout.size)), default=())
+    stride = tuple(a / b for a, b in zip(whole, layout.size, strict=False))
+    return Stage(name_of(tap), layout.channels, layout.size, stride, str(tap), tap, own)
 
 
-def too_few(title: str, stages: Sequence[Stage], network: nn.Module) -> StageError:
-    """Return the error that says that there is nothing to mix."""
+def _layout(node: fx.Node) -> Layout:
+    found = layout_of(node)
+    assert found is not None  # only maps become stages
+    return found
+
+
+def too_few(title: str, stages: Sequence[Stage], found: Trace, logits: fx.Node) -> StageError:
+    """Return the error that says that there is nothing to mix, with what could be named instead.
+
+    Args:
+        title: The model's class name.
+        stages: What was detected or named.
+        found: A trace.
+        logits: The model's main output.
+
+    Returns:
+        An error with the last value of each resolution and the line that taps them.
+    """
     count = f"{len(stages)} decoder stage" if stages else "no decoder stage that was found"
-    children = ", ".join(f'"{name}"' for name, _ in list(network.named_children())[-4:])
+    near = candidates(found, logits)
+    rows = [f"{sizes(layout.size)}: {name} ({layout.channels} channels)" for name, layout in near]
+    names = ", ".join(f'"{name}"' for name, _ in near)
+    line = f"instrument(net, example, stages=[{names}])  # the last value of each size; leave out what is no decoder"
     return StageError(
         f"{title} has {count}; a mixture needs at least 2.",
-        seen=[f"{s.name} ({sizes((s.channels, *s.size))})" for s in stages] or "no map rises from a coarser one",
-        hint=f"instrument(net, example, stages=[{children}])  # modules whose outputs are maps of several sizes",
+        seen=rows or "no feature map on the way to the output",
+        hint=line if len(near) > 1 else "a network whose decoder has several scales; one scale leaves nothing to mix",
     )
+
+
+def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
+    """Return the last value of each resolution that a module sees, coarse to fine, by the name that taps it."""
+    flow = Flow(found, logits)
+    last = {flow.size(node): node for node in flow.maps if node in flow.seen and node is not logits}
+    nodes = [
+        node for size, node in sorted(last.items(), key=lambda item: math.prod(item[0])) if node.op != "placeholder"
+    ]
+    taps = [tap_of(found, node) for node in nodes]
+    return [
+        (name_of(tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
+    ]

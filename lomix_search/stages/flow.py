@@ -1,13 +1,15 @@
 """The data flow that leads to one output, reduced to feature maps: sizes, rises, merges, and the trunk through them."""
 
 import dataclasses
+import math
 import re
 from functools import cached_property
 
 import networkx as nx
 from torch import fx
 
-from lomix_search.trace import Trace
+from lomix_search.stages.layout import layout_of
+from lomix_search.trace import Trace, operation
 
 Size = tuple[int, ...]
 
@@ -15,23 +17,23 @@ RISE = 1.4
 """A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
 
 _WEIGHTED = re.compile(r"conv|(?<!bi)(?<!tri)linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
-_SPATIAL = re.compile(
-    r"conv|pool|interpolate|upsample|norm[123]d|batch_norm|instance_norm|pixel_shuffle", re.IGNORECASE
-)
-_PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item|copy_|setitem|after|empty|zeros", re.IGNORECASE)
-_RESHAPE = re.compile(
-    r"view|reshape|permute|transpose|flatten|clone|contiguous|rearrange|to|split|chunk|_item", re.IGNORECASE
-)
-_MIX = re.compile(r"matmul|bmm|mm|einsum|.*softmax|expand|expand_as|baddbmm|addmm|.*attention.*", re.IGNORECASE)
+_PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item", re.IGNORECASE)
+_COPY = re.compile(r"copy_|setitem|after|empty|zeros", re.IGNORECASE)
 _GATE = re.compile(r"sigmoid|softmax", re.IGNORECASE)
 _MULTIPLY = re.compile(r"i?mul_?|multiply_?", re.IGNORECASE)
 _JOIN = re.compile(r"cat|stack", re.IGNORECASE)
+_POOL = re.compile(r"adaptive|mean|max$|amax|sum|std|var", re.IGNORECASE)
+_CONV = re.compile("conv", re.IGNORECASE)
 
 
-def grows(a: Size, b: Size) -> bool:
+DOUBLE = 1.9
+"""As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets)."""
+
+
+def grows(a: Size, b: Size, rise: float = RISE) -> bool:
     """Whether a map of size ``b`` is on a finer level than one of size ``a``; compared from the last axis."""
     ratios = [y / x for x, y in zip(a[::-1], b[::-1], strict=False)]
-    return max(ratios) >= RISE and min(ratios) > 1 / RISE
+    return max(ratios) >= rise and min(ratios) > 1 / RISE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,16 +43,19 @@ class Flow:
     Args:
         trace: One forward pass.
         output: The logits.
+        hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
     """
 
     trace: Trace
     output: fx.Node
+    hidden: frozenset[fx.Node] = frozenset()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
         """The output and all it depends on, without what does not depend on the inputs (parameters, constants)."""
         whole = self.trace.network()
         fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
+        whole.remove_edges_from([(n.args[0], n) for n in whole if operation(n) == "copy_"])  # what was there is lost
         return whole.subgraph(fed & nx.ancestors(whole, self.output) | {self.output}).copy()
 
     @cached_property
@@ -61,7 +66,7 @@ class Flow:
         for node in sorted(self.graph, key=self.order):
             given = list(self.graph.pred[node])
             if _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
-                given = [p for p in given if p not in self.gates] or given
+                given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
                 found.add_node(node)
@@ -81,24 +86,33 @@ class Flow:
                 found.add(node)
         return found
 
+    @cached_property
+    def seen(self) -> set[fx.Node]:
+        """What a module is given or returns."""
+        return {node for call in self.trace.calls for _, node in (*call.outputs, *call.inputs)}
+
     def order(self, node: fx.Node) -> int:
         """Return when a node ran."""
         return self.graph.nodes[node]["order"]  # type: ignore[no-any-return]
 
     def size(self, node: fx.Node) -> Size:
         """Return the spatial size of a feature map."""
-        return tuple(node.meta["shape"][2:])
+        layout = layout_of(node)
+        return layout.size if layout else ()
 
     @cached_property
     def rises(self) -> set[fx.Node]:
         """Maps on a finer level than every map they are made from; padding does not count."""
         return {
-            node
-            for node, sources in self.maps.pred.items()
-            if sources
-            and not _PAD.search(operation(node))
-            and all(grows(self.size(s), self.size(node)) for s in sources)
+            node for node, sources in self.maps.pred.items() if sources and all(self.climbs(s, node) for s in sources)
         }
+
+    def climbs(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
+        name = operation(node)
+        return not _PAD.search(name) and grows(
+            self.size(source), self.size(node), DOUBLE if _COPY.search(name) else RISE
+        )
 
     @cached_property
     def risen(self) -> set[fx.Node]:
@@ -148,60 +162,51 @@ class Flow:
         return any(weighted(node) for node in between)
 
     def _is_map(self, node: fx.Node) -> bool:
-        shape = node.meta.get("shape", ())
         if node in self._tail:
             return True
-        fits = len(shape) in self._ranks and shape[1] > 1 and tuple(shape[2:]) in self._sizes
-        if not fits or _MIX.fullmatch(operation(node)):
+        found = node.meta.get("map")
+        if found is None or node in self.hidden or found.channels < 2 or len(found.size) not in self._dims:
             return False
-        return not _RESHAPE.search(operation(node)) or self._meets_space(node)
+        return node not in self.pooled
 
-    def _meets_space(self, node: fx.Node) -> bool:
-        """Whether a reshaped value is used as a map: reaches a layer that knows about space before it is mixed."""
-        front = [node]
-        for _ in range(6):
-            front = [user for value in front for user in self.graph.succ[value] if not _MIX.fullmatch(operation(user))]
-            if any(_SPATIAL.search(operation(user)) or user is self.output for user in front):
-                return True
-            front = [user for user in front if user.meta.get("shape") and not weighted(user)]
-        return False
+    @cached_property
+    def pooled(self) -> set[fx.Node]:
+        """What a global pooling makes, until it meets a map again: a gate or a context, no level of the network."""
+        found: set[fx.Node] = set()
+        for node in sorted(self.graph, key=self.order):
+            layout, sources = node.meta.get("map"), [s for s in self.graph.pred[node] if s.meta.get("map")]
+            if layout is None or set(layout.size) != {1} or not sources:
+                continue
+            drop = max(max(s.meta["map"].size) for s in sources)
+            if drop >= 4 or (drop > 1 and _POOL.search(operation(node))) or all(s in found for s in sources):
+                found.add(node)
+        return found
+
+    @cached_property
+    def contexts(self) -> set[fx.Node]:
+        """Maps made of nothing but what a global pooling made, spread out again."""
+        return {node for node in self.maps if any(s in self.pooled for s in self.graph.pred[node])}
 
     @cached_property
     def _tail(self) -> set[fx.Node]:
-        """The output and the values of its shape that alone lead to it; elsewhere, one channel is a gate."""
-        found, channels = [self.output], self.output.meta["shape"][1]
-        while len(sources := list(self.graph.pred[found[-1]])) == 1:
-            shape = sources[0].meta.get("shape", ())
-            if len(shape) != len(self.output.meta["shape"]) or shape[1] != channels:
-                break
-            found.append(sources[0])
-        return set(found)
+        """The output and what leads to it without another layer; elsewhere, one channel is a gate."""
+        found, front, rank = {self.output}, [self.output], len(self.output.meta["shape"])
+        while front:
+            node = front.pop()
+            for source in () if weighted(node) else self.graph.pred[node]:
+                shape = source.meta.get("shape", ())
+                fits = len(shape) == rank and shape[2:] == self.output.meta["shape"][2:]
+                if fits and shape[1] <= self.output.meta["shape"][1] and source.op != "placeholder":
+                    front += [source] * (source not in found)
+                    found.add(source)
+        return found
 
     @cached_property
-    def _ranks(self) -> set[int]:
-        """Ranks of feature maps: the output's, and that of the layers with which the network mostly works."""
-        ranks = [
-            len(node.meta["shape"]) for node in self.graph if node.meta.get("shape") and _CONV.search(operation(node))
-        ]
-        return {len(self.output.meta["shape"]), *(r for r in set(ranks) if 4 * ranks.count(r) > len(ranks) and r > 2)}
-
-    @cached_property
-    def _sizes(self) -> set[Size]:
-        """Sizes that layers which know about space work on; attention weights and tokens have others."""
-        real = [node for node in self.graph if _SPATIAL.search(operation(node)) or node.op == "placeholder"]
-        near = {n for node in real for n in (node, *self.graph.pred[node])}
-        return {self.size(n) for n in near if len(n.meta.get("shape", ())) in self._ranks}
-
-
-_CONV = re.compile("conv", re.IGNORECASE)
-
-
-def operation(node: fx.Node) -> str:
-    """Return the name of what a node does: a layer's class, a function, a method or an ATen operation."""
-    if "layer" in node.meta:
-        return str(node.meta["layer"])
-    target = node.target
-    return target if isinstance(target, str) else str(getattr(target, "_opname", getattr(target, "__name__", target)))
+    def _dims(self) -> set[int]:
+        """Numbers of spatial axes: the output's, and that of the layers with which the network mostly works."""
+        made = [node.meta["map"] for node in self.graph if node.meta.get("map") and _CONV.search(operation(node))]
+        dims = [len(layout.size) for layout in made]
+        return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
 
 
 def weighted(node: fx.Node) -> bool:
@@ -212,3 +217,9 @@ def weighted(node: fx.Node) -> bool:
 def joins(node: fx.Node) -> bool:
     """Whether a node lays maps beside each other."""
     return bool(_JOIN.search(operation(node)))
+
+
+def _broadcast(node: fx.Node, product: fx.Node) -> bool:
+    """Whether a factor has fewer values than the product: it weighs channels or positions."""
+    given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
+    return bool(given < made)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import fx
 
+from lomix_search.stages.layout import FORMS, Layout, layout_of
 from lomix_search.trace import Call, Path, Trace, sizes, spell
 
 
@@ -23,6 +24,7 @@ class Tap:
         side: "output" for what the call returns, "input" for what it is given.
         place: Where the tensor sits in the returned value, or in ``(args, kwargs)``.
         copy: Whether the network changes the tensor in place later, so that a copy must be kept.
+        layout: How the map lies in the tensor, where it is not B × C × space.
     """
 
     path: str
@@ -30,10 +32,13 @@ class Tap:
     side: str = "output"
     place: Path = ()
     copy: bool = False
+    layout: Layout | None = None
 
     def __str__(self) -> str:
         nth = f", call {self.call + 1}" if self.call else ""
-        return f"{self.side} of {self.path or 'the model'}{spell(self.place) if self.side == 'output' else ''}{nth}"
+        place = spell(self.place) if self.side == "output" else ""
+        form = f", {FORMS[self.layout.form]}" if self.layout else ""
+        return f"{self.side} of {self.path or 'the model'}{place}{nth}{form}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +118,12 @@ class Stages(Sequence[Stage]):
         return table
 
 
+def name_of(tap: Tap) -> str:
+    """Return the name by which ``stages=[…]`` knows a tap: ``up.1``, ``in:head`` or ``block#2``."""
+    name = tap.path if tap.side == "output" else f"in:{tap.path}"
+    return f"{name}#{tap.call}" if tap.call else name
+
+
 def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:
     """Return where a value can be had: at a module's output if there is one, else at an input; the outermost module.
 
@@ -132,7 +143,10 @@ def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:
             call, place = min(
                 seen, key=lambda s: (s[0].first < since, s[0].depth if s[0].first >= since else -s[0].first)
             )
-            return Tap(call.path, call.index, side, place, copy)
+            layout = layout_of(node)
+            return Tap(
+                call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout
+            )
     return None
 
 

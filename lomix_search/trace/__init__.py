@@ -1,7 +1,6 @@
 """Model + example → data-flow graph, read by the first back end whose graph reproduces the model's output."""
 
 import dataclasses
-import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,14 +11,14 @@ from torch import Tensor, nn
 
 from lomix_search.errors import TraceError
 from lomix_search.trace.export import export
-from lomix_search.trace.graph import Call, Path, Trace, leaves, pick, spell, tensors
+from lomix_search.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
 from lomix_search.trace.twin import Inputs, inputs_of, is_compiled, same_random_state, shapes, sizes, twin_of, unwrap
 
 __all__ = [
-    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "pick", "same_random_state",
-    "shapes", "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
+    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "operation", "pick",
+    "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
 ]  # fmt: skip
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
@@ -119,17 +118,19 @@ def _run(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
 
 
 def _probes(twin: nn.Module, inputs: Inputs) -> Iterator[tuple[Inputs, list[Tensor]]]:
-    """Other values of the same shapes, with the model's output for them; those the model rejects are left out."""
-    for draw in (torch.rand_like, lambda t: -torch.rand_like(t)):
-        probe = _mapped(inputs, functools.partial(_drawn, draw))
-        try:
-            yield probe, _run(twin, probe)
-        except Exception:  # the user's model may accept only some values
-            continue
+    """Other values of the same shapes, with the model's output for them; none if the model rejects them."""
+    probe = _mapped(inputs, _opposite)
+    try:
+        yield probe, _run(twin, probe)
+    except Exception:  # the user's model may accept only some values
+        return
 
 
-def _drawn(draw: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    return draw(tensor) if tensor.is_floating_point() else tensor
+def _opposite(tensor: Tensor) -> Tensor:
+    """Random values of the other sign, so that a branch on the sign of a mean goes the other way."""
+    if not tensor.is_floating_point():
+        return tensor
+    return -torch.rand_like(tensor) if tensor.is_meta or tensor.mean() > 0 else torch.rand_like(tensor)
 
 
 def _attempt(backend: Backend, twin: nn.Module, inputs: Inputs, probes: list[tuple[Inputs, list[Tensor]]]) -> Any:

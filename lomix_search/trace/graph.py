@@ -127,6 +127,14 @@ def spell(path: Path) -> str:
     return "".join(form[kind].format(key) for kind, key in path)
 
 
+def operation(node: fx.Node) -> str:
+    """Return the name of what a node does: a layer's class, a function, a method or an ATen operation."""
+    if "layer" in node.meta:
+        return str(node.meta["layer"])
+    target = node.target
+    return target if isinstance(target, str) else str(getattr(target, "_opname", getattr(target, "__name__", target)))
+
+
 def describe(value: Any) -> dict[str, Any]:
     """Return the node metadata of a traced value."""
     if isinstance(value, Tensor):

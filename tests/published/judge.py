@@ -8,7 +8,8 @@ import torch
 
 from lomix_search.errors import LomixError
 from lomix_search.heads import instrument
-from lomix_search.trace import tensors
+from lomix_search.loss import MixtureLoss
+from lomix_search.trace import pick, tensors
 
 
 @dataclasses.dataclass
@@ -29,7 +30,7 @@ def judge(entry: dict, train: bool = True) -> Verdict:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, inputs, verdict = entry["build"]().eval(), entry["inputs"](), Verdict()
-    expected = expert_tensors(model, inputs, entry)
+    ladders = [expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)]
     before = leaves_of(model, inputs)
     began = time.perf_counter()
     try:
@@ -42,9 +43,7 @@ def judge(entry: dict, train: bool = True) -> Verdict:
     with torch.no_grad():
         torch.manual_seed(0)
         features = net.stage_features(*inputs)
-    verdict.right = len(features) == len(expected) and all(
-        any(close(mine, theirs) for theirs in choices) for mine, choices in zip(features, expected, strict=True)
-    )
+    verdict.right = any(matches(features, expected) for expected in ladders)
     verdict.same = equal(leaves_of(net, inputs), before)
     if train and entry["train"]:
         verdict.trains, verdict.cost = train_step(net, inputs)
@@ -61,22 +60,37 @@ def equal(a, b) -> bool:
     return b is None or (len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True)))
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5)
+def ladders_of(entry) -> list[list[str]]:
+    """The lists of stages that are right: the expert's, and others where experts may differ."""
+    return [entry["stages"], *entry.get("ladders", [])]
 
 
-def expert_tensors(model, inputs, entry) -> list[list[torch.Tensor]]:
+def matches(features, expected) -> bool:
+    return len(features) == len(expected) and all(
+        any(close(mine, theirs) for theirs in choices) for mine, choices in zip(features, expected, strict=True)
+    )
+
+
+def close(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Whether two tensors are one map: theirs may be B × positions × C or B × space × C."""
+    forms = [theirs, theirs.movedim(-1, 1)]
+    if theirs.ndim == 3 and theirs.transpose(1, 2).numel() == mine.numel() and mine.shape[1] == theirs.shape[2]:
+        forms.append(theirs.transpose(1, 2).reshape(mine.shape))
+    return any(mine.shape == form.shape and torch.allclose(mine, form, 1e-4, 1e-5) for form in forms)
+
+
+def expert_tensors(model, inputs, stages, alts) -> list[list[torch.Tensor]]:
     """The tensors that are right for each stage, by hooks of the test's own."""
     seen: dict[str, list[torch.Tensor]] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
-    names = {name for i, stage in enumerate(entry["stages"]) for name in [stage, *entry["alts"].get(i, [])]}
+    names = {name for i, stage in enumerate(stages) for name in [stage, *alts.get(i, [])]}
     hooks = [watch(modules, name, seen) for name in names if not name.startswith("fn:")]
     leaves_of(model, inputs)
     for hook in hooks:
         hook.remove()
     return [
-        [tensor for name in [stage, *entry["alts"].get(i, [])] for tensor in chosen(seen.get(name, []), name)]
-        for i, stage in enumerate(entry["stages"])
+        [tensor for name in [stage, *alts.get(i, [])] for tensor in chosen(seen.get(name, []), name)]
+        for i, stage in enumerate(stages)
     ]
 
 
@@ -99,25 +113,33 @@ def watch(modules, name: str, seen):
 
 
 def train_step(net, inputs) -> tuple[bool, float]:
-    """Whether one step gives finite gradients everywhere, and its time over that of the bare model's step."""
+    """Whether one step with the paper's mixture gives finite gradients everywhere, and its time over a bare step's."""
     doubled = [torch.cat([x, x]) if x.ndim else x for x in inputs]
     net.train()
-    times = []
-    for run in (lambda: net(*doubled), lambda: [net.model(*doubled)]):
-        net.zero_grad()
-        began = time.perf_counter()
-        try:
-            result = run()
-        except Exception:  # some models want labels in train mode, or another batch
-            return False, float("nan")
-        sum(
-            leaf.float().logsumexp(1).mean()
-            for _, leaf in tensors(result)
-            if leaf.is_floating_point() and leaf.ndim > 1
-        ).backward()
-        times.append(time.perf_counter() - began)
-        if len(times) == 1:
-            heads = [p.grad for p in net.head_parameters()]
-            grads = [p.grad for p in net.model.parameters() if p.grad is not None]
-    fine = all(g is not None for g in heads) and bool(grads) and all(g.isfinite().all() for g in (*heads, *grads))
-    return fine, times[0] / times[1]
+    mixture = MixtureLoss("lomix", len(net.stages), net.num_classes)
+    try:
+        seconds, finite = timed(net, lambda: net(*doubled), mixture)
+        last = MixtureLoss("last_layer", 1, net.num_classes)
+        bare, _ = timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last)
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # some models want labels in train mode, or another batch
+        return False, float("nan")
+    return finite, seconds / bare
+
+
+def timed(net, run, mixture) -> tuple[float, bool]:
+    """Time of one step on random labels, and whether each head and the network get finite gradients."""
+    net.zero_grad()
+    began = time.perf_counter()
+    maps = run()
+    labels = torch.randint(max(2, net.num_classes), (len(maps[-1]), *maps[-1].shape[2:]))
+    mixture([m.float() for m in maps], labels).total.backward()
+    seconds = time.perf_counter() - began
+    heads = [p.grad for p in net.head_parameters()]
+    made = [p.grad for p in net.model.parameters() if p.grad is not None]
+    whole = len(maps) == 1 or all(g is not None for g in heads)
+    return seconds, whole and bool(made) and all(g.isfinite().all() for g in (*heads, *made) if g is not None)

@@ -1,0 +1,214 @@
+"""Which axes of a value are batch, channels and space, followed from layers that know through every change of shape.
+
+An axis is a product of factors, each of one kind: ``b``, ``c``, or a spatial axis by its number. Tokens on a 7 × 9 grid
+are ``((b, 2),), ((0, 7), (1, 9)), ((c, 96),)``; a window partition and its reverse only split and join factors.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from lomix_search.trace import Trace, operation, sizes
+
+Axis = tuple[tuple[str, int], ...]
+Axes = tuple[Axis, ...]
+
+FORMS = {"last": "channels last", "tokens": "tokens", "flat": "flattened", "first": "channels first"}
+
+_SPATIAL = re.compile(r"conv|pool|interpolate|upsample|norm[123]d|batch_norm|instance_norm|pixel_(un)?shuffle", re.I)
+_PERMUTE = re.compile(r"permute|transpose|swap(axes|dims)|move(dim|axis)|t|numpy_T|getattr", re.I)
+_RESHAPE = re.compile(r"_?(unsafe_)?view|reshape|(un)?flatten|(un)?squeeze|Rearrange", re.I)
+_LINEAR = re.compile(r".*(?<!bi)(?<!tri)linear.*|addmm|mm", re.I)
+_PRODUCT = re.compile(r"r?matmul|bmm|baddbmm|.*scaled_dot_product.*", re.I)
+_UNKNOWN = re.compile(r"einsum", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a feature map lies in a tensor.
+
+    Args:
+        form: "first" B × C × space, "last" B × space × C, "tokens" B × positions × C, "flat" B × C × positions.
+        channels: Number of channels.
+        size: Spatial size.
+    """
+
+    form: str
+    channels: int
+    size: tuple[int, ...]
+
+    def map_of(self, tensor: Tensor) -> Tensor:
+        """Return the tensor as B × C × space; positions of another number are laid on a grid of the same proportions.
+
+        Args:
+            tensor: In this form, of any size.
+
+        Returns:
+            A view where possible.
+
+        Raises:
+            ValueError: there is no such grid.
+        """
+        if self.form == "first":
+            return tensor
+        if self.form == "last":
+            return tensor.movedim(-1, 1)
+        flat = tensor.transpose(1, 2) if self.form == "tokens" else tensor
+        return flat.reshape(*flat.shape[:2], *self._grid(flat.shape[2]))
+
+    def _grid(self, positions: int) -> tuple[int, ...]:
+        scale = (positions / math.prod(self.size)) ** (1 / len(self.size))
+        grid = tuple(round(scale * side) for side in self.size)
+        if math.prod(grid) != positions:
+            raise ValueError(f"{positions} positions do not fill a grid of the proportions {sizes(self.size)}")
+        return grid
+
+
+def read_layouts(trace: Trace) -> None:
+    """Put the layout of every feature map into its node's metadata, under "map".
+
+    Args:
+        trace: One forward pass; the inputs are taken as B × C × space.
+    """
+    known: dict[fx.Node, Axes] = {}
+    for node in trace.graph.nodes:
+        axes = _axes(node, [known[source] for source in node.all_input_nodes if source in known])
+        if axes is not None:
+            known[node] = axes
+            node.meta["map"] = _layout(axes, node.meta["shape"]) if "shape" in node.meta else None
+
+
+def layout_of(node: fx.Node) -> Layout | None:
+    """Return a value's layout; one that nothing tells is taken as B × C × space. None for what cannot be a map."""
+    found: Layout | None = node.meta.get("map")
+    shape = node.meta.get("shape", ())
+    return found or (Layout("first", shape[1], tuple(shape[2:])) if len(shape) in (3, 4, 5) else None)
+
+
+def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
+    """Return the axes of a value that is made from others, or None where they cannot be told."""
+    name, shape = operation(node), node.meta.get("shape")
+    if shape is None:  # several values at once; the items are told apart when they are taken
+        return sources[0] if sources else None
+    if (node.op == "placeholder" or _SPATIAL.search(name)) and len(shape) > 2:
+        return _standard(shape, sources)
+    if not sources or _UNKNOWN.search(name):
+        return None
+    if _PRODUCT.fullmatch(name):
+        return (*sources[0][:-1], sources[-1][-1]) if len(sources) > 1 and len(sources[0]) == len(shape) else None
+    if _LINEAR.fullmatch(name) and len(sources[0]) == len(shape):
+        return (*sources[0][:-1], (("c", shape[-1]),))
+    if _RESHAPE.fullmatch(name):
+        return _regrouped(sources[0], shape)
+    if _PERMUTE.fullmatch(name) and (order := _order(node)) is not None and len(order) == len(sources[0]):
+        return tuple(sources[0][i] for i in order)
+    same = [axes for axes in sources if _shape(axes) == tuple(shape)]
+    maps = [axes for axes in same if _layout(axes, shape)]
+    return next(iter((*maps, *same)), None) or _resized(sources[0], shape)
+
+
+def _standard(shape: Sequence[int], sources: list[Axes]) -> Axes:
+    """B × C × space; an axis on which several spatial ones lie one after another stays what it is."""
+    source = sources[0] if sources and len(sources[0]) == len(shape) else None
+    axes: list[Axis] = [(("b", shape[0]),), (("c", shape[1]),)]
+    for i, size in enumerate(shape[2:]):
+        joined = source is not None and len(source[i + 2]) > 1
+        kept = source[i + 2] if source is not None and joined and _length(source[i + 2]) == size else None
+        axes.append(kept or (("?" if joined else str(i), size),))
+    return tuple(axes)
+
+
+def _regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
+    """Deal the factors out to the axes of another shape of as many elements, in order, splitting where needed."""
+    left = [factor for axis in axes for factor in axis if factor[1] > 1]
+    found = []
+    for wanted in shape:
+        axis: list[tuple[str, int]] = []
+        while wanted > 1:
+            if not left:
+                return None
+            kind, size = left.pop(0)
+            taken = math.gcd(wanted, size)
+            if taken not in (wanted, size):
+                return None
+            if taken < size:
+                left.insert(0, (kind, size // taken))
+            axis.append((kind, taken))
+            wanted //= taken
+        found.append(_tidy(axis))
+    return tuple(found)
+
+
+def _tidy(axis: list[tuple[str, int]]) -> Axis:
+    """Join factors of one kind; channels that are moved behind a spatial factor make it finer."""
+    found: list[tuple[str, int]] = []
+    for kind, size in axis:
+        if found and (kind == found[-1][0] or (kind == "c" and found[-1][0] not in "bc")):
+            found[-1] = (found[-1][0], found[-1][1] * size)
+        else:
+            found.append((kind, size))
+    return tuple(found)
+
+
+def _order(node: fx.Node) -> tuple[int, ...] | None:
+    """Return where each axis comes from: what the operation does to a tensor whose sides all differ."""
+    source = node.all_input_nodes[0]
+    shape = source.meta.get("shape")
+    if shape is None or len(node.all_input_nodes) > 1 or node.op not in ("call_method", "call_function"):
+        return None
+    probe = torch.empty([i + 2 for i in range(len(shape))], device="meta")
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda _: probe)
+    call = getattr(probe, node.target) if isinstance(node.target, str) else node.target
+    made = call(*(args[1:] if isinstance(node.target, str) else args), **kwargs)
+    return tuple(size - 2 for size in made.shape) if isinstance(made, Tensor) else None
+
+
+def _resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
+    """The axes of a value that was cut, padded, joined to others, stacked or summed over one axis."""
+    if len(axes) == len(shape) + 1:
+        gone = [i for i in range(len(axes)) if _shape(axes[:i] + axes[i + 1 :]) == tuple(shape)]
+        gone = [i for i in gone if axes[i] and axes[i][0][0] == "?"] or gone
+        return axes[: gone[0]] + axes[gone[0] + 1 :] if gone else None
+    if len(axes) == len(shape) - 1:
+        new = [i for i in range(len(shape)) if (*shape[:i], *shape[i + 1 :]) == _shape(axes)]
+        return (*axes[: new[0]], (("?", shape[new[0]]),), *axes[new[0] :]) if new else None
+    if len(axes) != len(shape):
+        return None
+    return tuple(
+        axis if _length(axis) == size else ((axis[0][0] if len(axis) == 1 else "?", size),)
+        for axis, size in zip(axes, shape, strict=True)
+    )
+
+
+def _length(axis: Axis) -> int:
+    return math.prod(size for _, size in axis)
+
+
+def _shape(axes: Axes) -> tuple[int, ...]:
+    return tuple(map(_length, axes))
+
+
+def _layout(axes: Axes, shape: Sequence[int]) -> Layout | None:
+    """Return how a map lies in these axes, or None if this is no map."""
+    if len(axes) < 3:
+        return None
+    channel = [i for i, axis in enumerate(axes) if axis and axis[0][0] == "c"]
+    space = [axis for i, axis in enumerate(axes[1:], 1) if i not in channel]
+    if len(channel) != 1 or any(not kind.isdigit() for axis in space for kind, _ in axis):
+        return None
+    kinds = [kind for axis in space for kind, _ in axis]
+    if channel[0] not in (1, len(axes) - 1) or kinds != sorted(kinds):
+        return None
+    if any(kind in {*kinds, "c", "?"} for kind, _ in axes[0]):
+        return None  # whole axes may lie in the batch (frames), parts of them (windows) may not
+    joined = len(space) == 1 and len(space[0]) > 1
+    size = tuple(size for _, size in space[0]) if joined else tuple(map(_length, space))
+    if not joined and any(len(axis) > 1 for axis in space):
+        return None
+    if channel[0] == 1:
+        return Layout("flat" if joined else "first", shape[1], size)
+    return Layout("tokens" if joined else "last", shape[-1], size)
