@@ -123,7 +123,8 @@ def plot_command(
 def _show_study(study: Any, recipe: Recipe, top: int) -> None:
     """Print the states of all trials, and the best ones with their values."""
     from lomix_search.tune.best import best_trials
-    from lomix_search.tune.trial import short
+    from lomix_search.tune.trial import shown
+    from lomix_search.tune.values import decode
 
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     console.print(
@@ -132,9 +133,8 @@ def _show_study(study: Any, recipe: Recipe, top: int) -> None:
     )
     best = best_trials(study, recipe, top)
     goals = [recipe.tune.metric, *([recipe.tune.cost] if recipe.tune.cost else [])]
-    keys = sorted({key for trial in best for key in trial.params})
-    table = Table("trial", *goals, *keys, title="the front" if recipe.tune.cost else "best trials")
+    table = Table("trial", *goals, "values", title="the front" if recipe.tune.cost else "best trials")
     for trial in best:
         values = [f"{value:.4f}" for value in trial.values]
-        table.add_row(str(trial.number), *values, *(short(trial.params.get(key, "")) for key in keys))
+        table.add_row(str(trial.number), *values, shown(decode(trial.params, recipe.tune)))
     console.print(table)

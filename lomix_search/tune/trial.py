@@ -3,6 +3,7 @@
 import gc
 import math
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,10 @@ class Objective:
     def _run(self, trial: optuna.Trial, folder: Path) -> float | tuple[float, float]:
         tune = self.recipe.tune
         values = suggest(trial, tune)
-        self.say.print(_shown(values), highlight=False)
+        self.say.print(shown(values), highlight=False)
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
-        say = None if self.say.quiet else self.say
+        say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
         outcome = run_trial(varied, folder, console=say, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
 
@@ -207,12 +208,12 @@ def _of_the_storage(error: Exception) -> bool:
     return type(error).__module__.startswith("sqlalchemy.")
 
 
-def _shown(values: dict[str, Any]) -> str:
-    return "  ".join(f"{key}={short(value)}" for key, value in values.items() if value is not None)
+def shown(values: Mapping[str, Any]) -> str:
+    """Return the values of a trial in one line, without those that are switched off."""
+    return "  ".join(f"{key}={_short(value)}" for key, value in values.items() if value is not None)
 
 
-def short(value: object) -> str:
-    """Return a value as a table shows it."""
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
