@@ -123,7 +123,7 @@ class Objective:
         self.say.print(_shown(values), highlight=False)
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
-        say = None if self.say.quiet else self.say
+        say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
         outcome = run_trial(varied, folder, console=say, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
 
