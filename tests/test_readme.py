@@ -24,6 +24,7 @@ def test_readme_shows_the_two_commands_and_every_other_command_exists() -> None:
     from lomix_search.cli import app
 
     known = {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands}
+    known |= {group.name or "" for group in app.registered_groups}
     assert set(re.findall(r"^lomix (\w+)", text, flags=re.MULTILINE)) <= known
 
 

@@ -35,8 +35,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_is_complete(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
-        "best.pt", "checkpoints", "environment.json", "final.pt", "metrics.jsonl", "mixture.json", "mixture.safetensors",
-        "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json", "weights.png",
+        "best.pt", "checkpoints", "environment.json", "final.pt", "metrics.jsonl", "mixture.json",
+        "mixture.safetensors", "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json",
+        "weights.png",
     }  # fmt: skip
     mixture = Mixture.load(finished / "mixture.json")
     assert [stage.name for stage in mixture.stages] == ["upcat_4", "upcat_3", "upcat_2", "upcat_1"]
