@@ -84,8 +84,10 @@ def doctor(
         net = instrument(copy.deepcopy(model), example, num_classes).train()
         args, kwargs = inputs_of(example, unwrap(net.model))
         mixture = MixtureLoss(space, len(net.stages), net.num_classes)
-        last = MixtureLoss("last_layer", 1, net.num_classes)
         own = net.stages[-1].own or ()
+        with torch.no_grad():
+            returned = pick(net.model(*args, **kwargs), own).shape[1]  # fewer where the background is dropped
+        last = MixtureLoss("last_layer", 1, returned)
 
         def bare() -> Tensor:
             logits = pick(net.model(*args, **kwargs), own)

@@ -149,6 +149,19 @@ def test_a_model_that_returns_probabilities_is_trained_on_its_logits(activation)
     assert torch.equal(net.eval()(example), whole(example))
 
 
+def test_a_model_that_drops_the_background_after_its_softmax():
+    class Foreground(SmallUNet):
+        def forward(self, x):
+            return super().forward(x).softmax(1)[:, 1:]
+
+    torch.manual_seed(0)
+    model, example = Foreground(), torch.rand(2, 1, 32, 32)
+    net = instrument(model, example).train()
+    maps = net(example)
+    assert net.num_classes == 3 and {m.shape[1] for m in maps} == {3} and net.eval()(example).shape[1] == 2
+    assert "that has 3 channels, the background among them, and what Foreground returns 2" in net.stages.notes
+
+
 def test_a_functional_softmax_is_seen_too():
     class Probabilities(SmallUNet):
         def forward(self, x):

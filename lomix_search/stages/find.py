@@ -50,9 +50,12 @@ def find_stages(
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
     if (activated := before_activation(found, logits)) is not None:
-        activation, tap = activated
+        activation, tap, before = activated
         stages[-1] = dataclasses.replace(stages[-1], logits=tap)
         notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
+        if before != num_classes:
+            notes.append(f"that has {before} channels, the background among them, and what {title} returns {num_classes}")
+            num_classes = before
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
 
 
@@ -115,8 +118,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     return max(alike, key=lambda m: len(nx.ancestors(flow, m[1]))) if len(alike) > 1 else alike[0]
 
 
-def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap] | None:
-    """Return the name of the softmax or sigmoid in which a model ends, and where its input is tapped.
+def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap, int] | None:
+    """Return the name of the softmax or sigmoid in which a model ends, where its input is tapped, and its channels.
 
     Args:
         found: A trace.
@@ -128,8 +131,9 @@ def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap] | None:
     node = output
     while not weighted(node) and len(node.all_input_nodes) == 1:
         if re.search("softmax|sigmoid", operation(node), re.IGNORECASE):
-            tap = tap_of(found, node.all_input_nodes[0])
-            return (operation(node), tap) if tap else None
+            given = node.all_input_nodes[0]
+            tap = tap_of(found, given)
+            return (operation(node), tap, given.meta["shape"][1]) if tap else None
         node = node.all_input_nodes[0]
     return None
 

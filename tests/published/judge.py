@@ -119,7 +119,8 @@ def train_step(net, inputs) -> tuple[bool, float]:
     mixture = MixtureLoss("lomix", len(net.stages), net.num_classes)
     try:
         seconds, finite = timed(net, lambda: net(*doubled), mixture)
-        last = MixtureLoss("last_layer", 1, net.num_classes)
+        returned = pick(net.model(*doubled), net.stages[-1].own).shape[1]  # fewer where the background is dropped
+        last = MixtureLoss("last_layer", 1, returned)
         bare, _ = timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last)
     except (
         RuntimeError,
@@ -136,7 +137,7 @@ def timed(net, run, mixture) -> tuple[float, bool]:
     net.zero_grad()
     began = time.perf_counter()
     maps = run()
-    labels = torch.randint(max(2, net.num_classes), (len(maps[-1]), *maps[-1].shape[2:]))
+    labels = torch.randint(max(2, maps[-1].shape[1]), (len(maps[-1]), *maps[-1].shape[2:]))
     mixture([m.float() for m in maps], labels).total.backward()
     seconds = time.perf_counter() - began
     heads = [p.grad for p in net.head_parameters()]
