@@ -54,7 +54,9 @@ def find_stages(
         stages[-1] = dataclasses.replace(stages[-1], logits=tap)
         notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
         if before != num_classes:
-            notes.append(f"that has {before} channels, the background among them, and what {title} returns {num_classes}")
+            notes.append(
+                f"that has {before} channels, the background among them, and what {title} returns {num_classes}"
+            )
             num_classes = before
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
 
