@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.errors import RecipeError, nearest
+from lomix_search.ranges import Tune
 from lomix_search.recipe import Recipe, toml_or_text
 from lomix_search.run import with_mixture
 from lomix_search.sections import Space, Weighting
@@ -59,7 +60,7 @@ class Strategy:
             The recipe.
         """
         search = recipe.search.model_copy(update={"seed": seed, "label_fraction": labels})
-        recipe = recipe.model_copy(update={"search": search})
+        recipe = recipe.model_copy(update={"search": search, "tune": Tune()})  # its ranges may not fit another space
         if self.name == DERIVED:
             assert mixture is not None
             return with_mixture(recipe, mixture, self.settings.get("weighting", "fixed"))

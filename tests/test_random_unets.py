@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lomix_search.heads import instrument
 from lomix_search.stages import decoder_stages
+from lomix_search.stages.layout import read_layouts
 from lomix_search.trace import BACKENDS, trace
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -108,6 +109,7 @@ def test_the_stages_do_not_depend_on_the_back_end(case):
     net, example, names = case
     for backend in BACKENDS:
         found = trace(net, example, (backend,))
+        read_layouts(found)
         shapes = [tuple(node.meta["shape"]) for node in decoder_stages(found, found.outputs[0][1])]
         assert len(shapes) == len(names), backend
 

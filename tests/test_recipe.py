@@ -161,7 +161,7 @@ batchsize = 4
         "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
         "  optimizer.lr = -0.001: input should be greater than 0\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
-        "label_fraction, precision, seed, shrink, steps, validate_every, workers."
+        "label_fraction, patience, precision, seed, shrink, skip_not_finite, steps, validate_every, workers."
     )
 
 
@@ -196,9 +196,9 @@ high = 1
     both = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 1\nchoices = [2]\nhigh = 3\n'
     assert "needs low and high, or choices, or subset_of; and one of them only" in message(write(tmp_path, both))
     upside = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 3\nhigh = 1\n'
-    assert "low = 3.0 must be below high = 1.0" in message(write(tmp_path, upside))
+    assert "low = 3 must be below high = 1" in message(write(tmp_path, upside))
     zero = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 0\nhigh = 1\nlog = true\n'
-    assert "a logarithmic range starts above 0; low = 0.0" in message(write(tmp_path, zero))
+    assert "a logarithmic range starts above 0; low = 0" in message(write(tmp_path, zero))
 
 
 def test_message_files_that_are_not_there(tmp_path: Path) -> None:

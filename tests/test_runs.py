@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from lomix_search.checkpoint import read_tensors, write_tensors
 from lomix_search.cli import app
+from lomix_search.cli.app import console
 from lomix_search.environment import environment_of, git_state, read_environments
 from lomix_search.errors import RunError
 from lomix_search.recipe import load_recipe
@@ -95,7 +96,7 @@ def test_git_state_tells_commit_and_changes_apart(tmp_path: Path) -> None:
     assert two is not None and three is not None and two.dirty and two.changes != three.changes
 
 
-def test_runs_are_listed_with_state_step_scores_and_recipe(home: Path) -> None:
+def test_runs_are_listed_with_state_step_scores_and_recipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = {str(run.folder.relative_to(home)): run for run in list_runs(home)}
     assert set(runs) == {"one", "deep/two", "three"}
     assert (runs["one"].state, runs["one"].step, runs["one"].steps, runs["one"].recipe) == ("finished", 4, 4, "recipe")
@@ -105,7 +106,8 @@ def test_runs_are_listed_with_state_step_scores_and_recipe(home: Path) -> None:
     assert runs["three"].reason == "RunError: the disk is on fire."
     assert runs["three"].metrics["val.dice.best"] == read_lines(home / "three/metrics.jsonl")[2]["val/dice"]
     assert next(run.folder.name for run in list_runs(home)) == "three", "the latest first"
-    output = CliRunner().invoke(app, ["runs", str(home)], env={"COLUMNS": "160"}).output
+    monkeypatch.setattr(console, "_width", 160)  # whatever COLUMNS was when the console was made
+    output = CliRunner().invoke(app, ["runs", str(home)]).output
     assert "deep/two" in output and "the disk is on fire" in output and "4/4" in output
 
 

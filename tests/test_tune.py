@@ -87,7 +87,7 @@ def test_every_kind_of_failure_is_recorded_with_its_reason_and_the_study_goes_on
     changes = {"optimizer.lr": 0.03, "network.args.width": 4}
     ranges = {"optimizer.lr": {"choices": [0.03, 1e30]}, "network.args.width": {"choices": [4, 5, 13, 10**6]}}
     changes |= {"tune.ranges": ranges, "tune.first": [changes | point for point in points]}
-    study = tune(tiny(tmp_path / "recipe").override(changes), 4, home)
+    study = tune(tiny(tmp_path / "recipe").override(changes | {"search.skip_not_finite": 0}), 4, home)
     assert states(study) == ["COMPLETE", "FAIL", "FAIL", "FAIL"]
     crash, memory, nan = (trial.user_attrs["reason"] for trial in study.trials[1:])
     assert crash == "ZeroDivisionError: thirteen"
