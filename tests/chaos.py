@@ -1,5 +1,6 @@
-"""Kill a run at thirty random moments, going on each time; ``python chaos.py FOLDER`` leaves ``whole`` and ``killed``.
+"""Kill a run at thirty random moments, going on each time; ``chaos.py FOLDER`` leaves ``whole`` and ``killed_0``.
 
+A run that ends before thirty kills, on a machine whose load just fell, is followed by another, ``killed_1``.
 Everything is imported once; each life of the run is a fork of this process, ended by SIGKILL.
 """
 
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from test_robust import run
@@ -76,14 +78,15 @@ def main(home: Path) -> None:
     began = time.monotonic()
     assert os.waitpid(fork(lambda: whole_or_not(home / "whole")), 0)[1] == 0
     life = (time.monotonic() - began) / 8
-    kills = in_writing = 0
+    kills = in_writing = passes = 0
     while kills < KILLS:
+        killed = home / f"killed_{passes}"
         writing = kills % 2 == 1
         if writing:
             call, where = draw.randint(1, 5), draw.choice(["half", "written", "closed", "moved"])
-            pid = fork(lambda call=call, where=where: dying_in_writing(home / "killed", call, where))  # type: ignore[misc]
+            pid = fork(partial(dying_in_writing, killed, call, where))
         else:
-            pid = fork(lambda: whole_or_not(home / "killed"))
+            pid = fork(partial(whole_or_not, killed))
             time.sleep(draw.uniform(0, life))
             os.kill(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
@@ -92,8 +95,8 @@ def main(home: Path) -> None:
             in_writing += writing
         else:
             assert status == 0, "a life ended with an error"
-            break
-    assert os.waitpid(fork(lambda: whole_or_not(home / "killed")), 0)[1] == 0
+            passes += 1
+    assert os.waitpid(fork(lambda: whole_or_not(home / f"killed_{passes}")), 0)[1] == 0
     print(json.dumps({"kills": kills, "in_writing": in_writing, "seconds": round(time.monotonic() - began, 1)}))
 
 
