@@ -21,9 +21,9 @@ alone, a single measurement of a very small network.
 
 {counts}
 
-The two that are wrong: in `monai.VoxelMorphUNet` we take `net.0.2`, the block after the last skip, as in the level below,
-where the expert names the logits that three more convolutions make of it; either can be defended. `hf.Mask2Former` mixes
-the tokens of all scales in one sequence and takes them apart again; that is not followed yet.
+The two that are wrong: in `monai.VoxelMorphUNet` we take `net.0.2`, the block after the last skip, as in the level
+below, where the expert names the logits that three more convolutions make of it; either can be defended.
+`hf.Mask2Former` mixes the tokens of all scales in one sequence and takes them apart again; that is not followed yet.
 
 ## What to expect of other networks
 
