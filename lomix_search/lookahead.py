@@ -255,9 +255,17 @@ def covered(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
 def _first_that_works(
     net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor, v: Direction, autocast: Autocast
 ) -> tuple[str, Tensor]:
+    """Return the method that a network can do, and what it gave.
+
+    A layer without a forward-mode derivative fails as its author left it: NotImplementedError from PyTorch's own, other
+    types from custom functions and compiled code. Nothing is hidden by it: what is wrong for another reason is raised
+    again by differences, which run the same network and loss; and a lack of memory is no property of the network.
+    """
     try:
         return "forward", slopes_by_forward_mode(net, loss, images, labels, v, autocast)
-    except (RuntimeError, NotImplementedError, AttributeError, TypeError):  # however a network fails at dual numbers
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError, AttributeError, TypeError):
         return "difference", slopes_by_difference(net, loss, images, labels, v, autocast)
 
 

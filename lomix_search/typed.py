@@ -6,7 +6,7 @@ import re
 import tempfile
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,12 +37,8 @@ def read_toml(path: Path, error: type[LomixError]) -> dict[str, Any]:
     Raises:
         LomixError: of class ``error``: no such file, or not TOML (with line and column).
     """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
-        raise error(f"{path} is not a TOML file.", seen=str(cause)) from None
-    except OSError as cause:
-        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+    content: dict[str, Any] = _parse(path, tomllib.loads, "TOML", error)
+    return content
 
 
 def read_json(path: Path, error: type[LomixError]) -> dict[str, Any]:
@@ -58,15 +54,19 @@ def read_json(path: Path, error: type[LomixError]) -> dict[str, Any]:
     Raises:
         LomixError: of class ``error``: no such file, or no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as cause:
-        raise error(f"{path} is not a JSON file.", seen=str(cause)) from None
-    except OSError as cause:
-        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+    content = _parse(path, json.loads, "JSON", error)
     if not isinstance(content, dict):
         raise error(f"{path} holds no JSON object.", seen=f"a {type(content).__name__}")
     return content
+
+
+def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[LomixError]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
+        raise error(f"{path} is not a {form} file.", seen=str(cause)) from None
+    except OSError as cause:
+        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
 
 
 def validate(

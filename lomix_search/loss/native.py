@@ -49,19 +49,7 @@ def slopes(
     tangents: Sequence[Tensor],
     params_tangent: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Pass 1 with a direction: the sums, and how they change as maps and parameters move along tangents.
-
-    Args:
-        maps: As for ``sums``.
-        labels: As for ``sums``.
-        params: Packed parameters.
-        layout: What to compute.
-        tangents: One for each original, of its shape and type.
-        params_tangent: One for the packed parameters.
-
-    Returns:
-        The sums, and the derivatives of all but label counts and number of pixels, float64.
-    """
+    """Pass 1 with a direction; takes and returns what ``tiled.slopes`` does."""
     return _forward(maps, labels, params, layout, (tangents, params_tangent))
 
 

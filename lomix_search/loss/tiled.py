@@ -3,6 +3,7 @@
 All maps of a tile of one operator and subset size are built together as (k, C, T) tensors, k subsets of T pixels.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -262,11 +263,12 @@ class _Max(_Group):
         grad.index_add_(0, self.scales[0], d)
 
 
-class _Learned(_Group):
+class _Learned(_Group, ABC):
     """An operator with ``weight`` and ``bias``, gathered from the packed parameters for each subset."""
 
+    @abstractmethod
     def shapes(self, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        raise NotImplementedError
+        """Return the shapes of weight and bias for one subset."""
 
     def read(self, classes: int, starts: Sequence[int], params: Tensor) -> None:
         weight, bias = self.shapes(classes)
