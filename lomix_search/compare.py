@@ -62,7 +62,7 @@ def compare_strategies(
 
     Finished runs are not repeated, broken ones go on from their checkpoints: the same call goes on where an earlier one
     stopped. Of one seed, all strategies start from the same network and meet the same items in the same order, but for
-    ``lookahead``, which keeps a part of the training items aside.
+    ``lookahead``, which keeps a part of the training items aside for half of the training.
 
     Args:
         recipe: What all runs share; its own seed is replaced.

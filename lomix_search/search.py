@@ -9,14 +9,15 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lomix_search.checkpoint import State, write_tensors
 from lomix_search.data.dataset import Batches, Draw, Order, Seeded
@@ -94,7 +95,7 @@ def search(
             generators of python, numpy or torch; it is then repeatable.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
-            part of ``train`` aside.
+            part of ``train`` aside until its looks are over.
         folder: The run folder: checkpoints, metrics.jsonl, mixture.json, final.pt, best.pt.
         classes: Class names, background first; ``class 0`` and so on by default.
         trackers: More places for the numbers, such as ``lomix_search.track.Wandb``. JSON lines are always written.
@@ -126,10 +127,10 @@ def search(
     with lost_processes(lambda: f"{home}, at step {training.step}"), hold(home):
         training.open(resume)
         with alike():
-            kept, looker = _set_aside(training, train, val, held_out)
+            kept, aside, looker = _set_aside(training, train, val, held_out)
         loop = _Loop(training, looker, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
         with _trackers(training, trackers) as log, Stop() as stop:
-            loop.run(kept, val, log, stop, say, on_validate)
+            loop.run(kept, aside, val, log, stop, say, on_validate)
             final = loop.score(val) if val is not None else None
             result = loop.finish(final, provenance or Provenance())
             log.files([home / "mixture.json"])
@@ -144,13 +145,20 @@ class _Loop:
         self.stepper = Stepper(training, looker)
 
     def run(
-        self, train: Items, val: Items | None, log: Trackers, stop: Stop, say: bool, on_validate: OnValidate | None
+        self,
+        train: Items,
+        aside: Items | None,
+        val: Items | None,
+        log: Trackers,
+        stop: Stop,
+        say: bool,
+        on_validate: OnValidate | None,
     ) -> None:
-        """Take the steps that are left."""
+        """Take the steps that are left; what was set aside for looks joins the training items when these are over."""
         at, plan, began = self.at, self.plan, time.monotonic()
         at.net.train()
         with Bar(say, plan.steps, at.step) as advance:
-            for images, labels in () if at.finished else self._batches(train):
+            for images, labels in () if at.finished else self._batches(train, aside):
                 started = time.monotonic()
                 step, seen = self.stepper.take(images, labels)
                 numbers = self._numbers(step, time.monotonic() - began) | seen
@@ -173,16 +181,25 @@ class _Loop:
                 f"Stopped early at step {at.step}: best val Dice {at.best_dice:.3f} at step {at.best_step}", flush=True
             )
 
-    def _batches(self, train: Items) -> Iterable[tuple[Tensor, Tensor]]:
-        order = Order(len(train), self.plan.batch_size, self.plan.seed)  # type: ignore[arg-type]
+    def _batches(self, train: Items, aside: Items | None) -> Iterable[tuple[Tensor, Tensor]]:
+        plan, now = self.plan, self.at.step
+        few = Order(len(train), plan.batch_size, plan.seed)  # type: ignore[arg-type]
+        if aside is None:
+            parts = [few.batches(now, plan.steps)]
+        else:
+            weighting = self.at.loss.weighting
+            assert isinstance(weighting, Lookahead)
+            train = ConcatDataset([train, aside])
+            turn = min(max(now, weighting.last_look(plan.steps)), plan.steps)
+            parts = [few.batches(now, turn), replace(few, n=len(train)).batches(turn, plan.steps)]
         return DataLoader(
-            Seeded(train, self.plan.seed),
-            batch_sampler=_Shares(order.batches(self.at.step, self.plan.steps)),
-            num_workers=self.plan.workers,
+            Seeded(train, plan.seed),
+            batch_sampler=_Shares(parts),
+            num_workers=plan.workers,
             pin_memory=self.at.device.type == "cuda",
-            persistent_workers=self.plan.workers > 0,
+            persistent_workers=plan.workers > 0,
             # The loader draws a seed for its workers; from a generator of its own, so that the global one stays put.
-            generator=torch.Generator().manual_seed(self.plan.seed),
+            generator=torch.Generator().manual_seed(plan.seed),
         )
 
     def _asked(self, stop: Stop) -> int | None:
@@ -248,19 +265,24 @@ class _Loop:
 
 @dataclass(frozen=True)
 class _Shares:
-    """This process's share of each batch, as the ``batch_sampler`` of a DataLoader."""
+    """This process's share of each batch of one part of training after the other: a DataLoader's ``batch_sampler``."""
 
-    batches: Batches
+    parts: Sequence[Batches]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return sum(map(len, self.parts))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return (list(share(keys)) for keys in self.batches)
+        return (list(share(keys)) for keys in chain.from_iterable(self.parts))
 
 
-def _set_aside(at: Training, train: Items, val: Items | None, held_out: Items | None) -> tuple[Items, Looker | None]:
-    """Check that settings and data fit; give the weighting its held-out items, if it wants any."""
+def _set_aside(
+    at: Training, train: Items, val: Items | None, held_out: Items | None
+) -> tuple[Items, Items | None, Looker | None]:
+    """Check that settings and data fit; give the weighting its held-out items, if it wants any.
+
+    Returns the items to train with, those set aside that are to join them later, and what looks at the held-out ones.
+    """
     weighting, plan = at.loss.weighting, at.plan.search
     train = label_fraction(train, plan.label_fraction, plan.seed)
     if plan.shrink is not None:
@@ -276,11 +298,13 @@ def _set_aside(at: Training, train: Items, val: Items | None, held_out: Items | 
                 f'held_out was given; the weighting "{weighting.name}" looks at no held-out items.',
                 hint='MixtureLoss(…, weighting="lookahead")',
             )
-        return train, None
+        return train, None, None
+    aside = None
     if held_out is None:
         train, held_out = set_aside(train, weighting.held_out, plan.seed)
+        aside = held_out if weighting.until < 1 else None
     check_apart(held_out, {"training": train, "validation": val})
-    return train, Looker(at.net, at.loss, held_out, plan.batch_size, plan.seed, partial(autocast, at))
+    return train, aside, Looker(at.net, at.loss, held_out, plan.batch_size, plan.seed, partial(autocast, at))
 
 
 def _trackers(at: Training, others: Iterable[Tracker]) -> Trackers:

@@ -185,20 +185,48 @@ MAPS = tuple(SearchSpace.load("mutation").maps(3))
 
 @pytest.mark.parametrize("normalize", ["norm", "spread", "none"])
 def test_weights_follow_the_slopes_and_keep_their_sum(normalize: Any) -> None:
-    weighting = Lookahead(MAPS, rate=0.5, normalize=normalize)
+    weighting = Lookahead(MAPS, rate=10, normalize=normalize, until=1)
     torch.testing.assert_close(weighting.weights(), torch.ones(7))
     slopes = torch.tensor([-1.0, 0.0, 0.5, 1.0, -0.5, 0.2, 0.1])
     for i in range(20):
+        weighting.advance(i / 20)
         weighting.learn(slopes, torch.full((7,), 1.0 if i % 2 else -1.0))
     weights = weighting.weights()
     assert weights.sum() == pytest.approx(7) and weights.argmax() == 3 and weights.argmin() == 0
     assert torch.equal(weights.argsort(), slopes.argsort())
     assert not list(weighting.parameters())
-    again = Lookahead(MAPS, rate=0.5, normalize=normalize)
+    again = Lookahead(MAPS, rate=10, normalize=normalize)
     again.load_state_dict(weighting.state_dict())
-    again.learn(slopes, slopes)
-    weighting.learn(slopes, slopes)
+    for one in (again, weighting):
+        one.advance(1)
+        one.learn(slopes, slopes)
     assert torch.equal(again.weights(), weighting.weights())
+
+
+def trained(looks: int, slopes: Tensor, **settings: Any) -> Lookahead:
+    """A weighting at the end of a training in which every look saw the same."""
+    weighting = Lookahead(MAPS, normalize="none", **settings)
+    for i in range(looks + 1):
+        weighting.advance(i / looks)
+        weighting.learn(slopes)
+    return weighting
+
+
+def test_the_weights_at_the_end_depend_on_the_slopes_alone() -> None:
+    """Not on how long training was, nor on how often it looked."""
+    slopes = torch.tensor([0.0, 0.1, 0.3, 0.2, 0.0, 0.0, 0.0])
+    few, many = trained(5, slopes, rate=12.0), trained(500, slopes, rate=12.0)
+    torch.testing.assert_close(few.weights(), many.weights())
+    torch.testing.assert_close(few.weights(), 7 * torch.softmax(12 * slopes, 0))
+
+
+def test_a_resumed_run_that_got_longer_goes_on_from_its_weights() -> None:
+    weighting = trained(5, torch.tensor([0.0, 0.1, 0.3, 0.2, 0.0, 0.0, 0.0]), rate=12.0)
+    before = weighting.weights()
+    for progress in (0.5, 0.5):  # half of a training twice as long
+        weighting.advance(progress)
+        weighting.learn(torch.zeros(7))
+        assert torch.equal(weighting.weights(), before)
 
 
 def test_norms_make_large_gradients_count_like_small_ones() -> None:
@@ -214,9 +242,7 @@ def test_norms_make_large_gradients_count_like_small_ones() -> None:
 
 
 def test_the_finest_may_hold_a_weight_of_its_own() -> None:
-    weighting = Lookahead(MAPS, rate=2.0, finest=0.4, normalize="none")
-    for _ in range(30):
-        weighting.learn(torch.tensor([0.0, 0.0, 9.0, 1.0, 0.0, 0.0, -1.0]))
+    weighting = trained(30, torch.tensor([0.0, 0.0, 9.0, 1.0, 0.0, 0.0, -1.0]), rate=20.0, finest=0.4)
     weights = weighting.weights() / 7
     assert weights[2] == pytest.approx(0.4) and weights[3] == pytest.approx(0.6, abs=1e-3)
     weighting.keep({"P3"})
@@ -225,19 +251,15 @@ def test_the_finest_may_hold_a_weight_of_its_own() -> None:
 
 def test_decay_bounds_the_weights_and_rate_0_only_measures() -> None:
     slopes = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
-    weighting = Lookahead(MAPS, rate=0.1, decay=0.1, normalize="none")
-    for _ in range(200):
-        weighting.learn(slopes)
-    torch.testing.assert_close(weighting.weights(), 7 * torch.softmax(slopes, 0))
-    still = Lookahead(MAPS, rate=0.0, normalize="none")
-    still.learn(slopes)
+    weighting = trained(2000, slopes, rate=20.0, decay=20.0)
+    torch.testing.assert_close(weighting.weights(), 7 * torch.softmax(slopes, 0), rtol=0.01, atol=0)
+    still = trained(5, slopes, rate=0.0)
     torch.testing.assert_close(still.weights(), torch.ones(7))
     torch.testing.assert_close(still.scores(), slopes)
 
 
 def test_slopes_that_are_not_finite_count_for_nothing() -> None:
-    weighting = Lookahead(MAPS, normalize="none")
-    weighting.learn(torch.tensor([float("nan"), float("inf"), 0.1, 0.0, 0.0, 0.0, 0.0]))
+    weighting = trained(1, torch.tensor([float("nan"), float("inf"), 0.1, 0.0, 0.0, 0.0, 0.0]))
     assert torch.isfinite(weighting.weights()).all() and weighting.weights().argmax() == 2
 
 
@@ -305,8 +327,34 @@ def test_a_search_with_looks_resumes_bit_for_bit(tmp_path: Path) -> None:
     cut, whole = (read_tensors(tmp_path / name / "final.pt") for name in ("cut", "whole"))
     assert all(torch.equal(cut[key], whole[key]) for key in whole)
     lines = read_lines(tmp_path / "cut/metrics.jsonl")
-    assert [line["step"] for line in lines if "lookahead/slopes" in line] == [1, 4, 7, 10]
+    assert [line["step"] for line in lines if "lookahead/slopes" in line] == [1, 4]  # the looks are over after half
     assert lines[0]["lookahead/method"] == "forward"
+
+
+class Noting(Shapes):
+    """Notes which items are read."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("until", [0.5, 1.0])
+def test_what_was_set_aside_joins_when_the_looks_are_over(until: float, tmp_path: Path) -> None:
+    items = Noting(20)
+    net, loss = built(SmallUNet(width=4), interval=100, until=until)
+    settings = {"folder": tmp_path, "batch_size": 4, "progress": False, "checkpoint_every": 100}
+    lomix.search(net, loss, items, steps=24, **settings)
+    held, few, later = items.read[4:8], items.read[:4] + items.read[8:52], items.read[52:]  # one look, before step 1
+    assert len(set(held)) == 4 and set(few) == set(range(20)) - set(held)
+    assert set(later) == (set(range(20)) if until == 0.5 else set(few))
+    items.read.clear()
+    lomix.search(net, loss, items, steps=40, resume=True, **settings)
+    assert (set(items.read) == set(range(20))) is (until == 0.5)  # a longer run does not look at them again
 
 
 def test_it_runs_in_half_precision_and_beside_other_data(tmp_path: Path) -> None:
@@ -350,7 +398,7 @@ def found(space: SearchSpace, kind: type, folder: Path, **settings: Any) -> dict
 
 def test_a_map_with_wrong_labels_loses_its_weight(planted: None, tmp_path: Path) -> None:
     space = SearchSpace(name="planted", operator=(OperatorRule(name="add"), OperatorRule(name="mislabelled")))
-    weights = found(space, Lookahead, tmp_path / "lookahead", interval=3, rate=0.5)
+    weights = found(space, Lookahead, tmp_path / "lookahead", interval=3)
     wrong = weights["mislabelled(1,2)"]
     assert wrong < 0.02 * sum(weights.values()) / len(weights)
     assert all(weight > 10 * wrong for name, weight in weights.items() if "mis" not in name)
@@ -361,7 +409,7 @@ def test_a_map_with_wrong_labels_loses_its_weight(planted: None, tmp_path: Path)
 def test_the_one_map_that_helps_is_found_among_noise(planted: None, tmp_path: Path) -> None:
     rules = tuple(OperatorRule(name=name) for name in ("elsewhere0", "elsewhere1", "add", "elsewhere2", "elsewhere3"))
     space = SearchSpace(name="planted", originals="finest", operator=rules)
-    weights = found(space, Lookahead, tmp_path, interval=3, rate=1.0, finest=0.3)
+    weights = found(space, Lookahead, tmp_path, interval=3, finest=0.3)
     others = {name: weight for name, weight in weights.items() if name != "P2"}
     assert max(others, key=lambda name: others[name]) == "add(1,2)"
     assert weights["add(1,2)"] > 5 * max(weight for name, weight in others.items() if "else" in name)

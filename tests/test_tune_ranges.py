@@ -27,7 +27,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 WEIGHTING = {
     "weighting.name": Range(choices=("softplus", "lookahead")),
-    "weighting.rate": Range(low=0.01, high=1.0, log=True, when={"weighting.name": "lookahead"}),
+    "weighting.rate": Range(low=1.0, high=300.0, log=True, when={"weighting.name": "lookahead"}),
     "weighting.finest": Range(low=0.1, high=0.9, step=0.1, when={"weighting.name": ("lookahead",)}),
 }
 EVERY = Tune(
@@ -75,7 +75,7 @@ def load_recipe_text(text: str, folder: Path) -> lomix.search:  # type: ignore[v
 
 
 def test_a_condition_that_is_not_met_takes_the_key_out_of_the_recipe(tmp_path: Path) -> None:
-    changes = {"weighting": {"name": "lookahead", "rate": 0.5}, "tune.ranges": ranges_of(WEIGHTING)}
+    changes = {"weighting": {"name": "lookahead", "rate": 5.0}, "tune.ranges": ranges_of(WEIGHTING)}
     recipe = tiny(tmp_path).override(changes)
     assert recipe.override({"weighting.name": "softplus", "weighting.rate": None}).weighting.settings == {}
     tune = recipe.tune
@@ -83,7 +83,7 @@ def test_a_condition_that_is_not_met_takes_the_key_out_of_the_recipe(tmp_path: P
         "weighting.name": "softplus", "weighting.rate": None, "weighting.finest": None,
     }  # fmt: skip
     own, paper = starting_points(recipe)
-    assert own == {"weighting.name": "lookahead", "weighting.rate": 0.5} and paper == {"weighting.name": "softplus"}
+    assert own == {"weighting.name": "lookahead", "weighting.rate": 5.0} and paper == {"weighting.name": "softplus"}
 
 
 def ranges_of(ranges: dict[str, Range]) -> dict[str, object]:

@@ -149,7 +149,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "engines": {"engine": "reference"},
     "even": {"batch_size": 4, "clip_grad": 0.05},
     "normalized": {"weighting": "normalized", "shrink": {"to": 3, "start": 0.2, "until": 0.6}},
-    "lookahead": {"weighting": "lookahead", "interval": 2, "rate": 1.0},
+    "lookahead": {"weighting": "lookahead", "interval": 2, "rate": 20.0},
     "difference": {"weighting": "lookahead", "interval": 3, "method": "difference"},
 }
 

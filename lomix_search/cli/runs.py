@@ -83,7 +83,8 @@ def rank_command(
     """Rank maps by what leaving them out would do to held-out data, with intervals."""
     home = Path(what)
     if not (home / "metrics.jsonl").is_file():
-        loaded = load_recipe(what, ["weighting.rate=0", *(overrides or ()), "weighting.name=lookahead"])
+        measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
+        loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
         home = folder or Path("runs") / f"{loaded.name}-rank"
         run_recipe(loaded, home, resume=resume, console=console, score_test=False)
     ranking = rank(home)
