@@ -18,7 +18,7 @@ from lomix_search.report import new_figure, save_figure
 from lomix_search.track import read_lines
 
 Floats = NDArray[np.float64]
-BASELINES = ("deep_supervision", "last_layer")
+BASELINES = ("deep_supervision", "last_layer", "uniform")
 TOP = 8
 
 
@@ -51,15 +51,20 @@ class Paired:
         difference: Mean.
         low: Lower end of the 95 % interval of Student's t.
         high: Upper end.
+        changes: One a pair, in the order of the seeds.
         p: Of the two-sided Wilcoxon signed-rank test; it cannot fall below 2/2ⁿ for n seeds.
-        pairs: n.
     """
 
     difference: float
     low: float
     high: float
     p: float
-    pairs: int
+    changes: tuple[float, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many seeds both have."""
+        return len(self.changes)
 
 
 @dataclass(frozen=True)
@@ -144,15 +149,17 @@ def paired(scores: Mapping[int, float], base: Mapping[int, float]) -> Paired:
     Returns:
         The paired difference; interval and p are NaN for a single pair.
     """
-    seeds = [seed for seed in scores if seed in base]
+    seeds = sorted(seed for seed in scores if seed in base)
     change = np.array([scores[seed] - base[seed] for seed in seeds])
     if len(change) < 2:
-        return Paired(float(change.mean()) if len(change) else math.nan, math.nan, math.nan, math.nan, len(change))
+        return Paired(
+            float(change.mean()) if len(change) else math.nan, math.nan, math.nan, math.nan, tuple(change.tolist())
+        )
     stats = require("scipy.stats", "data")
     half = float(stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / math.sqrt(len(change)))
     p = float(stats.wilcoxon(change).pvalue) if change.any() else 1.0
     mean = float(change.mean())
-    return Paired(mean, mean - half, mean + half, p, len(change))
+    return Paired(mean, mean - half, mean + half, p, tuple(change.tolist()))
 
 
 def agreement(mixtures: Sequence[Mixture]) -> tuple[float, float]:
@@ -181,15 +188,17 @@ def agreement(mixtures: Sequence[Mixture]) -> tuple[float, float]:
 
 def to_table(rows: Sequence[Row]) -> Table:
     """Lay the verdict out as a table."""
-    table = Table(*_HEAD, title="test Dice of the final networks")
+    bases = _bases(rows)
+    table = Table(*_head(bases), title="test Dice of the final networks")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, bases))
     return table
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Write the verdict as Markdown."""
-    lines = [_HEAD, ["---"] * len(_HEAD), *(_cells(row) for row in rows)]
+    head = _head(bases := _bases(rows))
+    lines = [head, ["---"] * len(head), *(_cells(row, bases) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -199,47 +208,68 @@ def to_json(rows: Sequence[Row]) -> str:
 
 
 def draw_verdict(path: Path, rows: Sequence[Row]) -> None:
-    """Draw every seed's score and the means, a panel for each part of the labels.
+    """Draw every seed's score, and its difference to the last layer (or another baseline) at the same seed.
 
     Args:
         path: The PNG to write.
-        rows: The verdict.
+        rows: The verdict; each part of the labels gets a row of panels.
     """
     parts = list(dict.fromkeys(row.labels for row in rows))
     names = list(dict.fromkeys(row.strategy for row in rows))
-    figure = new_figure(4.6 * len(parts) + 1.8, 0.36 * len(names) + 1.5)
-    axes = figure.subplots(1, len(parts), squeeze=False, sharey=True)[0]
-    for axis, part in zip(axes, parts, strict=True):
-        for row in rows:
-            if row.labels == part:
-                y = len(names) - names.index(row.strategy)
-                axis.plot(row.dice, [y] * len(row.dice), "o", color="#56B4E9", alpha=0.75, ms=5)
-                axis.plot([row.mean], [y], "|", color="#D55E00", ms=16, mew=2.4)
-        axis.set(title=f"{part:.0%} of the training items", xlabel="test Dice")
-        axis.grid(axis="x", alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(names), 0, -1), names)
-    axes[-1].plot([], [], "o", color="#56B4E9", label="a seed")
-    axes[-1].plot([], [], "|", color="#D55E00", ms=14, mew=2.4, label="mean")
+    base = next((name for name in ("last_layer", *_bases(rows)) if name in _bases(rows)), None)
+    figure = new_figure(9.6 if base else 6.4, (0.3 * len(names) + 1.0) * len(parts) + 0.4)
+    axes = figure.subplots(len(parts), 2 if base else 1, squeeze=False, sharey=True)
+    for panels, part in zip(axes, parts, strict=True):
+        chosen = {len(names) - names.index(row.strategy): row for row in rows if row.labels == part}
+        _scores(panels[0], chosen, f"{part:.0%} of the training items")
+        if base:
+            _changes(panels[1], chosen, base)
+        panels[0].set_yticks(range(len(names), 0, -1), names)
+    axes[-1][0].plot([], [], "o", color=_SEED, label="a seed")
+    axes[-1][0].plot([], [], "|", color=_MEAN, ms=14, mew=2.4, label="mean; of differences with 95 % interval")
     figure.legend(loc="outside lower right", ncols=2, frameon=False)
     save_figure(figure, path)
 
 
-_HEAD = [
-    "labels",
-    "strategy",
-    "mean ± spread",
-    "− deep supervision",
-    "− last layer",
-    "s/step",
-    "τ",
-    "top 8 shared",
-    "n",
-]
+_SEED, _MEAN = "#56B4E9", "#D55E00"
 
 
-def _cells(row: Row) -> list[str]:
-    pairs = [_pair(row.against.get(name)) for name in BASELINES]
+def _scores(axis: Any, rows: Mapping[int, Row], title: str) -> None:
+    for y, row in rows.items():
+        axis.plot(row.dice, [y] * len(row.dice), "o", color=_SEED, alpha=0.75, ms=5)
+        axis.plot([row.mean], [y], "|", color=_MEAN, ms=14, mew=2.4)
+    _frame(axis, title, "test Dice")
+
+
+def _changes(axis: Any, rows: Mapping[int, Row], base: str) -> None:
+    axis.axvline(0, color="0.5", lw=1)
+    for y, row in rows.items():
+        pair = row.against.get(base)
+        if pair is not None and pair.pairs:
+            axis.plot(pair.changes, [y] * pair.pairs, "o", color=_SEED, alpha=0.75, ms=5)
+            axis.plot([pair.low, pair.high], [y, y], color=_MEAN, lw=1.4)
+            axis.plot([pair.difference], [y], "|", color=_MEAN, ms=14, mew=2.4)
+    _frame(axis, f"minus {base} of the same seed", "difference in test Dice")
+
+
+def _frame(axis: Any, title: str, label: str) -> None:
+    axis.set(title=title, xlabel=label)
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _bases(rows: Sequence[Row]) -> list[str]:
+    """Name the baselines that were run beside something else."""
+    return [name for name in BASELINES if any(name in row.against for row in rows)]
+
+
+def _head(bases: Sequence[str]) -> list[str]:
+    minus = [f"− {name.replace('_', ' ')}" for name in bases]
+    return ["labels", "strategy", "mean ± spread", *minus, "s/step", "τ", "top 8 shared", "n"]
+
+
+def _cells(row: Row, bases: Sequence[str]) -> list[str]:
+    pairs = [_pair(row.against.get(name)) for name in bases]
     stable = [_number(row.tau, "+.2f"), _number(row.overlap, ".0%")]
     mean = f"{row.mean:.4f} ± {_number(row.spread, '.4f')}"
     return [f"{row.labels:g}", row.strategy, mean, *pairs, f"{row.seconds:.3f}", *stable, str(len(row.dice))]

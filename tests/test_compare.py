@@ -109,7 +109,11 @@ def test_the_verdict_in_every_form(tmp_path: Path) -> None:
     assert look.against["last_layer"].difference == pytest.approx(0.03)
     assert look.against["deep_supervision"].difference == pytest.approx(0.045)
     assert look.tau == pytest.approx(1) and math.isnan(rows[0].tau) and "last_layer" not in rows[0].against
+    assert look.against["last_layer"].changes == pytest.approx((0.05, 0.01))
     assert "| 0.1 | lookahead | 0.8400 ± 0.0141 | +0.0450 (" in to_markdown(rows)
+    assert "− uniform" not in to_markdown(rows)  # it was not run
+    against = judge([*runs, *(Run("uniform", 1.0, s, 0.8, 0.5, runs[0].mixture) for s in (0, 1))], [])
+    assert "− last layer | − uniform | s/step" in to_markdown(against)
     assert json.loads(to_json(rows))[0]["tau"] is None
     draw_verdict(tmp_path / "compare.png", rows)
     assert (tmp_path / "compare.png").stat().st_size > 5000
