@@ -36,8 +36,8 @@ the first list were widened, where two readings are honest, and the rules were m
 and searched pyramids, scans, tokens of several scales in one sequence, saliency, depth, deblurring; tests/families/
 third*.py), and committed before the mended rules were tried on it: 18 were exactly right, 58 % as on the first list. Of
 the other 13, 6 were refused with a message and 7 got other stages than the expert's; most of these 13 mix all scales
-with each other or return maps of several scales. Where the rules err, `print(net.stages)` shows it and `stages=[…]` puts
-it right.
+with each other or return maps of several scales. Where the rules err, `print(net.stages)` shows it and `stages=[…]`
+puts it right.
 
 ## The table
 

@@ -3,7 +3,20 @@
 Beside each: the decoder stages an expert names, coarse to fine, in the notation of tests/published/base.py.
 """
 
-from families import classic, mixers, modern, odd, parallel, several, tokens  # noqa: F401  each adds its own
+from families import (  # noqa: F401  each adds its own; the third list was written after the rules
+    classic,
+    mixers,
+    modern,
+    odd,
+    parallel,
+    several,
+    third,
+    third_fused,
+    third_more,
+    third_odd,
+    third_tokens,
+    tokens,
+)
 from families.base import FAMILIES
 
 __all__ = ["FAMILIES"]
