@@ -119,7 +119,7 @@ def judge(runs: Sequence[Run], searched: Sequence[str]) -> list[Row]:
         searched: Labels of the strategies whose mixtures are found.
 
     Returns:
-        One row a strategy and part of the labels, in the order of the runs.
+        One row a strategy and part of the labels, few labels first, then in the order of the runs.
     """
     groups: dict[tuple[float, str], list[Run]] = {}
     for run in runs:
@@ -136,7 +136,7 @@ def judge(runs: Sequence[Run], searched: Sequence[str]) -> list[Row]:
         tau, overlap = agreement([run.mixture for run in group]) if strategy in searched else (math.nan, math.nan)
         seconds = float(np.median([run.seconds for run in group]))
         rows.append(Row(strategy, labels, tuple(values), float(values.mean()), spread, against, seconds, tau, overlap))
-    return rows
+    return sorted(rows, key=lambda row: row.labels)
 
 
 def paired(scores: Mapping[int, float], base: Mapping[int, float]) -> Paired:
@@ -254,6 +254,7 @@ def _changes(axis: Any, rows: Mapping[int, Row], base: str) -> None:
 
 def _frame(axis: Any, title: str, label: str) -> None:
     axis.set(title=title, xlabel=label)
+    axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
 
