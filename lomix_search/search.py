@@ -190,7 +190,7 @@ class _Loop:
             weighting = self.at.loss.weighting
             assert isinstance(weighting, Lookahead)
             train = ConcatDataset([train, aside])
-            turn = min(max(now, weighting.last_look(plan.steps)), plan.steps)
+            turn = min(max(now, weighting.looks_end(plan.steps)), plan.steps)
             parts = [few.batches(now, turn), replace(few, n=len(train)).batches(turn, plan.steps)]
         return DataLoader(
             Seeded(train, plan.seed),

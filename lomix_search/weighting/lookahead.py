@@ -108,7 +108,7 @@ class Lookahead(Weighting):
         """Say whether to look before this step (0, 1, 2, …)."""
         return step % self.interval == 0 and not bool(self.over)
 
-    def last_look(self, steps: int) -> int:
+    def looks_end(self, steps: int) -> int:
         """Return the step from which on there are no looks in a training of so many steps: 0 if they are over now.
 
         What was set aside stays aside in a training of which ``until`` is 1.
