@@ -75,7 +75,7 @@ def read_strategies(text: str) -> tuple[Strategy, ...]:
     """Read a list of strategies.
 
     Args:
-        text: ``"last_layer,lookahead(rate=0.5,finest=0.3),torchjd:UW"``.
+        text: ``"last_layer,lookahead(rate=20,finest=0.3),torchjd:UW"``.
 
     Returns:
         The strategies.

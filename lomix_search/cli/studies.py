@@ -23,7 +23,7 @@ def compare_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
     strategies: Annotated[
-        str, typer.Option(help="spaces and weightings, with settings: lookahead(rate=0.5), and derived(top=8)")
+        str, typer.Option(help="spaces and weightings, with settings: lookahead(rate=20), and derived(top=8)")
     ] = "last_layer,deep_supervision,mutation,uniform,softplus,lookahead,anneal",
     seeds: Annotated[int, typer.Option(help="runs of each")] = 5,
     label_fraction: Annotated[str, typer.Option(help="parts of the training items, e.g. 0.1,1")] = "1",
