@@ -14,6 +14,8 @@ sending with the backward pass.
 import atexit
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -179,11 +181,21 @@ def lost_processes(where: Callable[[], str]) -> Iterator[None]:
         text = str(cause).lower()
         if size() == 1 or not (isinstance(cause, dist.DistError) or any(word in text for word in _LOST)):
             raise
+        _finish_speaking()
         raise RunError(
             f"process {rank()} of {size()} lost another one, which was killed, failed, or did not answer in time.",
             seen=[where(), _first_line(cause)],
             hint=_AGAIN,
         ) from None
+
+
+def _finish_speaking() -> None:
+    """Ignore SIGTERM from here on: torchrun, which sees the loss too, sends it; what is to be said must still be said.
+
+    The process is about to end by itself; should it hang, torchrun kills it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------
