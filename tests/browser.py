@@ -66,13 +66,18 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
         self.ask("Emulation.setDeviceMetricsOverride", **metrics)
         self.ask("Emulation.setTouchEmulationEnabled", enabled=phone)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.ask("Emulation.setEmulatedMedia", features=scheme)
+        # No smooth scrolling: what is pointed at must not move while the pointer is on its way.
+        features = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        self.ask("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in features.items()])
         self.ask("Page.navigate", url=page.resolve().as_uri())
         deadline = time.monotonic() + 60
         while self.value("document.readyState + location.protocol") != "completefile:":
             assert time.monotonic() < deadline, f"{page} does not load"
             time.sleep(0.02)
+        self._drawn()
+
+    def _drawn(self) -> None:
+        """Wait until all that was changed is on the screen, which is what a pointer meets."""
         self.value("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def value(self, expression: str) -> Any:
@@ -88,12 +93,14 @@ class Browser:
             self.ask("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=codes[name])
 
     def point(self, x: float, y: float, tap: bool = False) -> None:
-        """Move the pointer to a place in the window, or tap there."""
+        """Move the pointer to a place in the window, or tap there, and wait until the page has answered."""
+        self._drawn()
         if tap:
             self.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
             self.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         else:
             self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self._drawn()
 
     def screenshot(self, path: Path, whole: bool = True) -> None:
         """Write a PNG of the whole page, or of what is in the window."""
