@@ -25,10 +25,13 @@ def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
         levels.pop()
-    found = [_bottom(flow, levels)] if len(levels) > 1 else []
-    found += [_settle(flow, values, levels[i][0]) for i, values in enumerate(levels[1:-1], 2)]
-    if len(levels) > 1:
-        found.append(_finest(flow, levels[-1], head))
+    if len(levels) < 2:
+        return []
+    own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
+    supervised = any(own) and all(own[1:-1]) and own[0] is None  # all levels but the coarsest: that one is none
+    found = [None if supervised else _bottom(flow, levels)]
+    found += [own[i] or _settle(flow, levels[i], levels[i + 1][0]) for i in range(1, len(levels) - 1)]
+    found.append(_finest(flow, levels[-1], head))
     return [node for node in found if node is not None]
 
 
