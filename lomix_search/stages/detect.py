@@ -9,6 +9,9 @@ from torch import fx
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
 from lomix_search.trace import Call, Trace, operation
 
+_PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
+_ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
+
 
 def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
     """Return the values at which the decoder finishes each resolution, coarse to fine; the last may be the output.
@@ -27,12 +30,15 @@ def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
         levels.pop()
     if len(levels) < 2:
         return []
+    coarser, levels = _mixed(flow, levels)
     own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
     supervised = any(own) and all(own[1:-1]) and own[0] is None  # all levels but the coarsest: that one is none
-    found = [None if supervised else _bottom(flow, levels)]
-    found += [own[i] or _settle(flow, levels[i], levels[i + 1][0]) for i in range(1, len(levels) - 1)]
-    found.append(_finest(flow, levels[-1], head))
-    return [node for node in found if node is not None]
+    found = [*coarser] if coarser or supervised else [_bottom(flow, levels)]
+    for i in range(0 if coarser else 1, len(levels) - 1):
+        found.append(own[i] or _settle(flow, levels[i], levels[i + 1][0]))
+    found = [node for node in found if node is not None]
+    finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head)
+    return [*found, finest] if finest else found
 
 
 def _folded(flow: Flow) -> Flow:
@@ -66,10 +72,16 @@ def _dips(flow: Flow) -> list[Call]:
 
 
 def _head(flow: Flow) -> fx.Node:
-    """Return the layer that makes the logits: the trunk's last one with weights of its own."""
-    for node in reversed(flow.trunk):
-        if weighted(node) and not re.search("einsum|matmul|bmm", operation(node)):
-            return node
+    """Return the layer that makes the logits: the trunk's last one with weights of its own.
+
+    Where the logits are products of two embeddings, that is their projection; what is activated is none.
+    """
+    product = None
+    for i, node in reversed(list(enumerate(flow.trunk))):
+        if weighted(node) and not _PRODUCT.search(operation(node)):
+            after = flow.trunk[i + 1 : flow.trunk.index(product)] if product else []
+            return product if product and any(_ACTIVATION.search(operation(n)) for n in after) else node
+        product = node if _PRODUCT.search(operation(node)) else product
     return flow.output
 
 
@@ -82,6 +94,32 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
             levels.append([])
         levels[-1].append(node)
     return levels
+
+
+def _mixed(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Where the trunk passes a map that was mixed with coarser ones in one sequence: those, and its levels from there.
+
+    No maps, and all levels, where it passes the coarsest one or none.
+    """
+    places = [(i, j) for i, values in enumerate(levels) for j, node in enumerate(values) if node.meta.get("whole")]
+    if not places:
+        return [], levels
+    i, j = places[-1]
+    here = levels[i][j]
+    parts = [node for node in flow.trace.graph.nodes if node.meta.get("whole") is here.meta["whole"]]
+    coarser = sorted((node for node in parts if grows(flow.size(node), flow.size(here))), key=flow.size)
+    return ([_shown(flow, node) for node in coarser], [levels[i][j:], *levels[i + 1 :]]) if coarser else ([], levels)
+
+
+def _shown(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the first form of a map that a module sees; only changes of its layout are followed."""
+    while node not in flow.seen:
+        forms = [n for n in node.users if len(n.all_input_nodes) == 1 and not weighted(n)]
+        forms = [n for n in forms if n.meta.get("map") and flow.size(n) == flow.size(node)]
+        if not forms:
+            break
+        node = forms[0]
+    return node
 
 
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
@@ -252,6 +290,14 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
         return _finest(flow, values[:merge], head)
     return flow.output if joins(values[merge]) else _unworked(flow, values, merge, values[-1])
+
+
+def _embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
+    """Return the embedding of the positions of which logits are products, if a module returns it beside all stages."""
+    if not any(_PRODUCT.search(operation(node)) for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+        return None
+    returned = [{node for _, node in call.outputs} for call in flow.trace.calls if call.path]
+    return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
 
 
 def _side_logits(flow: Flow, node: fx.Node) -> bool:
