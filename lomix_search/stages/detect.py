@@ -282,7 +282,7 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     for call, _ in _around(flow, head):
         given = _given(call, values[merge:])
         if given is not None and (_worked(flow, values, merge, given) or _summed(flow, values[merge])):
-            return _block_output(flow, values[merge:], given)
+            return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if _worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
         return values[-1]
     if values[merge] not in flow.merges:
@@ -290,6 +290,12 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
         return _finest(flow, values[:merge], head)
     return flow.output if joins(values[merge]) else _unworked(flow, values, merge, values[-1])
+
+
+def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
+    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here."""
+    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
+    return layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
 
 
 def _embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:

@@ -151,7 +151,8 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
     Args:
         found: A trace.
         network: The user's network.
-        name: A module path; ``in:path`` is the module's first input, ``path#2`` its third call.
+        name: A module path; ``in:path`` is the module's first input, ``path#2`` its third call, ``path[1]['key'].attr``
+            a place in what it returns, ``in:path[0][1]`` its second argument.
 
     Returns:
         The node of the tensor.
@@ -159,18 +160,23 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
     Raises:
         StageError: no such module, it did not run, or it gives no feature map.
     """
-    path, _, call = name.removeprefix("in:").partition("#")
     known = [known for known, _ in network.named_modules() if known]
-    if path not in known:
+    path = name.removeprefix("in:")
+    while path not in known and (cut := max(map(path.rfind, ".[#"))) > 0:
+        path = path[:cut]
+    rest = re.fullmatch(r"(?:#(\d+))?(.*)", name.removeprefix("in:")[len(path) :])
+    if path not in known or rest is None:
+        path = name.removeprefix("in:")
         near = nearest(path, [k for k in known if k.count(".") <= path.count(".")][:40])
         raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
-    calls = [c for c in found.calls if c.path == path and c.index == int(call or 0)]
-    values = [node for c in calls for _, node in (c.inputs if name.startswith("in:") else c.outputs)]
-    maps = [node for node in values if layout_of(node)]
+    calls = [c for c in found.calls if c.path == path and c.index == int(rest[1] or 0)]
+    values = [value for c in calls for value in (c.inputs if name.startswith("in:") else c.outputs)]
+    maps = [node for place, node in values if layout_of(node) and rest[2] in ("", spell(place))]
     if not maps:
         raise StageError(
             f'"{name}", which stages=[…] names, gives no feature map when the model runs.',
-            seen=[sizes(node.meta.get("shape", ())) for node in values] or "the module is never called",
+            seen=[f"{spell(at)}: {sizes(node.meta.get('shape', ()))}".removeprefix(": ") for at, node in values]
+            or "the module is never called",
             hint="name modules that return batch × channels × size tensors; print(net) lists them",
         )
     return maps[0]
@@ -253,7 +259,7 @@ def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None) -> Stage:
     given = [_layout(put).size for put in found.inputs if layout_of(put)]
     whole = max((size for size in given if len(size) == len(layout.size)), default=())
     stride = tuple(a / b for a, b in zip(whole, layout.size, strict=False))
-    return Stage(name_of(tap), layout.channels, layout.size, stride, str(tap), tap, own)
+    return Stage(name_of(found, tap), layout.channels, layout.size, stride, str(tap), tap, own)
 
 
 def _layout(node: fx.Node) -> Layout:
@@ -295,5 +301,5 @@ def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
     ]
     taps = [tap_of(found, node) for node in nodes]
     return [
-        (name_of(tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
+        (name_of(found, tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
     ]
