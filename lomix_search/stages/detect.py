@@ -1,6 +1,7 @@
 """Data flow → decoder stages: where each level of the trunk is finished, before it goes up or becomes logits."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -30,6 +31,8 @@ def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
         levels.pop()
     if len(levels) < 2:
         return []
+    if pyramid := _gathered(flow, levels[-1]):
+        return pyramid
     coarser, levels = _mixed(flow, levels)
     own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
     supervised = any(own) and all(own[1:-1]) and own[0] is None  # all levels but the coarsest: that one is none
@@ -94,6 +97,31 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
             levels.append([])
         levels[-1].append(node)
     return levels
+
+
+def _gathered(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
+    """Where a level begins with maps of three sizes or more brought to one and merged: those, coarse to fine.
+
+    Only if the decoder made all of them, each size once, as pyramids do that go up and down again; none otherwise.
+    """
+    merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
+    given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
+    made = set().union(*(_unresized(flow, node) or {node} for node in given))
+    sizes = {flow.size(node) for node in made}
+    if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
+        return sorted(made, key=lambda node: math.prod(flow.size(node)))
+    return []
+
+
+def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
+    """Return the maps of which another holds nothing but larger copies, one or merged; none for any other map."""
+    sources = list(flow.maps.pred[node])
+    if weighted(node) or not sources:
+        return set()
+    if node in flow.rises and len(sources) == 1:
+        return set(sources)
+    parts = [_unresized(flow, source) for source in sources]
+    return set().union(*parts) if all(parts) else set()
 
 
 def _mixed(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
