@@ -161,10 +161,17 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
+    late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return _settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])
+
+
+def _parts_here(flow: Flow, node: fx.Node) -> bool:
+    """Whether the ways that meet in a map parted on its own level, as in a block and unlike a skip."""
+    split = flow.parted[node]
+    return split is not None and flow.size(split) == flow.size(node)
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
@@ -301,6 +308,8 @@ def _refined(flow: Flow, node: fx.Node) -> fx.Node | None:
 
 def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
+    if any(set(values) & set(flow.maps.pred[node]) - {head} for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+        return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()

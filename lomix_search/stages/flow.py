@@ -120,17 +120,22 @@ class Flow:
         return self.rises.union(*(nx.descendants(self.maps, rise) for rise in self.rises))
 
     @cached_property
-    def merges(self) -> set[fx.Node]:
-        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
+    def parted(self) -> dict[fx.Node, fx.Node | None]:
+        """For each map the last one before it that all ways to it pass, if there is one."""
         root = object()
         graph = self.maps.copy()
         graph.add_edges_from((root, node) for node in self.maps if not self.maps.pred[node])
-        parted = nx.immediate_dominators(graph, root)
+        found = nx.immediate_dominators(graph, root)
+        return {node: None if found[node] is root else found[node] for node in self.maps}
+
+    @cached_property
+    def merges(self) -> set[fx.Node]:
+        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
         found = set()
         for node in self.maps:
             peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
-            split = parted[node]
-            near = split is not root and split in self.risen and not grows(self.size(split), self.size(node))
+            split = self.parted[node]
+            near = split in self.risen and not grows(self.size(split), self.size(node))
             if len(peers) > 1 and not near and node in self.risen:
                 found.add(node)
         return found
