@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+import networkx as nx
 from torch import fx
 
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
@@ -79,13 +80,11 @@ def _head(flow: Flow) -> fx.Node:
 
     Where the logits are products of two embeddings, that is their projection; what is activated is none.
     """
-    product = None
-    for i, node in reversed(list(enumerate(flow.trunk))):
-        if weighted(node) and not _PRODUCT.search(operation(node)):
-            after = flow.trunk[i + 1 : flow.trunk.index(product)] if product else []
-            return product if product and any(_ACTIVATION.search(operation(n)) for n in after) else node
-        product = node if _PRODUCT.search(operation(node)) else product
-    return flow.output
+    last = next((n for n in reversed(flow.trunk) if weighted(n) and not _PRODUCT.search(operation(n))), flow.output)
+    after = nx.descendants(flow.graph, last)
+    products = [flow.order(node) for node in after if _PRODUCT.search(operation(node))]
+    between = [node for node in after if products and flow.order(node) < min(products)]
+    return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
 
 
 def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
@@ -321,7 +320,8 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
         if given is not None and (_worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if _worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
-        return values[-1]
+        forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
+        return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
