@@ -35,14 +35,21 @@ def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
     if pyramid := _gathered(flow, levels[-1]):
         return pyramid
     coarser, levels = _mixed(flow, levels)
-    own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
-    supervised = any(own) and all(own[1:-1]) and own[0] is None  # all levels but the coarsest: that one is none
-    found = [*coarser] if coarser or supervised else [_bottom(flow, levels)]
-    for i in range(0 if coarser else 1, len(levels) - 1):
-        found.append(own[i] or _settle(flow, levels[i], levels[i + 1][0]))
-    found = [node for node in found if node is not None]
+    found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head)
     return [*found, finest] if finest else found
+
+
+def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
+    """Return the stages of all levels but the last: what the network itself makes logits from, else what is finished.
+
+    Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
+    """
+    own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
+    found = [own[i] or _settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
+    supervised = any(own) and all(own[1:-1]) and own[0] is None
+    bottom = None if mixed or supervised else _bottom(flow, levels)
+    return [bottom, *found] if bottom else found
 
 
 def _folded(flow: Flow) -> Flow:

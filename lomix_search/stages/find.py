@@ -301,5 +301,7 @@ def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
     ]
     taps = [tap_of(found, node) for node in nodes]
     return [
-        (name_of(found, tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
+        (name_of(found, tap), _layout(node))
+        for node, tap in zip(nodes, taps, strict=True)
+        if tap is not None and tap.path
     ]

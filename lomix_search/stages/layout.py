@@ -242,10 +242,7 @@ def _resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
         return (*axes[: new[0]], (("?", shape[new[0]]),), *axes[new[0] :]) if new else None
     if len(axes) != len(shape):
         return None
-    return tuple(
-        axis if _length(axis) == size else _cut(axis, size)
-        for axis, size in zip(axes, shape, strict=True)
-    )
+    return tuple(axis if _length(axis) == size else _cut(axis, size) for axis, size in zip(axes, shape, strict=True))
 
 
 def _length(axis: Axis) -> int:
