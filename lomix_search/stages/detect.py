@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import networkx as nx
 from torch import fx
@@ -15,17 +15,18 @@ _PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
 
 
-def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
+def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
     """Return the values at which the decoder finishes each resolution, coarse to fine; the last may be the output.
 
     Args:
         trace: One forward pass.
         output: The model's main logits.
+        supervised: Maps from which the model makes logits of its own in train mode alone.
 
     Returns:
         Nodes of the trace's graph; none if nothing rises to the output.
     """
-    flow = _folded(Flow(trace, output))
+    flow = _folded(Flow(trace, output, supervised=frozenset(supervised)))
     head = _head(flow)
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
@@ -60,7 +61,7 @@ def _folded(flow: Flow) -> Flow:
     blocks = _dips(flow)
     inside = {node for call in blocks for node in flow.graph if call.first <= flow.order(node) < call.last}
     made = {node for call in blocks for _, node in call.outputs}
-    folded = Flow(flow.trace, flow.output, frozenset(inside - made))
+    folded = Flow(flow.trace, flow.output, frozenset(inside - made), flow.supervised)
     outer = sum(node in folded.rises for node in folded.trunk)
     inner = max(
         (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0

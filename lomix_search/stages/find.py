@@ -41,10 +41,11 @@ def find_stages(
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = detected(found, logits) if names is None else [named(found, network, name) for name in names]
+    training = trace_training(network, example)
+    nodes = detected(found, logits, training) if names is None else [named(found, network, name) for name in names]
     nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
     taps = taps_of(found, nodes, names)
-    own = own_logits(network, example, logits.meta["shape"], taps, place)
+    own = own_logits(training, logits.meta["shape"], taps, place)
     stages = [_stage(found, node, tap, own.get(i)) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))]
     if len(stages) < 2:
         raise too_few(title, stages, found, logits)
@@ -61,12 +62,13 @@ def find_stages(
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
 
 
-def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
+def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:
     """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
 
     Args:
         found: A trace.
         logits: The model's main output.
+        training: A trace in train mode, if there is one.
 
     Returns:
         Nodes that can be tapped, coarse to fine.
@@ -74,11 +76,30 @@ def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
     flow = found.network()
     stages: list[fx.Node] = []
-    for node in decoder_stages(found, logits):
+    for node in decoder_stages(found, logits, _supervised(found, logits, training)):
         reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
         near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
         stages += [node] if node in seen else near[:1]
     return stages
+
+
+def _supervised(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
+    """The maps from which a model makes logits of its own in train mode, where it returns more than in eval mode."""
+    if training is None or len(training.outputs) <= len(found.outputs):
+        return set()
+    read_layouts(training)
+    try:
+        _, main = main_output(training, logits.meta["shape"][1], "")
+    except StageError:
+        return set()
+    made, known = Flow(training, main).own, _by_place(found)
+    return {known[place] for place, node in _by_place(training).items() if node in made and place in known}
+
+
+def _by_place(found: Trace) -> dict[tuple[str, int, bool, Path], fx.Node]:
+    """Every value that a module is given or returns, by module, call, side and place."""
+    sides = [(call, back, values) for call in found.calls for back, values in enumerate((call.inputs, call.outputs))]
+    return {(call.path, call.index, bool(back), at): node for call, back, values in sides for at, node in values}
 
 
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
@@ -199,14 +220,11 @@ def taps_of(found: Trace, nodes: Sequence[fx.Node], names: Sequence[str] | None)
     return [tap for tap in taps if tap is not None]
 
 
-def own_logits(
-    network: nn.Module, example: Any, logits: tuple[int, ...], taps: Sequence[Tap], place: Path
-) -> dict[int, Path]:
+def own_logits(training: Trace | None, logits: tuple[int, ...], taps: Sequence[Tap], place: Path) -> dict[int, Path]:
     """Return which stages the model itself makes logits from, and where they are in what it returns in train mode.
 
     Args:
-        network: The user's network.
-        example: As for :func:`lomix_search.trace.trace`.
+        training: A trace in train mode, if there is one.
         logits: Shape of the main logits in eval mode.
         taps: The stages, coarse to fine.
         place: Where the main logits are in eval mode.
@@ -215,12 +233,11 @@ def own_logits(
         Place in the returned value by stage; the finest stage always has one.
     """
     last = len(taps) - 1
-    found = trace_training(network, example)
-    if found is None:
+    if training is None:
         return {last: place}
-    flow = found.network()
-    values = [_value_at(found, tap) for tap in taps]
-    maps = _maps(found, len(logits), logits[1])
+    flow = training.network()
+    values = [_value_at(training, tap) for tap in taps]
+    maps = _maps(training, len(logits), logits[1])
     finest = {
         path: max((i for i, v in enumerate(values) if v in _sources(flow, node)), default=-1) for path, node in maps
     }

@@ -44,11 +44,13 @@ class Flow:
         trace: One forward pass.
         output: The logits.
         hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
+        supervised: Maps from which the network makes logits of its own in train mode alone.
     """
 
     trace: Trace
     output: fx.Node
     hidden: frozenset[fx.Node] = frozenset()
+    supervised: frozenset[fx.Node] = frozenset()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -169,6 +171,7 @@ class Flow:
         sides = [node for node, shape in shapes if len(shape) == rank and shape[1] == classes]
         main = self._before_logits(whole, self.output)
         made = {source for node in sides for source in self._before_logits(whole, node)}
+        made |= self.supervised & set(self.maps)
         return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
 
     def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:
