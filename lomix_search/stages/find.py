@@ -119,7 +119,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
         StageError: nothing that is returned has the form B × C × spatial, or not with that many channels.
     """
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
-    maps = [(path, node) for path, node in found.outputs if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
+    maps = [(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
             f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
