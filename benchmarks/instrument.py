@@ -3,10 +3,11 @@
     pip install "lomix-search[data,paper]"
     python benchmarks/instrument.py
 
-The call's time is set beside 5 s, its peak memory beside that of one plain forward pass without gradients; both in
-processes of their own. The hooks: the time spent inside them, as part of a training step, and a training step of the
-instrumented network in turns with one of the bare network to which the same heads are added, fed with tensors of the
-stages' shapes. Eval mode: the hooks left, and the ratio.
+The call's time is set beside 5 s; its peak memory beside that of one plain forward pass without gradients, and of two:
+what a process keeps after the first (kernels, memory that malloc does not give back) adds to the peak of the second,
+whoever runs it. Each in a process of its own. The hooks: the time spent inside them, as part of a training step, and a
+training step of the instrumented network in turns with one of the bare network to which the same heads are added, fed
+with tensors of the stages' shapes. Eval mode: the hooks left, and the ratio.
 """
 
 import argparse
@@ -35,15 +36,16 @@ NETWORKS = NETWORKS | {"BasicUNet": unet}
 
 
 def once(name: str, what: str, size: int) -> dict[str, float]:
-    """Time and peak of one forward pass or of instrumenting, the first of its process."""
+    """Time and peak of instrumenting or of forward passes, the first of their process."""
     model, example = NETWORKS[name]().eval(), torch.rand(1, 1, size, size)
     before = memory("cpu", reset=True)
     began = time.perf_counter()
     if what == "instrument":
         instrument(model, example)
     else:
-        with torch.no_grad():
-            model(example)
+        for _ in range(int(what)):
+            with torch.no_grad():
+                model(example)
     return {"seconds": time.perf_counter() - began, "mib": memory("cpu") - before}
 
 
@@ -122,18 +124,20 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, input 1 × 1 × {options.size} × {options.size}\n")
     print(
         "| network | parameters | instrument, s | of 5 s | peak memory of one forward, MiB | instrument's, times | "
-        "inside hooks, % of a step | training step with hooks, times | eval, times | hooks in eval mode |"
+        "times that of two | inside hooks, % of a step | training step with hooks, times | eval, times | "
+        "hooks in eval mode |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name in NETWORKS:
-        rounds = [(child(name, "forward", options), child(name, "instrument", options)) for _ in range(options.rounds)]
-        seconds = [made["seconds"] for _, made in rounds]
-        mib = [forward["mib"] for forward, _ in rounds]
-        times = [made["mib"] / forward["mib"] for forward, made in rounds]
+        rounds = [[child(name, what, options) for what in ("1", "2", "instrument")] for _ in range(options.rounds)]
+        seconds = [made["seconds"] for *_, made in rounds]
+        mib = [forward["mib"] for forward, *_ in rounds]
+        times, twice = ([r[2]["mib"] / r[base]["mib"] for r in rounds] for base in (0, 1))
         parts, trained, evaluated, left = hooks(name, options)
         count = sum(p.numel() for p in NETWORKS[name]().parameters())
         cells = [name, f"{count / 1e6:.1f} M", spread(seconds), f"{statistics.median(seconds) / 5:.2f}"]
-        cells += [f"{statistics.median(mib):.0f}", spread(times), f"{100 * statistics.median(parts):.4f}"]
+        cells += [f"{statistics.median(mib):.0f}", spread(times), spread(twice)]
+        cells += [f"{100 * statistics.median(parts):.4f}"]
         cells += [f"{statistics.median(r):.3f} ({min(r):.3f}–{max(r):.3f})" for r in (trained, evaluated)]
         print(f"| {' | '.join(cells)} | {left} |", flush=True)
 

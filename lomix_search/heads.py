@@ -30,7 +30,8 @@ def instrument(
         example: What the model is called with: a tensor, a tuple of inputs, or a mapping of keyword inputs; moved to
             the model's device and floating type. Values do not matter, shapes do.
         num_classes: Channels of the logits; None reads them from the model's output.
-        stages: Module paths to tap instead of what is detected, ``in:path`` for a module's input.
+        stages: Module paths to tap instead of what is detected; ``in:path`` for a module's input, ``path#1`` for its
+            second call, ``path[1]['key']`` for a place in what it returns.
 
     Returns:
         The network to train; ``print(net.stages)`` shows what was found.

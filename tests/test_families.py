@@ -1,26 +1,22 @@
 """Families of networks beside the published ones: stages as an expert names them, the same output, finite gradients."""
 
 import pytest
+import torch
 from families import FAMILIES
 from published.judge import judge
 
-MIXED = "all scales are mixed in one sequence of tokens and taken apart again"
+from lomix_search import instrument
+
 PYRAMID = "its pyramid goes up and down again, or takes all scales at once"
 KNOWN = {
-    "PraNet": "its decoder has one channel throughout",
-    "transformer pixel decoder": MIXED,
-    "MISSFormer": MIXED,
     "TopFormer": PYRAMID,
     "BiFPN": PYRAMID,
     "NAS-FPN": PYRAMID,
-    "MIMO-UNet": "the bottleneck is a stage here, because the network has an output of its own there",
-    "Monodepth2": "what its own outputs are made of is not preferred to what goes up",
     "KiU-Net": "it goes up first",
     "IterNet": "its second U is small enough to pass for a block",
     "recurrent bottom": "its bottleneck has the form of a stage",
     "large kernels on scores": "its decoder works on scores of the classes throughout",
     "promptable mask decoder": "it goes up without skips, and its masks are products",
-    "EGE-UNet": "not known",
 }
 """Families whose stages are not found by themselves, and why; ``stages=[…]`` taps them."""
 
@@ -34,3 +30,14 @@ def test_stages_are_the_experts(entry):
     elif "nonU" not in entry["tags"]:
         assert verdict.right, (verdict.refused, verdict.found)
         assert verdict.trains
+
+
+@pytest.mark.parametrize("name", ["transformer pixel decoder", "deep layer aggregation", "F3Net"])
+def test_names_tell_apart_what_one_module_returns_and_tap_the_same_again(name):
+    entry = next(entry for entry in FAMILIES if entry["id"] == name)
+    model, inputs = entry["build"]().eval(), entry["inputs"]()
+    net = instrument(model, inputs)
+    names, features = [stage.name for stage in net.stages], net.stage_features(*inputs)
+    assert len(set(names)) == len(names) and any("[" in name for name in names)
+    net = instrument(net.strip(), inputs, stages=names)
+    assert all(map(torch.equal, net.stage_features(*inputs), features))

@@ -24,6 +24,15 @@ def test_whole_cases_are_set_aside() -> None:
         set_aside(Shapes(1), 0.2, 0)
 
 
+def test_of_few_cases_items_are_set_aside() -> None:
+    """A fifth of two patients would be one of them."""
+    for cases, expected in ((2, 1), (3, 3)):
+        items = Cases(3 * cases)
+        rest, held = set_aside(items, 0.2, seed=1)
+        assert len(held) == expected and len(rest) == 3 * cases - expected
+        assert ({items.case(i) for i in held.indices} & {items.case(i) for i in rest.indices} == set()) == (cases == 3)
+
+
 def test_a_fraction_of_the_labels_is_whole_cases_and_nested() -> None:
     items = Cases(12)
     half, most = (label_fraction(items, part, seed=3).indices for part in (0.5, 0.75))

@@ -122,34 +122,6 @@ def test_control_flow_on_data_is_refused():
     )
 
 
-def test_an_example_that_the_model_rejects():
-    with pytest.raises(TraceError) as caught:
-        trace(SmallUNet(), torch.zeros(1, 5, 16, 16))
-    assert str(caught.value) == (
-        "SmallUNet did not run on the example in eval mode; it needs an example as it gets in training.\n"
-        "  Seen: example: float32 1 × 5 × 16 × 16\n"
-        "        RuntimeError: Given groups=1, weight of size [4, 1, 3, 3], expected input[1, 5, 16, 16] "
-        "to have 1 channels, but got 5 channels instead\n"
-        "  Try:  example=torch.zeros(batch, channels, *size) with the channels and size of the training images"
-    )
-
-
-def test_several_inputs_given_as_one():
-    class Two(nn.Module):
-        def forward(self, x, t):
-            return x * t
-
-    with pytest.raises(TraceError) as caught:
-        trace(Two(), torch.zeros(1, 1, 8, 8))
-    text = str(caught.value).splitlines()
-    assert text[0] == "Two did not run on the example in eval mode; it needs an example as it gets in training."
-    assert text[1] == "  Seen: example: float32 1 × 1 × 8 × 8"
-    assert text[2].endswith("Two.forward() missing 1 required positional argument: 't'")
-    assert text[3] == (
-        "  Try:  pass every input as forward() takes it: example=(image, time) or example={'image': …, 'time': …}"
-    )
-
-
 def test_a_model_that_returns_no_tensor():
     class Nothing(nn.Module):
         def forward(self, x):

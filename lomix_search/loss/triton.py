@@ -87,7 +87,7 @@ class _Tables:
     Args:
         order: Index of each map in the plan, linear ones first, (m,).
         member: Whether a scale belongs to a map, (m, LP).
-        factor: Factor of each scale in a linear map, (m, LP).
+        factor: Factor of each scale in a linear map, (m, LP), float64: a third is none of float32.
         attention: For each attention map, scale and class, where its weight is among the packed parameters and then
             its bias, (k, LP, CP + 1); −1 where there is none.
         concat: The same for each concatenation, scale, output and input, (k, LP, CP, CP), then biases (k, CP).
@@ -114,7 +114,7 @@ def _tables(plan: Plan, device: torch.device) -> _Tables:
     kinds = [KINDS[m.operator] for m in plan.maps]
     order = sorted(range(len(kinds)), key=lambda i: (kinds[i], i))
     counts = tuple(kinds.count(kind) for kind in range(5))
-    member, factor = torch.zeros(len(order), lp, dtype=torch.int32), torch.zeros(len(order), lp)
+    member, factor = torch.zeros(len(order), lp, dtype=torch.int32), torch.zeros(len(order), lp).double()
     attention = torch.full((counts[ATTENTION], lp, cp + 1), -1)
     concat, bias = torch.full((counts[CONCAT], lp, cp, cp), -1), torch.full((counts[CONCAT], cp), -1)
     for row, i in enumerate(order):
@@ -167,7 +167,8 @@ class _Launch:
         ignored = self.layout.plan.ignore_index
         per_image = -(-self.pixels // self.block)
         numbers = (self.pixels, per_image, per_image * self.batch, -1 if ignored is None else ignored)
-        return (*_padded(maps), labels, tables.order, tables.member, tables.factor, dense, *numbers, *tables.counts)
+        factor = tables.factor.to(params.dtype)
+        return (*_padded(maps), labels, tables.order, tables.member, factor, dense, *numbers, *tables.counts)
 
     @property
     def constants(self) -> dict[str, int | bool]:

@@ -1,35 +1,56 @@
 """Data flow → decoder stages: where each level of the trunk is finished, before it goes up or becomes logits."""
 
 import itertools
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import networkx as nx
 from torch import fx
 
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
 from lomix_search.trace import Call, Trace, operation
 
+_PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
+_ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
 
-def decoder_stages(trace: Trace, output: fx.Node) -> list[fx.Node]:
+
+def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
     """Return the values at which the decoder finishes each resolution, coarse to fine; the last may be the output.
 
     Args:
         trace: One forward pass.
         output: The model's main logits.
+        supervised: Maps from which the model makes logits of its own in train mode alone.
 
     Returns:
         Nodes of the trace's graph; none if nothing rises to the output.
     """
-    flow = _folded(Flow(trace, output))
+    flow = _folded(Flow(trace, output, supervised=frozenset(supervised)))
     head = _head(flow)
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
         levels.pop()
-    found = [_bottom(flow, levels)] if len(levels) > 1 else []
-    found += [_settle(flow, values, levels[i][0]) for i, values in enumerate(levels[1:-1], 2)]
-    if len(levels) > 1:
-        found.append(_finest(flow, levels[-1], head))
-    return [node for node in found if node is not None]
+    if len(levels) < 2:
+        return []
+    if pyramid := _gathered(flow, levels[-1]):
+        return pyramid
+    coarser, levels = _mixed(flow, levels)
+    found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
+    finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head)
+    return [*found, finest] if finest else found
+
+
+def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
+    """Return the stages of all levels but the last: what the network itself makes logits from, else what is finished.
+
+    Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
+    """
+    own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
+    found = [own[i] or _settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
+    supervised = any(own) and all(own[1:-1]) and own[0] is None
+    bottom = None if mixed or supervised else _bottom(flow, levels)
+    return [bottom, *found] if bottom else found
 
 
 def _folded(flow: Flow) -> Flow:
@@ -40,7 +61,7 @@ def _folded(flow: Flow) -> Flow:
     blocks = _dips(flow)
     inside = {node for call in blocks for node in flow.graph if call.first <= flow.order(node) < call.last}
     made = {node for call in blocks for _, node in call.outputs}
-    folded = Flow(flow.trace, flow.output, frozenset(inside - made))
+    folded = Flow(flow.trace, flow.output, frozenset(inside - made), flow.supervised)
     outer = sum(node in folded.rises for node in folded.trunk)
     inner = max(
         (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0
@@ -63,11 +84,15 @@ def _dips(flow: Flow) -> list[Call]:
 
 
 def _head(flow: Flow) -> fx.Node:
-    """Return the layer that makes the logits: the trunk's last one with weights of its own."""
-    for node in reversed(flow.trunk):
-        if weighted(node) and not re.search("einsum|matmul|bmm", operation(node)):
-            return node
-    return flow.output
+    """Return the layer that makes the logits: the trunk's last one with weights of its own.
+
+    Where the logits are products of two embeddings, that is their projection; what is activated is none.
+    """
+    last = next((n for n in reversed(flow.trunk) if weighted(n) and not _PRODUCT.search(operation(n))), flow.output)
+    after = nx.descendants(flow.graph, last)
+    products = [flow.order(node) for node in after if _PRODUCT.search(operation(node))]
+    between = [node for node in after if products and flow.order(node) < min(products)]
+    return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
 
 
 def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
@@ -81,6 +106,57 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
     return levels
 
 
+def _gathered(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
+    """Where a level begins with maps of three sizes or more brought to one and merged: those, coarse to fine.
+
+    Only if the decoder made all of them, each size once, as pyramids do that go up and down again; none otherwise.
+    """
+    merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
+    given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
+    made = set().union(*(_unresized(flow, node) or {node} for node in given))
+    sizes = {flow.size(node) for node in made}
+    if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
+        return sorted(made, key=lambda node: math.prod(flow.size(node)))
+    return []
+
+
+def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
+    """Return the maps of which another holds nothing but larger copies, one or merged; none for any other map."""
+    sources = list(flow.maps.pred[node])
+    if weighted(node) or not sources:
+        return set()
+    if node in flow.rises and len(sources) == 1:
+        return set(sources)
+    parts = [_unresized(flow, source) for source in sources]
+    return set().union(*parts) if all(parts) else set()
+
+
+def _mixed(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Where the trunk passes a map that was mixed with coarser ones in one sequence: those, and its levels from there.
+
+    No maps, and all levels, where it passes the coarsest one or none.
+    """
+    places = [(i, j) for i, values in enumerate(levels) for j, node in enumerate(values) if node.meta.get("whole")]
+    if not places:
+        return [], levels
+    i, j = places[-1]
+    here = levels[i][j]
+    parts = [node for node in flow.trace.graph.nodes if node.meta.get("whole") is here.meta["whole"]]
+    coarser = sorted((node for node in parts if grows(flow.size(node), flow.size(here))), key=flow.size)
+    return ([_shown(flow, node) for node in coarser], [levels[i][j:], *levels[i + 1 :]]) if coarser else ([], levels)
+
+
+def _shown(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the first form of a map that a module sees; only changes of its layout are followed."""
+    while node not in flow.seen:
+        forms = [n for n in node.users if len(n.all_input_nodes) == 1 and not weighted(n)]
+        forms = [n for n in forms if n.meta.get("map") and flow.size(n) == flow.size(node)]
+        if not forms:
+            break
+        node = forms[0]
+    return node
+
+
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
     """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
@@ -92,10 +168,17 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
+    late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return _settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])
+
+
+def _parts_here(flow: Flow, node: fx.Node) -> bool:
+    """Whether the ways that meet in a map parted on its own level, as in a block and unlike a skip."""
+    split = flow.parted[node]
+    return split is not None and flow.size(split) == flow.size(node)
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
@@ -232,6 +315,8 @@ def _refined(flow: Flow, node: fx.Node) -> fx.Node | None:
 
 def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
+    if any(set(values) & set(flow.maps.pred[node]) - {head} for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+        return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
@@ -241,14 +326,29 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     for call, _ in _around(flow, head):
         given = _given(call, values[merge:])
         if given is not None and (_worked(flow, values, merge, given) or _summed(flow, values[merge])):
-            return _block_output(flow, values[merge:], given)
+            return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if _worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
-        return values[-1]
+        forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
+        return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
         return _finest(flow, values[:merge], head)
     return flow.output if joins(values[merge]) else _unworked(flow, values, merge, values[-1])
+
+
+def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
+    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here."""
+    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
+    return layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
+
+
+def _embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
+    """Return the embedding of the positions of which logits are products, if a module returns it beside all stages."""
+    if not any(_PRODUCT.search(operation(node)) for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+        return None
+    returned = [{node for _, node in call.outputs} for call in flow.trace.calls if call.path]
+    return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
 
 
 def _side_logits(flow: Flow, node: fx.Node) -> bool:

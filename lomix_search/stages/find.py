@@ -41,10 +41,11 @@ def find_stages(
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = detected(found, logits) if names is None else [named(found, network, name) for name in names]
+    training = trace_training(network, example)
+    nodes = detected(found, logits, training) if names is None else [named(found, network, name) for name in names]
     nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
     taps = taps_of(found, nodes, names)
-    own = own_logits(network, example, logits.meta["shape"], taps, place)
+    own = own_logits(training, logits.meta["shape"], taps, place)
     stages = [_stage(found, node, tap, own.get(i)) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))]
     if len(stages) < 2:
         raise too_few(title, stages, found, logits)
@@ -61,12 +62,13 @@ def find_stages(
     return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
 
 
-def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
+def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:
     """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
 
     Args:
         found: A trace.
         logits: The model's main output.
+        training: A trace in train mode, if there is one.
 
     Returns:
         Nodes that can be tapped, coarse to fine.
@@ -74,11 +76,30 @@ def detected(found: Trace, logits: fx.Node) -> list[fx.Node]:
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
     flow = found.network()
     stages: list[fx.Node] = []
-    for node in decoder_stages(found, logits):
+    for node in decoder_stages(found, logits, _supervised(found, logits, training)):
         reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
         near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
         stages += [node] if node in seen else near[:1]
     return stages
+
+
+def _supervised(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
+    """The maps from which a model makes logits of its own in train mode, where it returns more than in eval mode."""
+    if training is None or len(training.outputs) <= len(found.outputs):
+        return set()
+    read_layouts(training)
+    try:
+        _, main = main_output(training, logits.meta["shape"][1], "")
+    except StageError:
+        return set()
+    made, known = Flow(training, main).own, _by_place(found)
+    return {known[place] for place, node in _by_place(training).items() if node in made and place in known}
+
+
+def _by_place(found: Trace) -> dict[tuple[str, int, bool, Path], fx.Node]:
+    """Every value that a module is given or returns, by module, call, side and place."""
+    sides = [(call, back, values) for call in found.calls for back, values in enumerate((call.inputs, call.outputs))]
+    return {(call.path, call.index, bool(back), at): node for call, back, values in sides for at, node in values}
 
 
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
@@ -98,7 +119,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
         StageError: nothing that is returned has the form B × C × spatial, or not with that many channels.
     """
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
-    maps = [(path, node) for path, node in found.outputs if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
+    maps = [(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
             f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
@@ -151,7 +173,8 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
     Args:
         found: A trace.
         network: The user's network.
-        name: A module path; ``in:path`` is the module's first input, ``path#2`` its third call.
+        name: A module path; ``in:path`` is the module's first input, ``path#2`` its third call, ``path[1]['key'].attr``
+            a place in what it returns, ``in:path[0][1]`` its second argument.
 
     Returns:
         The node of the tensor.
@@ -159,18 +182,23 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
     Raises:
         StageError: no such module, it did not run, or it gives no feature map.
     """
-    path, _, call = name.removeprefix("in:").partition("#")
     known = [known for known, _ in network.named_modules() if known]
-    if path not in known:
+    path = name.removeprefix("in:")
+    while path not in known and (cut := max(map(path.rfind, ".[#"))) > 0:
+        path = path[:cut]
+    rest = re.fullmatch(r"(?:#(\d+))?(.*)", name.removeprefix("in:")[len(path) :])
+    if path not in known or rest is None:
+        path = name.removeprefix("in:")
         near = nearest(path, [k for k in known if k.count(".") <= path.count(".")][:40])
         raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
-    calls = [c for c in found.calls if c.path == path and c.index == int(call or 0)]
-    values = [node for c in calls for _, node in (c.inputs if name.startswith("in:") else c.outputs)]
-    maps = [node for node in values if layout_of(node)]
+    calls = [c for c in found.calls if c.path == path and c.index == int(rest[1] or 0)]
+    values = [value for c in calls for value in (c.inputs if name.startswith("in:") else c.outputs)]
+    maps = [node for place, node in values if layout_of(node) and rest[2] in ("", spell(place))]
     if not maps:
         raise StageError(
             f'"{name}", which stages=[…] names, gives no feature map when the model runs.',
-            seen=[sizes(node.meta.get("shape", ())) for node in values] or "the module is never called",
+            seen=[f"{spell(at)}: {sizes(node.meta.get('shape', ()))}".removeprefix(": ") for at, node in values]
+            or "the module is never called",
             hint="name modules that return batch × channels × size tensors; print(net) lists them",
         )
     return maps[0]
@@ -193,14 +221,11 @@ def taps_of(found: Trace, nodes: Sequence[fx.Node], names: Sequence[str] | None)
     return [tap for tap in taps if tap is not None]
 
 
-def own_logits(
-    network: nn.Module, example: Any, logits: tuple[int, ...], taps: Sequence[Tap], place: Path
-) -> dict[int, Path]:
+def own_logits(training: Trace | None, logits: tuple[int, ...], taps: Sequence[Tap], place: Path) -> dict[int, Path]:
     """Return which stages the model itself makes logits from, and where they are in what it returns in train mode.
 
     Args:
-        network: The user's network.
-        example: As for :func:`lomix_search.trace.trace`.
+        training: A trace in train mode, if there is one.
         logits: Shape of the main logits in eval mode.
         taps: The stages, coarse to fine.
         place: Where the main logits are in eval mode.
@@ -209,12 +234,11 @@ def own_logits(
         Place in the returned value by stage; the finest stage always has one.
     """
     last = len(taps) - 1
-    found = trace_training(network, example)
-    if found is None:
+    if training is None:
         return {last: place}
-    flow = found.network()
-    values = [_value_at(found, tap) for tap in taps]
-    maps = _maps(found, len(logits), logits[1])
+    flow = training.network()
+    values = [_value_at(training, tap) for tap in taps]
+    maps = _maps(training, len(logits), logits[1])
     finest = {
         path: max((i for i, v in enumerate(values) if v in _sources(flow, node)), default=-1) for path, node in maps
     }
@@ -253,7 +277,7 @@ def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None) -> Stage:
     given = [_layout(put).size for put in found.inputs if layout_of(put)]
     whole = max((size for size in given if len(size) == len(layout.size)), default=())
     stride = tuple(a / b for a, b in zip(whole, layout.size, strict=False))
-    return Stage(name_of(tap), layout.channels, layout.size, stride, str(tap), tap, own)
+    return Stage(name_of(found, tap), layout.channels, layout.size, stride, str(tap), tap, own)
 
 
 def _layout(node: fx.Node) -> Layout:
@@ -295,5 +319,7 @@ def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
     ]
     taps = [tap_of(found, node) for node in nodes]
     return [
-        (name_of(tap), _layout(node)) for node, tap in zip(nodes, taps, strict=True) if tap is not None and tap.path
+        (name_of(found, tap), _layout(node))
+        for node, tap in zip(nodes, taps, strict=True)
+        if tap is not None and tap.path
     ]

@@ -44,11 +44,13 @@ class Flow:
         trace: One forward pass.
         output: The logits.
         hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
+        supervised: Maps from which the network makes logits of its own in train mode alone.
     """
 
     trace: Trace
     output: fx.Node
     hidden: frozenset[fx.Node] = frozenset()
+    supervised: frozenset[fx.Node] = frozenset()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -120,17 +122,22 @@ class Flow:
         return self.rises.union(*(nx.descendants(self.maps, rise) for rise in self.rises))
 
     @cached_property
-    def merges(self) -> set[fx.Node]:
-        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
+    def parted(self) -> dict[fx.Node, fx.Node | None]:
+        """For each map the last one before it that all ways to it pass, if there is one."""
         root = object()
         graph = self.maps.copy()
         graph.add_edges_from((root, node) for node in self.maps if not self.maps.pred[node])
-        parted = nx.immediate_dominators(graph, root)
+        found = nx.immediate_dominators(graph, root)
+        return {node: None if found[node] is root else found[node] for node in self.maps}
+
+    @cached_property
+    def merges(self) -> set[fx.Node]:
+        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
         found = set()
         for node in self.maps:
             peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
-            split = parted[node]
-            near = split is not root and split in self.risen and not grows(self.size(split), self.size(node))
+            split = self.parted[node]
+            near = split in self.risen and not grows(self.size(split), self.size(node))
             if len(peers) > 1 and not near and node in self.risen:
                 found.add(node)
         return found
@@ -142,7 +149,7 @@ class Flow:
         for node in sorted(self.maps, key=self.order):
             ways = [(best[s][0], self.size(s) == self.size(node), self.order(s), s) for s in self.maps.pred[node]]
             before, *_, source = max(ways, default=(0, True, 0, None), key=lambda way: way[:3])
-            best[node] = (before + 10 * (node in self.rises) + self._worth(node), source)
+            best[node] = (before + 10 * (node in self.rises) + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and not grows(self.size(path[-1]), self.size(source)):
             path.append(source)
@@ -155,6 +162,31 @@ class Flow:
     def _worth(self, node: fx.Node) -> int:
         """A skip is worth a rise; a merge of two decoder maps (side outputs, nested skips) less."""
         return 10 if self.takes_skip(node) else 3 * (node in self.merges)
+
+    @cached_property
+    def own(self) -> set[fx.Node]:
+        """Maps from which a layer of the network's own makes coarser logits that it returns beside its output."""
+        whole, rank, classes = self.trace.network(), len(self.output.meta["shape"]), self.output.meta["shape"][1]
+        shapes = [(node, node.meta.get("shape", ())) for _, node in self.trace.outputs if node is not self.output]
+        sides = [node for node, shape in shapes if len(shape) == rank and shape[1] == classes]
+        main = self._before_logits(whole, self.output)
+        made = {source for node in sides for source in self._before_logits(whole, node)}
+        made |= self.supervised & set(self.maps)
+        return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
+
+    def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:
+        """The finest maps that a last layer with weights is given on the way to some logits."""
+        found: list[fx.Node] = []
+        front, passed = [(logits, False)], set()
+        while front:
+            node, made = front.pop()
+            if made and node in self.maps:
+                found.append(node)
+            elif (node, made) not in passed and not (made and weighted(node)):
+                passed.add((node, made))
+                front += [(source, made or weighted(node)) for source in whole.pred[node]]
+        finest = max((math.prod(self.size(node)) for node in found), default=0)
+        return [node for node in found if math.prod(self.size(node)) == finest]
 
     def works_between(self, start: fx.Node, end: fx.Node) -> bool:
         """Whether a layer with weights stands on a way from ``start`` (itself left out) to ``end``."""
@@ -195,7 +227,7 @@ class Flow:
             node = front.pop()
             for source in () if weighted(node) else self.graph.pred[node]:
                 shape = source.meta.get("shape", ())
-                fits = len(shape) == rank and shape[2:] == self.output.meta["shape"][2:]
+                fits = len(shape) == rank
                 if fits and shape[1] <= self.output.meta["shape"][1] and source.op != "placeholder":
                     front += [source] * (source not in found)
                     found.add(source)

@@ -2,6 +2,8 @@
 
 An axis is a product of factors, each of one kind: ``b``, ``c``, or a spatial axis by its number. Tokens on a 7 × 9 grid
 are ``((b, 2),), ((0, 7), (1, 9)), ((c, 96),)``; a window partition and its reverse only split and join factors.
+Tokens of several scales in one sequence are one factor whose kind lists them, ``("0:7 1:9|0:14 1:18", 315)``, until a
+part of that length is taken out again.
 """
 
 import dataclasses
@@ -24,7 +26,9 @@ _PERMUTE = re.compile(r"permute|transpose|swap(axes|dims)|move(dim|axis)|t|numpy
 _RESHAPE = re.compile(r"_?(unsafe_)?view|reshape|(un)?flatten|(un)?squeeze|Rearrange", re.I)
 _LINEAR = re.compile(r".*(?<!bi)(?<!tri)linear.*|addmm|mm", re.I)
 _PRODUCT = re.compile(r"r?matmul|bmm|baddbmm|.*scaled_dot_product.*", re.I)
+_SAMPLE = re.compile(r"grid_sample(r(_\w+)?)?", re.I)
 _UNKNOWN = re.compile(r"einsum", re.I)
+_JOIN = re.compile(r"cat", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +75,19 @@ class Layout:
 def read_layouts(trace: Trace) -> None:
     """Put the layout of every feature map into its node's metadata, under "map".
 
+    Under "whole" comes the sequence of several maps out of which one was taken.
+
     Args:
         trace: One forward pass; the inputs are taken as B × C × space.
     """
     known: dict[fx.Node, Axes] = {}
     for node in trace.graph.nodes:
-        axes = _axes(node, [known[source] for source in node.all_input_nodes if source in known])
+        sources = [known[source] for source in node.all_input_nodes if source in known]
+        axes = _laid_out(node, known) or _axes(node, sources)
         if axes is not None:
             known[node] = axes
             node.meta["map"] = _layout(axes, node.meta["shape"]) if "shape" in node.meta else None
+            node.meta["whole"] = _whole(node, known)
 
 
 def layout_of(node: fx.Node) -> Layout | None:
@@ -87,6 +95,60 @@ def layout_of(node: fx.Node) -> Layout | None:
     found: Layout | None = node.meta.get("map")
     shape = node.meta.get("shape", ())
     return found or (Layout("first", shape[1], tuple(shape[2:])) if len(shape) in (3, 4, 5) else None)
+
+
+def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
+    """The axes of several values that lie one after another along their positions; None for any other joint."""
+    given, shape = [known.get(source) for source in node.all_input_nodes], node.meta.get("shape")
+    if shape is None or len(given) < 2 or not _JOIN.search(operation(node)):
+        return None
+    values = [axes for axes in given if axes is not None and len(axes) == len(shape)]
+    along = [i for i, size in enumerate(shape) if all(_length(axes[i]) != size for axes in values)]
+    if len(values) < len(given) or len(along) != 1 or not all(_positions(axes[along[0]]) for axes in values):
+        return None
+    joined = _joined([part for axes in values for part in _parts(axes[along[0]])])
+    return (*values[0][: along[0]], joined, *values[0][along[0] + 1 :]) if _length(joined) == shape[along[0]] else None
+
+
+def _whole(node: fx.Node, known: dict[fx.Node, Axes]) -> fx.Node | None:
+    """The value of which a map is a part, after which others lay or which lay after others; None for other maps."""
+    layout, source = node.meta["map"], next(iter(node.all_input_nodes), None)
+    if layout is None or source is None or source not in known:
+        return None
+    parts = [part for axis in known[source] if len(_parts(axis)) > 1 for part in _parts(axis)]
+    while "shape" not in source.meta and source.all_input_nodes:
+        source = source.all_input_nodes[0]
+    return source if math.prod(layout.size) in map(_length, parts) else None
+
+
+def _positions(axis: Axis) -> bool:
+    """Whether an axis holds the positions of a map of several spatial axes, or of several maps."""
+    return len(_parts(axis)) > 1 or (len(axis) > 1 and all(kind.isdigit() for kind, _ in axis))
+
+
+def _joined(parts: list[Axis]) -> Axis:
+    """One axis for several; a single one stays as it is."""
+    kind = "|".join(" ".join(f"{kind}:{size}" for kind, size in axis) for axis in parts)
+    return parts[0] if len(parts) == 1 else ((kind, sum(map(_length, parts))),)
+
+
+def _parts(axis: Axis) -> list[Axis]:
+    """The axes that lie one after another on an axis; most often itself alone."""
+    if len(axis) != 1 or "|" not in axis[0][0]:
+        return [axis]
+    texts = [[factor.split(":") for factor in part.split()] for part in axis[0][0].split("|")]
+    parts: list[Axis] = [tuple((kind, int(size)) for kind, size in part) for part in texts]
+    return parts if sum(map(_length, parts)) == _length(axis) else [axis]
+
+
+def _cut(axis: Axis, size: int) -> Axis:
+    """An axis cut or padded to another length: whole parts of it, where the length tells which."""
+    parts = _parts(axis)
+    runs = [parts[i:j] for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
+    fitting = [run for run in runs if sum(map(_length, run)) == size]
+    if len(parts) > 1 and len(fitting) == 1:
+        return _joined(fitting[0])
+    return ((axis[0][0] if len(axis) == 1 and "|" not in axis[0][0] else "?", size),)
 
 
 def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
@@ -98,6 +160,8 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
         return _standard(shape, sources)
     if not sources or _UNKNOWN.search(name):
         return None
+    if _SAMPLE.fullmatch(name):  # channels of the map that is read, positions of the grid that says where
+        return (*sources[0][:2], *sources[1][1:-1]) if len(sources) > 1 else _standard(shape, sources)
     if _PRODUCT.fullmatch(name):
         return (*sources[0][:-1], sources[-1][-1]) if len(sources) > 1 and len(sources[0]) == len(shape) else None
     if _LINEAR.fullmatch(name) and len(sources[0]) == len(shape):
@@ -178,10 +242,7 @@ def _resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
         return (*axes[: new[0]], (("?", shape[new[0]]),), *axes[new[0] :]) if new else None
     if len(axes) != len(shape):
         return None
-    return tuple(
-        axis if _length(axis) == size else ((axis[0][0] if len(axis) == 1 else "?", size),)
-        for axis, size in zip(axes, shape, strict=True)
-    )
+    return tuple(axis if _length(axis) == size else _cut(axis, size) for axis, size in zip(axes, shape, strict=True))
 
 
 def _length(axis: Axis) -> int:

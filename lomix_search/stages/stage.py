@@ -118,10 +118,21 @@ class Stages(Sequence[Stage]):
         return table
 
 
-def name_of(tap: Tap) -> str:
-    """Return the name by which ``stages=[…]`` knows a tap: ``up.1``, ``in:head`` or ``block#2``."""
+def name_of(trace: Trace, tap: Tap) -> str:
+    """Return the name by which ``stages=[…]`` knows a tap: ``up.1``, ``in:head``, ``block#2`` or ``decoder[1][0]``.
+
+    Args:
+        trace: Where the tap was found.
+        tap: A tap.
+
+    Returns:
+        The module's path; the place of the tensor only where it is not the first map that the module returns or takes.
+    """
     name = tap.path if tap.side == "output" else f"in:{tap.path}"
-    return f"{name}#{tap.call}" if tap.call else name
+    name = f"{name}#{tap.call}" if tap.call else name
+    calls = [call for call in trace.calls if (call.path, call.index) == (tap.path, tap.call)]
+    first = next((place for call in calls for place, node in _values(call, tap.side) if layout_of(node)), tap.place)
+    return name if first == tap.place else name + spell(tap.place)
 
 
 def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:

@@ -1,6 +1,7 @@
 """Model + example → data-flow graph, read by the first back end whose graph reproduces the model's output."""
 
 import dataclasses
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -95,20 +96,39 @@ def _eager(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
         raise TraceError(
             f"{name} did not run on the example in eval mode; it needs an example as it gets in training.",
             seen=[f"example: {shapes(inputs)}", f"{type(error).__name__}: {_brief(error)}"],
-            hint=_hint(error),
+            hint=_hint(error, twin, inputs),
         ) from error
     if not found:
         raise TraceError(
             f"{type(twin).__name__} returned no tensor; a segmentation network returns logits.",
             hint="instrument the module whose forward() returns the logits",
         )
+    if not any(tensor.is_floating_point() for tensor in found):
+        raise TraceError(
+            f"{type(twin).__name__} returned whole numbers; a segmentation network returns logits.",
+            seen=[f"output: {shapes(((tensor,), {}))}" for tensor in found],
+            hint="return the logits from forward(), and take argmax(1) of them outside",
+        )
     return found
 
 
-def _hint(error: Exception) -> str:
-    if isinstance(error, TypeError) and "argument" in str(error):
-        return "pass every input as forward() takes it: example=(image, time) or example={'image': …, 'time': …}"
+def _hint(error: Exception, twin: nn.Module, inputs: Inputs) -> str:
+    """Say what to pass instead, in the words of the model's own forward()."""
+    if inputs[0] and all(isinstance(value, int) for value in inputs[0]):
+        return f"example=torch.zeros{inputs[0]}  # a tensor, not its shape"
+    if isinstance(error, TypeError) and "forward() " in str(error) and (names := _required(twin)):
+        several = len(names) > 1
+        both = f"example=({', '.join(names)}) or example={{{', '.join(f'{name!r}: {name}' for name in names)}}}"
+        return (
+            f"{both}  # all that forward() takes" if several else f"example=({names[0]},)  # all that forward() takes"
+        )
     return "example=torch.zeros(batch, channels, *size) with the channels and size of the training images"
+
+
+def _required(twin: nn.Module) -> list[str]:
+    """Return the names of the inputs that forward() cannot do without."""
+    parameters = inspect.signature(twin.forward).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def _run(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -141,10 +161,11 @@ def _attempt(backend: Backend, twin: nn.Module, inputs: Inputs, probes: list[tup
         for i, (probe, expected) in enumerate(probes):
             torch.manual_seed(_SEED)
             if not _same(found.run(*probe), expected):
-                return (
-                    f"its graph gives another output {'on other values of the same shape' if i else 'on the example'}"
-                )
+                where = "on other values of the same shape" if i else "on the example"
+                return "; ".join((f"its graph gives another output {where}", *found.notes[:1]))
     except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
+        if "DataDependent" in type(error).__name__:  # torch.export's own words are of symbols: "Eq(u0, 1)"
+            return "a branch depends on the values of a tensor"
         return f"{type(error).__name__}: {_brief(error)}"
     return found
 

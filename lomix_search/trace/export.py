@@ -4,6 +4,9 @@ Such a graph does not say where in a module's arguments and results a value sits
 Modules that return what they are given leave no trace.
 """
 
+import contextlib
+import io
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +34,8 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     """
     with torch.no_grad():
         seen = {(call.path, call.index): call for call in record(model, args, kwargs).calls}
-        module = torch.export.export(model, args, kwargs, strict=False).module(check_guards=False)
+        with _quiet():
+            module = torch.export.export(model, args, kwargs, strict=False).module(check_guards=False)
         result = module(*args, **kwargs)
     for node in module.graph.nodes:
         node.meta.update({"module": "", "writes": (), **describe(node.meta.get("val"))})
@@ -46,6 +50,18 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
             return [leaf for _, leaf in tensors(module(*args, **kwargs))]
 
     return Trace(module.graph, run, tuple(_calls(module.graph, seen)), given, outputs, "export")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch.export logs and prints of a graph that it gives up: what is raised says it in one line."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before, log.disabled = log.disabled, True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.disabled = before
 
 
 def _frames(node: fx.Node) -> list[Frame]:

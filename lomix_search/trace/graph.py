@@ -1,12 +1,15 @@
 """The one graph type: a torch.fx graph whose nodes know their shapes, and the module calls that made them."""
 
 import dataclasses
+import linecache
+import pathlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import networkx as nx
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 Path = tuple[tuple[str, Any], ...]
 """Where a tensor sits in a nested value: ``(("item", 0), ("attr", "logits"))`` stands for ``[0].logits``."""
@@ -142,17 +145,36 @@ def describe(value: Any) -> dict[str, Any]:
     return {}
 
 
+def reading() -> str:
+    """Say where a value of a tensor is being read: the innermost line of code that is neither torch's nor ours."""
+    ours = (str(pathlib.Path(__file__).parent), str(pathlib.Path(torch.__file__).parent))
+    frames = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(None))
+    file, line = next((found for found in frames if not found[0].startswith(ours)), ("", 0))
+    return f"{pathlib.Path(file).name}:{line} reads a tensor's value: {linecache.getline(file, line).strip()}"
+
+
 def after(value: Any, *_changes: Any) -> Any:
     """Return ``value``; the graph holds it where an alias of ``value`` was changed in place, to say so."""
     return value
 
 
-def replay(module: fx.GraphModule) -> Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]:
-    """Return a function that runs a graph whose placeholders are the tensors of ``(args, kwargs)``."""
+def replay(root: nn.Module, graph: fx.Graph) -> Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]:
+    """Return a function that runs a graph whose placeholders are the tensors of ``(args, kwargs)``.
+
+    Node by node, each value freed after its last use: no code is generated, which for thousands of nodes takes more
+    memory than their values do.
+
+    Args:
+        root: Holds the modules and tensors that the graph names.
+        graph: The graph.
+
+    Returns:
+        A function that returns the leaves of the output.
+    """
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         with torch.no_grad():
-            found = fx.Interpreter(module).run(*(tensor for _, tensor in tensors((args, kwargs))))
+            found = fx.Interpreter(root, graph=graph).run(*(tensor for _, tensor in tensors((args, kwargs))))
         return [leaf for _, leaf in tensors(found)]
 
     return run

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from lomix_search.trace.graph import Call, Path, Trace, after, describe, replay, tensors
+from lomix_search.trace.graph import Call, Path, Trace, after, describe, reading, replay, tensors
 
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
 
@@ -39,10 +39,9 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
             hook.remove()
     outputs = tuple((path, recorder.node_of(leaf)) for path, leaf in tensors(result))
     recorder.graph.output(tuple(node for _, node in outputs))
-    module = fx.GraphModule(recorder.constants, recorder.graph)
     calls = tuple(sorted(recorder.calls, key=lambda call: (call.first, call.depth)))
-    notes = ("reads values of tensors",) if recorder.reads else ()
-    return Trace(recorder.graph, replay(module), calls, given, outputs, "record", notes=notes)
+    run = replay(recorder.constants, recorder.graph)
+    return Trace(recorder.graph, run, calls, given, outputs, "record", notes=tuple(recorder.reads))
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -51,9 +50,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
-        self.constants: dict[str, Any] = {}
+        self.constants = nn.Module()
         self.calls: list[Call] = []
-        self.reads = 0
+        self.reads: dict[str, None] = {}
         self._nodes: Any = WeakTensorKeyDictionary()
         self._aliases: dict[int, list[Any]] = defaultdict(list)
         self._names: Any = WeakTensorKeyDictionary(
@@ -73,8 +72,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def node_of(self, tensor: Tensor) -> fx.Node:
         """Return the node that stands for a tensor; one never seen before is a constant."""
         if tensor not in self._nodes:
-            name = self._names.get(tensor, f"constant_{len(self.constants)}").replace(".", "__")
-            self.constants[name] = tensor.detach()
+            name = self._names.get(tensor, f"constant_{self._position}").replace(".", "__")
+            setattr(self.constants, name, tensor.detach())
             self._made(self.graph.create_node("get_attr", name, name=name), tensor)
         return self._nodes[tensor]  # type: ignore[no-any-return]
 
@@ -104,7 +103,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         arguments = pytree.tree_map(self._argument, (args, kwargs))
         result = func(*args, **kwargs)
-        self.reads += func in _READS
+        if func in _READS:
+            self.reads.setdefault(reading())
         if given or any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
             node = self.graph.call_function(func, *arguments)
             self._made(node, result)

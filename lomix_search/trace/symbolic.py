@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 
-from lomix_search.trace.graph import Call, Path, Trace, after, describe, leaves, replay
+from lomix_search.trace.graph import Call, Path, Trace, after, describe, leaves, reading, replay
 
 
 def symbolic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -34,10 +34,9 @@ def symbolic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         result = model(*proxies[0], **proxies[1])
     outputs = tuple((path, leaf.node) for path, leaf in leaves(result) if type(leaf) is ValueProxy)
     tracer.graph.output(tuple(node for _, node in outputs))
-    module = fx.GraphModule(model, tracer.graph)
     calls = tuple(sorted(tracer.calls, key=lambda call: (call.first, call.depth)))
-    notes = ("reads values of tensors",) if tracer.reads else ()
-    return Trace(tracer.graph, replay(module), calls, given, outputs, "fx", notes=notes)
+    run = replay(model, tracer.graph)
+    return Trace(tracer.graph, run, calls, given, outputs, "fx", notes=tuple(tracer.reads))
 
 
 class ValueProxy(fx.Proxy):
@@ -89,7 +88,7 @@ class ValueProxy(fx.Proxy):
         return iter([self[i] for i in range(len(self.value))])  # type: ignore[index]
 
     def _read(self) -> Any:
-        self.tracer.reads += 1
+        self.tracer.reads.setdefault(reading())
         return self.value
 
 
@@ -102,7 +101,7 @@ class ValueTracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         self.tensor_attrs = {}
         self.calls: list[Call] = []
-        self.reads = 0
+        self.reads: dict[str, None] = {}
         self._paths = {module: path for path, module in model.named_modules()}
         self._open = [""]
         self._counts: Counter[str] = Counter()

@@ -47,7 +47,7 @@ class Lookahead(Weighting):
         maps: The maps to weigh; the finest original must be among them.
         interval: Steps from one look to the next.
         until: Part of training after which there are no more looks.
-        held_out: Part of the training items (whole cases where there are several) kept aside for the looks.
+        held_out: Part of the training items (whole cases where one is at most twice the part) kept aside.
         rate: How far a slope of 1 would move θ in a whole training.
         smoothing: Of slopes and norms, in looks.
         normalize: How slopes are made comparable.
@@ -70,7 +70,7 @@ class Lookahead(Weighting):
     def __init__(
         self,
         maps: Sequence[Map],
-        interval: Annotated[int, Field(ge=1)] = 8,
+        interval: Annotated[int, Field(ge=1)] = 10,
         held_out: Part = 0.2,
         until: Annotated[float, Field(gt=0, le=1)] = 0.5,
         rate: Annotated[float, Field(ge=0)] = 40.0,
