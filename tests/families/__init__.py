@@ -5,6 +5,10 @@ Beside each: the decoder stages an expert names, coarse to fine, in the notation
 
 from families import (  # noqa: F401  each adds its own; the third list was written after the rules
     classic,
+    fourth,
+    fourth_images,
+    fourth_scenes,
+    fourth_tokens,
     mixers,
     modern,
     odd,
