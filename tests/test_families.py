@@ -7,16 +7,13 @@ from published.judge import judge
 
 from lomix_search import instrument
 
-PYRAMID = "its pyramid goes up and down again, or takes all scales at once"
 KNOWN = {
-    "TopFormer": PYRAMID,
-    "BiFPN": PYRAMID,
-    "NAS-FPN": PYRAMID,
     "KiU-Net": "it goes up first",
     "IterNet": "its second U is small enough to pass for a block",
-    "recurrent bottom": "its bottleneck has the form of a stage",
-    "large kernels on scores": "its decoder works on scores of the classes throughout",
-    "promptable mask decoder": "it goes up without skips, and its masks are products",
+    "DoubleU-Net": "what pools of several sizes make at the bottom counts as a stage, as in DeepLab",
+    "ICNet": "stages are what it makes logits from, the expert names what goes on",
+    "SFNet": "maps are brought up by a learned flow; the last fusion passes for its finest stage",
+    "SSFormer": "all its stages have one size",
 }
 """Families whose stages are not found by themselves, and why; ``stages=[…]`` taps them."""
 

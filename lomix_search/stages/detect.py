@@ -3,15 +3,17 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 import networkx as nx
 from torch import fx
 
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
+from lomix_search.stages.settle import around, first_given, refined, settle, unworked, worked
 from lomix_search.trace import Call, Trace, operation
 
 _PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
+_ADD = re.compile("add", re.IGNORECASE)
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
 
 
@@ -47,9 +49,11 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
     """
     own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
-    found = [own[i] or _settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
+    found = [own[i] or settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
     supervised = any(own) and all(own[1:-1]) and own[0] is None
     bottom = None if mixed or supervised else _bottom(flow, levels)
+    if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
+        bottom = own[0]  # and no map of the encoder, far below
     return [bottom, *found] if bottom else found
 
 
@@ -160,7 +164,7 @@ def _shown(flow: Flow, node: fx.Node) -> fx.Node:
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
     """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    return _worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
+    return worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
 
 
 def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
@@ -171,7 +175,7 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
-        return _settle(flow, values, rise, late[-1])
+        return settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])
 
 
@@ -185,7 +189,7 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
     if len(levels) < 3:
         return None
-    stage, (_, above, after) = _settle(flow, levels[1], levels[2][0]), levels[:3]
+    stage, (_, above, after) = settle(flow, levels[1], levels[2][0]), levels[:3]
     done = above[: above.index(stage) + 1] if stage in above else [stage]
     last = max((flow.order(node) for node in done if weighted(node)), default=-1)
     blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
@@ -208,13 +212,31 @@ def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> f
 def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | None:
     """A coarsest map that is only resized and added to the next one is a level of a pyramid like the others."""
     merge = next((node for node in above if node in flow.merges), None)
-    if merge is None or joins(merge) or any(weighted(node) for node in above[: above.index(merge) + 1]):
+    if (
+        merge is None
+        or joins(merge)
+        or _from_above(flow, merge, values)
+        or any(weighted(node) for node in above[: above.index(merge) + 1])
+    ):
         return None
     last = max((flow.order(node) for node in values if weighted(node)), default=0)
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
-    return _refined(flow, values[-1]) or values[-1]
+    return refined(flow, values[-1]) or values[-1]
+
+
+def _from_above(flow: Flow, merge: fx.Node, values: list[fx.Node]) -> bool:
+    """Whether a skip is a map of the encoder itself, which leads to the coarsest level, and none made for the merge."""
+    skips = [node for node in flow.maps.pred[merge] if node not in flow.risen]
+    return any(nx.has_path(flow.maps, _layer_of(flow, skip), values[-1]) for skip in skips)
+
+
+def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the layer of which a map is a cut, normalised or activated form."""
+    while not weighted(node) and len(flow.maps.pred[node]) == 1:
+        node = next(iter(flow.maps.pred[node]))
+    return node
 
 
 def _kind(path: str) -> str:
@@ -225,116 +247,33 @@ def _scope(node: fx.Node) -> str:
     return _kind(node.meta.get("module", ""))
 
 
-def _settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
-    """Return the value with which a level is finished before ``event`` takes it to the next.
-
-    That is what the next block is given, if work was done since the last merge; where the block that goes up also
-    does this level's work, the value inside it.
-    """
-    if merge is None:
-        merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    for call, child in _around(flow, event):
-        given = _given(call, values[merge:])
-        if given is None:
-            continue
-        if _worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
-            return given
-        if _works_after(flow, call, child, event):
-            return _unworked(flow, values, merge, given)
-    worked = [value for value in values[merge:] if _worked(flow, values, merge, value)]
-    seen = [value for value in worked if value in flow.seen]
-    return (seen or worked or [_unworked(flow, values, merge, values[-1])])[-1]
-
-
-def _around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
-    """The module calls that run a node, outermost first, each with the one inside it that does."""
-    order = flow.order(event)
-    calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
-    yield from itertools.zip_longest(calls, calls[1:])
-
-
-def _given(call: Call, values: Sequence[fx.Node]) -> fx.Node | None:
-    given = {node for _, node in call.inputs}
-    return next((value for value in values if value in given), None)
-
-
-def _worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> bool:
-    arrived = (
-        merge == 0 and values[0] not in flow.merges and any(weighted(n) for n in values[: values.index(value) + 1])
-    )
-    return arrived or flow.works_between(values[merge], value)
-
-
-def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> bool:
-    """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
-    order = flow.order(event)
-    if any(weighted(node) and order < flow.order(node) < call.last for node in flow.graph):
-        return False
-    blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
-    layers = [sum(weighted(node) and c.first <= flow.order(node) < c.last for node in flow.graph) for c in blocks]
-    return any(n > 1 and any(out in values for _, out in c.outputs) for c, n in zip(blocks, layers, strict=True))
-
-
-def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
-    """Whether the call goes on working after the part of it that contains the event."""
-    start = child.last if child else flow.order(event) + 1
-    return any(weighted(node) and start <= flow.order(node) < call.last for node in flow.graph)
-
-
-def _unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> fx.Node:
-    """Nothing works on the last merge before the next level: take what a branch makes of it, or what came before."""
-    node = values[merge]
-    if node not in flow.merges or merge == 0:
-        return given
-    if joins(node):
-        return values[merge - 1]
-    if (refined := _refined(flow, node)) is not None:
-        return refined
-    return node if _ends_block(flow, node, values) else values[merge - 1]
-
-
-def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
-    """Whether a merge is what a module returns that also made the level."""
-    first = flow.order(values[0])
-    return any(
-        call.path and call.first <= first and any(out is node for _, out in call.outputs) for call in flow.trace.calls
-    )
-
-
-def _refined(flow: Flow, node: fx.Node) -> fx.Node | None:
-    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
-    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
-    for call in users:
-        if any(other is not call and other.holds(call) for other in users):
-            continue  # a part of a block that as a whole makes something else of the map
-        for _, made in call.outputs:
-            if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                return made
-    return None
-
-
 def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
-    if any(set(values) & set(flow.maps.pred[node]) - {head} for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
+    if any(_ADD.search(operation(node)) and (set(values) - {head}) & set(flow.graph.pred[node]) for node in after):
         return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
+        if weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
+            return _finest(flow, values, values[-1])
     if not values:
         return flow.output
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    for call, _ in _around(flow, head):
-        given = _given(call, values[merge:])
-        if given is not None and (_worked(flow, values, merge, given) or _summed(flow, values[merge])):
+    for call, _ in around(flow, head):
+        given = first_given(call, values[merge:])
+        if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
-    if _worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
+    if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
         forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
         return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
         return _finest(flow, values[:merge], head)
-    return flow.output if joins(values[merge]) else _unworked(flow, values, merge, values[-1])
+    if joins(values[merge]):
+        return values[-1] if flow.own else flow.output  # a network with heads of its own at other levels has one here
+    return unworked(flow, values, merge, values[-1])
 
 
 def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:

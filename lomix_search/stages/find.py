@@ -182,7 +182,7 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
     Raises:
         StageError: no such module, it did not run, or it gives no feature map.
     """
-    known = [known for known, _ in network.named_modules() if known]
+    known = [known or "." for known, _ in network.named_modules()]
     path = name.removeprefix("in:")
     while path not in known and (cut := max(map(path.rfind, ".[#"))) > 0:
         path = path[:cut]
@@ -191,7 +191,7 @@ def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
         path = name.removeprefix("in:")
         near = nearest(path, [k for k in known if k.count(".") <= path.count(".")][:40])
         raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
-    calls = [c for c in found.calls if c.path == path and c.index == int(rest[1] or 0)]
+    calls = [c for c in found.calls if (c.path or ".") == path and c.index == int(rest[1] or 0)]
     values = [value for c in calls for value in (c.inputs if name.startswith("in:") else c.outputs)]
     maps = [node for place, node in values if layout_of(node) and rest[2] in ("", spell(place))]
     if not maps:

@@ -21,6 +21,7 @@ _PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item", re.IGNORECASE)
 _COPY = re.compile(r"copy_|setitem|after|empty|zeros", re.IGNORECASE)
 _GATE = re.compile(r"sigmoid|softmax", re.IGNORECASE)
 _MULTIPLY = re.compile(r"i?mul_?|multiply_?", re.IGNORECASE)
+_ADD = re.compile(r"i?(add|sub)_?", re.IGNORECASE)
 _JOIN = re.compile(r"cat|stack", re.IGNORECASE)
 _POOL = re.compile(r"adaptive|mean|max$|amax|sum|std|var", re.IGNORECASE)
 _CONV = re.compile("conv", re.IGNORECASE)
@@ -69,6 +70,8 @@ class Flow:
             given = list(self.graph.pred[node])
             if _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
+            elif _ADD.fullmatch(operation(node)):  # nor does what is the same everywhere: a style, a time
+                given = [p for p in given if not _constant(p)] or given
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
                 found.add_node(node)
@@ -255,3 +258,8 @@ def _broadcast(node: fx.Node, product: fx.Node) -> bool:
     """Whether a factor has fewer values than the product: it weighs channels or positions."""
     given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
     return bool(given < made)
+
+
+def _constant(node: fx.Node) -> bool:
+    """Whether a value has no more than one position."""
+    return bool(math.prod(node.meta.get("shape", ())[2:]) == 1)

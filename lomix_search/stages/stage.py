@@ -126,9 +126,11 @@ def name_of(trace: Trace, tap: Tap) -> str:
         tap: A tap.
 
     Returns:
-        The module's path; the place of the tensor only where it is not the first map that the module returns or takes.
+        The module's path, ``.`` for the model itself; the place of the tensor only where it is not the first map that
+        the module returns or takes.
     """
-    name = tap.path if tap.side == "output" else f"in:{tap.path}"
+    path = tap.path or "."
+    name = path if tap.side == "output" else f"in:{path}"
     name = f"{name}#{tap.call}" if tap.call else name
     calls = [call for call in trace.calls if (call.path, call.index) == (tap.path, tap.call)]
     first = next((place for call in calls for place, node in _values(call, tap.side) if layout_of(node)), tap.place)
