@@ -33,10 +33,11 @@ each was written, with an expert's stages, before the rules of its day were trie
 | a third list: repeated and searched pyramids, scans, tokens of several scales, saliency, depth, deblurring | 31 | 18 |
 | a fourth, by somebody who had not seen the rules: Cellpose, HoVer-Net, BTS, FlowNet, CoTr, SFNet, … | 24 | 15 |
 
-So of families picked for being unlike the others about 60 % are right at once, of everyday networks about 80 %. After each
-count the rules were mended; today 99 of the 105 small ones are right (tests/test_families.py says what is wrong with the
-others), and that is no estimate for new ones. Five labels of the first small list were widened afterwards, where two readings
-are honest. Where the rules err, `print(net.stages)` shows it and `stages=[…]` puts it right.
+So of families picked for being unlike the others about 60 % are right at once, of everyday networks about 80 %.
+After each count the rules were mended; today 99 of the 105 small ones are right (tests/test_families.py says what is
+wrong with the others), and that is no estimate for new ones. Five labels of the first small list were widened
+afterwards, where two readings are honest. Where the rules err, `print(net.stages)` shows it and `stages=[…]` puts it
+right.
 
 ## The table
 
