@@ -249,8 +249,9 @@ def _scope(node: fx.Node) -> str:
 
 def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
-    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    if any(_ADD.search(operation(node)) and (set(values) - {head}) & set(flow.graph.pred[node]) for node in after):
+    if (added := _added(flow, values, head)) is not None:
+        if _returned(flow, added):  # refined logits: the first ones have a head of their own
+            return _finest(flow, values[: values.index(added) + 1], added)
         return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
@@ -274,6 +275,23 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     if joins(values[merge]):
         return values[-1] if flow.own else flow.output  # a network with heads of its own at other levels has one here
     return unworked(flow, values, merge, values[-1])
+
+
+def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
+    """Return the map of the head's level that is added to what the head makes, if there is one."""
+    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
+    sums = [node for node in after if _ADD.search(operation(node))]
+    return next((node for node in values if node is not head and any(node in flow.graph.pred[s] for s in sums)), None)
+
+
+def _returned(flow: Flow, node: fx.Node) -> bool:
+    """Whether the network returns a map, or an activated or resized form of it, beside its main output."""
+    for _, form in flow.trace.outputs:
+        while form is not node and len(form.all_input_nodes) == 1 and not weighted(form):
+            form = form.all_input_nodes[0]
+        if form is node:
+            return True
+    return False
 
 
 def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:

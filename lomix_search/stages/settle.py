@@ -20,6 +20,9 @@ def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None 
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
         if given is None:
+            before = None if joins(values[merge]) else first_given(call, values[:merge])
+            if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
+                return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
         if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
             return given
@@ -76,7 +79,17 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
         return values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
+    if _branches(flow, node):
+        return node
     return node if _ends_block(flow, node, values) else values[merge - 1]
+
+
+def _branches(flow: Flow, node: fx.Node) -> bool:
+    """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
+    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
+    layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
+    return any(orders and not trunk & set(orders) for orders in layers)
 
 
 def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
