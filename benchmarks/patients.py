@@ -68,7 +68,7 @@ def draw(path: Path, scores: Scores, changes: Mapping[str, Paired]) -> None:
         right.plot([pair.difference], [-names.index(name)], "|", color="0.3", ms=14, mew=2.2)
     right.axvline(0, color="0.5", lw=1)
     left.set(title="each run", xlabel="test Dice", yticks=range(0, -len(names), -1), yticklabels=names)
-    right.set(title=f"minus {BASE}, mean of seeds; mean, 95 % interval", xlabel="difference in test Dice")
+    right.set(title=f"minus {BASE}, seeds averaged", xlabel="difference in test Dice; mean, 95 % interval")
     for axis in (left, right):
         axis.grid(axis="x", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
