@@ -76,6 +76,18 @@ def test_another_number_of_classes_is_refused():
     )
 
 
+def test_a_dot_names_the_model_itself():
+    class Doubled(SmallUNet):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model, example = Doubled().eval(), torch.rand(1, 1, 16, 16)
+    (name, *_) = (stage.name for stage in instrument(Doubled(), example).stages)
+    net = instrument(model, example, stages=[name, "."])
+    assert [stage.name for stage in net.stages] == [name, "."]
+    assert torch.equal(net.stage_features(example)[1], model(example))
+
+
 def test_a_wrong_name_gets_the_nearest():
     model, example, _ = monai_basic_unet(2)
     with pytest.raises(StageError) as caught:

@@ -256,7 +256,7 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
-        if weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
+        if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
             return _finest(flow, values, values[-1])
     if not values:
         return flow.output
