@@ -63,7 +63,7 @@ def report(given: argparse.Namespace, method: str, normalize: str, device: torch
         steps.append(timed(step))
         looks.append(timed(lambda i=i: looker.look(i, images, labels)))
     one, look = statistics.median(steps[2:]), statistics.median(looks[2:])
-    share = ", ".join(f"{look / one / every:.0%} every {every}" for every in (5, 10, 20))
+    share = ", ".join(f"{look / one / every:.0%} every {every}" for every in (6, 12, 24))
     print(f"{method:10} {normalize:6}  step {one * 1e3:5.0f} ms, look {look * 1e3:5.0f} ms ({look / one:.2f}): {share}")
 
 

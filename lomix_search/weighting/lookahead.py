@@ -70,7 +70,7 @@ class Lookahead(Weighting):
     def __init__(
         self,
         maps: Sequence[Map],
-        interval: Annotated[int, Field(ge=1)] = 10,
+        interval: Annotated[int, Field(ge=1)] = 12,
         held_out: Part = 0.2,
         until: Annotated[float, Field(gt=0, le=1)] = 0.5,
         rate: Annotated[float, Field(ge=0)] = 40.0,
