@@ -5,7 +5,7 @@ Inputs are as small as the branch allows: the interpreter takes milliseconds for
 
 import pytest
 import torch
-from test_loss_exact import RULES, agree, outcome
+from test_loss_exact import RULES, agree, outcome, right_by_differences
 from torch import Tensor
 
 from lomix_search.loss import MixtureLoss
@@ -115,14 +115,4 @@ def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("classes", [1, 2])
 def test_gradcheck(classes: int) -> None:
-    """Against finite differences, in random directions."""
-    loss = MixtureLoss("extended", 2, classes, engine="triton").double()
-    maps = [torch.randn(1, classes, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    labels = torch.randint(2, (1, 3))
-    names, parameters = zip(*loss.named_parameters(), strict=True)
-
-    def total(*values: Tensor) -> Tensor:
-        bound = dict(zip(names, values[2:], strict=True))
-        return torch.func.functional_call(loss, bound, (values[:2], labels)).total
-
-    assert torch.autograd.gradcheck(total, (*maps, *parameters), fast_mode=True)
+    assert right_by_differences("triton", classes, fast_mode=True)

@@ -84,9 +84,14 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     return node if _ends_block(flow, node, values) else values[merge - 1]
 
 
+def _users(flow: Flow, node: fx.Node) -> list[Call]:
+    """The module calls that are given a map."""
+    return [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+
+
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
-    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    users = _users(flow, node)
     trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
     layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
     return any(orders and not trunk & set(orders) for orders in layers)
@@ -102,7 +107,7 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
-    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    users = _users(flow, node)
     for call in users:
         if any(other is not call and other.holds(call) for other in users):
             continue  # a part of a block that as a whole makes something else of the map
