@@ -237,7 +237,8 @@ def own_logits(training: Trace | None, logits: tuple[int, ...], taps: Sequence[T
     if training is None:
         return {last: place}
     flow = training.network()
-    values = [_value_at(training, tap) for tap in taps]
+    known = _by_place(training)
+    values = [known.get((tap.path, tap.call, tap.side == "output", tap.place)) for tap in taps]
     maps = _maps(training, len(logits), logits[1])
     finest = {
         path: max((i for i, v in enumerate(values) if v in _sources(flow, node)), default=-1) for path, node in maps
@@ -262,14 +263,6 @@ def _maps(found: Trace, rank: int, classes: int) -> list[tuple[Path, fx.Node]]:
 
 def _sources(flow: nx.DiGraph, node: fx.Node) -> set[fx.Node]:
     return {node, *nx.ancestors(flow, node)}
-
-
-def _value_at(found: Trace, tap: Tap) -> fx.Node | None:
-    for call in found.calls:
-        if (call.path, call.index) == (tap.path, tap.call):
-            values = dict(call.outputs if tap.side == "output" else call.inputs)
-            return values.get(tap.place)
-    return None
 
 
 def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None) -> Stage:
