@@ -33,8 +33,8 @@ _SEED = 0  # any: models that draw numbers in eval mode draw the same in every r
 def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACKENDS)) -> Trace:
     """Read a model's data flow in eval mode, without leaving a mark on it.
 
-    Each back end's graph is run on the example and on other values of the same shapes, and believed only if it gives
-    the model's own output.
+    Each back end's graph is made with other values of the example's shapes, and believed only if it gives the model's
+    own output on the example.
 
     Args:
         model: Any eager network; wrappers of ``torch.compile`` and ``(Distributed)DataParallel`` are looked into.
@@ -53,12 +53,16 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
     with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         twin.eval()
-        probes = [(inputs, _eager(twin, inputs)), *_probes(twin, inputs)]
-        for name in backends:
-            found = _attempt(BACKENDS[name], twin, inputs, probes)
-            if isinstance(found, Trace):
-                return dataclasses.replace(found, skipped=tuple(skipped))
-            skipped.append((name, found))
+        inputs, expected = _eager(twin, inputs)
+        for made_with in (_mapped(inputs, _opposite), inputs):
+            for name in backends:
+                found = _attempt(BACKENDS[name], twin, made_with, inputs, expected)
+                if isinstance(found, Trace):
+                    return dataclasses.replace(found, skipped=tuple(skipped))
+                skipped.append((name, found))
+            if _runs(twin, made_with):
+                break  # the example's own values would tell nothing else
+            skipped.clear()
     raise TraceError(
         f"no graph of {type(network).__name__} gives its output again; its control flow may depend on data values.",
         seen=[f"{name}: {reason}" for name, reason in skipped],
@@ -88,16 +92,13 @@ def trace_training(model: nn.Module, example: Any) -> Trace | None:
     return None
 
 
-def _eager(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
+def _eager(twin: nn.Module, given: Inputs) -> tuple[Inputs, list[Tensor]]:
+    """Return the example, random where it was all zeros or all ones, and the model's output for it."""
     try:
+        inputs = _mapped(given, _varied)
         found = _run(twin, inputs)
-    except Exception as error:  # whatever a user's forward may raise
-        name = type(twin).__name__
-        raise TraceError(
-            f"{name} did not run on the example in eval mode; it needs an example as it gets in training.",
-            seen=[f"example: {shapes(inputs)}", f"{type(error).__name__}: {_brief(error)}"],
-            hint=_hint(error, twin, inputs),
-        ) from error
+    except Exception:  # the user's model may accept only some values
+        inputs, found = given, _run_on_example(twin, given)
     if not found:
         raise TraceError(
             f"{type(twin).__name__} returned no tensor; a segmentation network returns logits.",
@@ -109,7 +110,19 @@ def _eager(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
             seen=[f"output: {shapes(((tensor,), {}))}" for tensor in found],
             hint="return the logits from forward(), and take argmax(1) of them outside",
         )
-    return found
+    return inputs, found
+
+
+def _run_on_example(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
+    try:
+        return _run(twin, inputs)
+    except Exception as error:  # whatever a user's forward may raise
+        name = type(twin).__name__
+        raise TraceError(
+            f"{name} did not run on the example in eval mode; it needs an example as it gets in training.",
+            seen=[f"example: {shapes(inputs)}", f"{type(error).__name__}: {_brief(error)}"],
+            hint=_hint(error, twin, inputs),
+        ) from error
 
 
 def _hint(error: Exception, twin: nn.Module, inputs: Inputs) -> str:
@@ -137,13 +150,18 @@ def _run(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
         return [leaf.clone() for _, leaf in tensors(twin(*inputs[0], **inputs[1]))]
 
 
-def _probes(twin: nn.Module, inputs: Inputs) -> Iterator[tuple[Inputs, list[Tensor]]]:
-    """Other values of the same shapes, with the model's output for them; none if the model rejects them."""
-    probe = _mapped(inputs, _opposite)
+def _runs(twin: nn.Module, inputs: Inputs) -> bool:
     try:
-        yield probe, _run(twin, probe)
+        _run(twin, inputs)
     except Exception:  # the user's model may accept only some values
-        return
+        return False
+    return True
+
+
+def _varied(tensor: Tensor) -> Tensor:
+    """Random values instead of an image of one value, on which a graph that forgets something may be right too."""
+    known = tensor.ndim < 3 or not tensor.is_floating_point() or tensor.is_meta
+    return tensor if known or tensor.min() != tensor.max() else torch.rand_like(tensor)
 
 
 def _opposite(tensor: Tensor) -> Tensor:
@@ -153,16 +171,14 @@ def _opposite(tensor: Tensor) -> Tensor:
     return -torch.rand_like(tensor) if tensor.is_meta or tensor.mean() > 0 else torch.rand_like(tensor)
 
 
-def _attempt(backend: Backend, twin: nn.Module, inputs: Inputs, probes: list[tuple[Inputs, list[Tensor]]]) -> Any:
-    """Return a trace that reproduces every probe, or the reason why there is none."""
+def _attempt(backend: Backend, twin: nn.Module, made_with: Inputs, inputs: Inputs, expected: list[Tensor]) -> Any:
+    """Return a trace that gives the expected output, or the reason why there is none."""
     try:
         torch.manual_seed(_SEED)
-        found = backend(twin, *inputs)
-        for i, (probe, expected) in enumerate(probes):
-            torch.manual_seed(_SEED)
-            if not _same(found.run(*probe), expected):
-                where = "on other values of the same shape" if i else "on the example"
-                return "; ".join((f"its graph gives another output {where}", *found.notes[:1]))
+        found = backend(twin, *made_with)
+        torch.manual_seed(_SEED)
+        if not _same(found.run(*inputs), expected):
+            return "; ".join(("its graph gives another output on other values of the same shape", *found.notes[:1]))
     except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
         if "DataDependent" in type(error).__name__:  # torch.export's own words are of symbols: "Eq(u0, 1)"
             return "a branch depends on the values of a tensor"

@@ -3,10 +3,11 @@
 Gives the most readable graph: whole ``torch.nn`` layers as single nodes. The graph holds for the example's shapes.
 """
 
+import builtins
 import contextlib
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -117,7 +118,11 @@ class ValueTracer(fx.Tracer):
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """See every module call while this lasts."""
+        """See every module call while this lasts, and let proxies of tensors pass for tensors where a model asks.
+
+        In Python only, by replacing the builtin: a ``__class__`` on the proxy would deceive torch's C++ too, which would
+        then read it as a tensor and crash.
+        """
         original = nn.Module.__call__
 
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +130,7 @@ class ValueTracer(fx.Tracer):
                 return original(module, *args, **kwargs)
             return self._called(module, original, args, kwargs)
 
-        with mock.patch.object(nn.Module, "__call__", called):
+        with mock.patch.object(nn.Module, "__call__", called), mock.patch.object(builtins, "isinstance", _isinstance):
             yield
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
@@ -192,6 +197,10 @@ class ValueTracer(fx.Tracer):
         self._open.pop()
         self.calls.append(Call(path, index, inputs, _nodes(result), first, len(self.graph.nodes)))
         return result
+
+
+def _isinstance(value: Any, kind: Any, plain: Callable[[Any, Any], bool] = isinstance) -> bool:
+    return plain(value, kind) or (type(value) is ValueProxy and plain(value.value, Tensor) and plain(value.value, kind))
 
 
 def _value(leaf: Any) -> Any:
