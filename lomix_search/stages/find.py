@@ -14,7 +14,7 @@ from lomix_search.stages.detect import decoder_stages
 from lomix_search.stages.flow import Flow, weighted
 from lomix_search.stages.layout import Layout, layout_of, read_layouts
 from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
-from lomix_search.trace import Path, Trace, operation, sizes, spell, trace, trace_training, unwrap
+from lomix_search.trace import Path, Trace, operation, sizes, spell, trace_modes, unwrap
 
 
 def find_stages(
@@ -37,11 +37,10 @@ def find_stages(
     """
     network = unwrap(model)
     title = type(network).__name__
-    found = trace(network, example)
+    found, training = trace_modes(network, example)
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    training = trace_training(network, example)
     nodes = detected(found, logits, training) if names is None else [named(found, network, name) for name in names]
     nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
     taps = taps_of(found, nodes, names)

@@ -1,5 +1,6 @@
 """Model + example → data-flow graph, read by the first back end whose graph reproduces the model's output."""
 
+import contextlib
 import dataclasses
 import inspect
 import logging
@@ -19,7 +20,7 @@ from lomix_search.trace.twin import Inputs, inputs_of, is_compiled, same_random_
 
 __all__ = [
     "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "operation", "pick",
-    "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_training", "twin_of", "unwrap",
+    "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes", "twin_of", "unwrap",
 ]  # fmt: skip
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
@@ -48,47 +49,63 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
         TraceError: the model does not run on the example, or no back end reproduces it.
     """
     network = unwrap(model)
-    inputs = inputs_of(example, network)
-    skipped: list[tuple[str, str]] = []
-    with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        twin.eval()
-        inputs, expected = _eager(twin, inputs)
-        for made_with in (_mapped(inputs, _opposite), inputs):
-            for name in backends:
-                found = _attempt(BACKENDS[name], twin, made_with, inputs, expected)
-                if isinstance(found, Trace):
-                    return dataclasses.replace(found, skipped=tuple(skipped))
-                skipped.append((name, found))
-            if _runs(twin, made_with):
-                break  # the example's own values would tell nothing else
-            skipped.clear()
-    raise TraceError(
-        f"no graph of {type(network).__name__} gives its output again; its control flow may depend on data values.",
-        seen=[f"{name}: {reason}" for name, reason in skipped],
-        hint="replace branches on tensor values (if x.mean() > 0) by torch.where, or move them out of forward()",
-    )
+    with _lent(network) as twin:
+        return _evaluated(twin, inputs_of(example, network), backends)
 
 
-def trace_training(model: nn.Module, example: Any) -> Trace | None:
-    """Record one run in train mode, where some models return more than in eval mode.
+def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
+    """Read a model's data flow in eval mode and, by recording one run, in train mode, where some return more.
 
     Args:
         model: As for :func:`trace`.
         example: As for :func:`trace`; a batch of one is doubled if batch normalisation asks for it.
 
     Returns:
-        The trace, or None if the model does not run in train mode on inputs alone.
+        Two traces; the second is None if the model does not run in train mode on inputs alone.
+
+    Raises:
+        TraceError: as :func:`trace`.
     """
     network = unwrap(model)
+    inputs = inputs_of(example, network)
+    with _lent(network) as twin:
+        return _evaluated(twin, inputs, tuple(BACKENDS)), _trained(twin, inputs)
+
+
+@contextlib.contextmanager
+def _lent(network: nn.Module) -> Iterator[nn.Module]:
     with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        twin.train()
-        for inputs in (inputs_of(example, network), _doubled(inputs_of(example, network))):
-            try:
-                return record(twin, *inputs)
-            except Exception as error:  # whatever a user's forward may raise
-                logging.getLogger(__name__).debug("train mode: %s", error)
+        yield twin
+
+
+def _evaluated(twin: nn.Module, given: Inputs, backends: tuple[str, ...]) -> Trace:
+    twin.eval()
+    inputs, expected = _eager(twin, given)
+    skipped: list[tuple[str, str]] = []
+    for made_with in (_mapped(inputs, _opposite), inputs):
+        for name in backends:
+            found = _attempt(BACKENDS[name], twin, made_with, inputs, expected)
+            if isinstance(found, Trace):
+                return dataclasses.replace(found, skipped=tuple(skipped))
+            skipped.append((name, found))
+        if _runs(twin, made_with):
+            break  # the example's own values would tell nothing else
+        skipped.clear()
+    raise TraceError(
+        f"no graph of {type(twin).__name__} gives its output again; its control flow may depend on data values.",
+        seen=[f"{name}: {reason}" for name, reason in skipped],
+        hint="replace branches on tensor values (if x.mean() > 0) by torch.where, or move them out of forward()",
+    )
+
+
+def _trained(twin: nn.Module, given: Inputs) -> Trace | None:
+    twin.train()
+    for inputs in (given, _doubled(given)):
+        try:
+            return record(twin, *inputs)
+        except Exception as error:  # whatever a user's forward may raise
+            logging.getLogger(__name__).debug("train mode: %s", error)
     return None
 
 

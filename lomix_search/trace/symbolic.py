@@ -120,8 +120,8 @@ class ValueTracer(fx.Tracer):
     def watching(self) -> Iterator[None]:
         """See every module call while this lasts, and let proxies of tensors pass for tensors where a model asks.
 
-        In Python only, by replacing the builtin: a ``__class__`` on the proxy would deceive torch's C++ too, which would
-        then read it as a tensor and crash.
+        In Python only, by replacing the builtin: a ``__class__`` on the proxy would deceive torch's C++ too, which
+        would read it as a tensor and crash.
         """
         original = nn.Module.__call__
 
