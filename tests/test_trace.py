@@ -1,6 +1,8 @@
 import copy
+import inspect
 import random
 
+import networkx
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_the_recorded_run_follows_in_place_changes_through_views():
     assert torch.equal(found.run((x,), {})[0], Sneaky()(x))
     flow = found.network()
     written = next(node for node in found.graph.nodes if "add_" in str(node.target))
-    assert found.outputs[0][1] in __import__("networkx").descendants(flow, written)
+    assert found.outputs[0][1] in networkx.descendants(flow, written)
 
 
 def test_fx_follows_in_place_changes_whose_result_is_ignored():
@@ -53,7 +55,7 @@ def test_fx_follows_in_place_changes_whose_result_is_ignored():
     found = symbolic(Sneaky(), (x,), {})
     assert torch.equal(found.run((x,), {})[0], Sneaky()(x))
     written = next(node for node in found.graph.nodes if "setitem" in str(node.target))
-    assert found.outputs[0][1] in __import__("networkx").descendants(found.network(), written)
+    assert found.outputs[0][1] in networkx.descendants(found.network(), written)
 
 
 def test_calls_nest_and_count():
@@ -138,3 +140,41 @@ def test_scripted_modules_are_refused():
         "Conv2d is a ScriptModule; its submodules take no hooks, and eager PyTorch is needed.\n"
         "  Try:  instrument the model first and script it afterwards: torch.jit.script(net.strip())"
     )
+
+
+class Picky(SmallUNet):
+    def forward(self, x):
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError("intensities must be between 0 and 1")
+        return super().forward(x)
+
+
+def test_a_model_that_accepts_only_some_values_is_read_on_the_example():
+    x = torch.rand(1, 1, 16, 16)
+    found = trace(Picky().eval(), x)
+    assert (found.backend, found.skipped) == ("fx", ())
+
+
+def test_a_graph_that_forgets_something_is_not_believed_though_the_example_is_all_zeros(monkeypatch):
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    def forgetful(model, args, kwargs):
+        return symbolic(nn.Identity(), args, kwargs)
+
+    monkeypatch.setitem(BACKENDS, "forgetful", forgetful)
+    found = trace(Doubled(), torch.zeros(1, 1, 4, 4), ("forgetful", "record"))
+    assert found.backend == "record"
+    assert found.skipped == (("forgetful", "its graph gives another output on other values of the same shape"),)
+
+
+def test_a_model_that_asks_whether_it_got_a_tensor_gets_the_answer_it_knows():
+    class Asking(nn.Module):
+        def forward(self, x):
+            return 2 * x if isinstance(x, torch.Tensor) and not isinstance(x, list | int) else x
+
+    x = torch.rand(2)
+    found = symbolic(Asking(), (x,), {})
+    assert torch.equal(found.run((x,), {})[0], 2 * x)
+    assert inspect.isbuiltin(isinstance)  # put back
