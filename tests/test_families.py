@@ -10,7 +10,6 @@ from lomix_search import instrument
 KNOWN = {
     "KiU-Net": "it goes up first",
     "IterNet": "its second U is small enough to pass for a block",
-    "DoubleU-Net": "what pools of several sizes make at the bottom counts as a stage, as in DeepLab",
     "ICNet": "stages are what it makes logits from, the expert names what goes on",
     "SFNet": "maps are brought up by a learned flow; the last fusion passes for its finest stage",
     "SSFormer": "all its stages have one size",

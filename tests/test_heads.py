@@ -71,6 +71,21 @@ def test_own_supervision_is_used_as_it_is():
     assert [torch.equal(m, stacked[:, i]) for i, m in zip((2, 1, 0), maps, strict=True)] == [True] * 3
 
 
+def test_logits_with_their_channels_last_come_as_all_others():
+    class Last(SmallUNet):
+        def forward(self, x):
+            return {"logits": super().forward(x).permute(0, 2, 3, 1).contiguous()}
+
+    torch.manual_seed(0)
+    model, example = Last(), torch.rand(2, 1, 32, 24)
+    model.dropout.p = 0.0
+    net = instrument(model, example).train()
+    maps = net(example)
+    assert net.num_classes == 3
+    assert [m.shape for m in maps] == [(2, 3, 16, 12), (2, 3, 32, 24)]
+    torch.testing.assert_close(maps[-1].permute(0, 2, 3, 1), net.strip()(example)["logits"])
+
+
 def test_copies_and_pickles_work_and_are_independent():
     model, example, _ = small_unet_2d()
     net = instrument(model, example).train()

@@ -55,6 +55,16 @@ class Masks(SmallUNet):
         return super().forward(x).argmax(1)
 
 
+class Last(SmallUNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).permute(0, 2, 3, 1).softmax(-1)
+
+
+class Tokens(SmallUNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).flatten(2).transpose(1, 2)
+
+
 READS = f"test_instrument_errors.py:{Bright.forward.__code__.co_firstlineno + 1} reads a tensor's value: "
 READS += "return super().forward(x if x.mean() > 0 else 2 * x)"
 BAD = "did not run on the example in eval mode; it needs an example as it gets in training."
@@ -101,6 +111,18 @@ FAULTS: dict[str, tuple[nn.Module, object, type[LomixError], str]] = {
         "  Seen: example: float32 1 × 1 × 32 × 32\n"
         "        TypeError: Timed.forward() missing 1 required positional argument: 'time'\n"
         "  Try:  example=(image, time) or example={'image': image, 'time': time}  # all that forward() takes",
+    ),
+    "logits with their channels last": (
+        Last(), IMAGE, StageError,
+        "Last returns its 3 channels laid out as channels last; logits are batch × classes × size.\n"
+        "  Seen: output: 1 × 32 × 32 × 3\n"
+        "  Try:  return logits.permute(0, 3, 1, 2) from forward(), without a softmax",
+    ),
+    "logits as tokens": (
+        Tokens(), IMAGE, StageError,
+        "Tokens returns its 3 channels laid out as tokens; logits are batch × classes × size.\n"
+        "  Seen: output: 1 × 1024 × 3\n"
+        "  Try:  return logits.transpose(1, 2).unflatten(2, (32, 32)) from forward(), without a softmax",
     ),
     "one input given as several": (
         Packed(), (IMAGE, torch.ones(1)), TraceError,

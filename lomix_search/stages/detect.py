@@ -173,7 +173,8 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
     late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
-    late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
+    if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
+        late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])

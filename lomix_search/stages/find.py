@@ -12,9 +12,11 @@ from torch import fx, nn
 from lomix_search.errors import StageError, nearest
 from lomix_search.stages.detect import decoder_stages
 from lomix_search.stages.flow import Flow, weighted
-from lomix_search.stages.layout import Layout, layout_of, read_layouts
+from lomix_search.stages.layout import FORMS, Layout, layout_of, read_layouts
 from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
 from lomix_search.trace import Path, Trace, operation, sizes, spell, trace_modes, unwrap
+
+_MOVED = re.compile("permute|transpose|swap(axes|dims)|move(dim|axis)|contiguous|clone", re.IGNORECASE)
 
 
 def find_stages(
@@ -104,7 +106,8 @@ def _by_place(found: Trace) -> dict[tuple[str, int, bool, Path], fx.Node]:
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
     """Return the model's own logits among what it returns: the finest map that fits.
 
-    Among several of one shape (deep supervision at full size), the one that most of the network leads to.
+    Among several of one shape (deep supervision at full size), the one that most of the network leads to. What is
+    returned with its channels last counts as what it was before.
 
     Args:
         found: A trace in eval mode.
@@ -119,16 +122,19 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     """
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
-    maps = [(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    maps = [_channels_first(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
             f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
             seen=seen,
             hint="instrument a network whose output is a map, e.g. the segmentation model around this encoder",
         )
-    fitting = [m for m in maps if num_classes in (None, m[1].meta["shape"][1])]
+    first = [m for m in maps if _layout(m[1]).form == "first"]
+    if not first:
+        raise _laid_otherwise(title, _layout(maps[0][1]), seen)
+    fitting = [m for m in first if num_classes in (None, m[1].meta["shape"][1])]
     if not fitting:
-        counts = sorted({node.meta["shape"][1] for _, node in maps})
+        counts = sorted({node.meta["shape"][1] for _, node in first})
         raise StageError(
             f"{title} returns {' or '.join(map(str, counts))} channels, but num_classes={num_classes} was asked for.",
             seen=seen,
@@ -139,6 +145,28 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     alike = [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
     flow = found.network()
     return max(alike, key=lambda m: len(nx.ancestors(flow, m[1]))) if len(alike) > 1 else alike[0]
+
+
+def _laid_otherwise(title: str, layout: Layout, seen: list[str]) -> StageError:
+    classes, size = layout.channels, layout.size
+    order = f"permute{(0, len(size) + 1, *range(1, len(size) + 1))}"
+    turned = {"last": order, "tokens": f"transpose(1, 2).unflatten(2, {size})", "flat": f"unflatten(2, {size})"}
+    return StageError(
+        f"{title} returns its {classes} channels laid out as {FORMS[layout.form]}; logits are batch × classes × size.",
+        seen=seen,
+        hint=f"return logits.{turned[layout.form]} from forward(), without a softmax",
+    )
+
+
+def _channels_first(path: Path, node: fx.Node) -> tuple[Path, fx.Node]:
+    """Return a map of logits, and how it comes out of what is returned, from before its axes were moved."""
+    last, layout = node, _layout(node)
+    while layout.form == "last" and len(last.all_input_nodes) == 1 and _MOVED.fullmatch(operation(last)):
+        (last,) = last.all_input_nodes
+        before = layout_of(last)
+        if before and (before.form, before.channels, before.size) == ("first", layout.channels, layout.size):
+            return (*path, ("last", -1)), last
+    return path, node
 
 
 def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap, int] | None:

@@ -111,7 +111,10 @@ def tensors(value: Any) -> list[tuple[Path, Tensor]]:
 
 
 def pick(value: Any, path: Path) -> Any:
-    """Return what sits at ``path`` in a nested value; a step ``("stacked", i)`` takes map i of a stacked tensor."""
+    """Return what sits at ``path`` in a nested value.
+
+    A step ``("stacked", i)`` takes map i of a stacked tensor; ``("last", -1)`` puts channels that are last second.
+    """
     for kind, key in path:
         value = _STEPS[kind](value, key)
     return value
@@ -121,12 +124,13 @@ _STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "item": lambda value, key: value[key],
     "attr": getattr,
     "stacked": lambda value, key: value[:, key],
+    "last": lambda value, key: value.movedim(key, 1),
 }
 
 
 def spell(path: Path) -> str:
     """Write a place as Python would: ``[0].logits``."""
-    form = {"item": "[{!r}]", "attr": ".{}", "stacked": "[:, {}]"}
+    form = {"item": "[{!r}]", "attr": ".{}", "stacked": "[:, {}]", "last": ".movedim({}, 1)"}
     return "".join(form[kind].format(key) for kind, key in path)
 
 
