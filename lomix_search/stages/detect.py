@@ -195,6 +195,7 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     last = max((flow.order(node) for node in done if weighted(node)), default=-1)
     blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
     blocks = [call for call in blocks if not call.first <= flow.order(after[0]) < call.last]
+    blocks = [block for block in blocks if any(block is not call and block.holds(call) for call in flow.trace.calls)]
     made = (_made_below(flow, levels[0], block, flow.order(after[0])) for block in blocks)
     return next((node for node in made if node is not None), None)
 
@@ -216,6 +217,7 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     if (
         merge is None
         or joins(merge)
+        or not flow.takes_skip(merge)
         or _from_above(flow, merge, values)
         or any(weighted(node) for node in above[: above.index(merge) + 1])
     ):

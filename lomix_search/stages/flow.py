@@ -68,7 +68,9 @@ class Flow:
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in sorted(self.graph, key=self.order):
             given = list(self.graph.pred[node])
-            if _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
+            if _CONV.search(operation(node)) and len(node.args) > 1:  # a function; weights that are made are no map
+                given = [p for p in given if p is node.args[0]]
+            elif _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
             elif _ADD.fullmatch(operation(node)):  # nor does what is the same everywhere: a style, a time
                 given = [p for p in given if not _constant(p)] or given
@@ -154,7 +156,9 @@ class Flow:
             before, *_, source = max(ways, default=(0, True, 0, None), key=lambda way: way[:3])
             best[node] = (before + 10 * (node in self.rises) + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
-        while (source := best[path[-1]][1]) is not None and not grows(self.size(path[-1]), self.size(source)):
+        while (source := best[path[-1]][1]) is not None and (
+            "pad" in operation(source).lower() or not grows(self.size(path[-1]), self.size(source))
+        ):
             path.append(source)
         return path[::-1]
 

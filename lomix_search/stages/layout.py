@@ -224,6 +224,8 @@ def _order(node: fx.Node) -> tuple[int, ...] | None:
     shape = source.meta.get("shape")
     if shape is None or len(node.all_input_nodes) > 1 or node.op not in ("call_method", "call_function"):
         return None
+    if node.target is getattr and node.args[1] not in ("T", "mT", "H", "mH"):  # .real, .imag, .data, .grad, …
+        return None
     probe = torch.empty([i + 2 for i in range(len(shape))], device="meta")
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda _: probe)
     call = getattr(probe, node.target) if isinstance(node.target, str) else node.target
