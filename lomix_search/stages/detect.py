@@ -226,6 +226,8 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
+    if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
+        return None  # a map of the encoder, and blocks that make the levels
     return refined(flow, values[-1]) or values[-1]
 
 

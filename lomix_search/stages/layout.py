@@ -29,6 +29,7 @@ _PRODUCT = re.compile(r"r?matmul|bmm|baddbmm|.*scaled_dot_product.*", re.I)
 _SAMPLE = re.compile(r"grid_sample(r(_\w+)?)?", re.I)
 _UNKNOWN = re.compile(r"einsum", re.I)
 _JOIN = re.compile(r"cat", re.I)
+_PEERS = re.compile(r"cat|stack|i?(add|sub)_?", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,8 @@ def read_layouts(trace: Trace) -> None:
     """
     known: dict[fx.Node, Axes] = {}
     for node in trace.graph.nodes:
+        for source, axes in _like_their_peers(node, known):
+            known[source], source.meta["map"] = axes, _layout(axes, source.meta["shape"])
         sources = [known[source] for source in node.all_input_nodes if source in known]
         axes = _laid_out(node, known) or _axes(node, sources)
         if axes is not None:
@@ -108,6 +111,25 @@ def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
         return None
     joined = _joined([part for axes in values for part in _parts(axes[along[0]])])
     return (*values[0][: along[0]], joined, *values[0][along[0] + 1 :]) if _length(joined) == shape[along[0]] else None
+
+
+def _like_their_peers(node: fx.Node, known: dict[fx.Node, Axes]) -> list[tuple[fx.Node, Axes]]:
+    """Values of which nothing is known but that they are added to, or laid beside, maps B × C × space of their size."""
+    if not _PEERS.search(operation(node)):
+        return []
+    peers = [source for source in node.all_input_nodes if (layout := source.meta.get("map")) and layout.form == "first"]
+    found = []
+    for source in node.all_input_nodes:
+        shape = source.meta.get("shape", ())
+        alike = [peer for peer in peers if _beside(peer.meta["shape"]) == _beside(shape) and peer in known]
+        if source not in known and len(shape) > 2 and alike:
+            axes = known[alike[0]]
+            found.append((source, (axes[0], (("c", shape[1]),), *axes[2:])))
+    return found
+
+
+def _beside(shape: Sequence[int]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[2:])
 
 
 def _whole(node: fx.Node, known: dict[fx.Node, Axes]) -> fx.Node | None:
