@@ -40,6 +40,8 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     coarser, levels = _mixed(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head)
+    if finest is flow.output and _only_activated(flow, head):
+        finest = head
     return [*found, finest] if finest else found
 
 
@@ -107,7 +109,8 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
         if node in flow.rises or flow.climbs(before, node):
             levels.append([])
         levels[-1].append(node)
-    return levels
+    passed = [i for i in range(1, len(levels) - 1) if not any(weighted(n) or n in flow.merges for n in levels[i])]
+    return [values for i, values in enumerate(levels) if i not in passed]  # nothing is made where a map only passes
 
 
 def _gathered(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -303,6 +306,14 @@ def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> 
     """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here."""
     layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
     return layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
+
+
+def _only_activated(flow: Flow, head: fx.Node) -> bool:
+    """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
+    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
+    activated = bool(after) and all(re.search("softmax|sigmoid", operation(node), re.IGNORECASE) for node in after)
+    block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
+    return activated and not block and head in flow.seen
 
 
 def _embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:

@@ -98,10 +98,12 @@ def _branches(flow: Flow, node: fx.Node) -> bool:
 
 
 def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
-    """Whether a merge is what a module returns that also made the level."""
+    """Whether a merge is what a module returns that also made the level, or has layers of its own for the merge."""
     first = flow.order(values[0])
+    calls = [call for call in flow.trace.calls if call.path and any(out is node for _, out in call.outputs)]
     return any(
-        call.path and call.first <= first and any(out is node for _, out in call.outputs) for call in flow.trace.calls
+        call.first <= first or any(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+        for call in calls
     )
 
 
