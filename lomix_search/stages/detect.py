@@ -9,6 +9,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
+from lomix_search.stages.layout import layout_of
 from lomix_search.stages.settle import around, first_given, refined, settle, unworked, worked
 from lomix_search.trace import Call, Trace, operation
 
@@ -50,13 +51,49 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
 
     Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
     """
+    levels = _without_lifts(flow, levels)
     own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
     found = [own[i] or settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
-    supervised = any(own) and all(own[1:-1]) and own[0] is None
+    supervised = any(own) and own[0] is None
     bottom = None if mixed or supervised else _bottom(flow, levels)
     if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
         bottom = own[0]  # and no map of the encoder, far below
     return [bottom, *found] if bottom else found
+
+
+def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node]]:
+    """Leave out of each level the block that only prepares the next, with fewer channels, as the coarsest has one too.
+
+    As in ``decoder[2](decoder[1](cat([up(x), skip])))``, where the coarsest level has ``decoder[0]`` alone.
+    """
+    blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
+    if len(blocks) < 2 or not blocks[0] or len(blocks[1]) < 2:
+        return levels
+    lift, kinds = _kind(blocks[1][-1].path), {_kind(call.path) for call in blocks[1]}
+    below = [call for call in blocks[0] if _kind(call.path) in kinds]
+    if not 0 < len(below) < len(blocks[1]) or _kind(blocks[0][-1].path) != lift:
+        return levels
+    lifts = [calls[-1].first if calls and _kind(calls[-1].path) == lift else None for calls in blocks]
+    kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
+    if not all(kept) or any(_channels(a[-1]) <= _channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
+        return levels
+    return [*kept, levels[-1]]
+
+
+def _channels(node: fx.Node) -> int:
+    layout = layout_of(node)
+    return layout.channels if layout else 0
+
+
+def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
+    """The outermost modules with layers that work one after another on a level, from its last merge to ``event``."""
+    start, stop = max((flow.order(n) for n in values if n in flow.merges), default=0), flow.order(event)
+    found: list[Call] = []
+    for call in flow.trace.calls:
+        inside = start <= call.first and call.last <= stop and not any(outer.holds(call) for outer in found)
+        if inside and any(weighted(n) and call.first <= flow.order(n) < call.last for n in values):
+            found.append(call)
+    return found
 
 
 def _folded(flow: Flow) -> Flow:

@@ -83,8 +83,8 @@ def read_layouts(trace: Trace) -> None:
     """
     known: dict[fx.Node, Axes] = {}
     for node in trace.graph.nodes:
-        for source, axes in _like_their_peers(node, known):
-            known[source], source.meta["map"] = axes, _layout(axes, source.meta["shape"])
+        for source, like in _like_their_peers(node, known):
+            known[source], source.meta["map"] = like, _layout(like, source.meta["shape"])
         sources = [known[source] for source in node.all_input_nodes if source in known]
         axes = _laid_out(node, known) or _axes(node, sources)
         if axes is not None:

@@ -14,6 +14,7 @@ from families import (  # noqa: F401  each adds its own; the third list was writ
     odd,
     parallel,
     several,
+    sixth,
     third,
     third_fused,
     third_more,
