@@ -86,8 +86,9 @@ def _channels(node: fx.Node) -> int:
 
 
 def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
-    """The outermost modules with layers that work one after another on a level, from its last merge to ``event``."""
-    start, stop = max((flow.order(n) for n in values if n in flow.merges), default=0), flow.order(event)
+    """The outermost modules with layers that work on a level one after another, from its last merge to ``event``."""
+    began = [flow.order(n) + 1 for n in values if n in flow.merges or n in flow.rises]
+    start, stop = max(began, default=0), flow.order(event)
     found: list[Call] = []
     for call in flow.trace.calls:
         inside = start <= call.first and call.last <= stop and not any(outer.holds(call) for outer in found)
