@@ -10,7 +10,7 @@ from torch import nn
 from zoo import FAST, SmallUNet
 
 from lomix_search.errors import TraceError
-from lomix_search.trace import BACKENDS, trace, twin_of
+from lomix_search.trace import BACKENDS, trace, trace_modes, twin_of
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
 
@@ -56,6 +56,25 @@ def test_fx_follows_in_place_changes_whose_result_is_ignored():
     assert torch.equal(found.run((x,), {})[0], Sneaky()(x))
     written = next(node for node in found.graph.nodes if "setitem" in str(node.target))
     assert found.outputs[0][1] in networkx.descendants(found.network(), written)
+
+
+class Side(nn.Module):
+    """A layer that may return a coarser map more in train mode."""
+
+    def __init__(self, more: bool) -> None:
+        super().__init__()
+        self.layer, self.more = nn.Conv2d(1, 2, 3, padding=1), more
+
+    def forward(self, x):
+        y = self.layer(x)
+        return [y, y[..., ::2, ::2]] if self.training and self.more else y
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_train_mode_is_recorded_only_where_it_returns_something_else(more):
+    found, training = trace_modes(Side(more), torch.rand(1, 1, 8, 8))
+    assert (training is found) is not more
+    assert len(training.outputs) == 1 + more
 
 
 def test_calls_nest_and_count():

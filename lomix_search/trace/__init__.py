@@ -54,14 +54,15 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
 
 
 def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
-    """Read a model's data flow in eval mode and, by recording one run, in train mode, where some return more.
+    """Read a model's data flow in eval mode, and by recording a run in train mode if it returns something else there.
 
     Args:
         model: As for :func:`trace`.
         example: As for :func:`trace`; a batch of one is doubled if batch normalisation asks for it.
 
     Returns:
-        Two traces; the second is None if the model does not run in train mode on inputs alone.
+        Two traces: the same twice if both modes return values of the same shapes; the second is None if the model does
+        not run in train mode on inputs alone.
 
     Raises:
         TraceError: as :func:`trace`.
@@ -69,7 +70,8 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
     network = unwrap(model)
     inputs = inputs_of(example, network)
     with _lent(network) as twin:
-        return _evaluated(twin, inputs, tuple(BACKENDS)), _trained(twin, inputs)
+        found = _evaluated(twin, inputs, tuple(BACKENDS))
+        return found, _trained(twin, inputs, found)
 
 
 @contextlib.contextmanager
@@ -99,11 +101,14 @@ def _evaluated(twin: nn.Module, given: Inputs, backends: tuple[str, ...]) -> Tra
     )
 
 
-def _trained(twin: nn.Module, given: Inputs) -> Trace | None:
+def _trained(twin: nn.Module, given: Inputs, evaluated: Trace) -> Trace | None:
     twin.train()
+    known = [(path, node.meta["shape"][1:]) for path, node in evaluated.outputs]
     for inputs in (given, _doubled(given)):
         try:
-            return record(twin, *inputs)
+            with torch.no_grad():
+                made = tensors(twin(*inputs[0], **inputs[1]))
+            return evaluated if [(path, t.shape[1:]) for path, t in made] == known else record(twin, *inputs)
         except Exception as error:  # whatever a user's forward may raise
             logging.getLogger(__name__).debug("train mode: %s", error)
     return None
