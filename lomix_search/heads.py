@@ -38,13 +38,19 @@ def instrument(
 
     Raises:
         TraceError: the model does not run on the example or cannot be read.
-        StageError: it has fewer than two stages, or returns no map of logits.
+        StageError: it has fewer than two stages, returns no map of logits, or is instrumented already.
 
     Example:
         >>> net = instrument(unet, torch.zeros(1, 1, 64, 64))  # doctest: +SKIP
         >>> [tuple(logits.shape) for logits in net(images)]  # doctest: +SKIP
         [(4, 3, 16, 16), (4, 3, 32, 32), (4, 3, 64, 64)]
     """
+    if isinstance(model, Instrumented):
+        raise StageError(
+            f"this {model.stages.network} is instrumented already.",
+            seen=", ".join(stage.name for stage in model.stages),
+            hint="train it as it is, or instrument(net.strip(), example) to begin anew",
+        )
     found, classes, tensors = find_stages(model, example, num_classes, stages)
     return Instrumented(model, found, classes, make_heads(found, classes, tensors))
 

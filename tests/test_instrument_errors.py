@@ -105,6 +105,30 @@ FAULTS: dict[str, tuple[nn.Module, object, type[LomixError], str]] = {
         "        TypeError: SmallUNet.forward() takes 2 positional arguments but 5 were given\n"
         "  Try:  example=torch.zeros(1, 1, 32, 32)  # a tensor, not its shape",
     ),
+    "an array for an example": (
+        SmallUNet(), IMAGE.numpy(), TraceError,
+        f"SmallUNet {BAD}\n"
+        "  Seen: example: no tensor\n"
+        "        TypeError: conv2d() received an invalid combination of arguments - got (numpy.ndarray, Parameter, Parameter, "
+        "tuple, tuple, tuple, int), but expected one of:\n"
+        "  Try:  example=torch.from_numpy(array)  # a tensor, not an array",
+    ),
+    "a class instead of a network": (
+        SmallUNet, IMAGE, TraceError,
+        "SmallUNet is a class; a network made of it can be instrumented.\n"
+        "  Try:  instrument(SmallUNet(…), example)",
+    ),
+    "what is no module": (
+        "unet.pt", IMAGE, TraceError,
+        "str is no torch.nn.Module; only modules can be instrumented.\n"
+        "  Try:  instrument(network, example, num_classes=…)",
+    ),
+    "a network that is instrumented": (
+        instrument(SmallUNet(), IMAGE), IMAGE, StageError,
+        "this SmallUNet is instrumented already.\n"
+        "  Seen: up.0, up.1\n"
+        "  Try:  train it as it is, or instrument(net.strip(), example) to begin anew",
+    ),
     "several inputs given as one": (
         Timed(), IMAGE, TraceError,
         f"Timed {BAD}\n"
@@ -154,6 +178,28 @@ def test_the_whole_error(fault: str, capfd: pytest.CaptureFixture[str]) -> None:
         instrument(model, example)
     assert str(caught.value) == text
     assert capfd.readouterr() == ("", "")  # and torch says nothing beside it
+
+
+CHOICES: dict[str, tuple[object, str]] = {
+    "one name": ("up.0", 'stages="up.0" is no list of names.\n  Try:  stages=["up.0", …], two or more'),
+    "one map twice": (
+        ["up.0", "up.1", "in:up.1", "up.0.2"],
+        'stages=[…] names one map of SmallUNet twice: "up.0" and "up.0.2".\n  Try:  leave one of them out',
+    ),
+    "no module": (
+        ["up0", "up.1"],
+        'SmallUNet has no module "up0", which stages=[…] names.\n'
+        '  Seen: Nearest: "up". Known: down, dropout, head, pool, up.',
+    ),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_stages_that_cannot_be_chosen(choice: str) -> None:
+    names, text = CHOICES[choice]
+    with pytest.raises(StageError) as caught:
+        instrument(SmallUNet(), IMAGE, stages=names)  # type: ignore[arg-type]
+    assert str(caught.value) == text
 
 
 def test_what_is_said_to_type_works() -> None:

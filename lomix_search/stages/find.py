@@ -43,7 +43,7 @@ def find_stages(
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = detected(found, logits, training) if names is None else [named(found, network, name) for name in names]
+    nodes = detected(found, logits, training) if names is None else chosen(found, network, names)
     nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
     taps = taps_of(found, nodes, names)
     own = own_logits(training, logits.meta["shape"], taps, place)
@@ -192,6 +192,34 @@ def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap, int] | N
 def spell_shape(path: Path, node: fx.Node) -> str:
     """Write a place and a shape: ``[0]: 1 × 4 × 64 × 64``."""
     return f"{spell(path)}: {sizes(node.meta.get('shape', ()))}"
+
+
+def chosen(found: Trace, network: nn.Module, names: Sequence[str]) -> list[fx.Node]:
+    """Return the values at the places that the user names.
+
+    Args:
+        found: A trace.
+        network: The user's network.
+        names: As :func:`named` takes them.
+
+    Returns:
+        Nodes in the same order.
+
+    Raises:
+        StageError: a name gives no map, two give the same one, or the names are no list.
+    """
+    if isinstance(names, str):
+        raise StageError(f'stages="{names}" is no list of names.', hint=f'stages=["{names}", …], two or more')
+    nodes: dict[fx.Node, str] = {}
+    for name in names:
+        node = named(found, network, name)
+        if node in nodes:
+            raise StageError(
+                f'stages=[…] names one map of {type(network).__name__} twice: "{nodes[node]}" and "{name}".',
+                hint="leave one of them out",
+            )
+        nodes[node] = name
+    return list(nodes)
 
 
 def named(found: Trace, network: nn.Module, name: str) -> fx.Node:

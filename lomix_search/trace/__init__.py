@@ -151,6 +151,9 @@ def _hint(error: Exception, twin: nn.Module, inputs: Inputs) -> str:
     """Say what to pass instead, in the words of the model's own forward()."""
     if inputs[0] and all(isinstance(value, int) for value in inputs[0]):
         return f"example=torch.zeros{inputs[0]}  # a tensor, not its shape"
+    kinds = [type(value).__name__ for value in (*inputs[0], *inputs[1].values())]
+    if "ndarray" in kinds:
+        return "example=torch.from_numpy(array)  # a tensor, not an array"
     if isinstance(error, TypeError) and "forward() " in str(error) and (names := _required(twin)):
         several = len(names) > 1
         both = f"example=({', '.join(names)}) or example={{{', '.join(f'{name!r}: {name}' for name in names)}}}"

@@ -27,8 +27,13 @@ def unwrap(model: nn.Module) -> nn.Module:
         The module whose submodules are called in eager mode.
 
     Raises:
-        TraceError: it is a ScriptModule, or no module at all.
+        TraceError: it is a ScriptModule, a class, or no module at all.
     """
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise TraceError(
+            f"{model.__name__} is a class; a network made of it can be instrumented.",
+            hint=f"instrument({model.__name__}(…), example)",
+        )
     if not isinstance(model, nn.Module):
         raise TraceError(
             f"{type(model).__name__} is no torch.nn.Module; only modules can be instrumented.",
