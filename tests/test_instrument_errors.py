@@ -109,8 +109,8 @@ FAULTS: dict[str, tuple[nn.Module, object, type[LomixError], str]] = {
         SmallUNet(), IMAGE.numpy(), TraceError,
         f"SmallUNet {BAD}\n"
         "  Seen: example: no tensor\n"
-        "        TypeError: conv2d() received an invalid combination of arguments - got (numpy.ndarray, Parameter, Parameter, "
-        "tuple, tuple, tuple, int), but expected one of:\n"
+        "        TypeError: conv2d() received an invalid combination of arguments - got (numpy.ndarray, Parameter, "
+        "Parameter, tuple, tuple, tuple, int), but expected one of:\n"
         "  Try:  example=torch.from_numpy(array)  # a tensor, not an array",
     ),
     "a class instead of a network": (
