@@ -33,17 +33,17 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     head = _head(flow)
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
-        levels.pop()
+        levels.pop()  # the head goes up, and makes no level
     if len(levels) < 2:
         return []
     if pyramid := _gathered(flow, levels[-1]):
         return pyramid
     coarser, levels = _mixed(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
-    finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head)
+    finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head, found)
     if finest is flow.output and _only_activated(flow, head):
         finest = head
-    return [*found, finest] if finest else found
+    return [_unpadded(flow, node) for node in (*found, finest) if node]
 
 
 def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
@@ -203,7 +203,13 @@ def _shown(flow: Flow, node: fx.Node) -> fx.Node:
 
 
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
-    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
+    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up.
+
+    Not where a block that holds it is called as the one that went up to that level is: then it is one level more.
+    """
+    apart = [c for c, inner in around(flow, head) if inner and not c.first <= flow.order(values[0]) < c.last]
+    if {_kind(call.path) for call in apart} & {_kind(call.path) for call, _ in around(flow, values[0])}:
+        return False
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
     return worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
 
@@ -293,22 +299,32 @@ def _scope(node: fx.Node) -> str:
     return _kind(node.meta.get("module", ""))
 
 
-def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
+def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what a map was before it was padded."""
+    while not weighted(node) and "pad" in operation(node).lower() and len(flow.maps.pred[node]) == 1:
+        (node,) = flow.maps.pred[node]
+    return node
+
+
+def _finest(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
     if (added := _added(flow, values, head)) is not None:
         if _returned(flow, added):  # refined logits: the first ones have a head of their own
-            return _finest(flow, values[: values.index(added) + 1], added)
+            return _finest(flow, values[: values.index(added) + 1], added, coarser)
         return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
         if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
-            return _finest(flow, values, values[-1])
+            return _finest(flow, values, values[-1], coarser)
     if not values:
         return flow.output
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+    kinds = {_kind(call.path) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
+        if given is not None and _kind(call.path) in kinds and not worked(flow, values, merge, given):
+            return flow.output  # the block of this level, called as that of another is
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -317,10 +333,25 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
-        return _finest(flow, values[:merge], head)
+        return values[-1]
+    if (
+        joins(values[merge])
+        and coarser
+        and _laid_beside(flow, coarser[-1])
+        and worked(flow, values, 0, values[merge - 1])
+    ):
+        return values[merge - 1]
     if joins(values[merge]):
         return values[-1] if flow.own else flow.output  # a network with heads of its own at other levels has one here
     return unworked(flow, values, merge, values[-1])
+
+
+def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
+    """Whether a skip is laid beside a stage before it goes up."""
+    after = flow.trunk[flow.trunk.index(stage) + 1 :] if stage in flow.trunk else []
+    return any(
+        node in flow.merges and joins(node) for node in itertools.takewhile(lambda n: n not in flow.rises, after)
+    )
 
 
 def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:

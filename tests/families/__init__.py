@@ -13,6 +13,7 @@ from families import (  # noqa: F401  each adds its own; the third list was writ
     modern,
     odd,
     parallel,
+    seventh,
     several,
     sixth,
     third,
