@@ -55,6 +55,11 @@ class Masks(SmallUNet):
         return super().forward(x).argmax(1)
 
 
+class Depth(SmallUNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x)[:, 0]
+
+
 class Last(SmallUNet):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x).permute(0, 2, 3, 1).softmax(-1)
@@ -147,6 +152,12 @@ FAULTS: dict[str, tuple[nn.Module, object, type[LomixError], str]] = {
         "Tokens returns its 3 channels laid out as tokens; logits are batch × classes × size.\n"
         "  Seen: output: 1 × 1024 × 3\n"
         "  Try:  return logits.transpose(1, 2).unflatten(2, (32, 32)) from forward(), without a softmax",
+    ),
+    "an output without an axis of classes": (
+        Depth(), IMAGE, StageError,
+        "Depth returns 1 × 32 × 32, which has no axis of classes; logits are batch × classes × size.\n"
+        "  Seen: output: 1 × 32 × 32\n"
+        "  Try:  return logits.unsqueeze(1) from forward()",
     ),
     "one input given as several": (
         Packed(), (IMAGE, torch.ones(1)), TraceError,

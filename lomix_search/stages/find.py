@@ -45,6 +45,8 @@ def find_stages(
     num_classes = logits.meta["shape"][1]
     nodes = detected(found, logits, training) if names is None else chosen(found, network, names)
     nodes = sorted(nodes, key=lambda node: math.prod(_layout(node).size))
+    if nodes and all(len(_layout(node).size) > len(_layout(logits).size) for node in nodes):
+        raise _without_classes(title, place, logits)
     taps = taps_of(found, nodes, names)
     own = own_logits(training, logits.meta["shape"], taps, place)
     stages = [_stage(found, node, tap, own.get(i)) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))]
@@ -155,6 +157,15 @@ def _laid_otherwise(title: str, layout: Layout, seen: list[str]) -> StageError:
         f"{title} returns its {classes} channels laid out as {FORMS[layout.form]}; logits are batch × classes × size.",
         seen=seen,
         hint=f"return logits.{turned[layout.form]} from forward(), without a softmax",
+    )
+
+
+def _without_classes(title: str, place: Path, logits: fx.Node) -> StageError:
+    shape = sizes(logits.meta["shape"])
+    return StageError(
+        f"{title} returns {shape}, which has no axis of classes; logits are batch × classes × size.",
+        seen=f"output{spell_shape(place, logits)}",
+        hint="return logits.unsqueeze(1) from forward()",
     )
 
 
