@@ -11,7 +11,6 @@ KNOWN = {
     "KiU-Net": "it goes up first",
     "IterNet": "its second U is small enough to pass for a block",
     "ICNet": "stages are what it makes logits from, the expert names what goes on",
-    "SFNet": "maps are brought up by a learned flow; the last fusion passes for its finest stage",
     "SSFormer": "all its stages have one size",
 }
 """Families whose stages are not found by themselves, and why; ``stages=[…]`` taps them."""

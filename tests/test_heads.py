@@ -7,6 +7,7 @@ from zoo import FAST, SmallUNet, module_outputs, small_unet_2d
 
 from lomix_search.errors import StageError
 from lomix_search.heads import instrument
+from lomix_search.loss import MixtureLoss
 
 
 @pytest.fixture(params=FAST)
@@ -84,6 +85,28 @@ def test_logits_with_their_channels_last_come_as_all_others():
     assert net.num_classes == 3
     assert [m.shape for m in maps] == [(2, 3, 16, 12), (2, 3, 32, 24)]
     torch.testing.assert_close(maps[-1].permute(0, 2, 3, 1), net.strip()(example)["logits"])
+
+
+@pytest.mark.parametrize("activation", ["", "Sigmoid"])
+def test_logits_of_one_class_may_come_without_an_axis_of_classes(activation):
+    class Squeezed(SmallUNet):
+        def __init__(self):
+            super().__init__(classes=1)
+            self.ahead = torch.nn.Sequential(torch.nn.Flatten(0, 1), *[torch.nn.Sigmoid()] * bool(activation))
+
+        def forward(self, x):
+            return self.ahead(super().forward(x))
+
+    torch.manual_seed(0)
+    model, example = Squeezed(), torch.rand(2, 1, 32, 24)
+    model.dropout.p = 0.0
+    net = instrument(model, example).train()
+    maps = net(example)
+    assert net.num_classes == 1 and net.stages[-1].name == "up.1"
+    assert [m.shape for m in maps] == [(2, 1, 16, 12), (2, 1, 32, 24)]
+    assert MixtureLoss("lomix", 2, 1)(maps, torch.ones(2, 32, 24).long()).total.isfinite()
+    ended = maps[-1].sigmoid() if activation else maps[-1]
+    torch.testing.assert_close(net.strip()(example), ended[:, 0])
 
 
 def test_copies_and_pickles_work_and_are_independent():

@@ -32,7 +32,7 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     flow = _folded(Flow(trace, output, supervised=frozenset(supervised)))
     head = _head(flow)
     levels = _levels(flow, head)
-    if len(levels) > 2 and levels[-1] == [head] and _enlarges(flow, levels[-2], head):
+    if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
         levels.pop()  # the head goes up, and makes no level
     if len(levels) < 2:
         return []
@@ -203,15 +203,18 @@ def _shown(flow: Flow, node: fx.Node) -> fx.Node:
 
 
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
-    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up.
-
-    Not where a block that holds it is called as the one that went up to that level is: then it is one level more.
-    """
-    apart = [c for c, inner in around(flow, head) if inner and not c.first <= flow.order(values[0]) < c.last]
-    if {_kind(call.path) for call in apart} & {_kind(call.path) for call, _ in around(flow, values[0])}:
-        return False
+    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
     return worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
+
+
+def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
+    """Whether what goes up to the last level is called as what goes up to the two before it, but for numbers."""
+    rises = [values[0] for values in levels[-3:]] if len(levels) > 3 else []
+    calls = [[c for c, _ in around(flow, rise)] for rise in rises]
+    return bool(calls) and bool(
+        set.intersection(*({_kind(c.path) for c in own if sum(c in o for o in calls) == 1} for own in calls))
+    )
 
 
 def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:

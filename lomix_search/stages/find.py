@@ -53,7 +53,7 @@ def find_stages(
     if len(stages) < 2:
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
-    if (activated := before_activation(found, logits)) is not None:
+    if (activated := before_activation(found, place, logits)) is not None:
         activation, tap, before = activated
         stages[-1] = dataclasses.replace(stages[-1], logits=tap)
         notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
@@ -170,7 +170,9 @@ def _without_classes(title: str, place: Path, logits: fx.Node) -> StageError:
 
 
 def _channels_first(path: Path, node: fx.Node) -> tuple[Path, fx.Node]:
-    """Return a map of logits, and how it comes out of what is returned, from before its axes were moved."""
+    """Return a map of logits, and how it comes out of what is returned, from before axes were moved or one dropped."""
+    if (whole := _with_classes(node)) is not None:
+        return (*path, ("dropped", 1)), whole
     last, layout = node, _layout(node)
     while layout.form == "last" and len(last.all_input_nodes) == 1 and _MOVED.fullmatch(operation(last)):
         (last,) = last.all_input_nodes
@@ -180,23 +182,33 @@ def _channels_first(path: Path, node: fx.Node) -> tuple[Path, fx.Node]:
     return path, node
 
 
-def before_activation(found: Trace, output: fx.Node) -> tuple[str, Tap, int] | None:
+def _with_classes(node: fx.Node) -> fx.Node | None:
+    """Return the map of one class out of which a value without an axis of classes was taken; None for other values."""
+    shape, rank = node.meta["shape"], len(node.meta["shape"])
+    while len(node.all_input_nodes) == 1 and not weighted(node) and len(node.meta.get("shape", ())) == rank:
+        (node,) = node.all_input_nodes
+    return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
+
+
+def before_activation(found: Trace, place: Path, output: fx.Node) -> tuple[str, Tap, int] | None:
     """Return the name of the softmax or sigmoid in which a model ends, where its input is tapped, and its channels.
 
     Args:
-        found: A trace.
-        output: The model's main output.
+        found: A trace in eval mode.
+        place: Where the model's main output is.
+        output: The map of logits in it.
 
     Returns:
         None if the output is made of logits already, or no module sees them.
     """
-    node = output
+    node = next(node for path, node in found.outputs if path in (place, place[:-1]))
     while not weighted(node) and len(node.all_input_nodes) == 1:
+        given = node.all_input_nodes[0]
         if re.search("softmax|sigmoid", operation(node), re.IGNORECASE):
-            given = node.all_input_nodes[0]
+            given = given if len(given.meta["shape"]) == len(output.meta["shape"]) else output  # its classes dropped
             tap = tap_of(found, given)
             return (operation(node), tap, given.meta["shape"][1]) if tap else None
-        node = node.all_input_nodes[0]
+        node = given
     return None
 
 

@@ -25,6 +25,7 @@ _ADD = re.compile(r"i?(add|sub)_?", re.IGNORECASE)
 _JOIN = re.compile(r"cat|stack", re.IGNORECASE)
 _POOL = re.compile(r"adaptive|mean|max$|amax|sum|std|var", re.IGNORECASE)
 _CONV = re.compile("conv", re.IGNORECASE)
+_READS_ONE = re.compile("conv|grid_sample", re.IGNORECASE)
 
 
 DOUBLE = 1.9
@@ -68,7 +69,9 @@ class Flow:
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in sorted(self.graph, key=self.order):
             given = list(self.graph.pred[node])
-            if _CONV.search(operation(node)) and len(node.args) > 1:  # a function; weights that are made are no map
+            if (
+                _READS_ONE.search(operation(node)) and len(node.args) > 1
+            ):  # a function: not weights or places that are made
                 given = [p for p in given if p is node.args[0]]
             elif _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given

@@ -113,7 +113,8 @@ def tensors(value: Any) -> list[tuple[Path, Tensor]]:
 def pick(value: Any, path: Path) -> Any:
     """Return what sits at ``path`` in a nested value.
 
-    A step ``("stacked", i)`` takes map i of a stacked tensor; ``("last", -1)`` puts channels that are last second.
+    A step ``("stacked", i)`` takes map i of a stacked tensor; ``("last", -1)`` puts channels that are last second;
+    ``("dropped", 1)`` gives a map of one class the axis of classes that it was returned without.
     """
     for kind, key in path:
         value = _STEPS[kind](value, key)
@@ -125,12 +126,19 @@ _STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "attr": getattr,
     "stacked": lambda value, key: value[:, key],
     "last": lambda value, key: value.movedim(key, 1),
+    "dropped": lambda value, key: value.unsqueeze(key),
 }
 
 
 def spell(path: Path) -> str:
     """Write a place as Python would: ``[0].logits``."""
-    form = {"item": "[{!r}]", "attr": ".{}", "stacked": "[:, {}]", "last": ".movedim({}, 1)"}
+    form = {
+        "item": "[{!r}]",
+        "attr": ".{}",
+        "stacked": "[:, {}]",
+        "last": ".movedim({}, 1)",
+        "dropped": ".unsqueeze({})",
+    }
     return "".join(form[kind].format(key) for kind, key in path)
 
 
