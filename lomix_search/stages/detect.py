@@ -33,7 +33,13 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     head = _head(flow)
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
-        levels.pop()  # the head goes up, and makes no level
+        found = _ladder(flow, levels[:-1], head)  # the head goes up, and makes no level unless it is the second
+        return found if len(found) > 1 else _ladder(flow, levels, head)
+    return _ladder(flow, levels, head)
+
+
+def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.Node]:
+    """Return the stages of a trunk that is cut into levels."""
     if len(levels) < 2:
         return []
     if pyramid := _gathered(flow, levels[-1]):

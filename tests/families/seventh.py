@@ -111,3 +111,16 @@ class SideBySide(nn.Module):
         b = self.p2(b, c)
         sides = [ahead(m) for ahead, m in zip(self.ahead, (d, c, b, self.p1(a, b)), strict=True)]
         return F.interpolate(self.head(torch.cat(sides, 1)), scale_factor=2)
+
+
+@family("one level, and a head that goes up by four", ["up", "head"], (1, 1, 32, 32))
+class OneLevel(nn.Module):
+    """Patches, layers on them, and two layers that go up by four each, the last of which makes the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.body = nn.Conv2d(1, 32, 16, 16), twice(32, 32)
+        self.up, self.head = nn.ConvTranspose2d(32, 16, 4, 4), nn.ConvTranspose2d(16, 3, 4, 4)
+
+    def forward(self, x):
+        return self.head(self.up(self.body(self.patch(x))))
