@@ -29,7 +29,7 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     Returns:
         Nodes of the trace's graph; none if nothing rises to the output.
     """
-    flow = _folded(Flow(trace, output, supervised=frozenset(supervised)))
+    flow = _folded(_without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
     head = _head(flow)
     levels = _levels(flow, head)
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
@@ -109,15 +109,33 @@ def _folded(flow: Flow) -> Flow:
     The network's ladder is outside if what is left without the blocks rises as often as any block does, with skips.
     """
     blocks = _dips(flow)
-    inside = {node for call in blocks for node in flow.graph if call.first <= flow.order(node) < call.last}
-    made = {node for call in blocks for _, node in call.outputs}
-    folded = Flow(flow.trace, flow.output, frozenset(inside - made), flow.supervised)
+    folded = Flow(flow.trace, flow.output, flow.hidden | _inside(flow, blocks), flow.supervised)
     outer = sum(node in folded.rises for node in folded.trunk)
     inner = max(
         (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0
     )
     skips = any(folded.takes_skip(node) for node in folded.trunk)
     return folded if skips and outer >= max(inner, 2) else flow
+
+
+def _without_contexts(flow: Flow) -> Flow:
+    """Hide the inside of blocks that pool what they are given to several sizes, and bring all of that back to one."""
+    blocks = [call for call in _dips(flow) if _only_pools(flow, call)]
+    return Flow(flow.trace, flow.output, flow.hidden | _inside(flow, blocks), flow.supervised) if blocks else flow
+
+
+def _only_pools(flow: Flow, call: Call) -> bool:
+    """Whether all that is coarser in a block than what it is given comes of pooling that itself, without a layer."""
+    given = [node for _, node in call.inputs if node in flow.graph]
+    inside = [node for node in flow.maps if call.first <= flow.order(node) < call.last]
+    falls = [n for n in inside if any(grows(flow.size(n), flow.size(source)) for source in flow.maps.pred[n])]
+    return bool(falls) and not any(weighted(n) or any(flow.works_between(g, n) for g in given) for n in falls)
+
+
+def _inside(flow: Flow, blocks: Iterable[Call]) -> frozenset[fx.Node]:
+    """The nodes of some blocks, without what they return."""
+    inside = {node for call in blocks for node in flow.graph if call.first <= flow.order(node) < call.last}
+    return frozenset(inside - {node for call in blocks for _, node in call.outputs})
 
 
 def _dips(flow: Flow) -> list[Call]:
@@ -381,9 +399,14 @@ def _returned(flow: Flow, node: fx.Node) -> bool:
 
 
 def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
-    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here."""
+    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here.
+
+    And in one sequence with the module from which it gets its input.
+    """
+    makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
     layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
-    return layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
+    many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
+    return many and any(_kind(maker.path) == _kind(call.path) for maker in makers)
 
 
 def _only_activated(flow: Flow, head: fx.Node) -> bool:
