@@ -1,5 +1,6 @@
 """Data flow → decoder stages: where each level of the trunk is finished, before it goes up or becomes logits."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -109,7 +110,7 @@ def _folded(flow: Flow) -> Flow:
     The network's ladder is outside if what is left without the blocks rises as often as any block does, with skips.
     """
     blocks = _dips(flow)
-    folded = Flow(flow.trace, flow.output, flow.hidden | _inside(flow, blocks), flow.supervised)
+    folded = dataclasses.replace(flow, hidden=flow.hidden | _inside(flow, blocks))
     outer = sum(node in folded.rises for node in folded.trunk)
     inner = max(
         (sum(c.first <= flow.order(n) < c.last for n in flow.trunk if n in flow.rises) for c in blocks), default=0
@@ -121,7 +122,8 @@ def _folded(flow: Flow) -> Flow:
 def _without_contexts(flow: Flow) -> Flow:
     """Hide the inside of blocks that pool what they are given to several sizes, and bring all of that back to one."""
     blocks = [call for call in _dips(flow) if _only_pools(flow, call)]
-    return Flow(flow.trace, flow.output, flow.hidden | _inside(flow, blocks), flow.supervised) if blocks else flow
+    made = frozenset(node for call in blocks for _, node in call.outputs)
+    return dataclasses.replace(flow, hidden=flow.hidden | _inside(flow, blocks), gathered=made) if blocks else flow
 
 
 def _only_pools(flow: Flow, call: Call) -> bool:
@@ -249,6 +251,10 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
+        if (made := [node for node in values if node in flow.gathered]) and not flow.works_between(
+            made[-1], values[-1]
+        ):
+            return made[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])

@@ -47,12 +47,14 @@ class Flow:
         output: The logits.
         hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
         supervised: Maps from which the network makes logits of its own in train mode alone.
+        gathered: What blocks return that pool a map to several sizes and bring all of them back to one.
     """
 
     trace: Trace
     output: fx.Node
     hidden: frozenset[fx.Node] = frozenset()
     supervised: frozenset[fx.Node] = frozenset()
+    gathered: frozenset[fx.Node] = frozenset()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -152,18 +154,28 @@ class Flow:
 
     @cached_property
     def trunk(self) -> list[fx.Node]:
-        """The way to the output with the most rises and merges, from its last coarsest map on, in order."""
-        best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
+        """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order."""
+        best: dict[fx.Node, tuple[float, fx.Node | None]] = {}
         for node in sorted(self.maps, key=self.order):
-            ways = [(best[s][0], self.size(s) == self.size(node), self.order(s), s) for s in self.maps.pred[node]]
+            ways = [
+                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), self.order(s), s)
+                for s in self.maps.pred[node]
+            ]
             before, *_, source = max(ways, default=(0, True, 0, None), key=lambda way: way[:3])
-            best[node] = (before + 10 * (node in self.rises) + 10 * (node in self.own) + self._worth(node), source)
+            best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
             "pad" in operation(source).lower() or not grows(self.size(path[-1]), self.size(source))
         ):
             path.append(source)
         return path[::-1]
+
+    def _climbed(self, source: fx.Node, node: fx.Node) -> float:
+        """What a rise is worth: 10 for each doubling."""
+        if node not in self.rises:
+            return 0
+        ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
+        return 10 * round(math.log2(ratio))
 
     def takes_skip(self, node: fx.Node) -> bool:
         """Whether a map that does not come out of the decoder is merged in."""

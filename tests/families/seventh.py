@@ -124,3 +124,67 @@ class OneLevel(nn.Module):
 
     def forward(self, x):
         return self.head(self.up(self.body(self.patch(x))))
+
+
+class Pools(nn.Module):
+    """A map beside what it is pooled to in several sizes, all at one size again, and a layer on them."""
+
+    def __init__(self, given, made):
+        super().__init__()
+        self.scales = nn.ModuleList(
+            nn.Sequential(pool, nn.Conv2d(given, 8, 1))
+            for pool in (nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AdaptiveAvgPool2d(1))
+        )
+        self.whole, self.mix = nn.Conv2d(given, 8, 1), conv(24, 24)
+        self.out, self.short = nn.Conv2d(32, made, 1), nn.Conv2d(given, made, 1)
+
+    def forward(self, x):
+        whole = self.whole(x)
+        pooled = [F.interpolate(s(x), size=x.shape[2:], mode="bilinear") + whole for s in self.scales]
+        found = [whole, self.mix(torch.cat(pooled, 1))]
+        return self.out(torch.cat(found, 1)) + self.short(x)
+
+
+@family("two branches that exchange maps", ["pools", "last"], (1, 3, 256, 256))
+class TwoBranches(nn.Module):
+    """One branch stays at an eighth, the other goes down; both get the other's maps, pools end the deep one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(conv(3, 8, stride=2), conv(8, 16, stride=2), conv(16, 16, stride=2))
+        self.fine = nn.ModuleList(conv(16, 16) for _ in range(3))
+        self.deep = nn.ModuleList(conv(a, b, stride=2) for a, b in ((16, 24), (24, 32), (32, 48)))
+        self.down = nn.ModuleList(
+            [conv(16, 24, stride=2), nn.Sequential(conv(16, 24, stride=2), conv(24, 32, stride=2))]
+        )
+        self.project = nn.ModuleList([conv(24, 16, 1), conv(32, 16, 1)])
+        self.pools, self.last = Pools(48, 16), nn.Identity()
+        self.head = nn.Sequential(conv(16, 16), nn.Conv2d(16, 3, 1))
+
+    def forward(self, x):
+        fine = deep = self.stem(x)
+        size = fine.shape[2:]
+        for i in range(2):
+            deep, fine = self.deep[i](deep), self.fine[i](fine)
+            deep, fine = deep + self.down[i](fine), fine + F.interpolate(self.project[i](deep), size=size)
+        deep = F.interpolate(self.pools(self.deep[2](deep)), size=size)
+        return self.head(self.last(self.fine[2](fine) + deep))
+
+
+@family("a head of three layers", ["refine", "fuse"], (2, 3, 64, 64))
+class ThreeLayers(nn.Module):
+    """A shallow branch and a deep one with its mean added, fused by one layer; the head has three."""
+
+    def __init__(self):
+        super().__init__()
+        self.detail = nn.Sequential(conv(3, 8, stride=2), conv(8, 8, stride=2), conv(8, 16, stride=2))
+        self.encoder, self.lateral = Encoder((8, 16, 24, 32, 48), 3, stem=2), nn.Conv2d(32, 16, 1)
+        self.deepest, self.refine = nn.Conv2d(48, 16, 1), conv(16, 16)
+        self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(48, 16, 1))
+        self.fuse, self.head = conv(32, 16), nn.Sequential(conv(16, 16), conv(16, 16), nn.Conv2d(16, 3, 1))
+
+    def forward(self, x):
+        *_, d, e = self.encoder(x)
+        deep = F.interpolate(self.deepest(e) + self.mean(e), scale_factor=2)
+        deep = self.refine(self.lateral(d) + deep)
+        return self.head(self.fuse(torch.cat([self.detail(x), F.interpolate(deep, scale_factor=2)], 1)))
