@@ -247,3 +247,14 @@ def test_class_numbers_beside_the_logits_are_not_taken_for_them() -> None:
             return logits.argmax(1, keepdim=True), logits
 
     assert instrument(Both(), IMAGE).num_classes == 3
+
+
+def test_an_attention_larger_than_the_image_is_not_taken_for_the_logits() -> None:
+    class Attending(SmallUNet):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = super().forward(x)
+            flat = logits[..., ::4, ::4].flatten(2)
+            return logits, (flat.transpose(1, 2) @ flat).unsqueeze(1)
+
+    net = instrument(Attending(), torch.zeros(1, 1, 32, 32))
+    assert net.num_classes == 3 and [stage.size for stage in net.stages] == [(16, 16), (32, 32)]

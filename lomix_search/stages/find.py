@@ -109,7 +109,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     """Return the model's own logits among what it returns: the finest map that fits.
 
     Among several of one shape (deep supervision at full size), the one that most of the network leads to. What is
-    returned with its channels last counts as what it was before.
+    returned with its channels last, or without an axis of one class, counts as what it was before. A map larger than
+    the inputs (an attention of all positions to all) is taken only where there is no other.
 
     Args:
         found: A trace in eval mode.
@@ -142,6 +143,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
             seen=seen,
             hint=f"num_classes={counts[0]}, or build the model with {num_classes} output channels",
         )
+    whole = max((math.prod(put.meta["shape"][2:]) for put in found.inputs if layout_of(put)), default=math.inf)
+    fitting = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) <= whole] or fitting
     size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
     finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
     alike = [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
