@@ -328,6 +328,11 @@ def _kind(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 
 
+def _shape(flow: Flow, call: Call) -> tuple[str, int]:
+    """How a module is called, but for numbers, and how many layers it has."""
+    return _kind(call.path), sum(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+
+
 def _scope(node: fx.Node) -> str:
     return _kind(node.meta.get("module", ""))
 
@@ -353,11 +358,11 @@ def _finest(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.N
     if not values:
         return flow.output
     merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    kinds = {_kind(call.path) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
+    blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
-        if given is not None and _kind(call.path) in kinds and not worked(flow, values, merge, given):
-            return flow.output  # the block of this level, called as that of another is
+        if given is not None and _shape(flow, call) in blocks and not worked(flow, values, merge, given):
+            return flow.output  # the block of this level, called as that of another is, with no layer more
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):

@@ -188,3 +188,19 @@ class ThreeLayers(nn.Module):
         deep = F.interpolate(self.deepest(e) + self.mean(e), scale_factor=2)
         deep = self.refine(self.lateral(d) + deep)
         return self.head(self.fuse(torch.cat([self.detail(x), F.interpolate(deep, scale_factor=2)], 1)))
+
+
+@family("the last block holds the head too", ["blocks.0", "blocks.1.0"], (1, 1, 32, 32))
+class HeadInside(nn.Module):
+    """Blocks on each level; the finest is one of a sequence with the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder((8, 16, 32))
+        self.blocks = nn.ModuleList([twice(32 + 16, 16), nn.Sequential(twice(16 + 8, 8), nn.Conv2d(8, 3, 1))])
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        for block, skip in zip(self.blocks, reversed(skips), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        return x
