@@ -17,7 +17,7 @@ Written by `PYTHONPATH=.:tests python benchmarks/zoo_table.py`. Random weights, 
 CPU thread. *Right*: the stages are those an expert names, none missing, none extra, compared tensor by tensor.
 *Same*: the eval output is equal bit for bit before and during. *Trains*: one step with the paper's mixture on random
 labels gives finite gradients in every head and in the network. *Step*: its time over that of a step with the last layer
-alone, a single measurement of a very small network.
+alone, the better of two each, of a very small network.
 
 {counts}
 

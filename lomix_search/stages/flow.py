@@ -18,6 +18,9 @@ RISE = 1.4
 
 _WEIGHTED = re.compile(r"conv|(?<!bi)(?<!tri)linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
 _PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item", re.IGNORECASE)
+_ALIKE = re.compile(r"new_(zeros|ones|full|empty)|(zeros|ones|full|empty|rand|randn)_like")
+"""What is made of another value's shape alone."""
+
 _COPY = re.compile(r"copy_|setitem|after|empty|zeros", re.IGNORECASE)
 _GATE = re.compile(r"sigmoid|softmax", re.IGNORECASE)
 _MULTIPLY = re.compile(r"i?mul_?|multiply_?", re.IGNORECASE)
@@ -60,6 +63,8 @@ class Flow:
     def graph(self) -> nx.DiGraph:
         """The output and all it depends on, without what does not depend on the inputs (parameters, constants)."""
         whole = self.trace.network()
+        alike = [node for node in whole if _ALIKE.fullmatch(operation(node))]
+        whole.remove_edges_from([(source, node) for node in alike for source in whole.pred[node]])
         fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
         whole.remove_edges_from([(n.args[0], n) for n in whole if operation(n) == "copy_"])  # what was there is lost
         return whole.subgraph(fed & nx.ancestors(whole, self.output) | {self.output}).copy()
@@ -71,9 +76,7 @@ class Flow:
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in sorted(self.graph, key=self.order):
             given = list(self.graph.pred[node])
-            if (
-                _READS_ONE.search(operation(node)) and len(node.args) > 1
-            ):  # a function: not weights or places that are made
+            if _READS_ONE.search(operation(node)) and len(node.args) > 1:  # a function; weights and places are no map
                 given = [p for p in given if p is node.args[0]]
             elif _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given

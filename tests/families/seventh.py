@@ -204,3 +204,30 @@ class HeadInside(nn.Module):
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
         return x
+
+
+class FixedUp(nn.Module):
+    """A block of a level that goes up at its end, by a kernel of the map's own type; it is given a finer map too."""
+
+    def __init__(self, given, made):
+        super().__init__()
+        self.work, self.narrow = twice(given, given), nn.Conv2d(given, made, 1)
+
+    def forward(self, x, skip, time):
+        x = self.narrow(self.work(torch.cat([x, skip], 1))) + time.mean((1, 2, 3), keepdim=True)
+        kernel = x.new_zeros(x.shape[1], x.shape[1], 2, 2)
+        kernel[range(x.shape[1]), range(x.shape[1])] = 1
+        return F.conv_transpose2d(x, kernel, stride=2)
+
+
+@family("up by a kernel that is made", ["ups.0.narrow", "ups.1.narrow", "last"], (1, 1, 32, 32))
+class MadeKernel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.ups = Encoder(), nn.ModuleList([FixedUp(48 + 48, 32), FixedUp(32 + 32, 16)])
+        self.bottom, self.last, self.head = twice(48, 48), twice(16 + 16, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        _, b, c, d = self.encoder(x)
+        x = self.ups[1](self.ups[0](self.bottom(d), d, b), c, b)
+        return F.interpolate(self.head(self.last(torch.cat([x, b], 1))), scale_factor=2)
