@@ -129,7 +129,7 @@ class Instrumented(nn.Module):
     """The user's network with heads.
 
     In train mode it returns a list of logits, coarse to fine, each B × C × its own size; the last is the model's own
-    output. In eval mode it returns exactly what the model returns.
+    output, with an axis for its one class if it came without. In eval mode it returns exactly what the model returns.
 
     The user's weights are in ``net.model``: ``net.model.load_state_dict(bare)`` and
     ``bare.load_state_dict(net.model.state_dict())`` carry them in both directions.
