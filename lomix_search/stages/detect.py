@@ -236,11 +236,11 @@ def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     """Whether what goes up to the last level is called as what goes up to the two before it, but for numbers."""
-    rises = [values[0] for values in levels[-3:]] if len(levels) > 3 else []
-    calls = [[c for c, _ in around(flow, rise)] for rise in rises]
-    return bool(calls) and bool(
-        set.intersection(*({_kind(c.path) for c in own if sum(c in o for o in calls) == 1} for own in calls))
-    )
+    if len(levels) < 4:
+        return False
+    calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
+    apart = [{_kind(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
+    return bool(set.intersection(*apart))
 
 
 def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
@@ -251,10 +251,9 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
-        if (made := [node for node in values if node in flow.gathered]) and not flow.works_between(
-            made[-1], values[-1]
-        ):
-            return made[-1]
+        pooled = [node for node in values if node in flow.gathered]
+        if pooled and not flow.works_between(pooled[-1], values[-1]):
+            return pooled[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return settle(flow, values, rise, late[-1])
     return _like_the_next(flow, levels) or _peer(flow, values, levels[1])

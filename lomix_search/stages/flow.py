@@ -158,7 +158,7 @@ class Flow:
     @cached_property
     def trunk(self) -> list[fx.Node]:
         """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order."""
-        best: dict[fx.Node, tuple[float, fx.Node | None]] = {}
+        best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
         for node in sorted(self.maps, key=self.order):
             ways = [
                 (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), self.order(s), s)
@@ -173,12 +173,12 @@ class Flow:
             path.append(source)
         return path[::-1]
 
-    def _climbed(self, source: fx.Node, node: fx.Node) -> float:
-        """What a rise is worth: 10 for each doubling."""
+    def _climbed(self, source: fx.Node, node: fx.Node) -> int:
+        """What a rise is worth: 10 for each doubling, and no less than 10."""
         if node not in self.rises:
             return 0
         ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
-        return 10 * round(math.log2(ratio))
+        return 10 * max(1, round(math.log2(ratio)))
 
     def takes_skip(self, node: fx.Node) -> bool:
         """Whether a map that does not come out of the decoder is merged in."""
