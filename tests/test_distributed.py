@@ -241,7 +241,8 @@ def test_torchrun_finds_what_one_process_finds_on_the_embedded_ct(tmp_path: Path
     assert running.returncode == 0, err
     assert out.count("test Dice, final network") == 1
     mixtures = [Mixture.load(folder / "mixture.json") for folder in (one, two)]
-    assert mixtures[0].weights == pytest.approx(mixtures[1].weights, abs=1e-6)
+    # float32 sums of parts of a batch: 4e-6 seen on one processor, less on others; sums left apart give 1e-3
+    assert mixtures[0].weights == pytest.approx(mixtures[1].weights, abs=2e-5)
     for key, value in mixtures[0].operators.items():
         torch.testing.assert_close(value, mixtures[1].operators[key], rtol=1e-4, atol=1e-5)
     scores = [json.loads((folder / "results.json").read_text())["test_dice"]["final"]["mean"] for folder in (one, two)]
