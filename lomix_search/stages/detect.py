@@ -9,13 +9,12 @@ from collections.abc import Iterable
 import networkx as nx
 from torch import fx
 
+from lomix_search.stages.finest import PRODUCT, embedded, finest_of, kind, only_activated
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
 from lomix_search.stages.layout import layout_of
-from lomix_search.stages.settle import around, first_given, refined, settle, unworked, worked
+from lomix_search.stages.settle import around, refined, settle, worked
 from lomix_search.trace import Call, Trace, operation
 
-_PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
-_ADD = re.compile("add", re.IGNORECASE)
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
 
 
@@ -47,8 +46,8 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
         return pyramid
     coarser, levels = _mixed(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
-    finest = _embedded(flow, found, head) or _finest(flow, levels[-1], head, found)
-    if finest is flow.output and _only_activated(flow, head):
+    finest = embedded(flow, found, head) or finest_of(flow, levels[-1], head, found)
+    if finest is flow.output and only_activated(flow, head):
         finest = head
     return [_unpadded(flow, node) for node in (*found, finest) if node]
 
@@ -76,11 +75,11 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
     if len(blocks) < 2 or not blocks[0] or len(blocks[1]) < 2:
         return levels
-    lift, kinds = _kind(blocks[1][-1].path), {_kind(call.path) for call in blocks[1]}
-    below = [call for call in blocks[0] if _kind(call.path) in kinds]
-    if not 0 < len(below) < len(blocks[1]) or _kind(blocks[0][-1].path) != lift:
+    lift, kinds = kind(blocks[1][-1].path), {kind(call.path) for call in blocks[1]}
+    below = [call for call in blocks[0] if kind(call.path) in kinds]
+    if not 0 < len(below) < len(blocks[1]) or kind(blocks[0][-1].path) != lift:
         return levels
-    lifts = [calls[-1].first if calls and _kind(calls[-1].path) == lift else None for calls in blocks]
+    lifts = [calls[-1].first if calls and kind(calls[-1].path) == lift else None for calls in blocks]
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
     if not all(kept) or any(_channels(a[-1]) <= _channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels
@@ -158,9 +157,9 @@ def _head(flow: Flow) -> fx.Node:
 
     Where the logits are products of two embeddings, that is their projection; what is activated is none.
     """
-    last = next((n for n in reversed(flow.trunk) if weighted(n) and not _PRODUCT.search(operation(n))), flow.output)
+    last = next((n for n in reversed(flow.trunk) if weighted(n) and not PRODUCT.search(operation(n))), flow.output)
     after = nx.descendants(flow.graph, last)
-    products = [flow.order(node) for node in after if _PRODUCT.search(operation(node))]
+    products = [flow.order(node) for node in after if PRODUCT.search(operation(node))]
     between = [node for node in after if products and flow.order(node) < min(products)]
     return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
 
@@ -239,7 +238,7 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     if len(levels) < 4:
         return False
     calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
-    apart = [{_kind(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
+    apart = [{kind(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
     return bool(set.intersection(*apart))
 
 
@@ -281,7 +280,7 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 
 def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
     """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
-    alike = [c for c in flow.trace.calls if c is not block and _kind(c.path) == _kind(block.path)]
+    alike = [c for c in flow.trace.calls if c is not block and kind(c.path) == kind(block.path)]
     made = {node: call for call in alike for _, node in call.outputs}
     below = [node for node in values if node in made]
     if not below or any(call.last <= flow.order(values[0]) for call in alike):
@@ -323,17 +322,8 @@ def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
     return node
 
 
-def _kind(path: str) -> str:
-    return re.sub(r"\d+", "#", path)
-
-
-def _shape(flow: Flow, call: Call) -> tuple[str, int]:
-    """How a module is called, but for numbers, and how many layers it has."""
-    return _kind(call.path), sum(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
-
-
 def _scope(node: fx.Node) -> str:
-    return _kind(node.meta.get("module", ""))
+    return kind(node.meta.get("module", ""))
 
 
 def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
@@ -341,122 +331,3 @@ def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
     while not weighted(node) and "pad" in operation(node).lower() and len(flow.maps.pred[node]) == 1:
         (node,) = flow.maps.pred[node]
     return node
-
-
-def _finest(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
-    """Return what the model's own head is given, or the output where the last block itself makes the logits."""
-    if (added := _added(flow, values, head)) is not None:
-        if _returned(flow, added):  # refined logits: the first ones have a head of their own
-            return _finest(flow, values[: values.index(added) + 1], added, coarser)
-        return flow.output  # the head is the last layer of a residual block
-    values = [node for node in values if node is not head]
-    while values and _side_logits(flow, values[-1]):
-        values.pop()
-        if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
-            return _finest(flow, values, values[-1], coarser)
-    if not values:
-        return flow.output
-    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
-    for call, _ in around(flow, head):
-        given = first_given(call, values[merge:])
-        if given is not None and _shape(flow, call) in blocks and not worked(flow, values, merge, given):
-            return flow.output  # the block of this level, called as that of another is, with no layer more
-        if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
-            return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
-    if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
-        forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
-        return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
-    if values[merge] not in flow.merges:
-        return None
-    if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
-        return values[-1]
-    if (
-        joins(values[merge])
-        and coarser
-        and _laid_beside(flow, coarser[-1])
-        and worked(flow, values, 0, values[merge - 1])
-    ):
-        return values[merge - 1]
-    if joins(values[merge]):
-        return values[-1] if flow.own else flow.output  # a network with heads of its own at other levels has one here
-    return unworked(flow, values, merge, values[-1])
-
-
-def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
-    """Whether a skip is laid beside a stage before it goes up."""
-    after = flow.trunk[flow.trunk.index(stage) + 1 :] if stage in flow.trunk else []
-    return any(
-        node in flow.merges and joins(node) for node in itertools.takewhile(lambda n: n not in flow.rises, after)
-    )
-
-
-def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
-    """Return the map of the head's level that is added to what the head makes, if there is one."""
-    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    sums = [node for node in after if _ADD.search(operation(node))]
-    return next((node for node in values if node is not head and any(node in flow.graph.pred[s] for s in sums)), None)
-
-
-def _returned(flow: Flow, node: fx.Node) -> bool:
-    """Whether the network returns a map, or an activated or resized form of it, beside its main output."""
-    for _, form in flow.trace.outputs:
-        while form is not node and len(form.all_input_nodes) == 1 and not weighted(form):
-            form = form.all_input_nodes[0]
-        if form is node:
-            return True
-    return False
-
-
-def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
-    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here.
-
-    And in one sequence with the module from which it gets its input.
-    """
-    makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
-    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
-    many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
-    return many and any(_kind(maker.path) == _kind(call.path) for maker in makers)
-
-
-def _only_activated(flow: Flow, head: fx.Node) -> bool:
-    """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
-    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    activated = bool(after) and all(re.search("softmax|sigmoid", operation(node), re.IGNORECASE) for node in after)
-    block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
-    return activated and not block and head in flow.seen
-
-
-def _embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
-    """Return the embedding of the positions of which logits are products, if a module returns it beside all stages."""
-    if not any(_PRODUCT.search(operation(node)) for node in flow.trunk[flow.trunk.index(head) + 1 :]):
-        return None
-    returned = [{node for _, node in call.outputs} for call in flow.trace.calls if call.path]
-    return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
-
-
-def _side_logits(flow: Flow, node: fx.Node) -> bool:
-    """Whether nothing but logits of several levels are laid beside each other here."""
-    classes = flow.output.meta["shape"][1]
-    shapes = [source.meta.get("shape", ()) for source in flow.graph.pred[node]]
-    return joins(node) and len(shapes) > 1 and all(len(shape) > 2 and shape[1] <= classes for shape in shapes)
-
-
-def _block_output(flow: Flow, values: list[fx.Node], given: fx.Node) -> fx.Node:
-    """Step back over what only normalises and activates between the last block and the head."""
-    values = values[: values.index(given) + 1]
-    last = max((flow.order(node) for node in values if weighted(node)), default=None)
-    if last is None:
-        return given
-    blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
-    made = {node for call in blocks if _composite(flow, call) for _, node in call.outputs}
-    return next((value for value in reversed(values) if value in made), given)
-
-
-def _composite(flow: Flow, call: Call) -> bool:
-    return sum(call.first <= flow.order(node) < call.last for node in flow.maps) > 1
-
-
-def _summed(flow: Flow, node: fx.Node) -> bool:
-    """Whether maps of the decoder are added up here, as pyramids do."""
-    return node in flow.merges and not joins(node) and not flow.takes_skip(node)
