@@ -18,18 +18,27 @@ class Stop:
     """Turns SIGINT and SIGTERM into a request to stop after the step; another Ctrl-C, a second later, acts at once.
 
     torchrun passes signals on that its processes may have got already, from a terminal or a scheduler: a repeated one
-    must not cost the checkpoint.
+    must not cost the checkpoint. Of two around each other, as around a study and each of its searches, the inner one
+    takes over what the outer was asked before, and passes on what it is asked itself.
+
+    Args:
+        *signals: Those to listen to; both by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: int) -> None:
         self.asked: int | None = None
+        self._signals = signals or (signal.SIGINT, signal.SIGTERM)
         self._since = 0.0
         self._before: dict[int, Any] = {}
+        self._around: Stop | None = None
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in self._signals:
+                before = self._before[number] = signal.signal(number, self._ask)
+                around = getattr(before, "__self__", None)
+                if isinstance(around, Stop):
+                    self._around, self.asked = around, around.asked
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,6 +48,8 @@ class Stop:
     def _ask(self, number: int, _: FrameType | None) -> None:
         if self.asked is None:
             self.asked, self._since = number, time.monotonic()
+            if self._around is not None:
+                self._around.asked = number
         elif number == signal.SIGINT and time.monotonic() - self._since > _AGAIN:
             raise KeyboardInterrupt
 

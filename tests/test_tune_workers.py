@@ -118,12 +118,58 @@ def test_workers_on_a_journal_one_killed_and_one_stopped(tmp_path: Path) -> None
     wait_until(lambda: in_mid_trial(str(home), None, stopped.pid) is not None)
     stopped.send_signal(signal.SIGTERM)  # what a scheduler sends: it gives its trial back and ends well
     (said,) = finish([stopped])
-    assert "Stopped at step" in said
+    halfway = said.count("Stopped at step")  # none if its trial had just ended
+    assert halfway == ("stopped between two trials" not in said)
     finish([last])
     study, _ = open_study(home)
     again = check_exact(study, wanted, int(str(number)))
     assert run_on(home / again.user_attrs["folder"]) == list(range(1, 9))
-    assert [t.user_attrs.get("stopped") for t in study.trials].count(True) == 1
+    assert [t.user_attrs.get("stopped") for t in study.trials].count(True) == halfway
+
+
+SIGNALLED = """
+import os
+from pathlib import Path
+
+
+def send(number, flag):
+    if not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), number)
+
+
+"""
+
+
+def test_sigterm_while_a_trial_is_set_up_ends_the_worker_after_one_step(tmp_path: Path) -> None:
+    recipe, home = write_tiny(tmp_path / "recipe"), tmp_path / "study"
+    parts, flag = recipe / "parts.py", str(tmp_path / "sent")
+    sent = parts.read_text().replace("    return Tiny", f"    send({signal.SIGTERM:d}, {flag!r})\n    return Tiny")
+    parts.write_text(SIGNALLED + sent)
+    (said,) = finish([worker(recipe, home, "--trials", "2")])
+    assert "Stopped at step 1;" in said
+    study, _ = open_study(home)
+    assert [t.state for t in study.trials if t.state != TrialState.WAITING] == [TrialState.FAIL]
+    finish([worker(recipe, home, "--trials", "2", "--resume")])
+    again = check_exact(open_study(home)[0], 2, 0)
+    assert run_on(home / again.user_attrs["folder"]) == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_in_a_trials_last_validation_ends_the_worker_after_it(number: int, code: int, tmp_path: Path) -> None:
+    recipe, home = write_tiny(tmp_path / "recipe"), tmp_path / "study"
+    parts, flag = recipe / "parts.py", str(tmp_path / "sent")
+    last = f"list(Path({str(home)!r}).glob('trial_0000/checkpoints/*8.pt'))"  # what the last step leaves
+    sent = f"        if not self.training and {last}:\n            send({number:d}, {flag!r})\n        return self.head"
+    parts.write_text(SIGNALLED + parts.read_text().replace("        return self.head", sent))
+    process = worker(recipe, home, "--trials", "2")
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == code, said
+    study, _ = open_study(home)
+    assert [t.state for t in study.trials if t.state != TrialState.WAITING] == [TrialState.COMPLETE]
+    assert (home / "best.toml").exists() == (number == signal.SIGTERM)
+    finish([worker(recipe, home, "--trials", "2", "--resume")])
+    assert [t.state for t in open_study(home)[0].trials] == [TrialState.COMPLETE] * 2
 
 
 def test_a_trial_that_kills_its_process_each_time_is_given_up(tmp_path: Path) -> None:

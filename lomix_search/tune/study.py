@@ -1,6 +1,7 @@
 """The outer search: Optuna varies what a recipe declares under ``[tune]``; every trial is a whole run."""
 
 import random
+import signal
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from lomix_search.errors import RunError
+from lomix_search.progress import Stop
 from lomix_search.recipe import Recipe
 from lomix_search.tune.best import best_trials, kept_limits, write_best
 from lomix_search.tune.plots import draw_study
@@ -62,19 +64,26 @@ def run_study(
         workers = Workers(study, place.journal)
         if not made:
             _let_its_maker_begin(study)
-        with workers.at_work(), leading():
-            _work(study, recipe, wanted, home, workers, leave, say)
+        with workers.at_work(), leading(), Stop(signal.SIGTERM) as stop:
+            _work(study, recipe, wanted, home, workers, leave, say, stop)
     _report(study, recipe, home, say)
     return study
 
 
 def _work(
-    study: optuna.Study, recipe: Recipe, wanted: int, home: Path, workers: Workers, leave: bool, say: Console
+    study: optuna.Study,
+    recipe: Recipe,
+    wanted: int,
+    home: Path,
+    workers: Workers,
+    leave: bool,
+    say: Console,
+    stop: Stop,
 ) -> None:
-    """Take trials until there are none."""
+    """Take trials until there are none, or until asked to stop between two; a search that runs stops by itself."""
     first, objective = starting_points(recipe), Objective(recipe, home, workers.name, say)
     progress, waits = _Progress(wanted, say), False
-    while True:
+    while not stop.asked:
         workers.fail_dead()
         found = survey(study.get_trials(deepcopy=False), wanted)
         if reason := stop_reason(study, recipe, found):
@@ -97,6 +106,9 @@ def _work(
             waits = True
             wait_along()
             time.sleep(random.uniform(0.5, 1.5) * _POLL)
+    if stop.asked == signal.SIGINT:  # during the last step of a trial, which came to its end
+        raise KeyboardInterrupt
+    say.print("stopped between two trials; to go on: the same command with --resume", highlight=False)
 
 
 def _one(study: optuna.Study, objective: Objective, say: Console) -> None:

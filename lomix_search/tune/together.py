@@ -5,12 +5,14 @@ alike, such as being pruned, ends the trial; what is raised on one alone ends th
 from its checkpoint by whoever works on the study next.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lomix_search.distributed import happened_alike, on_main, size
+from lomix_search.progress import Stop
 from lomix_search.recipe import Recipe
 from lomix_search.run import Outcome, run_recipe
 
@@ -58,11 +60,12 @@ def leading() -> Iterator[None]:
 
 def follow() -> None:
     """Run along with the trials of process 0 until its study ends."""
-    task = on_main(_nothing)
-    while task is not None:
-        if task != _WAIT:
-            _run_along(*task)
+    with Stop(signal.SIGTERM):  # the next search takes it over, and stops all
         task = on_main(_nothing)
+        while task is not None:
+            if task != _WAIT:
+                _run_along(*task)
+            task = on_main(_nothing)
 
 
 def _run_along(recipe: Recipe, folder: Path) -> None:
