@@ -73,7 +73,8 @@ def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any
     heads = nn.ModuleDict()
     for i, (stage, tensor) in enumerate(zip(stages, tensors, strict=True)):
         if stage.own is None:
-            head = nn.utils.skip_init(_CONVOLUTION[len(stage.size)], stage.channels, num_classes, 1)  # type: ignore[no-untyped-call]
+            outputs = num_classes // stage.parts
+            head = nn.utils.skip_init(_CONVOLUTION[len(stage.size)], stage.channels, outputs, 1)  # type: ignore[no-untyped-call]
             nn.init.normal_(head.weight, std=0.1 * stage.channels**-0.5, generator=generator)
             nn.init.zeros_(head.bias)
             heads[str(i)] = head.to(tensor["device"], tensor["dtype"])
@@ -174,7 +175,7 @@ class Instrumented(nn.Module):
         output = model(*args, **kwargs)
         kept = self._shelf.take()
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
-        return [*(_with_frames(logits, finest) for logits in coarse), finest]
+        return [*(_as_in_the_output(logits, finest) for logits in coarse), finest]
 
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
@@ -301,8 +302,8 @@ class Instrumented(nn.Module):
             )
 
 
-def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
-    """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
-    if logits.ndim != finest.ndim - 1:
-        return logits
-    return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)
+def _as_in_the_output(logits: Tensor, finest: Tensor) -> Tensor:
+    """Put what the network lays into the batch back on an axis of its own: frames (or slices), or one class each."""
+    if logits.ndim == finest.ndim - 1:
+        return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)
+    return logits.reshape(len(finest), -1, *logits.shape[2:]) if len(logits) != len(finest) else logits

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from torch.nn import functional as F
 from zoo import FAST, SmallUNet, module_outputs, small_unet_2d
 
 from lomix_search.errors import StageError
@@ -107,6 +108,79 @@ def test_logits_of_one_class_may_come_without_an_axis_of_classes(activation):
     assert MixtureLoss("lomix", 2, 1)(maps, torch.ones(2, 32, 24).long()).total.isfinite()
     ended = maps[-1].sigmoid() if activation else maps[-1]
     torch.testing.assert_close(net.strip()(example), ended[:, 0])
+
+
+class Level(torch.nn.Sequential):
+    """In train mode it returns something besides its map."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return (y.mean(), y) if self.training else y
+
+
+class OtherInTrainMode(SmallUNet):
+    """Its stages and its logits are at other places in train mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = torch.nn.ModuleList(Level(up) for up in self.up)
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        skips, means = [], []
+        for i, down in enumerate(self.down):
+            x = down(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        x = self.dropout(skips.pop())
+        for up in self.up:
+            mean, x = up(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
+            means.append(mean)
+        return torch.stack(means), x[:, :3], self.head(x)
+
+
+def test_stages_and_logits_that_train_mode_returns_elsewhere():
+    torch.manual_seed(0)
+    model, example = OtherInTrainMode(), torch.rand(2, 1, 32, 24)
+    model.dropout.p = 0.0
+    net = instrument(model, example).train()
+    maps = net(example)
+    assert [m.shape for m in maps] == [(2, 3, 16, 12), (2, 3, 32, 24)]
+    torch.testing.assert_close(maps[-1], net.model(example)[2])
+    assert [stage.name for stage in net.stages] == ["up.0.0", "up.1.0"]
+
+
+class Queries(SmallUNet):
+    """Makes one map for each query, which it lays into the batch, as the mask head of DETR does."""
+
+    def __init__(self, queries):
+        super().__init__(classes=1)
+        self.queries = torch.nn.Parameter(torch.randn(queries, 1, 1, 1))
+
+    def forward(self, x):
+        one_each = (x.unsqueeze(1) * self.queries).flatten(0, 1)
+        return super().forward(one_each).view(len(x), len(self.queries), *x.shape[2:])
+
+
+def test_maps_of_the_classes_may_lie_in_the_batch():
+    torch.manual_seed(0)
+    model, example = Queries(5), torch.rand(2, 1, 32, 24)
+    model.dropout.p = 0.0
+    net = instrument(model, example[:1]).train()
+    maps = net(example)
+    assert [m.shape for m in maps] == [(2, 5, 16, 12), (2, 5, 32, 24)]
+    head, features = net.heads["0"], net.stage_features(example)[0]
+    assert head.out_channels == 1 and features.shape[0] == 10
+    torch.testing.assert_close(maps[0][1, 3], head(features)[8, 0])  # image 1, class 3
+
+
+def test_maps_in_the_batch_that_are_no_classes_are_refused():
+    class Summed(Queries):
+        def forward(self, x):
+            return super().forward(x).unflatten(1, (1, -1)).sum(2)
+
+    with pytest.raises(StageError, match=r'stage "up.0" of Summed has 5 maps for each image; a head makes 1 classes'):
+        instrument(Summed(5), torch.rand(1, 1, 32, 24))
 
 
 def test_copies_and_pickles_work_and_are_independent():

@@ -100,6 +100,13 @@ def layout_of(node: fx.Node) -> Layout | None:
     return found or (Layout("first", shape[1], tuple(shape[2:])) if len(shape) in (3, 4, 5) else None)
 
 
+def map_layout(node: fx.Node) -> Layout:
+    """Return the layout of a value that is a map."""
+    found = layout_of(node)
+    assert found is not None
+    return found
+
+
 def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
     """The axes of several values that lie one after another along their positions; None for any other joint."""
     given, shape = [known.get(source) for source in node.all_input_nodes], node.meta.get("shape")

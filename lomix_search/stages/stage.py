@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, overload
 
 from rich import box
@@ -12,6 +12,8 @@ from torch import fx
 
 from lomix_search.stages.layout import FORMS, Layout, layout_of
 from lomix_search.trace import Call, Path, Trace, sizes, spell
+
+SIDES = ("output", "input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Stage:
         tap: The same for the program.
         own: The place, in what the model returns, of the logits that the model itself makes from this stage.
         logits: Where those logits are tapped instead, if the model returns probabilities.
+        parts: Maps of this stage for each image, where the network lays its classes into the batch.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Stage:
     tap: Tap
     own: Path | None = None
     logits: Tap | None = None
+    parts: int = 1
 
 
 class Stages(Sequence[Stage]):
@@ -133,35 +137,41 @@ def name_of(trace: Trace, tap: Tap) -> str:
     name = path if tap.side == "output" else f"in:{path}"
     name = f"{name}#{tap.call}" if tap.call else name
     calls = [call for call in trace.calls if (call.path, call.index) == (tap.path, tap.call)]
-    first = next((place for call in calls for place, node in _values(call, tap.side) if layout_of(node)), tap.place)
+    first = next((place for call in calls for place, node in values(call, tap.side) if layout_of(node)), tap.place)
     return name if first == tap.place else name + spell(tap.place)
 
 
-def tap_of(trace: Trace, node: fx.Node, since: int = 0) -> Tap | None:
+Place = tuple[str, int, str, Path]
+"""A module's path, its call, "input" or "output", and where in that: as in :class:`Tap`."""
+
+
+def tap_of(trace: Trace, node: fx.Node, since: int = 0, wanted: Container[Place] | None = None) -> Tap | None:
     """Return where a value can be had: at a module's output if there is one, else at an input; the outermost module.
 
     Args:
         trace: Where the value was found.
         node: The value.
         since: Position in the graph; modules that began before it hold more than this stage and are taken last.
+        wanted: Places to take one of, if the value is at one.
 
     Returns:
         A tap, or None if no module sees the value.
     """
     copy = any(node in later.meta.get("writes", ()) for later in trace.graph.nodes)
-    for side in ("output", "input"):
-        seen = [(call, place) for call in trace.calls for place, given in _values(call, side) if given is node]
-        seen = [found for found in seen if found[0].path] or seen
-        if seen:
-            call, place = min(
-                seen, key=lambda s: (s[0].first < since, s[0].depth if s[0].first >= since else -s[0].first)
-            )
-            layout = layout_of(node)
-            return Tap(
-                call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout
-            )
-    return None
+    seen = [(call, side, at) for side in SIDES for call in trace.calls for at, n in values(call, side) if n is node]
+    if wanted is not None:
+        seen = [(call, side, at) for call, side, at in seen if (call.path, call.index, side, at) in wanted] or seen
+    seen = [found for found in seen if found[1] == "output"] or seen
+    seen = [found for found in seen if found[0].path] or seen
+    if not seen:
+        return None
+    call, side, place = min(
+        seen, key=lambda s: (s[0].first < since, s[0].depth if s[0].first >= since else -s[0].first)
+    )
+    layout = layout_of(node)
+    return Tap(call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout)
 
 
-def _values(call: Call, side: str) -> tuple[tuple[Path, Any], ...]:
+def values(call: Call, side: str) -> tuple[tuple[Path, Any], ...]:
+    """Return what a call returns or is given, with the place of each value."""
     return call.outputs if side == "output" else call.inputs
