@@ -266,8 +266,9 @@ def _parts_here(flow: Flow, node: fx.Node) -> bool:
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
-    if len(levels) < 3:
-        return None
+    beside = any(joins(node) and flow.takes_skip(node) for node in levels[1])
+    if len(levels) < 3 or (beside and not flow.own):
+        return None  # in a plain U what works on the bottleneck in the decoder's blocks is still the bottleneck
     stage, (_, above, after) = settle(flow, levels[1], levels[2][0]), levels[:3]
     done = above[: above.index(stage) + 1] if stage in above else [stage]
     last = max((flow.order(node) for node in done if weighted(node)), default=-1)
