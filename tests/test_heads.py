@@ -150,6 +150,23 @@ def test_stages_and_logits_that_train_mode_returns_elsewhere():
     assert [stage.name for stage in net.stages] == ["up.0.0", "up.1.0"]
 
 
+def test_functions_set_on_modules_are_followed_and_leave_no_mark():
+    def without_context(layer):
+        before = layer.forward
+        layer.forward = lambda *args, context=None: before(*args)
+
+    torch.manual_seed(0)
+    model, example = SmallUNet(), torch.rand(2, 1, 32, 24)
+    model.dropout = torch.nn.Sequential(torch.nn.BatchNorm2d(16), model.dropout)
+    for layer in (*model.up, model.dropout):
+        without_context(layer)
+    before = copy.deepcopy(model.state_dict())
+    net = instrument(model, example)
+    assert [stage.name for stage in net.stages] == ["up.0", "up.1"] and net.stages.backend == "fx"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [m.shape for m in net(example)] == [(2, 3, 16, 12), (2, 3, 32, 24)]
+
+
 class Queries(SmallUNet):
     """Makes one map for each query, which it lays into the batch, as the mask head of DETR does."""
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import inspect
 import random
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -106,8 +108,8 @@ def same_random_state() -> Iterator[None]:
 def twin_of(model: nn.Module) -> Iterator[nn.Module]:
     """Lend a model that shares the parameters and nothing else, so that runs leave no mark on the user's.
 
-    Buffers, mode and plain attributes are copied, parameters are not. A model that cannot be copied is lent itself,
-    and its buffers and modes are put back.
+    Buffers, mode and plain attributes are copied, parameters are not. A model that cannot be copied, or whose copy
+    would go on to call it, is lent itself, and its buffers and modes are put back.
 
     Args:
         model: The user's model, unwrapped.
@@ -118,13 +120,28 @@ def twin_of(model: nn.Module) -> Iterator[nn.Module]:
     shared: dict[int, Any] = {id(p): p for p in model.parameters()}
     for module in model.modules():
         shared.update({id(t): t for t in vars(module).values() if isinstance(t, Tensor)})
-    try:
-        twin = copy.deepcopy(model, shared)
-    except Exception:  # whatever a user's class may raise
-        with _restored(model):
-            yield model
-    else:
+    twin = None
+    if not _bound(model):
+        with contextlib.suppress(Exception):  # whatever a user's class may raise
+            twin = copy.deepcopy(model, shared)
+    if twin is not None:
         yield twin
+        return
+    with _restored(model):
+        yield model
+
+
+def _bound(model: nn.Module) -> bool:
+    """Whether functions that were set on modules (``layer.forward = wrapped``) close over them: copies keep those."""
+    modules = set(model.modules())
+    values = [value for module in modules for value in vars(module).values()]
+    for function in (value for value in values if isinstance(value, types.FunctionType)):
+        with contextlib.suppress(ValueError):  # a name that has no value yet
+            held = inspect.getclosurevars(function).nonlocals.values()
+            owners = (one.__self__ if isinstance(one, types.MethodType) else one for one in held)
+            if any(isinstance(one, nn.Module) and one in modules for one in owners):
+                return True
+    return False
 
 
 @contextlib.contextmanager
