@@ -43,7 +43,8 @@ def finest_of(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx
     blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
-        if given is not None and _shape(flow, call) in blocks and not worked(flow, values, merge, given):
+        whole = call.path and call.first <= flow.order(values[0])  # it goes up too
+        if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
             return flow.output  # the block of this level, called as that of another is, with no layer more
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
@@ -125,9 +126,7 @@ def _side_logits(flow: Flow, node: fx.Node) -> bool:
 def _block_output(flow: Flow, values: list[fx.Node], given: fx.Node) -> fx.Node:
     """Step back over what only normalises and activates between the last block and the head."""
     values = values[: values.index(given) + 1]
-    last = max((flow.order(node) for node in values if weighted(node)), default=None)
-    if last is None:
-        return given
+    last = flow.order(next(node for node in values if not flow.works_between(node, given)))
     blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
     made = {node for call in blocks if _composite(flow, call) for _, node in call.outputs}
     return next((value for value in reversed(values) if value in made), given)
