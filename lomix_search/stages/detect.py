@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import networkx as nx
 from torch import fx
 
-from lomix_search.stages.finest import PRODUCT, embedded, finest_of, kind, only_activated
-from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, weighted
+from lomix_search.stages.finest import PRODUCT, embedded, finest_of, only_activated
+from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, kind, weighted
 from lomix_search.stages.layout import layout_of
 from lomix_search.stages.settle import around, refined, settle, worked
 from lomix_search.trace import Call, Trace, operation
@@ -305,6 +305,9 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
+    blocks = [call.path for call in around if call.path]
+    if any(kind(call.path) == kind(path) != path != call.path for call in flow.trace.calls for path in blocks):
+        return None  # the block that merges projects it, as those of other levels do with what they are given
     if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
         return None  # a map of the encoder, and blocks that make the levels
     return refined(flow, values[-1]) or values[-1]

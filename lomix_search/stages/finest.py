@@ -5,17 +5,12 @@ import re
 
 from torch import fx
 
-from lomix_search.stages.flow import Flow, joins, weighted
+from lomix_search.stages.flow import Flow, joins, kind, weighted
 from lomix_search.stages.settle import around, first_given, unworked, worked
 from lomix_search.trace import Call, operation
 
 PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
 _ADD = re.compile("add", re.IGNORECASE)
-
-
-def kind(path: str) -> str:
-    """Return how a module is called, but for numbers."""
-    return re.sub(r"\d+", "#", path)
 
 
 def embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:

@@ -266,6 +266,11 @@ class Flow:
         return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
 
 
+def kind(path: str) -> str:
+    """Return how a module is called, but for numbers."""
+    return re.sub(r"\d+", "#", path)
+
+
 def weighted(node: fx.Node) -> bool:
     """Whether a node is a layer that learns, or mixes channels as one."""
     return node.op.startswith("call") and bool(_WEIGHTED.search(operation(node)))

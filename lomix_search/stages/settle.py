@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx
 
-from lomix_search.stages.flow import Flow, joins, weighted
+from lomix_search.stages.flow import Flow, joins, kind, weighted
 from lomix_search.trace import Call
 
 
@@ -25,6 +25,8 @@ def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None 
                 return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
         if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
+            return given
+        if given is values[merge] and not joins(given) and given in flow.merges and _made_by_a_peer(flow, call, given):
             return given
         if _works_after(flow, call, child, event):
             return unworked(flow, values, merge, given)
@@ -62,6 +64,12 @@ def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> b
     blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
     layers = [sum(weighted(node) and c.first <= flow.order(node) < c.last for node in flow.graph) for c in blocks]
     return any(n > 1 and any(out in values for _, out in c.outputs) for c, n in zip(blocks, layers, strict=True))
+
+
+def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
+    """Whether a merge is what a block returns that is called as the one is, but for numbers, that takes it further."""
+    makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
+    return any(kind(maker.path) == kind(call.path) for maker in makers)
 
 
 def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
