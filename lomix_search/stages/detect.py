@@ -274,9 +274,22 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     last = max((flow.order(node) for node in done if weighted(node)), default=-1)
     blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
     blocks = [call for call in blocks if not call.first <= flow.order(after[0]) < call.last]
-    blocks = [block for block in blocks if any(block is not call and block.holds(call) for call in flow.trace.calls)]
-    made = (_made_below(flow, levels[0], block, flow.order(after[0])) for block in blocks)
-    return next((node for node in made if node is not None), None)
+    made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
+    found = [node for call, node in made if node is not None and _composite(flow, call)]
+    return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
+
+
+def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
+    """The blocks that return one of some values, the last first."""
+    order = {node: i for i, node in enumerate(values)}
+    made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
+    return [
+        call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and _composite(flow, call)
+    ]
+
+
+def _composite(flow: Flow, call: Call) -> bool:
+    return any(call is not other and call.holds(other) for other in flow.trace.calls)
 
 
 def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:

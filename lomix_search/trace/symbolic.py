@@ -184,7 +184,9 @@ class ValueTracer(fx.Tracer):
         return value
 
     def _called(self, module: nn.Module, original: Any, args: Any, kwargs: Any) -> Any:
-        path = self._paths[module]
+        path = self._paths.get(module)
+        if path is None:  # made in forward(): nn.Upsample(size)(x)
+            return original(module, *args, **kwargs)
         index, first = self._counts[path], len(self.graph.nodes)
         self._counts[path] += 1
         inputs = _nodes((args, kwargs))
