@@ -160,7 +160,7 @@ def _head(flow: Flow) -> fx.Node:
     last = next((n for n in reversed(flow.trunk) if weighted(n) and not PRODUCT.search(operation(n))), flow.output)
     after = nx.descendants(flow.graph, last)
     products = [flow.order(node) for node in after if PRODUCT.search(operation(node))]
-    between = [node for node in after if products and flow.order(node) < min(products)]
+    between = [node for node in after & set(flow.maps) if products and flow.order(node) < min(products)]
     return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
 
 

@@ -160,11 +160,12 @@ class Flow:
         """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order."""
         best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
         for node in sorted(self.maps, key=self.order):
+            given = self.graph.pred[node]
             ways = [
-                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), self.order(s), s)
+                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self.order(s), s)
                 for s in self.maps.pred[node]
             ]
-            before, *_, source = max(ways, default=(0, True, 0, None), key=lambda way: way[:3])
+            before, *_, source = max(ways, default=(0, None), key=lambda way: way[:4])
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (

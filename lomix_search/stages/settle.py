@@ -26,7 +26,7 @@ def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None 
             continue
         if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
             return given
-        if given is values[merge] and not joins(given) and given in flow.merges and _made_by_a_peer(flow, call, given):
+        if given is values[merge] and _made_by_a_peer(flow, call, given):
             return given
         if _works_after(flow, call, child, event):
             return unworked(flow, values, merge, given)
@@ -67,7 +67,9 @@ def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> b
 
 
 def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
-    """Whether a merge is what a block returns that is called as the one is, but for numbers, that takes it further."""
+    """Whether a sum is what a block returns that is called as the one is, but for numbers, that takes it further."""
+    if given not in flow.merges or joins(given) or refined(flow, given) is not None:
+        return False
     makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
     return any(kind(maker.path) == kind(call.path) for maker in makers)
 
