@@ -58,7 +58,8 @@ def finest_of(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx
     ):
         return values[merge - 1]
     if joins(values[merge]):
-        return values[-1] if flow.own else flow.output  # a network with heads of its own at other levels has one here
+        likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
+        return values[-1] if flow.own or likewise else flow.output  # with heads of its own it has one here
     return unworked(flow, values, merge, values[-1])
 
 

@@ -86,7 +86,7 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     if node not in flow.merges or merge == 0:
         return given
     if joins(node):
-        return values[merge - 1]
+        return node if _branches(flow, node) else values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
     if _branches(flow, node):
