@@ -162,10 +162,10 @@ class Flow:
         for node in sorted(self.maps, key=self.order):
             given = self.graph.pred[node]
             ways = [
-                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self.order(s), s)
+                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self._wide(s), s)
                 for s in self.maps.pred[node]
             ]
-            before, *_, source = max(ways, default=(0, None), key=lambda way: way[:4])
+            before, *_, source = max(ways, default=(0, None), key=lambda way: (*way[:4], self.order(way[4])))
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
@@ -180,6 +180,11 @@ class Flow:
             return 0
         ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
         return 10 * max(1, round(math.log2(ratio)))
+
+    def _wide(self, node: fx.Node) -> bool:
+        """Whether a map has more channels than the output, which coarser logits laid beside features have not."""
+        layout = layout_of(node)
+        return layout is not None and layout.channels > self.output.meta["shape"][1]
 
     def takes_skip(self, node: fx.Node) -> bool:
         """Whether a map that does not come out of the decoder is merged in."""

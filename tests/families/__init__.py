@@ -5,6 +5,7 @@ Beside each: the decoder stages an expert names, coarse to fine, in the notation
 
 from families import (  # noqa: F401  each adds its own; the third list was written after the rules
     classic,
+    eighth,
     fourth,
     fourth_images,
     fourth_scenes,
