@@ -159,9 +159,18 @@ def _head(flow: Flow) -> fx.Node:
     """
     last = next((n for n in reversed(flow.trunk) if weighted(n) and not PRODUCT.search(operation(n))), flow.output)
     after = nx.descendants(flow.graph, last)
-    products = [flow.order(node) for node in after if PRODUCT.search(operation(node))]
-    between = [node for node in after & set(flow.maps) if products and flow.order(node) < min(products)]
+    products = sorted((node for node in after if PRODUCT.search(operation(node))), key=flow.order)
+    between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
+    if any(last in (source, _as_given(source)) for product in products for source in flow.graph.pred[product]):
+        return last  # whatever else is made of it
     return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
+
+
+def _as_given(node: fx.Node) -> fx.Node:
+    """Return the value of which another is a form: laid out otherwise, with no layer and no activation between."""
+    while len(node.all_input_nodes) == 1 and not weighted(node) and not _ACTIVATION.search(operation(node)):
+        (node,) = node.all_input_nodes
+    return node
 
 
 def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
@@ -247,6 +256,7 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
+    laid = values[late[0]] if late else None
     late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
@@ -255,7 +265,11 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
             return pooled[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
         return settle(flow, values, rise, late[-1])
-    return _like_the_next(flow, levels) or _peer(flow, values, levels[1])
+    like = _like_the_next(flow, levels)
+    plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
+    if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
+        like = None  # in a plain U, what the decoder's blocks make of the bottleneck alone is none
+    return like or _peer(flow, values, levels[1])
 
 
 def _parts_here(flow: Flow, node: fx.Node) -> bool:
@@ -266,9 +280,8 @@ def _parts_here(flow: Flow, node: fx.Node) -> bool:
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
-    beside = any(joins(node) and flow.takes_skip(node) for node in levels[1])
-    if len(levels) < 3 or (beside and not flow.own):
-        return None  # in a plain U what works on the bottleneck in the decoder's blocks is still the bottleneck
+    if len(levels) < 3:
+        return None
     stage, (_, above, after) = settle(flow, levels[1], levels[2][0]), levels[:3]
     done = above[: above.index(stage) + 1] if stage in above else [stage]
     last = max((flow.order(node) for node in done if weighted(node)), default=-1)

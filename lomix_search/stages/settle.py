@@ -102,6 +102,7 @@ def _users(flow: Flow, node: fx.Node) -> list[Call]:
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
     users = _users(flow, node)
+    users = [call for call in users if not any(other is not call and other.holds(call) for other in users)]
     trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
     layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
     return any(orders and not trunk & set(orders) for orders in layers)
