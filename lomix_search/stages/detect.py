@@ -58,13 +58,22 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
     """
     levels = _without_lifts(flow, levels)
-    own = [next((node for node in reversed(values) if node in flow.own), None) for values in levels]
+    own = [_source_of_own_logits(flow, values) for values in levels]
     found = [own[i] or settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
     supervised = any(own) and own[0] is None
     bottom = None if mixed or supervised else _bottom(flow, levels)
     if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
         bottom = own[0]  # and no map of the encoder, far below
     return [bottom, *found] if bottom else found
+
+
+def _source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
+    """Return the last map of a level from which the network itself makes logits, if what it returns is no feature map.
+
+    A map that the trunk goes on with, and that the network returns as well, is one.
+    """
+    returned = {node for _, node in flow.trace.outputs}
+    return None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
 
 
 def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node]]:
