@@ -43,14 +43,14 @@ So about 60 % of families picked for being unlike the others are right at once, 
 80 %, and of others between a third and 70 %, the less the further they are from segmentation. After each count the
 rules were mended; today 101 of the 105 small ones are right (tests/test_families.py says what is wrong with the
 others), 45 of the 52 of the seventh list and 71 of the 94 of the eighth; of the fifth 21 of 27 and of the sixth 29 of
-42 were, when last tried. That is no estimate for new ones. Of the seven misses of the seventh four are DPT heads, whose
-writer named the map before a fusion goes up and we the one after it; all seven of its networks without a ladder were
-refused. Of the 23 of the eighth six are decoders that lay a skip beside a level and go up at once (pix2pix): its writers
-name what is laid together, we what came before. The eval outputs of the networks of both stayed equal. Five labels of
-the first small list were widened afterwards, where two readings are honest. Three of the eight misses of the fifth list
-are about one question: does a level end before or after the skip that its parent adds? Not read: 1D audio with recurrent layers or resampling by fixed filters (Demucs), layers on complex
-numbers (DCUNet, FRCRN), Fourier operators that resample (UNO). Where the rules err,
-`print(net.stages)` shows it and `stages=[…]` puts it right.
+42 were, when last tried. That is no estimate for new ones. Of the seven misses of the seventh four are DPT heads,
+whose writer named the map before a fusion goes up and we the one after it; all seven of its networks without a ladder
+were refused. Of the 23 of the eighth six are decoders that lay a skip beside a level and go up at once (pix2pix): its
+writers name what is laid together, we what came before. The eval outputs of the networks of both stayed equal. Five
+labels of the first small list were widened afterwards, where two readings are honest. Three of the eight misses of the
+fifth list are about one question: does a level end before or after the skip that its parent adds? Not read: 1D audio
+with recurrent layers or resampling by fixed filters (Demucs), layers on complex numbers (DCUNet, FRCRN), Fourier
+operators that resample (UNO). Where the rules err, `print(net.stages)` shows it and `stages=[…]` puts it right.
 
 ## The table
 
