@@ -175,7 +175,7 @@ class Instrumented(nn.Module):
         output = model(*args, **kwargs)
         kept = self._shelf.take()
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
-        return [*(_as_in_the_output(logits, finest) for logits in coarse), finest]
+        return [*(_with_frames(logits, finest) for logits in coarse), finest]
 
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
@@ -255,8 +255,11 @@ class Instrumented(nn.Module):
         own = self.stages[number].own
         if self.stages[number].logits is not None:
             return self._kept(_LOGITS, kept)
-        logits: Tensor = self.heads[str(number)](self._kept(number, kept)) if own is None else pick(output, own)
-        return logits
+        if own is not None:
+            return pick(output, own)  # type: ignore[no-any-return]
+        logits: Tensor = self.heads[str(number)](self._kept(number, kept))
+        parts = self.stages[number].parts  # classes that lie in the batch
+        return logits if parts == 1 else logits.reshape(len(logits) // parts, -1, *logits.shape[2:])
 
     def _kept(self, number: int, kept: dict[int, Tensor]) -> Tensor:
         if number not in kept:
@@ -302,8 +305,8 @@ class Instrumented(nn.Module):
             )
 
 
-def _as_in_the_output(logits: Tensor, finest: Tensor) -> Tensor:
-    """Put what the network lays into the batch back on an axis of its own: frames (or slices), or one class each."""
-    if logits.ndim == finest.ndim - 1:
-        return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)
-    return logits.reshape(len(finest), -1, *logits.shape[2:]) if len(logits) != len(finest) else logits
+def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
+    """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
+    if logits.ndim != finest.ndim - 1:
+        return logits
+    return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)
