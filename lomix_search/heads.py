@@ -122,8 +122,12 @@ class TapHook:
         self.shelf.calls[self.key] = call + 1
         for number, tap in self.taps.items():
             if tap.call == call:
-                tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
-                self.shelf.kept[number] = tensor.clone() if tap.copy else tensor
+                try:
+                    tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
+                except (LookupError, TypeError, AttributeError):
+                    continue  # nothing sits there in this pass, which is said where it is missed
+                if isinstance(tensor, Tensor):
+                    self.shelf.kept[number] = tensor.clone() if tap.copy else tensor
 
 
 class Instrumented(nn.Module):

@@ -150,6 +150,34 @@ def test_stages_and_logits_that_train_mode_returns_elsewhere():
     assert [stage.name for stage in net.stages] == ["up.0.0", "up.1.0"]
 
 
+def test_a_stage_that_train_mode_lays_elsewhere_is_missed_with_a_clear_error():
+    class Pair(torch.nn.Module):
+        """Its only map is the one of a tuple in train mode."""
+
+        def forward(self, x):
+            return (F.relu(x), x.mean()) if self.training else F.relu(x)
+
+    class Paired(SmallUNet):
+        def __init__(self):
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x):
+            skips = []
+            for i, down in enumerate(self.down):
+                x = down(self.pool(x) if i else x)
+                skips.append(x)
+            x = skips.pop()
+            for up in self.up:
+                x = self.pair(up(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1)))
+                x = x[0] if self.training else x
+            return self.head(x), x.mean()
+
+    net = instrument(Paired(), torch.rand(2, 1, 32, 24), stages=["pair", "up.1"]).train()
+    with pytest.raises(StageError, match=r'stage "pair" of Paired was not reached in this forward pass'):
+        net(torch.rand(2, 1, 32, 24))
+
+
 def test_functions_set_on_modules_are_followed_and_leave_no_mark():
     def without_context(layer):
         before = layer.forward

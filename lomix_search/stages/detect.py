@@ -12,7 +12,7 @@ from torch import fx
 from lomix_search.stages.finest import PRODUCT, embedded, finest_of, only_activated
 from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, kind, weighted
 from lomix_search.stages.layout import layout_of
-from lomix_search.stages.settle import around, refined, settle, worked
+from lomix_search.stages.settle import around, composite, refined, settle, worked
 from lomix_search.trace import Call, Trace, operation
 
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
@@ -293,11 +293,10 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
         return None
     stage, (_, above, after) = settle(flow, levels[1], levels[2][0]), levels[:3]
     done = above[: above.index(stage) + 1] if stage in above else [stage]
-    last = max((flow.order(node) for node in done if weighted(node)), default=-1)
-    blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
-    blocks = [call for call in blocks if not call.first <= flow.order(after[0]) < call.last]
+    last = next((node for node in reversed(done) if weighted(node)), None)
+    blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
     made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
-    found = [node for call, node in made if node is not None and _composite(flow, call)]
+    found = [node for call, node in made if node is not None and composite(flow, call)]
     return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
 
 
@@ -305,13 +304,7 @@ def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
     """The blocks that return one of some values, the last first."""
     order = {node: i for i, node in enumerate(values)}
     made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
-    return [
-        call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and _composite(flow, call)
-    ]
-
-
-def _composite(flow: Flow, call: Call) -> bool:
-    return any(call is not other and call.holds(other) for other in flow.trace.calls)
+    return [call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and composite(flow, call)]
 
 
 def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:

@@ -6,7 +6,7 @@ import re
 from torch import fx
 
 from lomix_search.stages.flow import Flow, joins, kind, weighted
-from lomix_search.stages.settle import around, first_given, unworked, worked
+from lomix_search.stages.settle import around, composite, first_given, unworked, worked
 from lomix_search.trace import Call, operation
 
 PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
@@ -122,14 +122,9 @@ def _side_logits(flow: Flow, node: fx.Node) -> bool:
 def _block_output(flow: Flow, values: list[fx.Node], given: fx.Node) -> fx.Node:
     """Step back over what only normalises and activates between the last block and the head."""
     values = values[: values.index(given) + 1]
-    last = flow.order(next(node for node in values if not flow.works_between(node, given)))
-    blocks = [call for call in flow.trace.calls if call.path and call.first <= last < call.last]
-    made = {node for call in blocks if _composite(flow, call) for _, node in call.outputs}
+    last = next(node for node in values if not flow.works_between(node, given))
+    made = {node for call, _ in around(flow, last) if composite(flow, call) for _, node in call.outputs}
     return next((value for value in reversed(values) if value in made), given)
-
-
-def _composite(flow: Flow, call: Call) -> bool:
-    return sum(call.first <= flow.order(node) < call.last for node in flow.maps) > 1
 
 
 def _summed(flow: Flow, node: fx.Node) -> bool:

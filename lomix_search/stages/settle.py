@@ -42,6 +42,11 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
     yield from itertools.zip_longest(calls, calls[1:])
 
 
+def composite(flow: Flow, call: Call) -> bool:
+    """Whether a call makes more than one map."""
+    return sum(call.first <= flow.order(node) < call.last for node in flow.maps) > 1
+
+
 def first_given(call: Call, values: Sequence[fx.Node]) -> fx.Node | None:
     """Return the first of some values that a call is given."""
     given = {node for _, node in call.inputs}
@@ -95,14 +100,14 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
 
 
 def _users(flow: Flow, node: fx.Node) -> list[Call]:
-    """The module calls that are given a map."""
-    return [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    """The module calls that are given a map, without the parts of a block that as a whole is given it."""
+    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    return [call for call in users if not any(other is not call and other.holds(call) for other in users)]
 
 
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
     users = _users(flow, node)
-    users = [call for call in users if not any(other is not call and other.holds(call) for other in users)]
     trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
     layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
     return any(orders and not trunk & set(orders) for orders in layers)
@@ -120,10 +125,7 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
-    users = _users(flow, node)
-    for call in users:
-        if any(other is not call and other.holds(call) for other in users):
-            continue  # a part of a block that as a whole makes something else of the map
+    for call in _users(flow, node):
         for _, made in call.outputs:
             if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
                 return made

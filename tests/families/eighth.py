@@ -108,22 +108,23 @@ class LastGoesUp(nn.Module):
         return self.up[2](x)
 
 
-@family("residual blocks up to the end", ["up.0.1", "up.1.1", "up.2.1"], (1, 1, 32, 32), alts={2: ["end"]})
+@family("residual blocks up to the end", ["up.1", "up.3", "up.5"], (1, 1, 32, 32), alts={2: ["end"]})
 class ResidualToTheEnd(nn.Module):
     """The ways past the residual blocks are bare, and the last block makes the logits, with a projection beside it."""
 
     def __init__(self):
         super().__init__()
         self.encoder = Encoder()
-        self.up = nn.ModuleList(
-            nn.Sequential(Residual(a + b, b), Residual(b, b)) for a, b in ((48, 32), (32, 16), (16, 8))
-        )
+        self.up = nn.ModuleList()
+        for given, made in ((48, 32), (32, 16), (16, 8)):
+            self.up += [Residual(given + made, made), Residual(made, made)]
         self.end = Residual(8, 3)
 
     def forward(self, x):
         *skips, x = self.encoder(x)
-        for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = up(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        for i, skip in enumerate(reversed(skips)):
+            x = self.up[2 * i](torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+            x = self.up[2 * i + 1](x)
         return self.end(x)
 
 
