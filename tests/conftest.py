@@ -1,4 +1,10 @@
-"""Shared by all tests: seeds, the two opt-in markers."""
+"""Shared by all tests: one thread a process, seeds, the two opt-in markers."""
+
+import os
+
+# Before torch is imported, and for the processes that tests start: small tensors on all cores in each of several
+# processes wait for one another, and the suite takes several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
