@@ -32,12 +32,11 @@ def database() -> Iterator[str]:
         yield url
 
 
-def worker(recipe: Path, home: Path, *more: str) -> "subprocess.Popen[str]":
+def worker(recipe: Path, home: Path, *more: str, threads: int = 1) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "lomix_search", "tune", str(recipe), *SLOWLY, "--folder", str(home), *more]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONPATH": path}
-    )
+    own = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
 
 
 def wait_until(what: object, seconds: float = 90) -> object:
@@ -125,6 +124,19 @@ def test_workers_on_a_journal_one_killed_and_one_stopped(tmp_path: Path) -> None
     again = check_exact(study, wanted, int(str(number)))
     assert run_on(home / again.user_attrs["folder"]) == list(range(1, 9))
     assert [t.user_attrs.get("stopped") for t in study.trials].count(True) == halfway
+
+
+@pytest.mark.parametrize("each", ["all", "one"])
+def test_workers_that_crowd_a_machine_are_told_what_to_set(each: str, tmp_path: Path) -> None:
+    recipe, home, cores = write_tiny(tmp_path / "recipe"), tmp_path / "study", os.cpu_count() or 1
+    threads = max(2, cores) if each == "all" else 1
+    more = ["--trials", "6", "--resume"]
+    first = worker(recipe, home, *more, threads=threads)
+    wait_until(lambda: in_mid_trial(str(home), None, first.pid) is not None)
+    said = finish([worker(recipe, home, *more, threads=threads), first])[0]
+    assert "on other workers" in " ".join(said.split()), "it began a trial beside the other"
+    hint = f"start each with OMP_NUM_THREADS={max(1, cores // 2)}"
+    assert (hint in " ".join(said.split())) == (each == "all"), said
 
 
 SIGNALLED = """

@@ -155,6 +155,18 @@ class Workers:
                 with suppress(ValueError, optuna.exceptions.OptunaError):  # another worker was faster
                     self._study.tell(trial.number, state=TrialState.FAIL)
 
+    @staticmethod
+    def here(running: Iterable[FrozenTrial]) -> int:
+        """Count the trials that run on this machine.
+
+        Args:
+            running: Trials under way.
+
+        Returns:
+            Their number.
+        """
+        return sum(str(trial.user_attrs.get("worker", "")).startswith(f"{socket.gethostname()}-") for trial in running)
+
     def _dead(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("worker")
         if owner is None:  # killed in the moment between taking a trial and signing it; or about to sign

@@ -1,5 +1,6 @@
 """The outer search: Optuna varies what a recipe declares under ``[tune]``; every trial is a whole run."""
 
+import os
 import random
 import signal
 import time
@@ -7,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import optuna
+import torch
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -193,6 +195,7 @@ class _Progress:
 
     def __init__(self, wanted: int, say: Console) -> None:
         self.wanted, self.say, self.began, self.before = wanted, say, time.monotonic(), -1
+        self.warned = False
 
     def show(self, found: Survey, best: list[optuna.trial.FrozenTrial]) -> None:
         done = len(found.finished)
@@ -204,6 +207,22 @@ class _Progress:
             left = (time.monotonic() - self.began) / (done - self.before) * (self.wanted - done)
             parts.append(f"about {_span(left)} left")
         self.say.rule(" · ".join(parts))
+        crowd = None if self.warned else _crowd(1 + Workers.here(found.running))
+        if crowd:
+            self.say.print(crowd, highlight=False)
+            self.warned = True
+
+
+def _crowd(workers: int) -> str | None:
+    """Say how many threads each of the workers on this machine should take, if they take more than there are cores."""
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    share = max(1, cores // workers)
+    if workers * threads <= cores or threads <= share:
+        return None
+    return (
+        f"{workers} workers on this machine take {threads} threads each of {cores} cores and wait for one another: "
+        f"start each with OMP_NUM_THREADS={share}"
+    )
 
 
 def _span(seconds: float) -> str:
