@@ -1,23 +1,49 @@
 import copy
 from xml.etree import ElementTree
 
+import pytest
 import torch
+from families import FAMILIES
 from zoo import SmallUNet, monai_basic_unet
 
 from lomix_search.doctor import doctor
 from lomix_search.draw import draw
+from lomix_search.errors import StageError
 from lomix_search.stages import find_stages
-from lomix_search.trace import trace
+from lomix_search.trace import sizes, trace
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_the_picture_is_valid_and_marks_every_stage_once():
+def boxes(text):
+    """The title of each box: name, stage, channels, size and operations."""
+    return [node.text for node in ElementTree.fromstring(text).iter(f"{SVG}title")][1:]
+
+
+def test_the_picture_is_a_u_of_blocks_with_every_stage_marked_once():
     model, example, names = monai_basic_unet(2)
-    text = draw(trace(model, example), find_stages(model, example)[0])
-    root = ElementTree.fromstring(text)
-    shown = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
-    for i, name in enumerate(names, 1):
-        assert sum(f"stage {i} " in label for label in shown) == 1
-        assert any(name in label and f"stage {i} " in label for label in shown)
+    shown = boxes(draw(trace(model, example), find_stages(model, example)[0]))
+    assert [label.split(",")[0] for label in shown] == [
+        "input", "conv_0", "down_1", "down_2", "down_3", "down_4", *names, "final_conv",
+    ]  # fmt: skip
+    assert [label.split(",")[1] for label in shown if "stage" in label] == [
+        f" stage {i} · {channels} channel{'s' * (channels > 1)}"
+        for i, channels in enumerate((stage.channels for stage in find_stages(model, example)[0]), 1)
+    ]
+
+
+@pytest.mark.parametrize("entry", FAMILIES[::3], ids=lambda entry: entry["id"])
+def test_any_network_is_drawn_with_each_stage_in_a_box_of_its_own(entry):
+    model, inputs = entry["build"]().eval(), entry["inputs"]()
+    try:
+        stages = find_stages(model, inputs)[0]
+    except StageError:
+        return
+    shown = boxes(draw(trace(model, inputs), stages))
+    assert len(shown) <= 80
+    for i, stage in enumerate(stages, 1):
+        (label,) = (label for label in shown if f" stage {i} " in label)
+        assert sizes(stage.size) in label
 
 
 def test_doctor_measures_and_leaves_no_mark():

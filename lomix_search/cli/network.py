@@ -64,7 +64,8 @@ def inspect(
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        write_text(picture, drawn if picture.suffix == ".svg" else f"<!DOCTYPE html>\n<body>{drawn}</body>\n")
+        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{net.stages.network}</title>\n{drawn}\n'
+        write_text(picture, drawn if picture.suffix == ".svg" else page)
         console.print(f"drawn: {picture}", highlight=False)
 
 
