@@ -191,7 +191,19 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
             levels.append([])
         levels[-1].append(node)
     passed = [i for i in range(1, len(levels) - 1) if not any(weighted(n) or n in flow.merges for n in levels[i])]
-    return [values for i, values in enumerate(levels) if i not in passed]  # nothing is made where a map only passes
+    levels = [values for i, values in enumerate(levels) if i not in passed]  # nothing is made where a map only passes
+    return [*(_unexpanded(flow, values, after[0]) for values, after in itertools.pairwise(levels)), levels[-1]]
+
+
+def _unexpanded(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[fx.Node]:
+    """Leave out, after other work, the layer that makes the channels which ``event`` only lays out as positions."""
+    last = next((i for i, node in enumerate(values) if not any(map(weighted, values[i + 1 :]))), 0)
+    laid_out = math.prod(event.meta["shape"]) == math.prod(values[-1].meta["shape"])
+    if not laid_out or last == 0 or _channels(values[last]) <= _channels(values[last - 1]):
+        return values
+    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+    done = merge < last and worked(flow, values, merge, values[last - 1])
+    return values[:last] if done else values
 
 
 def _gathered(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -264,9 +276,11 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return the stage of the coarsest level, if it is one: in a plain U it is the bottleneck, which is none."""
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
-    late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes and joins(node)]
+    late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes]
+    late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
+    late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
     laid = values[late[0]] if late else None
-    late = [i for i in late if _scope(values[i]) or not _parts_here(flow, values[i])]
+    late = [i for i in late if not joins(values[i]) or _scope(values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
         pooled = [node for node in values if node in flow.gathered]
@@ -279,6 +293,19 @@ def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what the decoder's blocks make of the bottleneck alone is none
     return like or _peer(flow, values, levels[1])
+
+
+def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
+    """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
+    merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
+    made, above = _layer_before(flow, node), {kind(_layer_before(flow, other)) for other in merges}
+    return bool(made) and kind(made) in above and made not in {_layer_before(flow, other) for other in merges}
+
+
+def _layer_before(flow: Flow, node: fx.Node) -> str:
+    """Return the module of the trunk's last layer before a value of it."""
+    before = flow.trunk[: flow.trunk.index(node)]
+    return next((str(n.meta.get("module", "")) for n in reversed(before) if weighted(n)), "")
 
 
 def _parts_here(flow: Flow, node: fx.Node) -> bool:

@@ -12,6 +12,7 @@ from families import (  # noqa: F401  each adds its own; the third list was writ
     fourth_tokens,
     mixers,
     modern,
+    ninth,
     odd,
     parallel,
     seventh,
