@@ -3,19 +3,16 @@
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Iterable
 
-import networkx as nx
 from torch import fx
 
-from lomix_search.stages.finest import PRODUCT, embedded, finest_of, only_activated
-from lomix_search.stages.flow import DOUBLE, Flow, grows, joins, kind, weighted
-from lomix_search.stages.layout import layout_of
-from lomix_search.stages.settle import around, composite, refined, settle, worked
+from lomix_search.stages.bottom import bottom_of, source_of_own_logits
+from lomix_search.stages.finest import embedded, finest_of, only_activated
+from lomix_search.stages.flow import DOUBLE, Flow, channels, grows, kind, weighted
+from lomix_search.stages.levels import levels_of
+from lomix_search.stages.settle import around, settle, worked
 from lomix_search.trace import Call, Trace, operation
-
-_ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
 
 
 def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
@@ -30,8 +27,7 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
         Nodes of the trace's graph; none if nothing rises to the output.
     """
     flow = _folded(_without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
-    head = _head(flow)
-    levels = _levels(flow, head)
+    levels, head = levels_of(flow)
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
         found = _ladder(flow, levels[:-1], head)  # the head goes up, and makes no level unless it is the second
         return found if len(found) > 1 else _ladder(flow, levels, head)
@@ -58,22 +54,13 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
     """
     levels = _without_lifts(flow, levels)
-    own = [_source_of_own_logits(flow, values) for values in levels]
+    own = [source_of_own_logits(flow, values) for values in levels]
     found = [own[i] or settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
     supervised = any(own) and own[0] is None
-    bottom = None if mixed or supervised else _bottom(flow, levels)
+    bottom = None if mixed or supervised else bottom_of(flow, levels)
     if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
         bottom = own[0]  # and no map of the encoder, far below
     return [bottom, *found] if bottom else found
-
-
-def _source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
-    """Return the last map of a level from which the network itself makes logits, if what it returns is no feature map.
-
-    A map that the trunk goes on with, and that the network returns as well, is one.
-    """
-    returned = {node for _, node in flow.trace.outputs}
-    return None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
 
 
 def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node]]:
@@ -90,14 +77,9 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
         return levels
     lifts = [calls[-1].first if calls and kind(calls[-1].path) == lift else None for calls in blocks]
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
-    if not all(kept) or any(_channels(a[-1]) <= _channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
+    if not all(kept) or any(channels(a[-1]) <= channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels
     return [*kept, levels[-1]]
-
-
-def _channels(node: fx.Node) -> int:
-    layout = layout_of(node)
-    return layout.channels if layout else 0
 
 
 def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
@@ -159,51 +141,6 @@ def _dips(flow: Flow) -> list[Call]:
             if given & made and any(all(grows(flow.size(node), size) for size in given) for node in inside):
                 found.append(call)
     return found
-
-
-def _head(flow: Flow) -> fx.Node:
-    """Return the layer that makes the logits: the trunk's last one with weights of its own.
-
-    Where the logits are products of two embeddings, that is their projection; what is activated is none.
-    """
-    last = next((n for n in reversed(flow.trunk) if weighted(n) and not PRODUCT.search(operation(n))), flow.output)
-    after = nx.descendants(flow.graph, last)
-    products = sorted((node for node in after if PRODUCT.search(operation(node))), key=flow.order)
-    between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
-    if any(last in (source, _as_given(source)) for product in products for source in flow.graph.pred[product]):
-        return last  # whatever else is made of it
-    return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
-
-
-def _as_given(node: fx.Node) -> fx.Node:
-    """Return the value of which another is a form: laid out otherwise, with no layer and no activation between."""
-    while len(node.all_input_nodes) == 1 and not weighted(node) and not _ACTIVATION.search(operation(node)):
-        (node,) = node.all_input_nodes
-    return node
-
-
-def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
-    """Cut the trunk, up to the head, where it rises. The head's own level is the last, perhaps with the head alone."""
-    trunk = flow.trunk[: flow.trunk.index(head) + 1]
-    levels = [[trunk[0]]]
-    for before, node in itertools.pairwise(trunk):
-        if node in flow.rises or flow.climbs(before, node):
-            levels.append([])
-        levels[-1].append(node)
-    passed = [i for i in range(1, len(levels) - 1) if not any(weighted(n) or n in flow.merges for n in levels[i])]
-    levels = [values for i, values in enumerate(levels) if i not in passed]  # nothing is made where a map only passes
-    return [*(_unexpanded(flow, values, after[0]) for values, after in itertools.pairwise(levels)), levels[-1]]
-
-
-def _unexpanded(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[fx.Node]:
-    """Leave out, after other work, the layer that makes the channels which ``event`` only lays out as positions."""
-    last = next((i for i, node in enumerate(values) if not any(map(weighted, values[i + 1 :]))), 0)
-    laid_out = math.prod(event.meta["shape"]) == math.prod(values[-1].meta["shape"])
-    if not laid_out or last == 0 or _channels(values[last]) <= _channels(values[last - 1]):
-        return values
-    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    done = merge < last and worked(flow, values, merge, values[last - 1])
-    return values[:last] if done else values
 
 
 def _gathered(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -270,119 +207,6 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
     apart = [{kind(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
     return bool(set.intersection(*apart))
-
-
-def _bottom(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return the stage of the coarsest level, if it is one: in a plain U it is the bottleneck, which is none."""
-    values, rise = levels[0], levels[1][0]
-    scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
-    late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes]
-    late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
-    late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
-    laid = values[late[0]] if late else None
-    late = [i for i in late if not joins(values[i]) or _scope(values[i]) or not _parts_here(flow, values[i])]
-    if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
-        late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
-        pooled = [node for node in values if node in flow.gathered]
-        if pooled and not flow.works_between(pooled[-1], values[-1]):
-            return pooled[-1]
-    if late and flow.works_between(values[late[-1]], values[-1]):
-        return settle(flow, values, rise, late[-1])
-    like = _like_the_next(flow, levels)
-    plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
-    if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
-        like = None  # in a plain U, what the decoder's blocks make of the bottleneck alone is none
-    return like or _peer(flow, values, levels[1])
-
-
-def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
-    """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
-    merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
-    made, above = _layer_before(flow, node), {kind(_layer_before(flow, other)) for other in merges}
-    return bool(made) and kind(made) in above and made not in {_layer_before(flow, other) for other in merges}
-
-
-def _layer_before(flow: Flow, node: fx.Node) -> str:
-    """Return the module of the trunk's last layer before a value of it."""
-    before = flow.trunk[: flow.trunk.index(node)]
-    return next((str(n.meta.get("module", "")) for n in reversed(before) if weighted(n)), "")
-
-
-def _parts_here(flow: Flow, node: fx.Node) -> bool:
-    """Whether the ways that meet in a map parted on its own level, as in a block and unlike a skip."""
-    split = flow.parted[node]
-    return split is not None and flow.size(split) == flow.size(node)
-
-
-def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
-    if len(levels) < 3:
-        return None
-    stage, (_, above, after) = settle(flow, levels[1], levels[2][0]), levels[:3]
-    done = above[: above.index(stage) + 1] if stage in above else [stage]
-    last = next((node for node in reversed(done) if weighted(node)), None)
-    blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
-    made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
-    found = [node for call, node in made if node is not None and composite(flow, call)]
-    return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
-
-
-def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
-    """The blocks that return one of some values, the last first."""
-    order = {node: i for i, node in enumerate(values)}
-    made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
-    return [call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and composite(flow, call)]
-
-
-def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
-    """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
-    alike = [c for c in flow.trace.calls if c is not block and kind(c.path) == kind(block.path)]
-    made = {node: call for call in alike for _, node in call.outputs}
-    below = [node for node in values if node in made]
-    if not below or any(call.last <= flow.order(values[0]) for call in alike):
-        return None
-    shared = [c for c in flow.trace.calls if c.path and c.holds(made[below[-1]]) and c.holds(block)]
-    return None if any(call.last <= after for call in shared) else below[-1]
-
-
-def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | None:
-    """A coarsest map that is only resized and added to the next one is a level of a pyramid like the others."""
-    merge = next((node for node in above if node in flow.merges), None)
-    if (
-        merge is None
-        or joins(merge)
-        or not flow.takes_skip(merge)
-        or _from_above(flow, merge, values)
-        or any(weighted(node) for node in above[: above.index(merge) + 1])
-    ):
-        return None
-    last = max((flow.order(node) for node in values if weighted(node)), default=0)
-    around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
-    if not all(flow.order(merge) < call.last for call in around):
-        return None
-    blocks = [call.path for call in around if call.path]
-    if any(kind(call.path) == kind(path) != path != call.path for call in flow.trace.calls for path in blocks):
-        return None  # the block that merges projects it, as those of other levels do with what they are given
-    if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
-        return None  # a map of the encoder, and blocks that make the levels
-    return refined(flow, values[-1]) or values[-1]
-
-
-def _from_above(flow: Flow, merge: fx.Node, values: list[fx.Node]) -> bool:
-    """Whether a skip is a map of the encoder itself, which leads to the coarsest level, and none made for the merge."""
-    skips = [node for node in flow.maps.pred[merge] if node not in flow.risen]
-    return any(nx.has_path(flow.maps, _layer_of(flow, skip), values[-1]) for skip in skips)
-
-
-def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return the layer of which a map is a cut, normalised or activated form."""
-    while not weighted(node) and len(flow.maps.pred[node]) == 1:
-        node = next(iter(flow.maps.pred[node]))
-    return node
-
-
-def _scope(node: fx.Node) -> str:
-    return kind(node.meta.get("module", ""))
 
 
 def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:

@@ -277,6 +277,12 @@ def kind(path: str) -> str:
     return re.sub(r"\d+", "#", path)
 
 
+def channels(node: fx.Node) -> int:
+    """Return the number of channels of a value that is a map; 0 for others."""
+    layout = layout_of(node)
+    return layout.channels if layout else 0
+
+
 def weighted(node: fx.Node) -> bool:
     """Whether a node is a layer that learns, or mixes channels as one."""
     return node.op.startswith("call") and bool(_WEIGHTED.search(operation(node)))

@@ -82,3 +82,45 @@ class DownAgain(nn.Module):
         b = self.down1(torch.cat([F.max_pool2d(a, 2), b], 1))
         c = self.down2(torch.cat([F.max_pool2d(b, 2), c], 1))
         return self.head(up(up(c, b, self.again1), a, self.again0))
+
+
+@family(
+    "logits enlarged by layers, supervised in train mode",
+    ["decoder.0.blocks", "decoder.1.blocks", "in:head"],
+    (1, 3, 64, 64),
+    (1, 1, 64, 64),
+)
+class ColourAndDepth(nn.Module):
+    """Two encoders are summed; blocks work, make logits in train mode, go up, add; layers enlarge the logits by 4."""
+
+    class Up(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.pad, self.conv = nn.ReplicationPad2d(1), nn.Conv2d(width, width, 3, groups=width)
+
+        def forward(self, x):
+            return self.conv(self.pad(F.interpolate(x, scale_factor=2)))
+
+    class Level(nn.Module):
+        def __init__(self, given, made):
+            super().__init__()
+            self.project = conv(given, made)
+            self.blocks = nn.Sequential(conv(made, made), conv(made, made))
+            self.up, self.side = ColourAndDepth.Up(made), nn.Conv2d(made, 3, 1)
+
+        def forward(self, x, skip):
+            x = self.blocks(self.project(x))
+            return self.up(x) + skip, self.side(x) if self.training else None
+
+    def __init__(self):
+        super().__init__()
+        self.colour, self.depth = Encoder((8, 12, 16), 3, stem=4), Encoder((8, 12, 16), 1, stem=4)
+        self.context, self.decoder = conv(16, 16), nn.ModuleList([self.Level(16, 12), self.Level(12, 8)])
+        self.head, self.up0, self.up1 = nn.Conv2d(8, 3, 3, padding=1), self.Up(3), self.Up(3)
+
+    def forward(self, colour, depth):
+        a, b, c = map(torch.add, self.colour(colour), self.depth(depth))
+        x, side1 = self.decoder[0](self.context(c), b)
+        x, side0 = self.decoder[1](x, a)
+        x = self.up1(self.up0(self.head(x)))
+        return (x, side0, side1) if self.training else x
