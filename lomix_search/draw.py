@@ -34,6 +34,7 @@ def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
     place = {box: (20 + columns[box.size] * _APART, 80 + row * (_HEIGHT + _GAP)) for row, box in enumerate(boxes)}
     width, height = max(700, 20 + len(columns) * _APART), 90 + len(boxes) * (_HEIGHT + _GAP)
     title = f"{stages.network}: {len(stages)} stages, coarse to fine: {', '.join(stage.name for stage in stages)}"
+    title = title if len(title) < width // 7 else f"{title[: width // 7]}…"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="11">',

@@ -1,9 +1,11 @@
 import copy
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from families import FAMILIES
+from monai.networks.nets import BasicUNet
 from zoo import SmallUNet, monai_basic_unet
 
 from lomix_search.doctor import doctor
@@ -30,6 +32,12 @@ def test_the_picture_is_a_u_of_blocks_with_every_stage_marked_once():
         f" stage {i} · {channels} channel{'s' * (channels > 1)}"
         for i, channels in enumerate((stage.channels for stage in find_stages(model, example)[0]), 1)
     ]
+
+
+def test_the_readmes_picture_is_what_its_command_draws():
+    model, example = BasicUNet(spatial_dims=2), torch.zeros(1, 1, 256, 256)
+    shown = draw(trace(model, example), find_stages(model, example)[0])
+    assert shown == (Path(__file__).parents[1] / "docs/stages.svg").read_text()
 
 
 @pytest.mark.parametrize("entry", FAMILIES[::3], ids=lambda entry: entry["id"])
