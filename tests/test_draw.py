@@ -10,10 +10,10 @@ from zoo import SmallUNet, monai_basic_unet
 
 from lomix_search.doctor import doctor
 from lomix_search.draw import draw
-from lomix_search.errors import StageError
 from lomix_search.stages import find_stages
 from lomix_search.trace import sizes, trace
 
+LADDERS = [entry for entry in FAMILIES if "nonU" not in entry["tags"]]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -40,13 +40,10 @@ def test_the_readmes_picture_is_what_its_command_draws():
     assert shown == (Path(__file__).parents[1] / "docs/stages.svg").read_text()
 
 
-@pytest.mark.parametrize("entry", FAMILIES[::3], ids=lambda entry: entry["id"])
+@pytest.mark.parametrize("entry", LADDERS[::3], ids=lambda entry: entry["id"])
 def test_any_network_is_drawn_with_each_stage_in_a_box_of_its_own(entry):
     model, inputs = entry["build"]().eval(), entry["inputs"]()
-    try:
-        stages = find_stages(model, inputs)[0]
-    except StageError:
-        return
+    stages = find_stages(model, inputs)[0]
     shown = boxes(draw(trace(model, inputs), stages))
     assert len(shown) <= 80
     for i, stage in enumerate(stages, 1):

@@ -1,5 +1,6 @@
 """What a network has and what a mixture costs: show, inspect, doctor."""
 
+import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def inspect(
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{net.stages.network}</title>\n{drawn}\n'
+        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{html.escape(net.stages.network)}</title>\n{drawn}\n'
         write_text(picture, drawn if picture.suffix == ".svg" else page)
         console.print(f"drawn: {picture}", highlight=False)
 

@@ -58,8 +58,8 @@ def bottom_of(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
     """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
     merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
-    made, above = _layer_before(flow, node), {kind(_layer_before(flow, other)) for other in merges}
-    return bool(made) and kind(made) in above and made not in {_layer_before(flow, other) for other in merges}
+    made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
+    return bool(made) and made not in above and kind(made) in map(kind, above)
 
 
 def _layer_before(flow: Flow, node: fx.Node) -> str:

@@ -11,7 +11,7 @@ from lomix_search.stages.bottom import bottom_of, source_of_own_logits
 from lomix_search.stages.finest import embedded, finest_of, only_activated
 from lomix_search.stages.flow import DOUBLE, Flow, channels, grows, kind, weighted
 from lomix_search.stages.levels import levels_of
-from lomix_search.stages.settle import around, settle, worked
+from lomix_search.stages.settle import around, last_merge, settle, worked
 from lomix_search.trace import Call, Trace, operation
 
 
@@ -196,8 +196,9 @@ def _shown(flow: Flow, node: fx.Node) -> fx.Node:
 
 def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
     """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
-    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
-    return worked(flow, values, merge, values[-1]) or grows(flow.size(values[-1]), flow.size(head), 2 * DOUBLE)
+    return worked(flow, values, last_merge(flow, values), values[-1]) or grows(
+        flow.size(values[-1]), flow.size(head), 2 * DOUBLE
+    )
 
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:

@@ -6,7 +6,7 @@ import re
 from torch import fx
 
 from lomix_search.stages.flow import Flow, joins, kind, weighted
-from lomix_search.stages.settle import around, composite, first_given, unworked, worked
+from lomix_search.stages.settle import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.trace import Call, operation
 
 PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
@@ -34,7 +34,7 @@ def finest_of(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx
             return finest_of(flow, values, values[-1], coarser)
     if not values:
         return flow.output
-    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+    merge = last_merge(flow, values)
     blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])

@@ -9,7 +9,7 @@ from torch import fx
 
 from lomix_search.stages.finest import PRODUCT
 from lomix_search.stages.flow import Flow, channels, weighted
-from lomix_search.stages.settle import worked
+from lomix_search.stages.settle import last_merge, worked
 from lomix_search.trace import operation
 
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
@@ -68,7 +68,7 @@ def _unexpanded(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[fx.No
     laid_out = math.prod(event.meta["shape"]) == math.prod(values[-1].meta["shape"])
     if not laid_out or last == 0 or channels(values[last]) <= channels(values[last - 1]):
         return values
-    merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+    merge = last_merge(flow, values)
     done = merge < last and worked(flow, values, merge, values[last - 1])
     return values[:last] if done else values
 

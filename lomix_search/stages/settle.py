@@ -16,7 +16,7 @@ def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None 
     does this level's work, the value inside it.
     """
     if merge is None:
-        merge = max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+        merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
         if given is None:
@@ -33,6 +33,11 @@ def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None 
     done = [value for value in values[merge:] if worked(flow, values, merge, value)]
     seen = [value for value in done if value in flow.seen]
     return (seen or done or [unworked(flow, values, merge, values[-1])])[-1]
+
+
+def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
+    """Return where in a level ways meet for the last time; 0, where the level begins, if they do nowhere."""
+    return max((i for i, node in enumerate(values) if node in flow.merges), default=0)
 
 
 def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
