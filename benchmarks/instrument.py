@@ -2,6 +2,7 @@
 
     pip install "lomix-search[data,paper]"
     python benchmarks/instrument.py
+    python benchmarks/instrument.py --device cuda       # memory is then that of CUDA's allocator
 
 The call's time is set beside 5 s; its peak memory beside that of one plain forward pass without gradients, and of two:
 what a process keeps after the first (kernels, memory that malloc does not give back) adds to the peak of the second,
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from loss_cost import memory, spread
+from loss_cost import memory, spread, synchronize
 from steps import CLASSES, NETWORKS
 from torch import nn
 
@@ -35,10 +36,14 @@ def unet() -> nn.Module:
 NETWORKS = NETWORKS | {"BasicUNet": unet}
 
 
-def once(name: str, what: str, size: int) -> dict[str, float]:
+def once(name: str, what: str, size: int, device: str) -> dict[str, float]:
     """Time and peak of instrumenting or of forward passes, the first of their process."""
-    model, example = NETWORKS[name]().eval(), torch.rand(1, 1, size, size)
-    before = memory("cpu", reset=True)
+    model, example = NETWORKS[name]().eval().to(device), torch.rand(1, 1, size, size, device=device)
+    if device != "cpu":  # its libraries are loaded by the first pass, whoever runs it
+        with torch.no_grad():
+            model(example)
+        synchronize(device)
+    before = memory(device, reset=True)
     began = time.perf_counter()
     if what == "instrument":
         instrument(model, example)
@@ -46,11 +51,12 @@ def once(name: str, what: str, size: int) -> dict[str, float]:
         for _ in range(int(what)):
             with torch.no_grad():
                 model(example)
-    return {"seconds": time.perf_counter() - began, "mib": memory("cpu") - before}
+    synchronize(device)
+    return {"seconds": time.perf_counter() - began, "mib": memory(device) - before}
 
 
 def child(name: str, what: str, options: argparse.Namespace) -> dict[str, float]:
-    job = json.dumps([name, what, options.size])
+    job = json.dumps([name, what, options.size, options.device])
     command = [sys.executable, "-W", "ignore", __file__, "--once", job, "--threads", str(options.threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -73,7 +79,9 @@ class Inside:
 def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[float], list[float], int]:
     """Return, turn by turn, the part of a training step inside hooks, and the ratios of a step and of an eval pass."""
     inside = Inside()
-    model, images = NETWORKS[name](), torch.rand(2, 1, options.size, options.size)
+    device = options.device
+    model = NETWORKS[name]().to(device)
+    images = torch.rand(2, 1, options.size, options.size, device=device)
     net = instrument(model, images[:1], CLASSES).train()
     with torch.no_grad():
         features = [f.clone().requires_grad_() for f in net.stage_features(images)]
@@ -85,6 +93,7 @@ def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[flo
         net.zero_grad()
         began = time.perf_counter()
         sum(logits.square().mean() for logits in run()).backward()
+        synchronize(device)
         return time.perf_counter() - began
 
     step(plain), step(lambda: net(images))
@@ -99,18 +108,21 @@ def hooks(name: str, options: argparse.Namespace) -> tuple[list[float], list[flo
     net.eval()
     left = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
     with torch.no_grad():
-        evaluated = [_seconds(net, images) / _seconds(model, images) for _ in range(options.turns)]
+        times = [[_seconds(run, images) for run in (net, model)] for _ in range(options.turns + 1)]
+        evaluated = [whole / bare for whole, bare in times[1:]]
     return parts, trained, evaluated, left
 
 
 def _seconds(run: nn.Module, images: torch.Tensor) -> float:
     began = time.perf_counter()
     run(images)
+    synchronize(images.device.type)
     return time.perf_counter() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=15)
@@ -121,7 +133,8 @@ def main() -> None:
     if options.once:
         print(json.dumps(once(*json.loads(options.once))))
         return
-    print(f"torch {torch.__version__}, {options.threads} threads, input 1 × 1 × {options.size} × {options.size}\n")
+    side = options.size
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.device}, input 1 × 1 × {side} × {side}\n")
     print(
         "| network | parameters | instrument, s | of 5 s | peak memory of one forward, MiB | instrument's, times | "
         "times that of two | inside hooks, % of a step | training step with hooks, times | eval, times | "

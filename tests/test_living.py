@@ -132,14 +132,6 @@ def test_the_stripped_model_exports_as_the_bare_one():
     assert torch.equal(graphs[0].module()(example), graphs[1].module()(example))
 
 
-@pytest.mark.gpu
-def test_a_model_on_cuda():
-    model, example, _ = small_unet_2d()
-    net = instrument(model.cuda(), example).train()
-    assert {p.device.type for p in net.parameters()} == {"cuda"}
-    loss_of(net(example.cuda())).backward()
-
-
 def test_a_scripted_module_is_refused():
     with pytest.raises(TraceError, match="is a ScriptModule"):
         instrument(torch.jit.script(nn.Conv2d(1, 2, 1)), torch.zeros(1, 1, 8, 8))

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from lomix_search.errors import LossError
+from lomix_search.loss.engines import choose_engine
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -37,6 +41,13 @@ def test_golden_files_and_every_kind_of_pixel() -> None:
 @pytest.mark.slow
 def test_every_branch_agrees_with_the_reference() -> None:
     run(str(HERE / "interpreted.py"))
+
+
+def test_what_its_compiler_cannot_do_is_left_to_pytorch() -> None:
+    assert choose_engine("auto", "cuda", 1, 3, torch.float64) == "tiled"
+    assert choose_engine("auto", "cuda", 2, 3, torch.float64) == choose_engine("auto", "cuda", 1) == "triton"
+    with pytest.raises(LossError, match=r"cannot run on cuda: Triton 3\.6 cannot compile one map in float64"):
+        choose_engine("triton", "cuda", 1, 3, torch.float64)
 
 
 COMPILE = """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo import FAST, SmallUNet
+from zoo import FAST, SmallUNet, small_unet_2d
 
 from lomix_search.errors import TraceError
 from lomix_search.trace import BACKENDS, trace, trace_modes, twin_of
@@ -197,3 +197,13 @@ def test_a_model_that_asks_whether_it_got_a_tensor_gets_the_answer_it_knows():
     found = symbolic(Asking(), (x,), {})
     assert torch.equal(found.run((x,), {})[0], 2 * x)
     assert inspect.isbuiltin(isinstance)  # put back
+
+
+def test_networks_run_on_repeatable_kernels_and_the_users_choice_is_put_back(monkeypatch):
+    cudnn, seen = torch.backends.cudnn, []
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    model, example, _ = small_unet_2d()
+    model.register_forward_hook(lambda *_: seen.append((cudnn.deterministic, cudnn.benchmark)))
+    trace(model, example)
+    assert seen and set(seen) == {(True, False)}
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)

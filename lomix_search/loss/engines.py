@@ -25,7 +25,9 @@ ENGINES: dict[str, Engine] = {
 """All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
 
-def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 2) -> str:
+def choose_engine(
+    name: str, device: str, num_maps: int = 4, num_classes: int = 2, dtype: torch.dtype = torch.float32
+) -> str:
     """Pick the engine for a device.
 
     Args:
@@ -33,6 +35,7 @@ def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 
         device: Type of the device that the maps are on.
         num_maps: L, number of originals.
         num_classes: C.
+        dtype: Of the logits.
 
     Returns:
         A name of ``ENGINES``.
@@ -41,11 +44,11 @@ def choose_engine(name: str, device: str, num_maps: int = 4, num_classes: int = 
         LossError: the engine asked for by name cannot run here; says why.
     """
     if name != "auto":
-        if why := _missing(name, device, num_maps, num_classes):
+        if why := _missing(name, device, num_maps, num_classes, dtype):
             raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
     order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
-    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes)), "reference")
+    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes, dtype)), "reference")
 
 
 # What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
@@ -75,7 +78,7 @@ def per_map_slopes(
     Returns:
         Derivatives of cross-entropies (m,) and Dice losses (m,).
     """
-    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes)
+    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, maps[0].dtype)
     given = (maps, labels, plan, operators, tangents, operator_tangents)
     if engine == "reference" or not all(map(supported, plan.maps)):
         return reference.per_map_slopes(*given)
@@ -90,7 +93,7 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: str, num_maps: int, num_classes: int) -> str:
+def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
     if name == "native":
         if device != "cpu":
@@ -98,11 +101,11 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int) -> str:
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":
-        return _missing_triton(device, num_maps, num_classes)
+        return _missing_triton(device, num_maps, num_classes, dtype)
     return ""
 
 
-def _missing_triton(device: str, num_maps: int, num_classes: int) -> str:
+def _missing_triton(device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
     if device != "cuda" and not interpreted:
         return "it is for CUDA"
@@ -110,4 +113,6 @@ def _missing_triton(device: str, num_maps: int, num_classes: int) -> str:
         return "triton is not installed"
     if num_maps > 6 or num_classes > 64:
         return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
+    if num_maps == 1 and dtype == torch.float64 and not interpreted:
+        return "Triton 3.6 cannot compile one map in float64"
     return ""

@@ -300,7 +300,8 @@ class MixtureLoss(nn.Module):
         if self.loss is not None:
             losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
         else:
-            engine = ENGINES[choose_engine(self.engine, labels.device.type, plan.num_maps, plan.num_classes)]
+            name, dtype = self.engine, maps[0].dtype
+            engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
             ce, dice = engine(maps, labels, plan, self._operators())
             losses = self.ce * ce + self.dice * dice
         return self._spread_out(losses, active)

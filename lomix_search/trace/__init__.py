@@ -16,7 +16,17 @@ from lomix_search.trace.export import export
 from lomix_search.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
-from lomix_search.trace.twin import Inputs, inputs_of, is_compiled, same_random_state, shapes, sizes, twin_of, unwrap
+from lomix_search.trace.twin import (
+    Inputs,
+    inputs_of,
+    is_compiled,
+    same_kernels,
+    same_random_state,
+    shapes,
+    sizes,
+    twin_of,
+    unwrap,
+)
 
 __all__ = [
     "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "operation", "pick",
@@ -76,7 +86,7 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
 
 @contextlib.contextmanager
 def _lent(network: nn.Module) -> Iterator[nn.Module]:
-    with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
+    with same_random_state(), same_kernels(), twin_of(network) as twin, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield twin
 

@@ -105,6 +105,22 @@ def same_random_state() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def same_kernels() -> Iterator[None]:
+    """Have cuDNN take the same kernel for the same shapes, so that a network that runs twice gives one output.
+
+    Kernels that add up in any order, and those that differ in the bits they keep (TF32), make outputs differ by more
+    than a wrong graph may. Nor is it asked to try all kernels on shapes that it sees a few times.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextlib.contextmanager
 def twin_of(model: nn.Module) -> Iterator[nn.Module]:
     """Lend a model that shares the parameters and nothing else, so that runs leave no mark on the user's.
 

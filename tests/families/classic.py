@@ -221,7 +221,7 @@ class ENet(nn.Module):
 
         def forward(self, x):
             main, where = self.pool(x)
-            pad = torch.zeros(len(x), self.made - x.shape[1], *main.shape[2:])
+            pad = main.new_zeros(len(x), self.made - x.shape[1], *main.shape[2:])
             return F.relu(torch.cat((main, pad), 1) + self.ext(x)), where
 
     class Up(nn.Module):

@@ -20,7 +20,7 @@ class Planes(nn.Module):
         theta, phi, dist = torch.sigmoid(theta), torch.sigmoid(phi) * 6, torch.sigmoid(dist) * 10
         plane = [torch.sin(theta) * torch.cos(phi), torch.sin(theta) * torch.sin(phi), torch.cos(theta), dist]
         a, b, c, d = (p.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3) for p in plane)
-        step = (torch.arange(self.scale) - (self.scale - 1) / 2) / self.scale
+        step = (torch.arange(self.scale, device=x.device) - (self.scale - 1) / 2) / self.scale
         u, v = step.repeat(x.shape[3])[None, None, None], step.repeat(x.shape[2])[None, None, :, None]
         return d / (a * u + b * v + c + 2.5) / 10
 

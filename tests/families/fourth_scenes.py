@@ -231,8 +231,9 @@ class Align(nn.Module):
     def forward(self, low, high):
         h, w = low.shape[2:]
         flow = self.flow_make(torch.cat([up_to(self.down_h(high), low), self.down_l(low)], 1)).permute(0, 2, 3, 1)
-        ys, xs = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
-        grid = torch.stack([xs, ys], 2) + flow / torch.tensor([w, h])
+        ys, xs = (torch.linspace(-1, 1, size, device=flow.device) for size in (h, w))
+        ys, xs = torch.meshgrid(ys, xs, indexing="ij")
+        grid = torch.stack([xs, ys], 2) + flow / torch.tensor([w, h], device=flow.device)
         return F.grid_sample(high, grid, align_corners=True)
 
 

@@ -250,7 +250,7 @@ class Diffusion(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(4, 8), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
 
     def forward(self, x, t):
-        freqs = torch.exp(-math.log(100) * torch.arange(4) / 4)
+        freqs = torch.exp(-math.log(100) * torch.arange(4, device=t.device) / 4)
         t = self.time(torch.cat([(t[:, None] * freqs).sin(), (t[:, None] * freqs).cos()], 1))
         x, skips = self.inp(x), []
         for blocks, pool in ((self.down1, self.pool1), (self.down2, self.pool2)):

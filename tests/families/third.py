@@ -267,8 +267,9 @@ class DySample(nn.Module):
     def forward(self, x):
         h, w = x.shape[2:]
         offset = F.pixel_shuffle(self.offset(x) * 0.25, 2).permute(0, 2, 3, 1)
-        ys, xs = torch.meshgrid(torch.linspace(-1, 1, 2 * h), torch.linspace(-1, 1, 2 * w), indexing="ij")
-        place = torch.stack([xs, ys], -1) + 2 * offset / torch.tensor([w, h])
+        ys, xs = (torch.linspace(-1, 1, 2 * size, device=x.device) for size in (h, w))
+        ys, xs = torch.meshgrid(ys, xs, indexing="ij")
+        place = torch.stack([xs, ys], -1) + 2 * offset / torch.tensor([w, h], device=x.device)
         return F.grid_sample(x, place, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -184,7 +184,7 @@ class Scan(nn.Module):
         y = F.silu(self.conv(y.permute(0, 3, 1, 2).contiguous()))
         ways = torch.stack([y.flatten(2), y.transpose(2, 3).contiguous().flatten(2)], 1)
         ways = torch.cat([ways, ways.flip(-1)], 1)  # B × 4 × C × L
-        state, made = torch.zeros(b, 4, c, 8), []
+        state, made = x.new_zeros(b, 4, c, 8), []
         for part in ways.split(8, -1):
             state = state * self.decay[..., None] + part
             made.append(state)

@@ -26,10 +26,11 @@ class Verdict:
     cost: float = float("nan")
 
 
-def judge(entry: dict, train: bool = True) -> Verdict:
+def judge(entry: dict, train: bool = True, device: str = "cpu") -> Verdict:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    model, inputs, verdict = entry["build"]().eval(), entry["inputs"](), Verdict()
+    model, inputs, verdict = entry["build"]().eval().to(device), entry["inputs"](), Verdict()
+    inputs = tuple(x.to(device) for x in inputs)
     ladders = [expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)]
     before = leaves_of(model, inputs)
     began = time.perf_counter()
@@ -122,11 +123,11 @@ def train_step(net, inputs) -> tuple[bool, float]:
     """Whether one step with the paper's mixture gives finite gradients everywhere, and its time over a bare step's."""
     doubled = [torch.cat([x, x]) if x.ndim else x for x in inputs]
     net.train()
-    mixture = MixtureLoss("lomix", len(net.stages), net.num_classes)
+    mixture = MixtureLoss("lomix", len(net.stages), net.num_classes).to(inputs[0].device)
     try:
         steps = [timed(net, lambda: net(*doubled), mixture) for _ in range(2)]
         returned = pick(net.model(*doubled), net.stages[-1].own).shape[1]  # fewer where the background is dropped
-        last = MixtureLoss("last_layer", 1, returned)
+        last = MixtureLoss("last_layer", 1, returned).to(inputs[0].device)
         bare, _ = min(timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last) for _ in range(2))
     except (
         RuntimeError,
@@ -143,7 +144,8 @@ def timed(net, run, mixture) -> tuple[float, bool]:
     net.zero_grad()
     began = time.perf_counter()
     maps = run()
-    labels = torch.randint(max(2, maps[-1].shape[1]), (len(maps[-1]), *maps[-1].shape[2:]))
+    size = (len(maps[-1]), *maps[-1].shape[2:])
+    labels = torch.randint(max(2, maps[-1].shape[1]), size, device=maps[-1].device)
     mixture([m.float() for m in maps], labels).total.backward()
     seconds = time.perf_counter() - began
     heads = [p.grad for p in net.head_parameters()]
