@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread a process, seeds, the two opt-in markers."""
+"""Shared by all tests: one thread a process, seeds, the opt-in markers."""
 
 import os
 
@@ -25,6 +25,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: pytest --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device"))
+        if "realdata" in item.keywords and not os.environ.get("LOMIX_DATA"):
+            item.add_marker(pytest.mark.skip(reason="realdata: LOMIX_DATA names no folder of data sets"))
 
 
 @pytest.fixture(autouse=True)
