@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.metrics import predict
 from lomix_search.typed import write_bytes
+
+_BYTE = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,24 @@ class Seen:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[name] for name in ("images", "truth", "predictions")]
                 names, classes = (tuple(str(text) for text in file[name]) for name in ("names", "classes"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as cause:
+            found = cls(arrays[0], arrays[1], arrays[2], names, classes)
+            found.check()
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as cause:
             raise RunError(f"{path} is damaged or holds no slices.", seen=str(cause)) from None
-        return cls(arrays[0], arrays[1], arrays[2], names, classes)
+        return found
+
+    def check(self) -> None:
+        """Check that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        arrays = {"images": self.images, "truth": self.truth, "predictions": self.predictions}
+        shape = (len(self.names), *self.truth.shape[1:3])
+        fits = shape[0] > 0 and self.truth.shape == self.predictions.shape == shape and len(shape) == 3
+        if not fits or self.images.shape not in (shape, (*shape, 3)) or {a.dtype for a in arrays.values()} != {_BYTE}:
+            seen = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+            raise ValueError(f"{seen}, {len(self.names)} names")
 
 
 def look(net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24) -> Seen:

@@ -1,5 +1,6 @@
 """Which trackers a recipe asks for, and the pictures that they get."""
 
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -77,5 +78,5 @@ def track_pictures(log: Trackers, net: nn.Module, mixture: Mixture, items: Slice
 
 def _start(folder: Path) -> int:
     """Return the step that a run will start from, by the names of its checkpoints."""
-    steps = [int(path.stem.removeprefix("step_")) for path in (folder / "checkpoints").glob("step_*.pt")]
-    return max(steps, default=0)
+    found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
+    return max((int(match[1]) for match in found if match), default=0)

@@ -301,7 +301,8 @@ def problems(browser: Browser, page: Path, width: int, **how: bool) -> list[str]
 
 @chromium
 def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> None:
-    page, faults = report.read_text(), {
+    page = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text())
+    faults = {
         "https://example.invalid/x.png": '<img src="https://example.invalid/x.png" alt="">',
         "said loudly": "<script>console.error('said loudly')</script>",
         "is not defined": "<script>nowhere()</script>",
@@ -313,6 +314,21 @@ def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> 
             broken = tmp_path / "broken.html"
             broken.write_text(page.replace("</main>", f"{fault}</main>"))
             assert expected in str(problems(browser, broken, 1280)), expected
+
+
+@chromium
+def test_a_script_that_came_in_with_a_file_is_not_run(report: Path, tmp_path: Path) -> None:
+    page = report.read_text()
+    evil = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
+    (tmp_path / "evil.html").write_text(page.replace("</main>", f"{evil}</main>"))
+    with Browser() as browser:
+        browser.open(tmp_path / "evil.html", 1280)
+        assert browser.value("document.title") != "owned"
+        assert browser.value("document.querySelectorAll('.readout').length") > 0  # while the page's own did run
+        unguarded = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        (tmp_path / "evil.html").write_text(unguarded.replace("</main>", f"{evil}</main>"))
+        browser.open(tmp_path / "evil.html", 1280)
+        assert browser.value("document.title") == "owned"  # the test can fail
 
 
 @chromium

@@ -246,10 +246,13 @@ def read_evaluation(path: str | Path) -> Evaluation:
     fixed = ("protocol", "unit", "case", "patient", "class")
     if not lines or any(key not in lines[0] for key in fixed):
         raise DataError(f"{path} holds no scores.", hint="lomix evaluate RUN   # writes scores.csv")
-    rows = [
-        Row(line["case"], line["patient"], line["class"], {k: float(v) for k, v in line.items() if k not in fixed})
-        for line in lines
-    ]
+    try:
+        rows = [
+            Row(line["case"], line["patient"], line["class"], {k: float(v) for k, v in line.items() if k not in fixed})
+            for line in lines
+        ]
+    except (ValueError, TypeError) as cause:  # no number, a row of another length
+        raise DataError(f"{path} is damaged.", seen=str(cause), hint="lomix evaluate RUN   # writes it anew") from None
     return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows))
 
 
