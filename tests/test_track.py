@@ -122,7 +122,8 @@ def test_lines_that_are_lost_at_the_end_are_told(tmp_path: Path) -> None:
 
 BAD_LINES = (
     b'{"step": 2, "train/lo', b"\xff\xfe broken", b"[1, 2]", b"null", b'{"step": "2"}', b'{"loss": 1.0}',
-    b'{"step": true}', b'{"step": -1}', b"", b"[" * 100_000, b'{"step": 1' + b"0" * 400 + b"}", b'{"step": 2.5}', b"\x00" * 4096,
+    b'{"step": true}', b'{"step": -1}', b"", b"[" * 100_000,
+    b'{"step": 1' + b"0" * 400 + b"}", b'{"step": 2.5}', b"\x00" * 4096,
 )  # fmt: skip
 
 

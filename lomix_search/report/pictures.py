@@ -1,5 +1,6 @@
 """Pictures of a run: predictions beside the truth, weights over time and by map, the search space as a graph."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lomix_search.errors import SpaceError, require
 from lomix_search.mixture import Mixture
 from lomix_search.seen import Seen
 from lomix_search.space import SearchSpace
-from lomix_search.typed import write_text
+from lomix_search.typed import write_bytes, write_text
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -252,7 +253,6 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure so that there is never half of one; the format follows from the ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=130, format=path.suffix[1:])
-    temporary.replace(path)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format=path.suffix[1:])
+    write_bytes(path, content.getvalue())
