@@ -22,7 +22,7 @@ from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError, SpaceError
 from lomix_search.mixture import MapWeight, Mixture
 from lomix_search.pages import read_study, write_report
-from lomix_search.report import draw_predictions, draw_space, draw_weights
+from lomix_search.report import draw_predictions, draw_space, draw_weights, new_figure, save_figure
 from lomix_search.report.charts import Axis, Line, chart
 from lomix_search.report.slices import differences, uri
 from lomix_search.report.story import read_story
@@ -53,6 +53,17 @@ def test_predictions_show_classes_and_disagreements(tmp_path: Path) -> None:
     assert any(np.abs(np.subtract(colour, spine)).max() < 4 for colour in colours(tmp_path / "same.png"))
     yellow = (255, 255, 0)
     assert yellow in colours(tmp_path / "wrong.png") and yellow not in colours(tmp_path / "same.png")
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    odd = ["background", "a$b", "$\\frac{", "_hidden", "肺", "[/bold]", "<b>", "%s {0}"]
+    truth = np.arange(64).reshape(1, 8, 8) % len(odd)
+    draw_predictions(tmp_path / "odd.png", np.zeros((1, 8, 8)), truth, truth, odd, ["case $1 and $\\x"])
+    figure = new_figure(3, 2)
+    figure.subplots().set_yticks(range(2), ["$\\bad{", "$x$"])
+    save_figure(figure, tmp_path / "ticks.svg")
+    with Image.open(tmp_path / "odd.png") as picture:
+        assert picture.width > 1000
 
 
 def test_weights_of_any_space_are_drawn(tmp_path: Path) -> None:

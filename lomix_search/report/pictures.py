@@ -1,6 +1,7 @@
 """Pictures of a run: predictions beside the truth, weights over time and by map, the search space as a graph."""
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def draw_predictions(
         axes[row, 0].set_ylabel(title)
     for axis, name in zip(axes[0], ("image", "truth", "prediction", "where they differ"), strict=True):
         axis.set_title(name)
-    patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(classes) if i]
+    shown = [f" {name}" if name.startswith("_") else name for name in classes]  # matplotlib leaves out names with _
+    patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(shown) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     save_figure(figure, path)
 
@@ -252,7 +254,14 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure so that there is never half of one; the format follows from the ending."""
+    """Write a figure so that there is never half of one; the format follows from the ending.
+
+    Names of classes and cases are shown as they are: a dollar in them begins no formula.
+    """
+    for text in figure.findobj(require("matplotlib.text", "plot").Text):
+        text.set_parse_math(False)
     content = io.BytesIO()
-    figure.savefig(content, dpi=130, format=path.suffix[1:])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is shown
+        figure.savefig(content, dpi=130, format=path.suffix[1:])
     write_bytes(path, content.getvalue())
