@@ -14,6 +14,9 @@ from lomix_search.loss import fused, native, reference
 from lomix_search.loss.layout import supported
 from lomix_search.loss.plan import Plan
 
+MOST_CLASSES = 2**16 - 1
+"""Of the C++ kernel, which multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+
 Engine = Callable[..., tuple[Tensor, Tensor]]
 
 ENGINES: dict[str, Engine] = {
@@ -98,6 +101,8 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: tor
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"
+        if num_classes > MOST_CLASSES:
+            return f"it takes up to {MOST_CLASSES} classes, not {num_classes}"
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":

@@ -170,8 +170,8 @@ def _call(
     batch, _, pixels = maps[0].shape
     code = layout.code
     ignored = layout.plan.ignore_index
-    getattr(loaded, f"lomix_{name}_{NAMES[maps[0].dtype]}")(
-        (ctypes.c_int32 * len(code))(*code),
+    failed = getattr(loaded, f"lomix_{name}_{NAMES[maps[0].dtype]}")(
+        (ctypes.c_int64 * len(code))(*code),
         _pointers(maps),
         _pointer(labels),
         _pointer(params),
@@ -179,6 +179,8 @@ def _call(
         *rest,
         ctypes.c_int(torch.get_num_threads()),
     )
+    if failed:
+        raise MemoryError("The C++ kernel of the mixture loss found no memory for one tile of pixels.")
 
 
 def _pointer(one: Tensor) -> ctypes.c_void_p:
