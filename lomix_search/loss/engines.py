@@ -5,6 +5,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def engine_report() -> str:
     """Say in one line which engine runs on the CPU here, and why not a faster one."""
     loaded = native.library()
     if isinstance(loaded, ctypes.CDLL):
-        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {native.cache_folder()}"
+        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {Path(loaded._name).parent}"
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
