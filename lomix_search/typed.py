@@ -23,50 +23,98 @@ class Frozen(BaseModel):
 
 Value = TypeVar("Value", bound=Frozen)
 
+DEPTH = 64
+"""How deep values may be nested in a file."""
+SHOWN = 40
+"""How many faults of a file are shown, and …"""
+WIDTH = 200
+"""… how much of a value: files of others may hold anything."""
 
-def read_toml(path: Path, error: type[LomixError]) -> dict[str, Any]:
+
+def read_toml(path: Path, error: type[LomixError], limit: int = 2**24) -> dict[str, Any]:
     """Read a TOML file.
 
     Args:
         path: The file.
         error: Class of the error to raise.
+        limit: Bytes that it may have: a file may come from anyone, and is not to take all memory and time.
 
     Returns:
         Its content.
 
     Raises:
-        LomixError: of class ``error``: no such file, or not TOML (with line and column).
+        LomixError: of class ``error``: no such file, too large, or not TOML (with line and column).
     """
-    content: dict[str, Any] = _parse(path, tomllib.loads, "TOML", error)
+    content: dict[str, Any] = _parse(path, tomllib.loads, "a TOML file", error, limit)
     return content
 
 
-def read_json(path: Path, error: type[LomixError]) -> dict[str, Any]:
+def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Args:
         path: The file.
         error: Class of the error to raise.
+        form: What it should be, for the message.
 
     Returns:
         Its content.
 
     Raises:
-        LomixError: of class ``error``: no such file, or no JSON object.
+        LomixError: of class ``error``: no such file, too large, or no JSON object.
     """
-    content = _parse(path, json.loads, "JSON", error)
+    content = _parse(path, json.loads, form, error, 2**26)
     if not isinstance(content, dict):
         raise error(f"{path} holds no JSON object.", seen=f"a {type(content).__name__}")
     return content
 
 
-def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[LomixError]) -> Any:
+def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
+    """Read a file of bounded size: no pipe, on which this would wait, nor a device that never ends.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+        limit: Bytes that it may have.
+
+    Returns:
+        All of it.
+
+    Raises:
+        LomixError: of class ``error``: it cannot be read, is no file, or has more bytes.
+    """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise error(f"{path} cannot be read.", seen="a pipe or device, not a file")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as cause:  # ValueError: a path that holds a zero byte
+        raise error(f"{path} cannot be read.", seen=getattr(cause, "strerror", None) or str(cause)) from None
+    if len(content) > limit:
+        raise error(f"{path} has more than {limit >> 20} MiB; no such file is so large.")
+    return content
+
+
+def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[LomixError], limit: int) -> Any:
+    text = read_bytes(path, error, limit)
+    try:
+        content = parse(text.decode("utf-8"))
     except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
-        raise error(f"{path} is not a {form} file.", seen=str(cause)) from None
-    except OSError as cause:
-        raise error(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+        raise error(f"{path} is not {form}.", seen=str(cause)) from None
+    except RecursionError:
+        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep") from None
+    if _too_deep(content):
+        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep")
+    return content
+
+
+def _too_deep(content: object) -> bool:
+    """Tell whether values are nested deeper than any of ours: what walks them later calls itself for each level."""
+    level = [content]
+    for _ in range(DEPTH):
+        held = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for some in held for inner in some]
+    return bool(level)
 
 
 def validate(
@@ -98,7 +146,8 @@ def validate(
         faults += faults_of(cause, kind)
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise error("\n".join([f"{source} has {count}.", *(f"  {fault}" for fault in faults)])) from None
+        shown = faults if len(faults) <= SHOWN else [*faults[:SHOWN], f"… and {len(faults) - SHOWN} more."]
+        raise error("\n".join([f"{source} has {count}.", *(f"  {fault}" for fault in shown)])) from None
     return value
 
 
@@ -147,8 +196,13 @@ def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{where}: missing."
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    shown = "" if item["type"] == "value_error" and where == "" else f" = {item['input']!r}"
+    shown = "" if item["type"] == "value_error" and where == "" else f" = {_shown(item['input'])}"
     return f"{where}{shown}: {message[:1].lower()}{message[1:]}".lstrip(": ")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
