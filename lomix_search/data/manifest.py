@@ -10,7 +10,10 @@ from pydantic import field_validator
 
 from lomix_search.data.volumes import readable
 from lomix_search.errors import DataError
-from lomix_search.typed import Frozen, validate
+from lomix_search.typed import Frozen, read_json, validate
+
+READERS = "2"
+"""Version of the readers; another one when a raw file comes to mean another thing, so that its case is made again."""
 
 
 class Entry(Frozen):
@@ -107,7 +110,7 @@ def read_manifest(out: str | Path) -> Manifest:
             hint=f"lomix prepare BENCHMARK RAW {out}" + ("   # goes on where it stopped" if begun else ""),
         )
     with readable(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, DataError)
     return validate(Manifest, content, str(path), DataError)
 
 
@@ -161,6 +164,26 @@ def check_file(path: str, expected: str) -> tuple[int, int, int]:
         raise DataError(f"{path} was changed or damaged after it was prepared.", seen="its sha256 differs", hint=_AGAIN)
     _checked[path] = (*state, expected)
     return state
+
+
+def check_size(path: Path, entry: Entry, size: int) -> None:
+    """Make sure that a case has as many slices as its manifest says, before any is counted on.
+
+    Args:
+        path: Its labels of the training form.
+        entry: The case.
+        size: Rows and columns of the training form.
+
+    Raises:
+        DataError: the file is missing, or too small for so many slices.
+    """
+    there = path.stat().st_size if path.is_file() else 0
+    if there < entry.shape[0] * size * size:
+        raise DataError(
+            f"{path} is missing or cut short: manifest.json says {entry.shape[0]} slices.",
+            seen=f"{there:,} bytes",
+            hint=_AGAIN,
+        )
 
 
 _AGAIN = "run lomix prepare again; it remakes what is missing or damaged"

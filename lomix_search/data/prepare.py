@@ -27,14 +27,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lomix_search.data.convert import resize, scale
 from lomix_search.data.layouts import LAYOUTS, Layout, Source
-from lomix_search.data.manifest import Entry, Manifest, case_name, sha256
+from lomix_search.data.manifest import READERS, Entry, Manifest, case_name, sha256
 from lomix_search.data.volumes import Case, readable
 from lomix_search.errors import DataError, LomixError, MissingExtraError, nearest
 from lomix_search.typed import write_text
 
 Array = NDArray[Any]
-
-_READERS = 2  # raised when a raw file comes to mean another thing; cases of another number are made again
 
 
 def prepare(
@@ -152,7 +150,7 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
     """Prepare one case into a folder that appears whole or not at all."""
     hashes = {_relative(path, raw): _hash(path) for path in source.files}
     scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
-    reading = f"{_READERS} {source.reading}".rstrip()
+    reading = f"{READERS} {source.reading}".rstrip()
     same = {"patient": source.patient, "group": source.group, "sources": hashes, "scaling": scaling, "reading": reading}
     if (known := _finished(cases / source.name, same, size)) is not None:
         return known

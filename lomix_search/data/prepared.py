@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.dataset import Augment, Item, Slices, Splits
-from lomix_search.data.manifest import Entry, Manifest, check_file, read_manifest
+from lomix_search.data.manifest import Entry, Manifest, check_file, check_size, read_manifest
 from lomix_search.data.split import Plan, Split, make_split
 from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError, nearest
@@ -160,8 +160,10 @@ class Opened:
         Returns:
             The slices, case by case.
         """
-        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         folder, size = self.root / "cases", self.manifest.size
+        for name in names:
+            check_size(folder / name / f"label_{size}.npy", self.entries[name], size)
+        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         finish = Finish(augmentation(augment), self.manifest.intensity == "picture", self.normalize)
         hashes = {name: self.entries[name].files for name in names}
         return Slices(
