@@ -14,7 +14,7 @@ from lomix_search.data.layouts import Layout, Source
 from lomix_search.data.manifest import Manifest
 from lomix_search.data.pictures import SUFFIXES, read_classes, read_mask, read_picture
 from lomix_search.data.prepare import prepare_layout
-from lomix_search.data.volumes import Case, read_nifti, read_nifti_pair, whole_labels
+from lomix_search.data.volumes import Case, read_nifti_pair
 from lomix_search.errors import DataError
 from lomix_search.typed import to_toml, write_text
 
@@ -158,8 +158,8 @@ def find_pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
 
 def _pair(image: Path, mask: Path, volumes: bool) -> tuple[Any, Any]:
     if volumes:
-        values, _, _ = read_nifti(image)
-        return values, whole_labels(read_nifti(mask)[0], mask)
+        case = read_nifti_pair("", image, mask)
+        return case.image[:, 0], case.label
     return read_picture(image), read_classes(mask)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from lomix_search.data.dataset import Slices, Splits
+from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
 from lomix_search.data.manifest import Entry, Manifest, verify
 from lomix_search.data.prepared import Settings, class_table, splits_of
 from lomix_search.data.split import Split
@@ -102,7 +104,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
 
     Args:
         recipe: The recipe.
-        hashes: Compare every prepared file with its sha256 (about a second a gigabyte).
+        hashes: Open every prepared file and compare it with its sha256 (about a second a gigabyte).
         network: Build the network and run it on one image.
 
     Returns:
@@ -122,16 +124,19 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
 
 
 def _of_prepared(name: str, settings: Settings, hashes: bool) -> Validation:
-    """Read everything off the manifest; no image is opened but for its hash."""
+    """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
     sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
+    table = {value: settings.classes.index(n) + 1 for value, n in manifest.labels.items() if n in settings.classes}
+    facts = [facts_of_entry(e, key, Path(settings.root), table, hashes) for key, of in sets.items() for e in of]
     rows = tuple(_set_row(key, members) for key, members in sets.items())
     classes = _class_rows(manifest, settings.classes, sets["train"], sets["test"])
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    return Validation(name, rows, classes, _spacing(used), tuple(_split_warnings(split, used)), tuple(faults))
+    warnings = [*_split_warnings(split, used), *old_entries(used), *findings(facts, ("background", *settings.classes))]
+    return Validation(name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
@@ -158,32 +163,18 @@ def _class_rows(
 
 def _of_items(name: str, splits: Splits) -> Validation:
     """Read every item once: labels and values are checked on the way."""
-    rows, faults, counts = [], [], {}
+    rows, faults, facts, pixels = [], [], {}, {}
     for key in ("train", "val", "test"):
         part: Slices = getattr(splits, key)
-        counts[key], wrong = _counted(part, len(splits.classes))
+        facts[key], pixels[key], wrong = facts_of_items(part, key, len(splits.classes))
         faults += wrong
         rows.append(SetRow(key, len(set(part.cases)), len(set(part.cases)), len(part)))
-    pixels, cases = counts["train"]
-    share, test_cases = pixels / max(1, pixels.sum()), counts["test"][1]
-    classes = [ClassRow(n, float(share[i]), int(cases[i]), int(test_cases[i])) for i, n in enumerate(splits.classes)]
+    share = pixels["train"] / max(1, pixels["train"].sum())
+    having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
+    classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
-    return Validation(name, tuple(rows), tuple(classes), spacing, (), tuple(faults))
-
-
-def _counted(part: Slices, classes: int) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
-    pixels, having, faults = np.zeros(classes, np.int64), [set[str]() for _ in range(classes)], []
-    for index in range(len(part)):
-        try:
-            _, label = part[index]
-        except DataError as error:
-            faults.append(str(error).splitlines()[0])
-            continue
-        counts = np.bincount(label.numpy().ravel(), minlength=classes)[:classes]
-        pixels += counts
-        for number in np.flatnonzero(counts):
-            having[number].add(part.case(index))
-    return (pixels, np.array([len(cases) for cases in having])), faults
+    warnings = findings([case for of in facts.values() for case in of], splits.classes)
+    return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
 def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:

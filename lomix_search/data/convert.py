@@ -10,6 +10,8 @@ from lomix_search.errors import DataError, require
 
 Array = NDArray[Any]
 
+_FEW = 0.05  # share of voxels that are not background below which the ends of all voxels say too little of them
+
 
 def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
     """Scale intensities as a layout says.
@@ -32,7 +34,7 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
         where = int(np.argwhere(~np.isfinite(image))[0][0])
         raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}")
     low, high = float(image.min()), float(image.max())
-    if low >= -1e-3 and high <= 1 + 1e-3:
+    if low >= -1e-3 and (0.5 if intensity == "mr" else 0) <= high <= 1 + 1e-3:
         return image.astype(np.float16)  # scaled already, as the community's preprocessed files are
     if intensity == "ct":
         if low >= 0 or high - low < 100:
@@ -43,8 +45,23 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
             )
         low, high = window or (-125.0, 275.0)
     else:
-        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
-    return ((np.clip(image, low, high) - low) / max(high - low, 1e-6)).astype(np.float16)
+        low, high = _percentiles(image)
+    return ((np.clip(image, low, high) - low) / ((high - low) or 1.0)).astype(np.float16)
+
+
+def _percentiles(image: Array) -> tuple[float, float]:
+    """Return the 0.5 and 99.5 percentiles of a volume.
+
+    Where nearly all voxels have one value (air round a small field of view), a percentile of all would clip away much
+    or all of the rest, so it is taken of the rest alone.
+    """
+    low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+    above, below = image[image > low], image[image < high]
+    if 0 < above.size < _FEW * image.size:
+        high = float(np.percentile(above, 99.5))
+    if 0 < below.size < _FEW * image.size:
+        low = float(np.percentile(below, 0.5))
+    return low, high
 
 
 def resize(image: Array, label: Array, size: int) -> tuple[Array, Array]:

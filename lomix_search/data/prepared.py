@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.dataset import Augment, Item, Slices, Splits
-from lomix_search.data.manifest import Entry, Manifest, read_manifest
+from lomix_search.data.manifest import Entry, Manifest, check_file, check_size, read_manifest
 from lomix_search.data.split import Plan, Split, make_split
 from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError, nearest
@@ -160,12 +160,15 @@ class Opened:
         Returns:
             The slices, case by case.
         """
-        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         folder, size = self.root / "cases", self.manifest.size
+        for name in names:
+            check_size(folder / name / f"label_{size}.npy", self.entries[name], size)
+        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         finish = Finish(augmentation(augment), self.manifest.intensity == "picture", self.normalize)
+        hashes = {name: self.entries[name].files for name in names}
         return Slices(
-            Planes(folder, f"image_{size}.npy", index),
-            Planes(folder, f"label_{size}.npy", index, self.table),
+            Planes(folder, f"image_{size}.npy", index, hashes),
+            Planes(folder, f"label_{size}.npy", index, hashes, self.table),
             [name for name, _ in index],
             num_classes=num_classes,
             names=[f"{self.root}: {name}, slice {z}" for name, z in index],
@@ -182,10 +185,10 @@ class Opened:
             The case: image float32 as the network takes it, label in class numbers.
         """
         entry, folder = self.entries[name], self.root / "cases" / name
-        image = np.asarray(_open(str(folder / "image.npy")))
+        image = np.asarray(_open(folder / "image.npy", entry.files))
         finish = Finish(None, self.manifest.intensity == "picture", self.normalize)
         finished = finish(torch.from_numpy(image.astype(np.float32)), torch.zeros(0))[0].numpy()
-        label = self.table[np.asarray(_open(str(folder / "label.npy")))]
+        label = self.table[np.asarray(_open(folder / "label.npy", entry.files))]
         return Case(name, finished, label, entry.spacing, entry.origin, entry.patient)
 
     @cached_property
@@ -227,12 +230,14 @@ class Planes(Sequence[Array]):
         folder: Holds one folder a case.
         file: The array in each.
         places: (case, slice) of every item.
+        hashes: sha256 of the files of each case, by name.
         table: Maps values, where given.
     """
 
     folder: Path
     file: str
     places: Sequence[tuple[str, int]]
+    hashes: Mapping[str, Mapping[str, str]]
     table: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
@@ -241,7 +246,7 @@ class Planes(Sequence[Array]):
     def __getitem__(self, index: Any) -> Any:
         """Read one slice."""
         name, number = self.places[index]
-        plane = _open(str(self.folder / name / self.file))[number]
+        plane = _open(self.folder / name / self.file, self.hashes[name])[number]
         return plane if self.table is None else self.table[plane]
 
 
@@ -270,9 +275,14 @@ class Finish:
         return image, label
 
 
+def _open(path: Path, hashes: Mapping[str, str]) -> Array:
+    """Map an array into memory; it is read as it is used, after its hash was compared once in this process."""
+    return _mapped(str(path), check_file(str(path), hashes.get(path.name, "")))
+
+
 @lru_cache(maxsize=128)  # one open file each
-def _open(path: str) -> Array:
-    """Map an array into memory; it is read as it is used."""
+def _mapped(path: str, state: tuple[int, int, int]) -> Array:
+    """Map one state of a file; prepared again, it is another."""
     try:
         mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as cause:
