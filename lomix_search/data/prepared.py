@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lomix_search.data.augment import augmentation
@@ -58,6 +58,13 @@ class Settings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _of_one_name(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in classes if name == "background" or classes.count(name) > 1}):
+            raise ValueError(f"{', '.join(map(repr, twice))} is there twice; each class needs a name of its own")
+        return classes
 
     def plan(self) -> Plan:
         """Return how to split."""
@@ -270,15 +277,20 @@ class Finish:
         return image, label
 
 
-@lru_cache(maxsize=128)  # one open file each
 def _open(path: str) -> Array:
-    """Map an array into memory; it is read as it is used."""
+    """Map an array into memory; it is read as it is used. A file that was prepared anew is mapped anew."""
     try:
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        now = Path(path).stat()
+        return _mapped(path, (now.st_ino, now.st_mtime_ns, now.st_size))
     except (OSError, ValueError) as cause:
         raise DataError(
             f"{path} cannot be read; the prepared folder was changed or cut short.",
             seen=str(cause),
             hint="run lomix prepare again; it remakes what is missing",
         ) from None
+
+
+@lru_cache(maxsize=128)  # one open file each
+def _mapped(path: str, identity: tuple[int, int, int]) -> Array:
+    mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
