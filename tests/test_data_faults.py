@@ -12,7 +12,8 @@ from PIL import Image
 from test_data_prepare import PATIENTS, fails, go, settings
 
 from lomix_search.data import prepared
-from lomix_search.data.pictures import read_classes, read_mask
+from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.pictures import read_mask
 from lomix_search.data.volumes import read_nifti, write_nifti
 from lomix_search.errors import DataError
 
@@ -203,7 +204,8 @@ def test_masks_of_every_kind_are_read_alike(tmp_path: Path) -> None:
     palette = Image.fromarray(mask * 3).convert("P")
     palette.putpalette([0, 0, 0] * 3 + [255, 0, 0])
     Image.fromarray(mask * 3).save(tmp_path / "classes.png")
-    np.testing.assert_array_equal(read_classes(tmp_path / "classes.png"), mask * 3)
+    classes = open_mask(tmp_path / "classes.png")
+    np.testing.assert_array_equal(decide([classes.look()]).read(classes), mask * 3)
 
 
 def test_dicom_contours_lie_on_the_pixels(tmp_path: Path) -> None:

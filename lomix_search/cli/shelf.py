@@ -56,10 +56,13 @@ def new_command(
     masks: Annotated[Path, typer.Option(help="folder of masks, named like the images", prompt=True)],
     classes: Annotated[str, typer.Option(help="comma-separated names of the label values in ascending order")] = "",
     patient: Annotated[str, typer.Option(help="regular expression; its first group is the patient in a name")] = "",
+    binary: Annotated[bool, typer.Option("--binary", help="all label values above the lowest are one class")] = False,
 ) -> None:
     """Look at your own images and masks, and write a recipe that works on them."""
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    path = new_recipe(folder, images, masks, classes=names, patient=patient)
+    path = new_recipe(folder, images, masks, classes=names, patient=patient, binary=binary)
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    console.print("\n".join(line.removeprefix("# ") for line in head[:4]), highlight=False, markup=False)
     console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}", highlight=False)
 
 

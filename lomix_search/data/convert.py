@@ -18,15 +18,15 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
 
     Args:
         image: (slices, channels, rows, columns), as stored in the file.
-        intensity: ``ct``, ``mr`` or ``picture``.
+        intensity: ``ct``, ``mr``, ``picture`` or ``range``.
         path: The file, for the message.
-        window: Of a CT, in HU; −125 … 275 when left out.
+        window: Of a CT, in HU; −125 … 275 when left out. Of ``range``: what all images of the data set lie in.
 
     Returns:
-        The same shape: float16 in 0 … 1, or uint8 for pictures.
+        The same shape: float16 in 0 … 1, uint8 for pictures, float32 in 0 … 1 for ``range``.
 
     Raises:
-        DataError: NaN or infinite values, or a CT that is not in Hounsfield units.
+        DataError: NaN or infinite values, values outside a range, or a CT that is not in Hounsfield units.
     """
     if intensity == "picture":
         return image
@@ -34,6 +34,10 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
         where = int(np.argwhere(~np.isfinite(image))[0][0])
         raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}")
     low, high = float(image.min()), float(image.max())
+    if intensity == "range" and window is not None:
+        if low < window[0] or high > window[1]:
+            raise DataError(f"{path}: values {low:g} … {high:g} lie outside {window[0]:g} … {window[1]:g}.")
+        return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
     if low >= -1e-3 and (0.5 if intensity == "mr" else 0) <= high <= 1 + 1e-3:
         return image.astype(np.float16)  # scaled already, as the community's preprocessed files are
     if intensity == "ct":

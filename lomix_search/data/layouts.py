@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,17 +52,17 @@ class Layout:
         find: Raw folder → sources, sorted by name.
         labels: Names of the label values of the raw form; 0 is the background.
         intensity: ``ct`` clips to −125 … 275 HU and scales to 0 … 1; ``mr`` scales the 0.5 to 99.5 percentiles of a
-            volume to 0 … 1; ``picture`` keeps 0 … 255.
+            volume to 0 … 1; ``picture`` keeps 0 … 255; ``range`` scales ``window`` to 0 … 1.
         size: Rows and columns that training sees by default.
         short_form: An order of names in use for preprocessed files that renumber the labels. Several are in use, so it
             is suggested to the user and never assumed.
-        window: Of a CT, in HU, where it is not −125 … 275.
+        window: Of a CT, in HU, where it is not −125 … 275; of ``range``, what all images lie in.
     """
 
     name: str
     find: Finder
     labels: Mapping[int, str]
-    intensity: Literal["ct", "mr", "picture"]
+    intensity: Literal["ct", "mr", "picture", "range"]
     size: int
     short_form: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
@@ -285,8 +286,8 @@ def find_isic(raw: Path) -> list[Source]:
         DataError: no pictures, or pictures and masks that do not pair up.
     """
     files = [p for p in sorted(raw.rglob("ISIC_*")) if p.suffix.lower() in SUFFIXES]
-    images = {p.stem: p for p in files if re.fullmatch(r"ISIC_\d+", p.stem)}
-    masks = {p.stem.removesuffix("_segmentation"): p for p in files if p.stem.endswith("_segmentation")}
+    images = _by_name(p for p in files if re.fullmatch(r"ISIC_\d+", p.stem))
+    masks = _by_name((p for p in files if p.stem.endswith("_segmentation")), "_segmentation")
     _check_pairs(raw, images, masks, "ISIC_0000000.jpg with ISIC_0000000_segmentation.png")
     return _sorted(_picture(stem, _official(path, raw), path, (masks[stem],)) for stem, path in images.items())
 
@@ -304,10 +305,10 @@ def find_busi(raw: Path) -> list[Source]:
         DataError: no pictures, or pictures without a mask.
     """
     files = [p for p in sorted(raw.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    images = {p.stem: p for p in files if re.fullmatch(r"\w+ ?\(\d+\)", p.stem)}
+    images = _by_name(p for p in files if re.fullmatch(r"\w+ ?\(\d+\)", p.stem))
     masks: dict[str, list[Path]] = {}
-    for path in files:
-        if found := re.fullmatch(r"(\w+ ?\(\d+\))_mask(_\d+)?", path.stem):
+    for stem, path in _by_name(files).items():
+        if found := re.fullmatch(r"(\w+ ?\(\d+\))_mask(_\d+)?", stem):
             masks.setdefault(found[1], []).append(path)
     _check_pairs(
         raw, images, {stem: paths[0] for stem, paths in masks.items()}, "benign (1).png and benign (1)_mask.png"
@@ -321,7 +322,19 @@ def _picture(name: str, group: str, image: Path, masks: tuple[Path, ...]) -> Sou
 
 def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     inside = [p for f in folder.iterdir() if f.is_dir() and f.name.lower() in names for p in sorted(f.iterdir())]
-    return {p.stem: p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")}
+    return _by_name(p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _by_name(paths: Iterable[Path], tail: str = "") -> dict[str, Path]:
+    """Return files by their stems, in one form of Unicode; two of one name are a fault, not one of them."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = unicodedata.normalize("NFC", path.stem).removesuffix(tail)
+        if (other := found.setdefault(stem, path)) is not path:
+            raise DataError(
+                f"{path} and {other} have one name.", hint="put one of them elsewhere; a case has one picture and mask"
+            )
+    return found
 
 
 def _official(path: Path, raw: Path) -> str:

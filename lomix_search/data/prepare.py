@@ -301,6 +301,8 @@ def _label_names(layout: Layout, entries: Sequence[Entry], given: Sequence[str])
     if given:
         if highest > len(given):
             raise DataError(f"{len(given)} label names, but labels go to {highest}.", seen=", ".join(given))
+        if twice := sorted({name for name in given if name == "background" or list(given).count(name) > 1}):
+            raise DataError(f"label name {', '.join(map(repr, twice))} is taken.", seen=", ".join(given))
         return dict(enumerate(given, 1))
     preprocessed = any(Path(name).suffix in (".npz", ".h5") for entry in entries for name in entry.sources)
     if preprocessed and layout.short_form and highest <= len(layout.short_form):
