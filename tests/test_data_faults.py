@@ -66,7 +66,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "negative": (
         lambda raw: respoil(raw, "label/label0003.nii.gz", lambda v: v.astype(np.int16) - 1),
-        "{path}: labels must lie in 0 … 255.",
+        "{path}: labels must lie in 0 … 2³² − 1.",
     ),
     "units": (
         lambda raw: respoil(raw, "img/img0003.nii.gz", lambda v: v + 1024),

@@ -24,6 +24,7 @@ class Entry(Frozen):
         labels: Pixels of each raw label value.
         sources: sha256 of each raw file, by path relative to the raw folder.
         files: sha256 of each prepared file.
+        resize: How the training form was made from the native one; empty in folders of earlier versions.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Entry(Frozen):
     labels: dict[int, int]
     sources: dict[str, str]
     files: dict[str, str]
+    resize: str = ""
 
 
 class Manifest(Frozen):

@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lomix_search.data.convert import resize, scale
+from lomix_search.data.convert import scale
 from lomix_search.data.layouts import LAYOUTS, Layout, Source
 from lomix_search.data.manifest import Entry, Manifest, sha256
+from lomix_search.data.resize import RULE, resize_images, resize_labels
 from lomix_search.data.volumes import Case, readable
 from lomix_search.errors import DataError, nearest
 from lomix_search.typed import validate, write_text
@@ -154,7 +155,8 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
     case = source.read()
     _check_labels(case, layout, source.files[-1])
     scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
-    image, label = resize(scaled, case.label, size)
+    image = resize_images(scaled, (size, size), picture=layout.intensity == "picture")
+    label = resize_labels(case.label, (size, size))
     arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
     with _appearing(cases / source.name, cases) as folder:
         for name, array in arrays.items():
@@ -167,6 +169,7 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
             spacing=case.spacing,
             origin=dict(case.origin),
             scaling=scaling,
+            resize=RULE,
             labels=_counts(case.label),
             sources=hashes,
             files={f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays},
@@ -210,13 +213,18 @@ def _finished(folder: Path, hashes: dict[str, str], scaling: str, size: int) -> 
     if not path.exists():
         return None
     entry = validate(Entry, json.loads(path.read_text(encoding="utf-8")), str(path), DataError)
-    same = entry.sources == hashes and entry.scaling == scaling and f"image_{size}.npy" in entry.files
+    same = (
+        entry.sources == hashes
+        and entry.scaling == scaling
+        and entry.resize == RULE
+        and f"image_{size}.npy" in entry.files
+    )
     return entry if same and all((folder / name).exists() for name in entry.files) else None
 
 
 def _counts(label: Array) -> dict[int, int]:
-    counts = np.bincount(label.ravel(), minlength=1)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(label, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _hash(path: Path) -> str:
