@@ -231,7 +231,7 @@ class Opened:
         return Case(name, native, label, *written, small=small, corners=corners, values=self._values(entry))
 
     def _values(self, entry: Entry) -> tuple[int, ...]:
-        """Return what the raw file writes for class 0, 1, …: a benchmark's binary mask is stored as 0/1, and read so."""
+        """Return what the raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""
         own = {int(label): int(value) for label, value in entry.origin.get("values", ())}
         as_stored = self.manifest.benchmark == "own" and entry.resize
         if "size" in entry.origin and not own and not as_stored and set(self.manifest.labels) == {1}:
