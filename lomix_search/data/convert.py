@@ -1,4 +1,4 @@
-"""Intensities and sizes: from what a file holds to what training sees."""
+"""Intensities: from what a file holds to what training sees."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import DataError, require
+from lomix_search.errors import DataError
 
 Array = NDArray[Any]
 
@@ -66,39 +66,3 @@ def _percentiles(image: Array) -> tuple[float, float]:
     if 0 < below.size < _FEW * image.size:
         low = float(np.percentile(below, 0.5))
     return low, high
-
-
-def resize(image: Array, label: Array, size: int) -> tuple[Array, Array]:
-    """Resize slices: the image cubic, the label with the nearest neighbour, as the paper does.
-
-    Args:
-        image: (slices, channels, rows, columns); uint8 pictures are resized linearly, as polyp benchmarks do.
-        label: (slices, rows, columns).
-        size: Rows and columns wanted.
-
-    Returns:
-        Image and label of that size, of the same types.
-    """
-    if image.shape[2:] == (size, size):
-        return image, label
-    if image.dtype == np.uint8:
-        return _resize_pictures(image, label, size)
-    ndimage = require("scipy.ndimage", "data")
-    factors = (size / image.shape[2], size / image.shape[3])
-    images = np.empty((*image.shape[:2], size, size), image.dtype)
-    labels = np.empty((len(label), size, size), label.dtype)
-    for number, (planes, mask) in enumerate(zip(image, label, strict=True)):
-        for channel, plane in enumerate(planes):
-            images[number, channel] = ndimage.zoom(plane.astype(np.float32), factors, order=3)
-        labels[number] = ndimage.zoom(mask, factors, order=0)
-    return images, labels
-
-
-def _resize_pictures(image: Array, label: Array, size: int) -> tuple[Array, Array]:
-    pil = require("PIL.Image", "data")
-
-    def of(plane: Array, how: int) -> Array:
-        return np.asarray(pil.fromarray(plane).resize((size, size), how))
-
-    images = np.stack([np.stack([of(plane, pil.Resampling.BILINEAR) for plane in planes]) for planes in image])
-    return images, np.stack([of(mask, pil.Resampling.NEAREST) for mask in label])

@@ -32,6 +32,7 @@ class Entry(Frozen):
         files: sha256 of each prepared file.
         reading: How the raw files were read: the version of the readers, and what else it depended on; empty for cases
             of earlier versions.
+        resize: How the training form was made from the native one; empty in folders of earlier versions.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Entry(Frozen):
     labels: dict[int, int]
     sources: dict[str, str]
     files: dict[str, str]
+    resize: str = ""
     reading: str = ""
 
     @field_validator("name")

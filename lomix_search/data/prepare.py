@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lomix_search.data.convert import resize, scale
+from lomix_search.data.convert import scale
 from lomix_search.data.layouts import LAYOUTS, Layout, Source
 from lomix_search.data.manifest import READERS, Entry, Manifest, case_name, sha256
+from lomix_search.data.resize import RULE, resize_images, resize_labels
 from lomix_search.data.volumes import Case, readable
 from lomix_search.errors import DataError, LomixError, MissingExtraError, nearest
 from lomix_search.typed import write_text
@@ -152,12 +153,14 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
     scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
     reading = f"{READERS} {source.reading}".rstrip()
     same = {"patient": source.patient, "group": source.group, "sources": hashes, "scaling": scaling, "reading": reading}
+    same |= {"resize": RULE}
     if (known := _finished(cases / source.name, same, size)) is not None:
         return known
     case = source.read()
     _check_labels(case, layout, source.files[-1])
     scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
-    image, label = resize(scaled, case.label, size)
+    image = resize_images(scaled, (size, size), picture=layout.intensity == "picture")
+    label = resize_labels(case.label, (size, size))
     arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
     with _appearing(cases / source.name, cases) as folder:
         for name, array in arrays.items():
@@ -170,6 +173,7 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
             spacing=case.spacing,
             origin=dict(case.origin),
             scaling=scaling,
+            resize=RULE,
             labels=_counts(case.label),
             sources=hashes,
             reading=reading,

@@ -116,7 +116,37 @@ def splits_of(settings: Settings) -> tuple[Manifest, Split]:
     return manifest, make_split(manifest.cases, settings.plan())
 
 
-def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class ClassTable:
+    """The class number of each raw label value; values without a class are background.
+
+    Args:
+        values: Raw values of classes 1, 2, …
+    """
+
+    values: tuple[int, ...]
+
+    def __getitem__(self, label: Any) -> Any:
+        """Return the class numbers of raw labels (integers of any type), in the smallest type that holds them."""
+        label = np.asarray(label)
+        if label.dtype in (np.uint8, np.uint16):
+            return self._narrow[label]
+        numbers = np.zeros(label.shape, self._narrow.dtype)
+        for number, value in enumerate(self.values, 1):
+            numbers[label == value] = number
+        return numbers
+
+    @cached_property
+    def _narrow(self) -> Array:
+        """Class numbers of all labels of 16 bits."""
+        table = np.zeros(2**16, np.min_scalar_type(len(self.values)))
+        for number, value in enumerate(self.values, 1):
+            if value < len(table):
+                table[value] = number
+        return table
+
+
+def class_table(manifest: Manifest, classes: Sequence[str]) -> ClassTable:
     """Return the class number of each raw label value.
 
     Args:
@@ -124,10 +154,10 @@ def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]
         classes: Names of classes 1, 2, …
 
     Returns:
-        256 class numbers; labels without a class are background.
+        What is indexed with raw labels.
 
     Raises:
-        DataError: a class that the data does not have.
+        DataError: a class that the data does not have, or a name that means two classes or two labels.
     """
     value_of = {name: value for value, name in manifest.labels.items()}
     if missing := [name for name in classes if name not in value_of]:
@@ -135,9 +165,13 @@ def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]
             f"the prepared {manifest.benchmark} data has no label {missing[0]!r}. {nearest(missing[0], value_of)}",
             hint="data.classes = [" + ", ".join(f'"{name}"' for name in value_of) + "]",
         )
-    table = np.zeros(256, np.uint8)
-    table[[value_of[name] for name in classes]] = np.arange(1, len(classes) + 1)
-    return table
+    for what, names in (
+        ("data.classes", classes),
+        ("the prepared data", [n for n in manifest.labels.values() if n in classes]),
+    ):
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise DataError(f"{what} names {twice[0]!r} twice; a name means one class.", seen=", ".join(names))
+    return ClassTable(tuple(value_of[name] for name in classes))
 
 
 @dataclass(frozen=True)
@@ -153,7 +187,7 @@ class Opened:
 
     root: Path
     manifest: Manifest
-    table: NDArray[np.uint8]
+    table: ClassTable
     normalize: str
 
     def slices(self, names: Sequence[str], num_classes: int, augment: str) -> Slices:
@@ -189,14 +223,30 @@ class Opened:
             name: Of the case.
 
         Returns:
-            The case: image float32 as the network takes it, label in class numbers.
+            The case: image float32 as the network takes it, at native size and at that of training, label in class
+            numbers.
         """
-        entry, folder = self.entries[name], self.root / "cases" / name
-        image = np.asarray(_open(folder / "image.npy", entry.files))
-        finish = Finish(None, self.manifest.intensity == "picture", self.normalize)
-        finished = finish(torch.from_numpy(image.astype(np.float32)), torch.zeros(0))[0].numpy()
+        entry, folder, size = self.entries[name], self.root / "cases" / name, self.manifest.size
+        picture = self.manifest.intensity == "picture"
+        finish = Finish(None, picture, self.normalize)
+        native, small = (
+            finish(torch.from_numpy(np.array(_open(folder / f"{file}.npy", entry.files), np.float32)), torch.zeros(0))[
+                0
+            ].numpy()
+            for file in ("image", f"image_{size}")
+        )
         label = self.table[np.asarray(_open(folder / "label.npy", entry.files))]
-        return Case(name, finished, label, entry.spacing, entry.origin, entry.patient)
+        corners = not entry.resize and not picture  # as earlier versions resized volumes, but not pictures
+        written = (entry.spacing, entry.origin, entry.patient)
+        return Case(name, native, label, *written, small=small, corners=corners, values=self._values(entry))
+
+    def _values(self, entry: Entry) -> tuple[int, ...]:
+        """Return what the raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""
+        own = {int(label): int(value) for label, value in entry.origin.get("values", ())}
+        as_stored = self.manifest.benchmark == "own" and entry.resize
+        if "size" in entry.origin and not own and not as_stored and set(self.manifest.labels) == {1}:
+            own = {1: 255}
+        return tuple(own.get(value, value) for value in (0, *self.table.values))
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
@@ -245,7 +295,7 @@ class Planes(Sequence[Array]):
     file: str
     places: Sequence[tuple[str, int]]
     hashes: Mapping[str, Mapping[str, str]]
-    table: NDArray[np.uint8] | None = None
+    table: ClassTable | None = None
 
     def __len__(self) -> int:
         return len(self.places)

@@ -37,9 +37,14 @@ class Case:
         image: (slices, channels, rows, columns).
         label: (slices, rows, columns), raw label values.
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
-        origin: How to write a prediction in the file's own form: ``affine`` and ``shape`` of a NIfTI file, ``size`` of
-            a picture; empty otherwise.
+        origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
+            ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where
+            the reader changed them; empty otherwise.
         patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
+        small: The image as training sees it, (slices, channels, rows, columns) of that size; resized from ``image``
+            when left out.
+        corners: ``small`` has its corner pixels on those of ``image``, as volumes that earlier versions prepared.
+        values: What the raw file writes for class 0, 1, …, where it is not these numbers; predictions are saved so.
     """
 
     name: str
@@ -48,6 +53,9 @@ class Case:
     spacing: tuple[float, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     patient: str = ""
+    small: Array | None = None
+    corners: bool = False
+    values: tuple[int, ...] = ()
 
 
 def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = None) -> Case:
@@ -82,6 +90,7 @@ def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = Non
             ],
             hint="resample the label to its image, or copy the image's affine if only the header is wrong",
         )
+    origin |= {"header": nifti_header(image, label)}
     return Case(name, values[:, None], whole, spacing, origin)
 
 
@@ -119,14 +128,36 @@ def read_nifti_label(path: Path) -> tuple[Array, tuple[float, ...], dict[str, An
     return _canonical(path, whole_labels(values, path), affine, unit)
 
 
+def nifti_header(image: Path, label: Path) -> dict[str, Any]:
+    """Return what else of a NIfTI file's header a prediction must have, to lie where the file lies in every program.
+
+    Args:
+        image: Whose grid, units and codes count.
+        label: Who says how many axes a segmentation of it has: 3, or 4 with one frame.
+
+    Returns:
+        ``units`` of space and time, ``zooms``, ``sform`` and ``qform`` as (code, matrix), and ``axes``.
+    """
+    nib = require("nibabel", "data")
+    with readable(image), readable(label):
+        header, axes = nib.load(str(image)).header, len(nib.load(str(label)).shape)
+        if not hasattr(header, "get_qform"):  # Analyze has neither units nor codes
+            return {"axes": axes}
+        forms = {key: getattr(header, f"get_{key}")(coded=True) for key in ("sform", "qform")}
+        coded = {key: [int(code), None if matrix is None else matrix.tolist()] for key, (matrix, code) in forms.items()}
+        zooms = [float(zoom) for zoom in header.get_zooms()[:3]]
+        return {"units": list(header.get_xyzt_units()), "zooms": zooms, **coded, "axes": axes}
+
+
 def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tuple[float, ...] = ()) -> None:
-    """Write a prediction on the grid of the image it was made for.
+    """Write a prediction on the grid of the image it was made for, in the smallest type that holds its labels.
 
     Args:
         path: ``.nii.gz``.
-        label: (slices, rows, columns), canonical axes, whole numbers to 255.
-        origin: ``affine`` and ``shape`` of that image; without them the canonical axes are written with ``spacing``.
-        spacing: Millimetres between slices, rows, columns, where ``origin`` is empty.
+        label: (slices, rows, columns), canonical axes, whole numbers from 0 up.
+        origin: ``affine``, ``shape`` and ``header`` of that image; without them the canonical axes are written with
+            ``spacing``.
+        spacing: Millimetres between slices, rows, columns; tells the unit where ``origin`` does not.
     """
     nib = require("nibabel", "data")
     if "affine" in origin:
@@ -135,8 +166,26 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
     else:
         z, y, x = spacing or (1.0, 1.0, 1.0)
         affine, values = np.diag([-x, -y, z, 1.0]), label.transpose(2, 1, 0)  # columns to the left, rows to the back
+    header: Mapping[str, Any] = origin.get("header", {})
+    values = values.reshape(*values.shape, *[1] * (header.get("axes", 3) - 3))
+    narrow = np.result_type(
+        label.dtype if label.dtype.kind == "u" else np.min_scalar_type(int(label.max(initial=0))), np.uint8
+    )
+    file = nib.Nifti1Image(np.ascontiguousarray(values, narrow), affine)
+    file.header.set_xyzt_units(*header.get("units", [_unit(affine, spacing)]))
+    if "sform" in header:
+        file.header.set_zooms((*header["zooms"], *[1.0] * (values.ndim - 3)))
+        for key, set_form in (("qform", file.set_qform), ("sform", file.set_sform)):
+            code, matrix = header[key]
+            set_form(None if matrix is None else np.asarray(matrix), code, update_affine=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.ascontiguousarray(values, np.uint8), affine), str(path))
+    nib.save(file, str(path))
+
+
+def _unit(affine: Array, spacing: tuple[float, ...]) -> str:
+    """Tell the unit of an affine from a spacing that is known to be in millimetres."""
+    ratio = np.prod(spacing) ** (1 / 3) / abs(np.linalg.det(affine[:3, :3])) ** (1 / 3) if spacing else 1.0
+    return next((unit for unit, factor in _MILLIMETRES.items() if abs(ratio / factor - 1) < 0.1), "unknown")
 
 
 def read_npz(path: Path, image_key: str, axes: int) -> tuple[Array, Array]:
