@@ -12,6 +12,7 @@ from lomix_search.evaluation import measures
 
 Array = NDArray[Any]
 Scores = dict[str, float]
+Score = Callable[[Array, Array, tuple[float, ...], Array | None, Array | None], Scores]
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,15 @@ class Protocol:
         name: Its name.
         measures: Names of what it reports, the one to compare by first.
         resize: How a prediction gets back to the case's size: ``nearest`` (class numbers) or ``linear`` (logits).
-        score: (prediction, truth, spacing, foreground score) of one class → values by name.
+        score: (prediction, truth, spacing, foreground score, pixels that count or None for all) of one class → values
+            by name; neither prediction nor truth holds pixels that do not count.
         about: What it stands for, in one line.
     """
 
     name: str
     measures: tuple[str, ...]
     resize: Literal["nearest", "linear"]
-    score: Callable[[Array, Array, tuple[float, ...], Array | None], Scores]
+    score: Score
     about: str
 
 
@@ -50,7 +52,9 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _strict(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _strict(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score in millimetres; a missed structure is the worst there is, an empty one found empty is right."""
     if not prediction.any() and not truth.any():
         return {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "asd": 0.0}
@@ -66,7 +70,9 @@ def _strict(prediction: Array, truth: Array, spacing: tuple[float, ...], score: 
     }
 
 
-def _transunet(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _transunet(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score in voxels and as the community does: predicting an absent structure is right, predicting nothing wrong."""
     if prediction.any() and truth.any():
         grid = (1.0,) * truth.ndim
@@ -80,15 +86,20 @@ def _transunet(prediction: Array, truth: Array, spacing: tuple[float, ...], scor
     return {"dice": right, "hd95": 0.0, "iou": right, "asd": 0.0}
 
 
-def _polyp(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _polyp(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score a picture as the polyp benchmarks do.
 
     Dice and IoU are taken at probability 0.5. All others stretch the scores of each picture to 0 … 1 first, as PraNet's
     test script does, so that even a picture without any confident pixel gets a foreground.
     """
     soft = np.asarray(prediction if score is None else score, np.float32)
-    soft = (soft[0] - soft.min()) / (soft.max() - soft.min() + 1e-8)
-    truth, prediction = truth[0], prediction[0]
+    counted = np.ones(truth.shape, bool) if kept is None else kept
+    soft = (soft[0] - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
+    truth, prediction, counted = truth[0], prediction[0], counted[0]
+    similarity = measures.s_measure(soft, truth, counted=counted)
+    soft, truth, prediction = soft[counted], truth[counted], prediction[counted]  # all else are counts of pixels
     dice_curve, iou_curve = measures.threshold_curve(soft, truth)
     empty = not truth.any() and not prediction.any()
     return {
@@ -96,15 +107,19 @@ def _polyp(prediction: Array, truth: Array, spacing: tuple[float, ...], score: A
         "iou": 1.0 if empty else measures.iou(prediction, truth),
         "dice_curve": float(dice_curve.mean()),
         "iou_curve": float(iou_curve.mean()),
-        "s_measure": measures.s_measure(soft, truth),
+        "s_measure": similarity,
         "e_measure": float(measures.e_measure_curve(soft, truth).mean()),
         "e_measure_max": float(measures.e_measure_curve(soft, truth).max()),
         "mae": measures.mae(soft, truth),
     }
 
 
-def _isic(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _isic(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score a picture as the ISIC 2018 challenge did: a Jaccard index below 0.65 counts 0."""
+    if kept is not None:
+        prediction, truth = prediction[kept], truth[kept]
     empty = not truth.any() and not prediction.any()
     jaccard = 1.0 if empty else measures.iou(prediction, truth)
     true, false = truth.any(), (~truth).any()

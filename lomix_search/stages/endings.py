@@ -69,7 +69,7 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
         StageError: the values are made of probabilities, and are neither these nor logits.
     """
     title, shape, ending = type(network).__name__, logits.meta["shape"], ending_of(found, place, logits)
-    others = rivals(found, shape[1], title, logits)
+    others = rivals(found, shape[1], title)
     if ending is None:
         return Returned(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)

@@ -29,7 +29,7 @@ _MOVED = re.compile("permute|transpose|swap(axes|dims)|move(dim|axis)|contiguous
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
     """Return the model's own logits among what it returns: the finest map that fits.
 
-    Among several of one shape (deep supervision at full size), the one that most of the network leads to. What is
+    Among several of one shape (deep supervision at full size), the one that most layers lead to. What is
     returned with its channels last, or without an axis of one class, counts as what it was before. A map larger than
     the inputs (an attention of all positions to all) is taken only where there is no other.
 
@@ -44,27 +44,40 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     Raises:
         StageError: nothing that is returned has the form B × C × spatial, or not with that many channels.
     """
-    alike = _finest(found, num_classes, title)
-    flow = found.network()
-    return max(alike, key=lambda m: len(nx.ancestors(flow, m[1]))) if len(alike) > 1 else alike[0]
+    return _first_of_rivals(found, _finest(found, num_classes, title))[0]
 
 
-def rivals(found: Trace, num_classes: int | None, title: str, logits: fx.Node) -> int:
-    """Count the other maps that could be meant as the logits: of one shape, and as much of the network leads to them.
+def rivals(found: Trace, num_classes: int | None, title: str) -> int:
+    """Count the other maps that could be meant as the logits: of one shape, and as many layers lead to them.
 
     Args:
         found: A trace in eval mode.
         num_classes: As for :func:`main_output`.
         title: The model's class name, for messages.
-        logits: What :func:`main_output` returned.
 
     Returns:
         Their number.
     """
+    return len(_first_of_rivals(found, _finest(found, num_classes, title))) - 1
+
+
+def _first_of_rivals(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+    """Return the maps to which most layers lead, in order; without those that are made of another, as by a softmax."""
     flow = found.network()
-    behind = len(nx.ancestors(flow, logits))
-    others = {node for _, node in _finest(found, num_classes, title)} - {logits}
-    return sum(len(nx.ancestors(flow, node)) == behind for node in others)
+    layers = {node: sum(map(weighted, (*nx.ancestors(flow, node), node))) for _, node in maps}
+    most = [(path, node) for path, node in maps if layers[node] == max(layers.values())]
+    nodes = {node for _, node in most}
+    kept = {node: path for path, node in reversed(most) if not _made_of(node, nodes)}
+    return [(path, node) for path, node in most if kept.get(node) == path]
+
+
+def _made_of(node: fx.Node, others: set[fx.Node]) -> bool:
+    """Whether a value is another one whose values, axes or size were changed without a layer."""
+    while not weighted(node) and len(node.all_input_nodes) == 1:
+        node = node.all_input_nodes[0]
+        if node in others:
+            return True
+    return False
 
 
 def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Path, fx.Node]]:
