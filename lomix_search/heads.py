@@ -1,7 +1,8 @@
 """Stages → an instrumented network: heads on the stages in training, the user's own network otherwise."""
 
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +10,15 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
+from lomix_search.stages.returned import CLAMP, own_map, read, undone
+from lomix_search.stages.stage import Returned
 from lomix_search.trace import is_compiled, pick, unwrap
 
-_LOGITS = -1
+LOGITS = -1
 """The number under which hooks keep the logits of a model that returns probabilities."""
+
+_CHANGING = threading.Lock()
+"""Held while hooks are put on and taken off, so that two threads never leave two sets."""
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -81,31 +87,59 @@ def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any
     return heads
 
 
-class Shelf:
-    """Where hooks lay down the tensors of one forward pass."""
+class Call:
+    """What hooks keep of one forward pass; no other pass, whatever thread, replica or copy it runs in, sees it.
 
-    def __init__(self) -> None:
-        self.armed = False
+    Args:
+        shelf: Whose pass it is.
+    """
+
+    def __init__(self, shelf: "Shelf") -> None:
+        self.shelf = shelf
         self.kept: dict[int, Tensor] = {}
-        self.calls: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()
 
-    def arm(self) -> None:
-        """Begin a forward pass."""
-        self.armed = True
-        self.kept = {}
-        self.calls = Counter()
 
-    def take(self) -> dict[int, Tensor]:
-        """End it; returns the tensors by the number of their stage."""
-        kept, self.kept, self.armed = self.kept, {}, False
-        return kept
+_RUNNING = threading.local()
+"""The passes that this thread is in, the innermost last."""
+
+
+class Shelf:
+    """Ties hooks to the passes that they serve; a copy of a network gets one of its own, with its hooks."""
+
+    def keep(self, run: Callable[[], Any]) -> tuple[Any, dict[int, Tensor]]:
+        """Run a forward pass.
+
+        Args:
+            run: Calls the model.
+
+        Returns:
+            What it returned, and the tensors that hooks kept, by the number of their stage.
+        """
+        call, running = Call(self), _running()
+        running.append(call)
+        try:
+            return run(), call.kept
+        finally:
+            running.pop()
+
+    def call(self) -> Call | None:
+        """Return the pass of this shelf that the thread is in, if it is in one."""
+        return next((call for call in reversed(_running()) if call.shelf is self), None)
+
+
+def _running() -> list[Call]:
+    if not hasattr(_RUNNING, "calls"):
+        _RUNNING.calls = []
+    calls: list[Call] = _RUNNING.calls
+    return calls
 
 
 class TapHook:
     """A hook on one module that keeps the tensors of its stages.
 
     Args:
-        shelf: Where they go.
+        shelf: Whose passes it serves.
         side: "input" or "output".
         taps: Stage number → tap, all on this module and side.
     """
@@ -116,18 +150,102 @@ class TapHook:
 
     def __call__(self, _module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
         """Keep what a tap asks for in this call."""
-        if not self.shelf.armed:
+        call = self.shelf.call()
+        if call is None:
             return
-        call = self.shelf.calls[self.key]
-        self.shelf.calls[self.key] = call + 1
+        count = call.counts[self.key]
+        call.counts[self.key] = count + 1
         for number, tap in self.taps.items():
-            if tap.call == call:
+            if tap.call == count:
                 try:
                     tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
                 except (LookupError, TypeError, AttributeError):
                     continue  # nothing sits there in this pass, which is said where it is missed
                 if isinstance(tensor, Tensor):
-                    self.shelf.kept[number] = tensor.clone() if tap.copy else tensor
+                    call.kept[number] = tensor.clone() if tap.copy else tensor
+
+
+def hook(model: nn.Module, shelf: Shelf, taps: Mapping[int, Tap]) -> list[Any]:
+    """Put hooks on the modules of a model.
+
+    Args:
+        model: The user's network.
+        shelf: Whose passes they serve.
+        taps: What to keep, by number. Where the model has no such module any more, nothing is kept.
+
+    Returns:
+        Handles; their ``remove()`` takes the hooks off again.
+    """
+    grouped: dict[tuple[str, str], dict[int, Tap]] = {}
+    for number, tap in taps.items():
+        grouped.setdefault((tap.path, tap.side), {})[number] = tap
+    handles = []
+    for (path, side), group in grouped.items():
+        if (module := _module_at(model, path)) is not None:
+            register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
+            handles.append(register(TapHook(shelf, side, group), with_kwargs=True))
+    return handles
+
+
+def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> dict[int, Tensor]:
+    """Run a model once, in the mode it is in, with hooks for this pass alone.
+
+    Args:
+        model: The user's network.
+        taps: What to keep, by number.
+        args: What the model takes.
+        kwargs: What the model takes by name.
+
+    Returns:
+        The tensors by number; those that were not reached are missing.
+    """
+    shelf = Shelf()
+    handles = hook(model, shelf, taps)
+    try:
+        return shelf.keep(lambda: _eager(model)(*args, **kwargs))[1]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> Tensor:
+    """Run a model in eval mode and return its own logits.
+
+    Args:
+        model: The user's network.
+        returned: Where they are.
+        args: What the model takes.
+        kwargs: What the model takes by name.
+
+    Returns:
+        Logits (B, C, *spatial), for probabilities those that they were made of.
+
+    Raises:
+        StageError: the model returned something else than on the example.
+    """
+    title = type(unwrap(model)).__name__
+    if returned.tap is None:
+        return read(returned, model(*args, **kwargs), title)
+    kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
+    if LOGITS not in kept:
+        raise StageError(
+            f"the logits of {title} were not reached in this forward pass.",
+            seen=f"tapped at the {returned.tap}",
+            hint="instrument again with an example like this input, with the model set as it is now",
+        )
+    return undone(kept[LOGITS], returned.ends if returned.ends == CLAMP else "")
+
+
+def _eager(model: nn.Module) -> nn.Module:
+    """Return what runs hooks that were just put on: compiled code would skip them."""
+    return model._orig_mod if is_compiled(model) else model
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return unwrap(model).get_submodule(path)
+    except AttributeError:
+        return None
 
 
 class Instrumented(nn.Module):
@@ -156,7 +274,12 @@ class Instrumented(nn.Module):
         self._handles: list[Any] = []
         self._stripped = False
         self.training = model.training  # not train(): parts that the user froze stay as they are
-        self._sync()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let the hooks follow the mode, whoever sets it: ``train()``, or a loop that sets ``.training`` itself."""
+        super().__setattr__(name, value)
+        if name == "training" and "_stripped" in self.__dict__:
+            self._sync()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network.
@@ -174,12 +297,28 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
-        model = self.model._orig_mod if is_compiled(self.model) else self.model  # compiled code would skip new hooks
-        self._shelf.arm()
-        output = model(*args, **kwargs)
-        kept = self._shelf.take()
+        output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
+
+    def logits(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the network and return its finest map alone, in eval mode too, whatever the user's model returns.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes by name.
+
+        Returns:
+            Logits B × C × size; those that come before a final softmax or sigmoid.
+
+        Raises:
+            StageError: the network was stripped, or returned something else than on the example.
+        """
+        self._check()
+        if self.training:
+            finest: Tensor = self(*args, **kwargs)[-1]
+            return finest
+        return logits_in(self.model, self.stages.returned, args, kwargs)
 
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
@@ -195,28 +334,8 @@ class Instrumented(nn.Module):
             StageError: the network was stripped, or a stage was not reached in this pass.
         """
         self._check()
-        self._detach()
-        self._attach(range(len(self.stages)))
-        try:
-            self._shelf.arm()
-            unwrap(self.model)(*args, **kwargs)
-            kept = self._shelf.take()
-        finally:
-            self._sync()
+        kept = run_tapped(self.model, {i: stage.tap for i, stage in enumerate(self.stages)}, args, kwargs)
         return [self._kept(i, kept) for i in range(len(self.stages))]
-
-    def train(self, mode: bool = True) -> "Instrumented":
-        """Set the mode of model and heads; hooks exist in train mode only.
-
-        Args:
-            mode: True to train.
-
-        Returns:
-            Itself.
-        """
-        super().train(mode)
-        self._sync()
-        return self
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters of the heads, which the user's model does not have."""
@@ -228,27 +347,23 @@ class Instrumented(nn.Module):
         Returns:
             The very object that was instrumented, with the weights it has now.
         """
-        self._detach()
+        with _CHANGING:
+            self._detach()
         self._stripped = True
         return self.model
 
     def _sync(self) -> None:
         """Hooks exist in train mode only, and only where a head needs them: eval mode costs nothing."""
-        self._detach()
-        if self.training and not self._stripped:
-            numbers = [i for i, stage in enumerate(self.stages) if stage.own is None]
-            self._attach([*numbers, _LOGITS] if self.stages[-1].logits else numbers)
+        with _CHANGING:
+            self._detach()
+            if self.training and not self._stripped:
+                self._handles += hook(self.model, self._shelf, self._taps())
 
-    def _attach(self, numbers: Any) -> None:
-        grouped: dict[tuple[str, str], dict[int, Tap]] = {}
-        for number in numbers:
-            tap = self.stages[-1].logits if number == _LOGITS else self.stages[number].tap
-            assert tap is not None  # _LOGITS is only asked for where there is such a tap
-            grouped.setdefault((tap.path, tap.side), {})[number] = tap
-        for (path, side), taps in grouped.items():
-            module, hook = unwrap(self.model).get_submodule(path), TapHook(self._shelf, side, taps)
-            register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
-            self._handles.append(register(hook, with_kwargs=True))
+    def _taps(self) -> dict[int, Tap]:
+        """Return what hooks keep in train mode, by number."""
+        taps = {i: stage.tap for i, stage in enumerate(self.stages) if stage.own is None}
+        logits = self.stages[-1].logits
+        return taps if logits is None else {**taps, LOGITS: logits}
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -256,31 +371,63 @@ class Instrumented(nn.Module):
         self._handles.clear()
 
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
-        own = self.stages[number].own
-        if self.stages[number].logits is not None:
-            return self._kept(_LOGITS, kept)
-        if own is not None:
-            return pick(output, own)  # type: ignore[no-any-return]
-        logits: Tensor = self.heads[str(number)](self._kept(number, kept))
-        parts = self.stages[number].parts  # classes that lie in the batch
+        stage = self.stages[number]
+        if stage.logits is not None:
+            return undone(self._kept(LOGITS, kept), stage.ends)
+        if stage.own is not None:
+            rank = len(self.stages[-1].size) + 2
+            return undone(own_map(output, stage.own, rank, self.num_classes, self.stages.network), stage.ends)
+        features = self._kept(number, kept)
+        if features.shape[1] != stage.channels:
+            raise StageError(
+                f'stage "{stage.name}" of {self.stages.network} has {features.shape[1]} channels; its head was made '
+                f"for {stage.channels}.",
+                seen=f"tapped at the {stage.source}",
+                hint="net = lomix.instrument(net.strip(), example)  # makes new heads",
+            )
+        logits: Tensor = self.heads[str(number)](features)
+        parts = stage.parts  # classes that lie in the batch
         return logits if parts == 1 else logits.reshape(len(logits) // parts, -1, *logits.shape[2:])
 
     def _kept(self, number: int, kept: dict[int, Tensor]) -> Tensor:
         if number not in kept:
-            stage = self.stages[number]
-            raise StageError(
-                f'stage "{stage.name}" of {self.stages.network} was not reached in this forward pass.',
-                seen=f"tapped at the {stage.source}",
-                hint="instrument again with an example like this input",
-            )
+            raise self._missed(number)
         if torch.is_grad_enabled() and not kept[number].requires_grad:
             self._check_frozen(number)
         return self._laid_out(number, kept[number])
 
+    def _missed(self, number: int) -> StageError:
+        """Return the error for a stage that was not reached: its module is gone, or this pass does not call it."""
+        stage = self.stages[number]
+        tap = stage.logits if number == LOGITS and stage.logits is not None else stage.tap
+        what, module = f'stage "{stage.name}" of {self.stages.network}', _module_at(self.model, tap.path)
+        instrument_again = "net = lomix.instrument(net.strip(), example)"
+        if module is None:
+            return StageError(
+                f'{what} was tapped at "{tap.path}"; the network has no such module any more.',
+                hint=instrument_again,
+            )
+        hooks = module._forward_pre_hooks if tap.side == "input" else module._forward_hooks
+        hooked = any(isinstance(one, TapHook) and one.shelf is self._shelf for one in hooks.values())
+        if self.training and number in self._taps() and not hooked:
+            return StageError(
+                f"{what} was tapped at a module that is no longer in it; another one stands there now.",
+                seen=f"{tap.path or 'the model'} was replaced after instrument()",
+                hint=[
+                    "net.train()  # taps what stands there now, and keeps the heads",
+                    f"{instrument_again}  # with new heads, if it has other channels",
+                ],
+            )
+        return StageError(
+            f"{what} was not reached in this forward pass.",
+            seen=f"tapped at the {stage.source}",
+            hint="instrument again with an example like this input",
+        )
+
     def _laid_out(self, number: int, tensor: Tensor) -> Tensor:
         """Return a stage's tensor as B × C × space."""
         stage = self.stages[number]
-        if number == _LOGITS or stage.tap.layout is None:
+        if number == LOGITS or stage.tap.layout is None:
             return tensor
         try:
             return stage.tap.layout.map_of(tensor)

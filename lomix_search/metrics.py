@@ -1,8 +1,7 @@
 """Scores of segmentations, counted in whole pixels so that they repeat to the last bit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from lomix_search.distributed import gather, share
-from lomix_search.errors import DataError, RunError
+from lomix_search.errors import DataError
+from lomix_search.outputs import Reader, class_numbers, reader_of
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -140,6 +140,8 @@ class DiceMeter:
         common, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
         total = predicted + true
         dice = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
+        if self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
+            dice[:, self.ignore_index] = np.nan  # a class whose pixels count nowhere
         return DiceResult(tuple(self.classes), tuple(self._counts), dice)
 
     def _of_item(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
@@ -175,11 +177,11 @@ class DiceMeter:
             )
 
 
-def predict(model: nn.Module, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
+def predict(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Predict class indices.
 
     Args:
-        model: A network in eval mode. Of a tuple, list or dict the first tensor is taken as the logits.
+        model: A network in eval mode, or what :func:`lomix_search.outputs.reader_of` made of it.
         images: (B, C, *spatial).
         size: Spatial size of the answer; logits of another size are resized linearly. The images' own by default.
 
@@ -187,11 +189,11 @@ def predict(model: nn.Module, images: Tensor, size: Sequence[int] | None = None)
         (B, *spatial) int64: argmax over the classes, or 1 where the logit of a one-channel network is above 0.
     """
     with torch.no_grad():
-        logits = _first_tensor(model(images)).float()
+        logits = reader_of(model)(images).float()
     wanted = tuple(size or images.shape[2:])
     if logits.shape[2:] != wanted:
         logits = F.interpolate(logits, wanted, mode=_INTERPOLATION[len(wanted)], align_corners=False)
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+    return class_numbers(logits)
 
 
 def score_items(
@@ -218,12 +220,12 @@ def score_items(
     """
     training, meter = model.training, DiceMeter(tuple(classes), ignore_index=ignore_index)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    name_of = getattr(dataset, "case", str)
+    name_of, read = getattr(dataset, "case", str), reader_of(model, len(classes))
     model.eval()
     try:
         numbers = share(range(len(dataset)))  # type: ignore[arg-type]
         for images, labels in DataLoader(dataset, batch_size=batch_size, sampler=numbers):
-            predictions = predict(model, images.to(device), labels.shape[-(images.ndim - 2) :])
+            predictions = predict(read, images.to(device), labels.shape[-(images.ndim - 2) :])
             meter.update(predictions.cpu(), labels, [name_of(i) for i in numbers[: len(images)]])
             numbers = numbers[len(images) :]
     finally:
@@ -232,16 +234,6 @@ def score_items(
     for other in others:
         whole.add(other)
     return whole.result()
-
-
-def _first_tensor(output: Any) -> Tensor:
-    if isinstance(output, Tensor):
-        return output
-    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-    for value in values:
-        if isinstance(value, Tensor):
-            return value
-    raise RunError("the network's output holds no logits.", seen=f"a {type(output).__name__}")
 
 
 def _shown(value: str | float) -> str:

@@ -159,7 +159,15 @@ class Recipe(Frozen):
         how = How(size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
-            network, cases, splits.classes, protocol=protocol, how=how, save=save, overlays=overlays, progress=progress
+            network,
+            cases,
+            splits.classes,
+            protocol=protocol,
+            how=how,
+            save=save,
+            overlays=overlays,
+            progress=progress,
+            ignore_index=self.loss.ignore_index,
         )
 
     def build_space(self) -> SearchSpace:

@@ -116,7 +116,8 @@ def run_recipe(
                 left.weights = on_main(lambda: weights_sha256(folder))
                 test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
                 if asked:
-                    track_pictures(log, net, result.mixture, splits.test if score_test else splits.val, splits.classes)
+                    shown = splits.test if score_test else splits.val
+                    track_pictures(log, net, result.mixture, shown, splits.classes, recipe.loss.ignore_index)
         return Outcome(result, test)
 
 
@@ -211,10 +212,11 @@ def evaluate_run(
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
     recipe = load_recipe(folder / "recipe.toml", changes)
-    splits, model = recipe.build_data(), recipe.build_network().to(device())
-    model.load_state_dict(read_tensors(folder / f"{network}.pt"))
+    splits = recipe.build_data()
+    net = build_net(recipe, splits)  # so that its outputs are read as they were in training
+    net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
     save = folder / "evaluation" / network
-    return recipe.score(model, splits, save=save, overlays=overlays, progress=progress)
+    return recipe.score(net, splits, save=save, overlays=overlays, progress=progress)
 
 
 def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
@@ -255,18 +257,20 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
         path = folder / f"{name}.pt"
         net.model.load_state_dict(on_main(partial(read_tensors, path)))
         scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
-    on_main(lambda: _leave_scores(net, splits, result, scores))
+    on_main(lambda: _leave_scores(net, splits, result, scores, ignore_index))
     return scores
 
 
-def _leave_scores(net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult]) -> None:
+def _leave_scores(
+    net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult], ignore_index: int | None
+) -> None:
     """Write results.json, what the final network saw, and the pictures."""
     folder = result.folder
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
     table["best"]["step"] = result.best_step
     with writing(folder / "results.json"):
         write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-        seen = look(net, splits.test, splits.classes)
+        seen = look(net, splits.test, splits.classes, ignore_index=ignore_index)
         seen.save(folder / "seen.npz")
     try:
         draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))

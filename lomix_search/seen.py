@@ -16,9 +16,13 @@ from torch import nn
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.metrics import predict
+from lomix_search.outputs import reader_of
 from lomix_search.typed import write_bytes
 
 _BYTE = np.dtype(np.uint8)
+
+
+_IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ class Seen:
             raise ValueError(f"{seen}, {len(self.names)} names")
 
 
-def look(net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24) -> Seen:
+def look(
+    net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
+) -> Seen:
     """Predict some items, evenly spread; of a volume, some of its slices.
 
     Args:
@@ -101,18 +107,20 @@ def look(net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24) 
         items: Items without augmentation.
         classes: Names, background first.
         most: Slices at most.
+        ignore_index: Label value whose pixels count nowhere.
 
     Returns:
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training, chosen = net.training, _spread(len(items), most)
+    training, chosen, read = net.training, _spread(len(items), most), reader_of(net, len(classes))
     net.eval()
     views = []
     for index in chosen:
         image, label = items[index]
-        prediction = predict(net, image[None].to(device), label.shape)[0].cpu().numpy()
-        views += _views(image.numpy(), label.numpy(), prediction, items.names[index], max(1, most // len(chosen)))
+        prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+        truth = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+        views += _views(image.numpy(), truth, prediction, items.names[index], max(1, most // len(chosen)))
     net.train(training)
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
@@ -140,7 +148,7 @@ def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _small(label: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.where((label < 0) | (label > 255), 255, label).astype(np.uint8)
+    return np.where((label < 0) | (label > 255), _IGNORED, label).astype(np.uint8)
 
 
 def _framed(array: NDArray[np.uint8], size: Sequence[int]) -> NDArray[np.uint8]:

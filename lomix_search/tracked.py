@@ -56,7 +56,14 @@ def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | 
     return opened({name: make for name, make in makers.items() if asked[name]})
 
 
-def track_pictures(log: Trackers, net: nn.Module, mixture: Mixture, items: Slices, classes: Sequence[str]) -> None:
+def track_pictures(
+    log: Trackers,
+    net: nn.Module,
+    mixture: Mixture,
+    items: Slices,
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+) -> None:
     """Hand trackers the heat map of the weights and some predictions; these without the names of cases.
 
     Args:
@@ -65,12 +72,13 @@ def track_pictures(log: Trackers, net: nn.Module, mixture: Mixture, items: Slice
         mixture: What was found.
         items: Items to predict, without augmentation.
         classes: Names, background first.
+        ignore_index: Label value whose pixels count nowhere.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
             heat_map, predictions = (Path(folder) / name for name in ("heat_map.png", "predictions.png"))
             draw_heat_map(heat_map, mixture)
-            draw_seen(predictions, look(net, items, classes, most=4), "item")
+            draw_seen(predictions, look(net, items, classes, 4, ignore_index), "item")
             log.files([heat_map, predictions])
     except MissingExtraError as missing:
         warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)

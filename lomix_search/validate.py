@@ -16,6 +16,7 @@ from lomix_search.data.manifest import Entry, Manifest, verify
 from lomix_search.data.prepared import Settings, class_table, splits_of
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
+from lomix_search.outputs import reader_of
 from lomix_search.recipe import Recipe
 
 _RARE = 0.0005  # share of pixels below which a class hardly trains
@@ -183,12 +184,11 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
         network = recipe.build_network().eval()
         image, label = splits.val[0]
         with torch.no_grad():
-            output = network(image[None])
+            logits = reader_of(network)(image[None])
     except LomixError as error:
         return str(error).splitlines()
     except Exception as error:  # whatever a network of the user's may raise
         return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
-    logits = output[-1] if isinstance(output, list | tuple) else output
     return _shape_faults(network, logits, label, len(splits.classes))
 
 

@@ -113,10 +113,22 @@ def test_a_network_that_cannot_be_scored() -> None:
 
     class Dict(Threshold):
         def forward(self, x: torch.Tensor) -> Any:
-            return {"out": super().forward(x)}
+            return {"features": x, "out": super().forward(x), "number": 3}
 
-    with pytest.raises(RunError, match="the network returned dict; evaluation needs logits"):
-        predict(Dict(), picture_case(), How())
+    np.testing.assert_array_equal(predict(Dict(), picture_case(), How()).label, picture_case().label)
+
+    class Nothing(Threshold):
+        def forward(self, x: torch.Tensor) -> Any:
+            return {"out": super().forward(x).mean((2, 3))}
+
+    with pytest.raises(RunError) as error:
+        predict(Nothing(), picture_case(), How())
+    assert str(error.value) == (
+        "what Nothing returns cannot be read as logits (B, C, *spatial): Nothing returns no map of logits "
+        "(batch × classes × size); only networks that do have stages to mix.\n"
+        "  Seen: output float32 5 × 3\n"
+        "  Try:  return the logits alone from forward(), without a softmax or sigmoid"
+    )
 
 
 def test_evaluate_writes_scores_and_predictions(tmp_path: Path) -> None:

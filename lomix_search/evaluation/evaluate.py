@@ -20,6 +20,7 @@ from lomix_search.errors import DataError, require
 from lomix_search.evaluation.infer import How, Prediction, predict
 from lomix_search.evaluation.protocols import check_shape, find_protocol
 from lomix_search.metrics import mean_of_counted
+from lomix_search.outputs import reader_of
 from lomix_search.typed import write_text
 
 Floats = NDArray[np.float64]
@@ -170,11 +171,12 @@ def evaluate(
     save: str | Path | None = None,
     overlays: int = 0,
     progress: bool = True,
+    ignore_index: int | None = None,
 ) -> Evaluation:
     """Score a network on whole cases.
 
     Args:
-        network: As :func:`~lomix_search.evaluation.infer.predict` takes it.
+        network: The network, instrumented or not; :func:`lomix_search.outputs.reader_of` finds its logits.
         cases: Whole cases at native size, e.g. ``splits.volumes["test"]``; read one at a time.
         classes: All classes, the background first.
         protocol: Name of a protocol; it decides how predictions get back to native size.
@@ -182,6 +184,7 @@ def evaluate(
         save: Folder for ``scores.csv``, ``scores.md`` and the predictions: NIfTI on the grid of the raw file, or PNG.
         overlays: Write pictures of so many cases: the image, the truth and the prediction.
         progress: Show a progress bar.
+        ignore_index: Label value whose pixels count nowhere.
 
     Returns:
         All scores.
@@ -195,17 +198,18 @@ def evaluate(
     how = replace(how or How(), resize=chosen.resize)
     rows: list[Row] = []
     units: dict[str, str] = {}
-    soft, names = chosen.name == "polyp", set[str]()
+    soft, names, read = chosen.name == "polyp", set[str](), reader_of(network, len(classes))
     for number, case in enumerate(track(cases, "evaluate", disable=not progress)):
         units.setdefault("mm" if case.spacing and chosen.name != "transunet" else "voxel", case.name)
         _check_name(case.name, names)
         check_shape(chosen, case.label, case.name)
-        prediction = predict(network, case, how, foreground=soft)
-        rows += score_case(case, prediction, classes, protocol)
+        prediction = predict(network, case, how, foreground=soft, read=read)
+        rows += score_case(case, prediction, classes, protocol, ignore_index)
         if save is not None:
             save_prediction(Path(save) / "predictions", case, prediction, len(classes))
             if number < overlays:
-                save_overlay(Path(save) / "overlays" / f"{file_name(case.name)}.png", case, prediction.label)
+                overlay = Path(save) / "overlays" / f"{file_name(case.name)}.png"
+                save_overlay(overlay, case, prediction.label, ignore_index)
     evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
     if save is not None:
         write_text(Path(save) / "scores.csv", evaluation.to_csv())
@@ -213,7 +217,9 @@ def evaluate(
     return evaluation
 
 
-def score_case(case: Case, prediction: Prediction, classes: Sequence[str], protocol: str) -> list[Row]:
+def score_case(
+    case: Case, prediction: Prediction, classes: Sequence[str], protocol: str, ignore_index: int | None = None
+) -> list[Row]:
     """Score one predicted case.
 
     Args:
@@ -221,9 +227,11 @@ def score_case(case: Case, prediction: Prediction, classes: Sequence[str], proto
         prediction: At the same size.
         classes: All classes, the background first.
         protocol: Name of a protocol.
+        ignore_index: Label value whose pixels count nowhere: neither is true or predicted there. For distances they
+            are background in both, so that a mask that reaches them has a surface there.
 
     Returns:
-        One row for each foreground class.
+        One row for each foreground class; without a value where no pixel of the case, or none of the class, may count.
 
     Raises:
         DataError: prediction and case differ in shape, or the protocol is not made for such cases.
@@ -243,10 +251,18 @@ def score_case(case: Case, prediction: Prediction, classes: Sequence[str], proto
             f"{case.name}: class {highest} is predicted; there are {len(classes)} classes, 0 … {len(classes) - 1}.",
             hint="the network's channels and the recipe's classes must agree: network.args, data.classes",
         )
-    score, rows = chosen.score, []
+    rows = []
+    kept = None if ignore_index is None else case.label != ignore_index
+    kept = None if kept is None or kept.all() else kept
     for number, name in enumerate(classes[1:], 1):
         soft = prediction.foreground if len(classes) == 2 else None
-        values = score(prediction.label == number, case.label == number, case.spacing, soft)
+        predicted, true = (
+            mask if kept is None else mask & kept for mask in (prediction.label == number, case.label == number)
+        )
+        if number == ignore_index or (kept is not None and not kept.any()):
+            values = dict.fromkeys(chosen.measures, float("nan"))
+        else:
+            values = chosen.score(predicted, true, case.spacing, soft, kept)
         rows.append(Row(case.name, case.patient or case.name, name, values))
     return rows
 
@@ -351,20 +367,22 @@ def _check_name(name: str, seen: set[str]) -> None:
     seen.add(name)
 
 
-def save_overlay(path: Path, case: Case, prediction: NDArray[Any]) -> None:
+def save_overlay(path: Path, case: Case, prediction: NDArray[Any], ignore_index: int | None = None) -> None:
     """Write a picture to look at: the slice with the most foreground, bare, with the truth, and with the prediction.
 
     Args:
         path: ``.png``.
         case: The case.
         prediction: Class numbers, (slices, rows, columns).
+        ignore_index: Label value that is not painted.
     """
-    middle = int((case.label > 0).sum((1, 2)).argmax())
+    truth = case.label if ignore_index is None else np.where(case.label == ignore_index, 0, case.label)
+    middle = int((truth > 0).sum((1, 2)).argmax())
     planes = case.image[middle]
     low, high = float(planes.min()), float(planes.max())
     grey = (planes - low) / max(high - low, 1e-6) * 255
     bare = np.repeat(grey[:1], 3, 0) if len(grey) != 3 else grey
-    views = [bare.transpose(1, 2, 0), *(_painted(bare, label[middle]) for label in (case.label, prediction))]
+    views = [bare.transpose(1, 2, 0), *(_painted(bare, label[middle]) for label in (truth, prediction))]
     path.parent.mkdir(parents=True, exist_ok=True)
     require("PIL.Image", "data").fromarray(np.concatenate(views, 1).astype(np.uint8)).save(path)
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lomix_search.data.resize import resize_images, resize_labels, resize_scores
 from lomix_search.data.volumes import Case
-from lomix_search.errors import RunError, require
+from lomix_search.errors import require
+from lomix_search.outputs import Reader, probabilities, reader_of
 
 Array = NDArray[Any]
 
@@ -59,31 +60,34 @@ class Prediction:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, case: Case, how: How, foreground: bool = False) -> Prediction:
+def predict(
+    network: nn.Module, case: Case, how: How, foreground: bool = False, read: Reader | None = None
+) -> Prediction:
     """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
 
     Args:
-        network: In evaluation mode it returns logits (B, C, *spatial), or several maps with the finest last; C = 1
-            means a binary task by the logistic function.
+        network: The network; C = 1 channel means a binary task by the logistic function.
         case: The case, image as the network takes it.
         how: As described there.
         foreground: Also return the foreground probability.
+        read: What :func:`lomix_search.outputs.reader_of` made of the network; made anew when left out.
 
     Returns:
         Class numbers at the case's own size.
 
     Raises:
-        RunError: the network returned something else, or values that are not finite.
+        RunError: the network returns nothing that can be read as logits, or values that are not finite.
     """
+    read = read or reader_of(network)
     device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
     training = network.training
     network.eval()
     try:
         if how.window is not None and len(how.window) == 3:
-            probability = _volume(network, case, how, device)
+            probability = _volume(read, case, how, device)
             parts = [_decide(probability, foreground)]
         else:
-            parts = [_slices(network, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
+            parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
     finally:
         network.train(training)
     label = np.concatenate([part[0] for part in parts])
@@ -96,11 +100,11 @@ def _batches(case: Case, size: int) -> list[slice]:
 
 
 def _slices(
-    network: nn.Module, case: Case, batch: slice, how: How, device: torch.device | None, foreground: bool
+    read: Reader, case: Case, batch: slice, how: How, device: torch.device | None, foreground: bool
 ) -> tuple[Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
-    probability = _average(network, torch.from_numpy(np.array(given, np.float32)).to(device), how)
+    probability = _average(read, torch.from_numpy(np.array(given, np.float32)).to(device), how)
     if how.resize == "linear":
         return _decide(resize_scores(probability, native, corners=corners).movedim(0, 1), foreground)
     label, scores = _decide(probability.movedim(0, 1), foreground)
@@ -117,47 +121,28 @@ def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Arra
     return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
 
 
-def _volume(network: nn.Module, case: Case, how: How, device: torch.device | None) -> Tensor:
+def _volume(read: Reader, case: Case, how: How, device: torch.device | None) -> Tensor:
     """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
     volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
-    return _average(network, volume.to(device), how)[0].cpu()
+    return _average(read, volume.to(device), how)[0].cpu()
 
 
-def _average(network: nn.Module, images: Tensor, how: How) -> Tensor:
+def _average(read: Reader, images: Tensor, how: How) -> Tensor:
     """Average probabilities over the flips of rows and columns."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
-    total = sum(_probability(_logits(network, images.flip(a), how)).flip(a) for a in axes)
+    total = sum(probabilities(_logits(read, images.flip(a), how)).flip(a) for a in axes)
     assert isinstance(total, Tensor)
     return total / len(axes)
 
 
-def _logits(network: nn.Module, images: Tensor, how: How) -> Tensor:
+def _logits(read: Reader, images: Tensor, how: How) -> Tensor:
     if how.window is None:
-        output = network(images)
-    else:
-        inferers = require("monai.inferers", "data")
-        output = inferers.sliding_window_inference(
-            images, how.window, how.batch_size, lambda x: _finest(network(x)), overlap=how.overlap, mode="gaussian"
-        )
-    return _finest(output)
-
-
-def _finest(output: Any) -> Tensor:
-    logits = output[-1] if isinstance(output, list | tuple) else output
-    if not isinstance(logits, Tensor):
-        raise RunError(f"the network returned {type(output).__name__}; evaluation needs logits (B, C, *spatial).")
+        return read(images)
+    inferers = require("monai.inferers", "data")
+    logits: Tensor = inferers.sliding_window_inference(
+        images, how.window, how.batch_size, read, overlap=how.overlap, mode="gaussian"
+    )
     return logits
-
-
-def _probability(logits: Tensor) -> Tensor:
-    """Turn logits into probabilities (B, classes, *spatial); one channel becomes background and foreground."""
-    if not torch.isfinite(logits).all():
-        raise RunError("the network returned NaN or infinite logits.", hint="load the best checkpoint, or search again")
-    logits = logits.float()
-    if logits.shape[1] > 1:
-        return torch.softmax(logits, 1)
-    foreground = torch.sigmoid(logits)
-    return torch.cat([1 - foreground, foreground], 1)
 
 
 def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:

@@ -144,7 +144,7 @@ def mae(score: Array, truth: Mask) -> float:
     return float(np.abs(score - truth).mean())
 
 
-def s_measure(score: Array, truth: Mask, alpha: float = 0.5) -> float:
+def s_measure(score: Array, truth: Mask, alpha: float = 0.5, counted: Mask | None = None) -> float:
     """Return the structure measure: object-aware and region-aware similarity, half and half.
 
     Source: Fan et al., Structure-measure: A new way to evaluate foreground maps (ICCV 2017).
@@ -153,17 +153,19 @@ def s_measure(score: Array, truth: Mask, alpha: float = 0.5) -> float:
         score: (rows, columns), 0 … 1.
         truth: (rows, columns).
         alpha: Share of the object-aware part.
+        counted: Pixels that count; all where left out. None of the others is in ``truth``.
 
     Returns:
         0 … 1.
     """
-    share = float(truth.mean())
+    counted = np.ones(truth.shape, bool) if counted is None else counted
+    share = float(truth[counted].mean())
     if share == 0:
-        return float(1 - score.mean())
+        return float(1 - score[counted].mean())
     if share == 1:
-        return float(score.mean())
-    objects = share * _object_score(score[truth]) + (1 - share) * _object_score(1 - score[~truth])
-    return max(0.0, alpha * objects + (1 - alpha) * _region_score(score, truth))
+        return float(score[counted].mean())
+    objects = share * _object_score(score[truth]) + (1 - share) * _object_score(1 - score[~truth & counted])
+    return max(0.0, alpha * objects + (1 - alpha) * _region_score(score, truth, counted))
 
 
 def e_measure(prediction: Mask, truth: Mask) -> float:
@@ -222,15 +224,16 @@ def _object_score(values: Array) -> float:
     return 2 * mean / (mean**2 + 1 + deviation + np.finfo(float).eps)
 
 
-def _region_score(score: Array, truth: Mask) -> float:
+def _region_score(score: Array, truth: Mask, counted: Mask) -> float:
     """Weigh the similarity of the four quarters around the centroid of the truth by their sizes."""
     rows, columns = np.argwhere(truth).mean(0).round().astype(int) + 1
     total = 0.0
     for row in (slice(None, rows), slice(rows, None)):
         for column in (slice(None, columns), slice(columns, None)):
-            part, mask = score[row, column], truth[row, column].astype(float)
+            inside = counted[row, column]
+            part, mask = score[row, column][inside], truth[row, column][inside].astype(float)
             if part.size:
-                total += part.size / score.size * _similarity(part, mask)
+                total += part.size / int(counted.sum()) * _similarity(part, mask)
     return total
 
 

@@ -13,6 +13,7 @@ from lomix_search.evaluation import measures
 
 Array = NDArray[Any]
 Scores = dict[str, float]
+Score = Callable[[Array, Array, tuple[float, ...], Array | None, Array | None], Scores]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Protocol:
         name: Its name.
         measures: Names of what it reports, the one to compare by first.
         resize: How a prediction gets back to the case's size: ``nearest`` (class numbers) or ``linear`` (logits).
-        score: (prediction, truth, spacing, foreground score) of one class → values by name.
+        score: (prediction, truth, spacing, foreground score, pixels that count or None for all) of one class → values
+            by name; neither prediction nor truth holds pixels that do not count.
         about: What it stands for, in one line.
         plane: Made for pictures: (rows, columns), or a volume of one slice.
     """
@@ -31,7 +33,7 @@ class Protocol:
     name: str
     measures: tuple[str, ...]
     resize: Literal["nearest", "linear"]
-    score: Callable[[Array, Array, tuple[float, ...], Array | None], Scores]
+    score: Score
     about: str
     plane: bool = False
 
@@ -78,7 +80,9 @@ def _plane(values: Array) -> Array:
     return values.reshape(values.shape[-2:])
 
 
-def _strict(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _strict(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score in millimetres; a missed structure is the worst there is, an empty one found empty is right."""
     if not prediction.any() and not truth.any():
         return {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "asd": 0.0}
@@ -94,7 +98,9 @@ def _strict(prediction: Array, truth: Array, spacing: tuple[float, ...], score: 
     }
 
 
-def _transunet(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _transunet(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score in voxels and as the community does: predicting an absent structure is right, predicting nothing wrong."""
     if prediction.any() and truth.any():
         grid = (1.0,) * truth.ndim
@@ -108,7 +114,9 @@ def _transunet(prediction: Array, truth: Array, spacing: tuple[float, ...], scor
     return {"dice": right, "hd95": 0.0, "iou": right, "asd": 0.0}
 
 
-def _polyp(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _polyp(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score a picture as the polyp benchmarks do.
 
     Dice and IoU are taken at probability 0.5. All others stretch the scores of each picture to 0 … 1 first, as PraNet's
@@ -117,7 +125,10 @@ def _polyp(prediction: Array, truth: Array, spacing: tuple[float, ...], score: A
     prediction, truth, soft = (
         _plane(values) for values in (prediction, truth, np.asarray(prediction if score is None else score, np.float32))
     )
-    soft = (soft - soft.min()) / (soft.max() - soft.min() + 1e-8)
+    counted = np.ones(truth.shape, bool) if kept is None else _plane(kept)
+    soft = (soft - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
+    similarity = measures.s_measure(soft, truth, counted=counted)
+    soft, truth, prediction = soft[counted], truth[counted], prediction[counted]  # all else are counts of pixels
     dice_curve, iou_curve = measures.threshold_curve(soft, truth)
     empty = not truth.any() and not prediction.any()
     return {
@@ -125,16 +136,20 @@ def _polyp(prediction: Array, truth: Array, spacing: tuple[float, ...], score: A
         "iou": 1.0 if empty else measures.iou(prediction, truth),
         "dice_curve": float(dice_curve.mean()),
         "iou_curve": float(iou_curve.mean()),
-        "s_measure": measures.s_measure(soft, truth),
+        "s_measure": similarity,
         "e_measure": float(measures.e_measure_curve(soft, truth).mean()),
         "e_measure_max": float(measures.e_measure_curve(soft, truth).max()),
         "mae": measures.mae(soft, truth),
     }
 
 
-def _isic(prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None) -> Scores:
+def _isic(
+    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
+) -> Scores:
     """Score a picture as the ISIC 2018 challenge did: a Jaccard index below 0.65 counts 0."""
     prediction, truth = _plane(prediction), _plane(truth)
+    if kept is not None:
+        prediction, truth = prediction[_plane(kept)], truth[_plane(kept)]
     empty = not truth.any() and not prediction.any()
     jaccard = 1.0 if empty else measures.iou(prediction, truth)
     true, false = truth.any(), (~truth).any()

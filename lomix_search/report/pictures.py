@@ -42,7 +42,8 @@ def draw_predictions(
     figure = new_figure(11, 2.75 * rows + 0.8)
     axes = figure.subplots(rows, 4, squeeze=False)
     for row, title in zip(range(rows), titles, strict=True):
-        wrong = np.where(truth[row] != predictions[row], 1.0, np.nan)
+        counted = truth[row] < len(classes)  # else a label that is ignored
+        wrong = np.where(counted & (truth[row] != predictions[row]), 1.0, np.nan)
         for column, overlay in enumerate((None, truth[row], predictions[row], None)):
             axis = axes[row, column]
             axis.imshow(images[row], cmap="gray", interpolation="nearest")
@@ -228,7 +229,7 @@ def _coloured(labels: NDArray[Any], classes: int) -> NDArray[Any]:
         code = _COLOURS[(i - 1) % len(_COLOURS)]
         red, green, blue = (int(code[j : j + 2], 16) / 255 for j in (1, 3, 5))
         table.append((red, green, blue, 0.62))
-    picture: NDArray[Any] = np.array(table)[np.clip(labels, 0, classes - 1)]
+    picture: NDArray[Any] = np.array(table)[np.where(labels < classes, labels, 0)]
     return picture
 
 

@@ -26,7 +26,7 @@ def viewer(seen: Seen) -> str:
     Returns:
         HTML; the first picture shown, that with the most foreground, needs no script.
     """
-    start = int((seen.truth > 0).sum((1, 2)).argmax())
+    start = int(((seen.truth > 0) & (seen.truth != _IGNORED)).sum((1, 2)).argmax())
     masks = {"truth": seen.truth, "prediction": seen.predictions}
     layers = {name: [_overlay(mask, PALETTE) for mask in array] for name, array in masks.items()}
     pairs = zip(seen.truth, seen.predictions, strict=True)

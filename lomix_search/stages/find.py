@@ -10,13 +10,15 @@ from torch import fx, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages.detect import decoder_stages
+from lomix_search.stages.endings import ending_in_train_mode, logits_tap, returned_by
 from lomix_search.stages.flow import Flow
 from lomix_search.stages.layout import Layout, layout_of, map_layout, read_layouts
 from lomix_search.stages.named import chosen
-from lomix_search.stages.output import before_activation, main_output, without_classes
+from lomix_search.stages.output import ending_of, main_output, without_classes
+from lomix_search.stages.returned import CLAMP
 from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
 from lomix_search.stages.supervised import own_logits, places_in_both, supervised
-from lomix_search.trace import Path, Trace, sizes, trace_modes, unwrap
+from lomix_search.trace import Path, Trace, sizes, spell, trace_modes, unwrap
 
 
 def find_stages(
@@ -55,15 +57,22 @@ def find_stages(
     if len(stages) < 2:
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
-    if (activated := before_activation(found, place, logits)) is not None:
-        activation, tap, before = activated
-        stages[-1] = dataclasses.replace(stages[-1], logits=tap)
-        notes.append(f"{title} ends in {activation}; in train mode the last map is what comes before it")
+    returned = returned_by(network, example, found, place, logits)
+    if (ending := ending_of(found, place, logits)) is not None:
+        tap, before = logits_tap(found, ending, logits)
+        trained = "" if tap else ending_in_train_mode(network, example, training, found, stages[-1].own or ())
+        stages[-1] = dataclasses.replace(
+            stages[-1], logits=tap, ends=CLAMP if tap and ending.kind == CLAMP else trained
+        )
+        notes.append(f"{title} ends in {ending.name}; in train mode the last map is what comes before it")
         if before != num_classes:
             notes.append(
                 f"that has {before} channels, the background among them, and what {title} returns {num_classes}"
             )
             num_classes = before
+    if returned.rivals:
+        others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
+        notes.append(f"{title} returns {others} of this shape; output{spell(place)} is taken as its logits")
     for stage in stages:
         if stage.own is None and num_classes % stage.parts:
             raise StageError(
@@ -71,7 +80,7 @@ def find_stages(
                 "classes of one.",
                 hint="name the others in stages=[…]",
             )
-    return Stages(stages, title, found.backend, notes), num_classes, [node.meta for node in nodes]
+    return Stages(stages, title, found.backend, returned, notes), num_classes, [node.meta for node in nodes]
 
 
 def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:

@@ -1,5 +1,6 @@
 """Which of the values that a model returns is its map of logits, and what it was before axes or values were changed."""
 
+import dataclasses
 import math
 import re
 
@@ -9,8 +10,20 @@ from torch import fx
 from lomix_search.errors import StageError
 from lomix_search.stages.flow import weighted
 from lomix_search.stages.layout import FORMS, Layout, layout_of, map_layout
-from lomix_search.stages.stage import Tap, tap_of
 from lomix_search.trace import Path, Trace, operation, sizes, spell
+
+_ACTIVATION = re.compile("(log_?)?(softmax|softmin|sigmoid|expit)", re.IGNORECASE)
+_DECIDES = re.compile(
+    "argmax|argmin|argsort|topk|one_hot|bucketize|round_?|heaviside|sign|gt|ge|lt|le|eq|ne|g?t_", re.IGNORECASE
+)
+_LOG = re.compile("log_?")
+_KEEPS = re.compile(
+    "permute|transpose|swap|move|contiguous|clone|squeeze|view|reshape|flatten|rearrange|interpolate|upsample|resize|"
+    "item|slice|select|narrow|crop|pad|clamp|clip|hardtanh|^(to|float|half|double|bfloat16|type|type_as)$|to_copy|"
+    "detach|alias|identity|dropout|expand|chunk|split|after",
+    re.IGNORECASE,
+)
+"""What leaves values as they are, or nearly so, and changes only their axes, size or type."""
 
 _MOVED = re.compile("permute|transpose|swap(axes|dims)|move(dim|axis)|contiguous|clone", re.IGNORECASE)
 
@@ -18,7 +31,7 @@ _MOVED = re.compile("permute|transpose|swap(axes|dims)|move(dim|axis)|contiguous
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
     """Return the model's own logits among what it returns: the finest map that fits.
 
-    Among several of one shape (deep supervision at full size), the one that most of the network leads to. What is
+    Among several of one shape (deep supervision at full size), the one that most layers lead to. What is
     returned with its channels last, or without an axis of one class, counts as what it was before. A map larger than
     the inputs (an attention of all positions to all) is taken only where there is no other.
 
@@ -33,8 +46,48 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     Raises:
         StageError: nothing that is returned has the form B × C × spatial, or not with that many channels.
     """
+    return _first_of_rivals(found, _finest(found, num_classes, title))[0]
+
+
+def rivals(found: Trace, num_classes: int | None, title: str) -> int:
+    """Count the other maps that could be meant as the logits: of one shape, and as many layers lead to them.
+
+    Args:
+        found: A trace in eval mode.
+        num_classes: As for :func:`main_output`.
+        title: The model's class name, for messages.
+
+    Returns:
+        Their number.
+    """
+    return len(_first_of_rivals(found, _finest(found, num_classes, title))) - 1
+
+
+def _first_of_rivals(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+    """Return the maps to which most layers lead, in order; without those that are made of another, as by a softmax."""
+    flow = found.network()
+    layers = {node: sum(map(weighted, (*nx.ancestors(flow, node), node))) for _, node in maps}
+    most = [(path, node) for path, node in maps if layers[node] == max(layers.values())]
+    nodes = {node for _, node in most}
+    kept = {node: path for path, node in reversed(most) if not _made_of(node, nodes)}
+    return [(path, node) for path, node in most if kept.get(node) == path]
+
+
+def _made_of(node: fx.Node, others: set[fx.Node]) -> bool:
+    """Whether a value is another one whose values, axes or size were changed without a layer."""
+    while not weighted(node) and len(node.all_input_nodes) == 1:
+        node = node.all_input_nodes[0]
+        if node in others:
+            return True
+    return False
+
+
+def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Path, fx.Node]]:
+    """Return the finest maps that fit, all of one shape."""
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
+    real = [one for path, node in real for one in _unstacked(found, path, node)]
+    real = [one for one in real if not _decided(one[1])] or real
     maps = [_channels_first(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
@@ -57,9 +110,7 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path
     fitting = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) <= whole] or fitting
     size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
     finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
-    alike = [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
-    flow = found.network()
-    return max(alike, key=lambda m: len(nx.ancestors(flow, m[1]))) if len(alike) > 1 else alike[0]
+    return [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
 
 
 def _laid_otherwise(title: str, layout: Layout, seen: list[str]) -> StageError:
@@ -104,26 +155,126 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
 
 
-def before_activation(found: Trace, place: Path, output: fx.Node) -> tuple[str, Tap, int] | None:
-    """Return the name of the softmax or sigmoid in which a model ends, where its input is tapped, and its channels.
+def _unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
+    """Return the maps that are stacked in a value along its first or second axis, or the value itself."""
+    sources, axis = list(node.all_input_nodes), _stacked_along(node)
+    rank = max((len(put.meta["shape"]) for put in found.inputs if layout_of(put)), default=0)
+    shapes = {tuple(source.meta.get("shape", ())) for source in sources}
+    if axis not in (0, 1) or len(shapes) != 1 or len(node.meta["shape"]) != rank + 1:
+        return [(path, node)]
+    if operation(node).startswith("cat"):
+        sources = [source.all_input_nodes[0] for source in sources]
+    kind = "item" if axis == 0 else "stacked"
+    return [((*path, (kind, i)), source) for i, source in enumerate(sources)]
+
+
+def _stacked_along(node: fx.Node) -> int | None:
+    """Return the axis along which a value stacks others, in one step or by an unsqueeze of each; None if it does not."""
+    name = operation(node)
+    lifted = bool(node.all_input_nodes) and all(operation(source) == "unsqueeze" for source in node.all_input_nodes)
+    if not (name == "stack" or (name.startswith("cat") and lifted)):
+        return None
+    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return axis % len(node.meta["shape"]) if isinstance(axis, int) else None
+
+
+def _decided(node: fx.Node) -> bool:
+    """Whether a value holds decisions, such as class numbers as floats, rather than scores."""
+    while not weighted(node) and len(node.all_input_nodes) == 1:
+        if _DECIDES.fullmatch(operation(node)):
+            return True
+        if _activation(node):
+            return False
+        node = node.all_input_nodes[0]
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """The softmax or sigmoid in which a model ends.
 
     Args:
-        found: A trace in eval mode.
+        kind: What it makes: "softmax", "log_softmax", "sigmoid", "log_sigmoid", or "clamp" for a cut to 0 … 1.
+        name: The operation.
+        given: What it is applied to; None where the output is made of several.
+        alone: Whether nothing changes its values afterwards, but for their axes and size.
+        decided: Whether they are compared or rounded afterwards.
+    """
+
+    kind: str
+    name: str
+    given: fx.Node | None
+    alone: bool
+    decided: bool = False
+
+
+def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
+    """Return the softmax or sigmoid in which a model ends.
+
+    Args:
+        found: A trace.
         place: Where the model's main output is.
         output: The map of logits in it.
 
     Returns:
-        None if the output is made of logits already, or no module sees them.
+        None if the output is made of logits already.
     """
-    node = next(node for path, node in found.outputs if path in (place, place[:-1]))
-    while not weighted(node) and len(node.all_input_nodes) == 1:
-        given = node.all_input_nodes[0]
-        if re.search("softmax|sigmoid", operation(node), re.IGNORECASE):
-            given = given if len(given.meta["shape"]) == len(output.meta["shape"]) else output  # its classes dropped
-            tap = tap_of(found, given)
-            return (operation(node), tap, given.meta["shape"][1]) if tap else None
-        node = given
-    return None
+    node, alone, decided, logged, cut = _start(found, place, output), True, False, False, None
+    while not (kind := _activation(node)):
+        if weighted(node) or len(node.all_input_nodes) != 1:
+            break
+        name = operation(node)
+        cut = cut or (Ending("clamp", name, node.all_input_nodes[0], alone) if _cuts(node) else None)
+        decided, logged = decided or bool(_DECIDES.fullmatch(name)), logged or bool(_LOG.fullmatch(name))
+        alone = alone and bool(_KEEPS.search(name) or _LOG.fullmatch(name))
+        node = node.all_input_nodes[0]
+    if kind:
+        kind = f"log_{kind}" if logged and not kind.startswith("log_") else kind
+        reversed_ = "softmin" in operation(node).lower()
+        return Ending(kind, operation(node), None if reversed_ else node.all_input_nodes[0], alone, decided)
+    if cut is None and len(node.all_input_nodes) > 1 and (parts := _activations(node)):
+        return Ending(parts.pop() if len(parts) == 1 else "sigmoid", operation(node), None, False)
+    return cut
+
+
+def _start(found: Trace, place: Path, output: fx.Node) -> fx.Node:
+    """Return the value as it is returned: the map itself, or that with its axes moved or one dropped."""
+    places = dict(found.outputs)
+    moved = place[-1:] and place[-1][0] in ("last", "dropped")
+    return places.get(place) or (places.get(place[:-1]) if moved else None) or output
+
+
+def _activation(node: fx.Node) -> str:
+    """Return what an operation makes, as in :class:`Ending`; "" if it is no softmax or sigmoid."""
+    found = _ACTIVATION.search(operation(node)) if node.op.startswith("call") and node.all_input_nodes else None
+    if found is None:
+        return ""
+    name = found[0].lower().replace("min", "max").replace("expit", "sigmoid")
+    return f"log_{name.removeprefix('log').lstrip('_')}" if name.startswith("log") else name
+
+
+def _activations(node: fx.Node) -> set[str]:
+    """Return the activations that a value is made of; none if a way leads to it past all of them."""
+    found: set[str] = set()
+    seen, left = {node}, [node]
+    while left:
+        one = left.pop()
+        if kind := _activation(one):
+            found.add(kind)
+            continue
+        if one.op == "placeholder" or weighted(one) or (one is node and not one.all_input_nodes):
+            return set()
+        left += [source for source in one.all_input_nodes if source not in seen]
+        seen.update(one.all_input_nodes)
+    return found
+
+
+def _cuts(node: fx.Node) -> bool:
+    """Whether an operation cuts values to 0 … 1."""
+    if not re.search("clamp|clip|hardtanh", operation(node), re.IGNORECASE) or len(node.all_input_nodes) != 1:
+        return False
+    bounds = [*node.args[1:], *node.kwargs.values()]
+    return [value for value in bounds if isinstance(value, int | float) and not isinstance(value, bool)][:2] == [0, 1]
 
 
 def spell_shape(path: Path, node: fx.Node) -> str:

@@ -44,6 +44,28 @@ class Tap:
 
 
 @dataclasses.dataclass(frozen=True)
+class Returned:
+    """Where a model's own logits are in what it returns, and what they were made into.
+
+    Args:
+        place: Where they sit.
+        classes: Their channels.
+        rank: Their axes.
+        ends: What must be undone to have logits: "softmax", "sigmoid", "log_sigmoid", "clamp" (values cut to 0 … 1), or
+            "" if nothing.
+        tap: Where they are before all that, if a module sees them there.
+        rivals: Number of other maps that the model returns and that could be meant as well.
+    """
+
+    place: Path
+    classes: int
+    rank: int
+    ends: str = ""
+    tap: Tap | None = None
+    rivals: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """A decoder output at one scale.
 
@@ -56,6 +78,7 @@ class Stage:
         tap: The same for the program.
         own: The place, in what the model returns, of the logits that the model itself makes from this stage.
         logits: Where those logits are tapped instead, if the model returns probabilities.
+        ends: What must be undone in those logits in train mode, as in :class:`Returned`.
         parts: Maps of this stage for each image, where the network lays its classes into the batch.
     """
 
@@ -67,6 +90,7 @@ class Stage:
     tap: Tap
     own: Path | None = None
     logits: Tap | None = None
+    ends: str = ""
     parts: int = 1
 
 
@@ -77,11 +101,15 @@ class Stages(Sequence[Stage]):
         stages: Coarse to fine.
         network: Class name of the network.
         backend: Which back end read the graph.
+        returned: Where the logits are in what the network returns in eval mode.
         notes: Why earlier back ends were not used, and what else a user should know.
     """
 
-    def __init__(self, stages: Sequence[Stage], network: str, backend: str, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], network: str, backend: str, returned: Returned, notes: Sequence[str] = ()
+    ) -> None:
         self._stages, self.network, self.backend, self.notes = tuple(stages), network, backend, tuple(notes)
+        self.returned = returned
 
     @overload
     def __getitem__(self, index: int) -> Stage: ...

@@ -18,8 +18,9 @@ from lomix_search.trace.symbolic import symbolic
 from lomix_search.trace.twin import ALONE, Inputs, fresh, inputs_of, is_compiled, on_twin, shapes, sizes, unwrap
 
 __all__ = [
-    "ALONE", "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "on_twin",
-    "operation", "pick", "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes", "unwrap",
+    "ALONE", "BACKENDS", "Call", "Inputs", "Path", "Trace", "fresh", "inputs_of", "is_compiled", "leaves",
+    "on_twin", "operation", "pick", "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes",
+    "unwrap",
 ]  # fmt: skip
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
