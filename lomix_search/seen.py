@@ -15,6 +15,7 @@ from torch import nn
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.metrics import predict
+from lomix_search.modes import evaluating
 from lomix_search.typed import write_bytes
 
 
@@ -88,14 +89,12 @@ def look(net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24) 
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training, chosen = net.training, _spread(len(items), most)
-    net.eval()
-    views = []
-    for index in chosen:
-        image, label = items[index]
-        prediction = predict(net, image[None].to(device), label.shape)[0].cpu().numpy()
-        views += _views(image.numpy(), label.numpy(), prediction, items.names[index], max(1, most // len(chosen)))
-    net.train(training)
+    chosen, views = _spread(len(items), most), []
+    with evaluating(net):
+        for index in chosen:
+            image, label = items[index]
+            prediction = predict(net, image[None].to(device), label.shape)[0].cpu().numpy()
+            views += _views(image.numpy(), label.numpy(), prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
     framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]

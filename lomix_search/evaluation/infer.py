@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lomix_search.data.convert import resize
 from lomix_search.data.volumes import Case
 from lomix_search.errors import RunError, require
+from lomix_search.modes import evaluating
 
 Array = NDArray[Any]
 
@@ -72,16 +73,12 @@ def predict(network: nn.Module, case: Case, how: How, foreground: bool = False) 
         RunError: the network returned something else, or values that are not finite.
     """
     device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
-    training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(network, case, how, device)
             parts = [_decide(probability, foreground)]
         else:
             parts = [_slices(network, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
-    finally:
-        network.train(training)
     label = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
     return Prediction(label, scores)
