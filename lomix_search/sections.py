@@ -154,6 +154,7 @@ class Search(Frozen):
         patience: Stop early after so many validations in a row without a better Dice; never when left out.
         skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
             ends the run.
+        other_data: Go on with a run although its data have changed since it was started.
     """
 
     steps: Count = 1000
@@ -168,6 +169,7 @@ class Search(Frozen):
     shrink: Shrink | None = None
     patience: Count | None = None
     skip_not_finite: Annotated[int, Field(ge=0)] = 3
+    other_data: bool = False
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from torch import nn
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.metrics import predict
+from lomix_search.modes import evaluating
 from lomix_search.outputs import reader_of
 from lomix_search.typed import write_bytes
 
@@ -113,15 +114,13 @@ def look(
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training, chosen, read = net.training, _spread(len(items), most), reader_of(net, len(classes))
-    net.eval()
-    views = []
-    for index in chosen:
-        image, label = items[index]
-        prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
-        truth = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
-        views += _views(image.numpy(), truth, prediction, items.names[index], max(1, most // len(chosen)))
-    net.train(training)
+    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes)), []
+    with evaluating(net):
+        for index in chosen:
+            image, label = items[index]
+            prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            truth = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+            views += _views(image.numpy(), truth, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
     framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]

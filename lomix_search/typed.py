@@ -139,16 +139,21 @@ def validate(
     Raises:
         LomixError: of class ``error``, one line a fault: where, what was found, what is allowed.
     """
-    faults = list(extra_faults)
-    try:
-        value = kind.model_validate(dict(content))
-    except ValidationError as cause:
-        faults += faults_of(cause, kind)
+    faults = [*extra_faults, *faults_in(kind, content)]
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         shown = faults if len(faults) <= SHOWN else [*faults[:SHOWN], f"… and {len(faults) - SHOWN} more."]
-        raise error("\n".join([f"{source} has {count}.", *(f"  {fault}" for fault in shown)])) from None
-    return value
+        raise error("\n".join([f"{source} has {count}.", *(f"  {fault}" for fault in shown)]))
+    return kind.model_validate(dict(content))
+
+
+def faults_in(kind: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
+    """Return what keeps a typed value from being built, one line a fault; nothing if all is well."""
+    try:
+        kind.model_validate(dict(content))
+    except ValidationError as cause:
+        return faults_of(cause, kind)
+    return []
 
 
 def faults_of(cause: ValidationError, kind: type[BaseModel]) -> list[str]:

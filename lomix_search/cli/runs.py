@@ -132,7 +132,7 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
 def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     outcome = run_recipe(recipe, folder, resume=resume, console=console)
     for name, scores in outcome.test.items():
-        step = outcome.result.best_step if name == "best" else recipe.search.steps
+        step = outcome.result.best_step if name == "best" else outcome.result.mixture.provenance.steps
         console.print(scores.table(f"test Dice, {name} network (step {step})"))
     console.print(recipe.about, style="italic")
     ranked = Table("rank", "map", "weight", title="the ten strongest maps")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lomix_search.data.resize import resize_images, resize_labels, resize_scores
 from lomix_search.data.volumes import Case
 from lomix_search.errors import require
+from lomix_search.modes import evaluating
 from lomix_search.outputs import Reader, probabilities, reader_of
 
 Array = NDArray[Any]
@@ -80,16 +81,12 @@ def predict(
     """
     read = read or reader_of(network)
     device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
-    training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(read, case, how, device)
             parts = [_decide(probability, foreground)]
         else:
             parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
-    finally:
-        network.train(training)
     label = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
     return Prediction(label, scores)
