@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError, RunError
+from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
-from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from lomix_search.errors import MixtureError
+from lomix_search.screen import Table
 from lomix_search.space import Map, SearchSpace
 from lomix_search.typed import Frozen, validate, write_bytes, write_text
 

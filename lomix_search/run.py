@@ -23,6 +23,7 @@ from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_seen, draw_weights
+from lomix_search.screen import plain
 from lomix_search.search import Result, search
 from lomix_search.sections import Weighting
 from lomix_search.seen import look
@@ -92,7 +93,7 @@ def run_recipe(
             loss = build_loss(recipe, net, net.num_classes)
         say.print(net.stages)
         count = sum(p.numel() for p in loss.parameters())
-        say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
+        say.print(plain(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights"))
         with recorded(folder) as left:
             commit = on_main(lambda: _note_start(folder, recipe, splits))
             if on_start is not None:

@@ -19,6 +19,7 @@ from lomix_search.heads import Instrumented
 from lomix_search.loss import MixtureLoss
 from lomix_search.recipe import Recipe
 from lomix_search.run import Outcome
+from lomix_search.screen import plain
 from lomix_search.track import read_lines
 from lomix_search.tune.costs import Meter
 from lomix_search.tune.engines import note_limits
@@ -86,7 +87,7 @@ class Objective:
             reason = reason_of(error)
             trial.set_user_attr("reason", reason)
             write_text(folder / "error.txt", "".join(traceback.format_exception(error)))
-            self.say.print(f"[red]failed[/red]: {reason.splitlines()[0]}", highlight=False)
+            self.say.print(plain(("failed", "red"), f": {reason.splitlines()[0]}"))
             raise Failed(reason) from None
         finally:
             if torch.cuda.is_available():  # or the next trial finds less than there is
@@ -121,7 +122,7 @@ class Objective:
     def _run(self, trial: optuna.Trial, folder: Path) -> float | tuple[float, float]:
         tune = self.recipe.tune
         values = suggest(trial, tune)
-        self.say.print(shown(values), highlight=False)
+        self.say.print(plain(shown(values)))
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
         say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
