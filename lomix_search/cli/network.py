@@ -16,11 +16,11 @@ from lomix_search.errors import RunError
 from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
 from lomix_search.objects import call, load_object
-from lomix_search.recipe import toml_or_text
 from lomix_search.report import draw_space
+from lomix_search.settings import split_setting, toml_or_text
 from lomix_search.space import SearchSpace
 from lomix_search.trace import trace
-from lomix_search.typed import write_text
+from lomix_search.typed import shortened, write_text
 
 
 @app.command()
@@ -100,10 +100,13 @@ def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
     where = path if ":" in path else ":".join(path.rsplit(".", 1))
     given = {}
     for text in arguments:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RunError(f"{text!r} is no argument of {path}.", hint="features=[8, 8, 16, 16, 32, 8]")
-        given[key] = toml_or_text(value)
+        try:
+            key, value = split_setting(text)
+            given[key] = toml_or_text(value)
+        except ValueError as cause:
+            raise RunError(
+                f"{shortened(text)} is no argument of {path}.", seen=str(cause), hint="features=[8, 8, 16, 16, 32, 8]"
+            ) from None
     built = call(load_object(where, "MODEL"), given, "MODEL")
     if not isinstance(built, nn.Module):
         raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")
