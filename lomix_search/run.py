@@ -71,8 +71,7 @@ def run_recipe(
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
-        group: What the run belongs to, such as a study, for trackers that group runs; by default the study in whose
-            folder the run folder lies.
+        group: What the run belongs to, such as a study, for trackers that group runs.
         on_start: Called once with network, loss and data, before the first step.
         on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 

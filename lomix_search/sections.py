@@ -201,9 +201,13 @@ class Track(Frozen):
         tensorboard: Also write TensorBoard event files.
         online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
         project: Its project there.
+        name: What the run is called there; left out, a name of weighting and seed: folder names may tell too much.
+        group: What it is grouped under there; left out, the trials of a study have a group of random letters.
     """
 
     wandb: bool = False
     tensorboard: bool = False
     online: bool = False
     project: str = "lomix"
+    name: str | None = None
+    group: str | None = None

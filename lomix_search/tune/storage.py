@@ -2,6 +2,7 @@
 
 import json
 import random
+import secrets
 import time
 import tomllib
 import warnings
@@ -156,6 +157,7 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
     else:
         study.set_user_attr("settings", settings_of(recipe))
         study.set_user_attr("recipe", recipe.to_toml())
+        study.set_user_attr("group", f"study-{secrets.token_hex(4)}")
         made = True
     elsewhere = str(place.journal.absolute()) if place.journal else str(place)
     note = {"study": name, "storage": JOURNAL if _inside(place, folder) else elsewhere}

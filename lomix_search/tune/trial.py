@@ -126,7 +126,8 @@ class Objective:
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
         say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
-        outcome = run_trial(varied, folder, console=say, on_start=watch.start, on_validate=watch.validated)
+        group = trial.study.user_attrs.get("group")
+        outcome = run_trial(varied, folder, console=say, group=group, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
 
 
