@@ -63,7 +63,7 @@ def run_study(
     home.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study, made = join(recipe, place, name, home)
+        study, made = join(recipe, place, name, home, say=lambda text: say.print(plain((text, "yellow"))))
         workers = Workers(study, place.journal)
         if not made:
             _let_its_maker_begin(study)

@@ -1,5 +1,6 @@
 """One trial: a whole run whose validations Optuna watches, and whose end is always recorded with its reason."""
 
+import errno
 import gc
 import math
 import traceback
@@ -23,6 +24,7 @@ from lomix_search.screen import plain
 from lomix_search.track import read_lines
 from lomix_search.tune.costs import Meter
 from lomix_search.tune.engines import note_limits
+from lomix_search.tune.patience import StorageLost
 from lomix_search.tune.slots import holder
 from lomix_search.tune.together import run_trial
 from lomix_search.tune.values import suggest
@@ -83,6 +85,10 @@ class Objective:
             raise
         except Exception as error:  # whatever a network, a data set or a library may raise
             if _of_the_storage(error):
+                raise
+            if _disk_full(error):  # no fault of these values: the trial goes back into the queue
+                with suppress(Exception):
+                    trial.set_user_attr("stopped", True)
                 raise
             reason = reason_of(error)
             trial.set_user_attr("reason", reason)
@@ -207,7 +213,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def _of_the_storage(error: Exception) -> bool:
-    return type(error).__module__.startswith("sqlalchemy.")
+    return isinstance(error, StorageLost) or type(error).__module__.startswith("sqlalchemy.")
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def shown(values: Mapping[str, Any]) -> str:
