@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -18,6 +17,7 @@ from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError
 from lomix_search.modes import evaluating
 from lomix_search.outputs import Reader, class_numbers, reader_of
+from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}

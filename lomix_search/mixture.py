@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
-from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from lomix_search.errors import MixtureError, SpaceError
 from lomix_search.operators import find_operator
+from lomix_search.screen import Table
 from lomix_search.space import MAX_STAGES, Map, SearchSpace
 from lomix_search.typed import Frozen, read_bytes, read_json, validate, write_bytes, write_text
 

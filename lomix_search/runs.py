@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from lomix_search.environment import read_environments
 from lomix_search.errors import LomixError, MixtureError, RunError
 from lomix_search.mixture import Mixture
 from lomix_search.results import read_results
+from lomix_search.screen import Table, plain
 from lomix_search.status import read_status
 from lomix_search.track import read_line, read_lines
 from lomix_search.typed import read_json, read_toml
@@ -168,11 +168,11 @@ def runs_table(runs: Sequence[Run], below: Path) -> Table:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
         step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
         scores = [_shown(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
-        state = f"[{colours[run.state]}]{run.state}[/]"
+        state = plain((run.state, colours[run.state]))
         when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(name, state, step, *scores, run.recipe, when)
         if run.reason and run.state in ("failed", "damaged"):
-            table.add_row("", f"[dim]{run.reason[:90]}[/]")
+            table.add_row("", plain((run.reason[:90], "dim")))
     return table
 
 
@@ -211,7 +211,7 @@ class Comparison:
             weights.add_row(one, other, _shown(tau), "–" if math.isnan(shared) else f"{shared:.0%}")
         same = [] if self.settings else ["all settings are equal"]
         words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
-        told = [f"environment of {word}" for word in words]
+        told = [plain(f"environment of {word}") for word in words]
         return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
 
 

@@ -112,6 +112,7 @@ class Wandb:
         online: Send to wandb's servers while running.
         group: wandb's group, e.g. the study a trial belongs to.
         maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
+        name: What the run is called there; wandb makes one up when left out.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Wandb:
         online: bool = False,
         group: str | None = None,
         maps: Sequence[str] = (),
+        name: str | None = None,
     ) -> None:
         wandb = require("wandb", "wandb")
         id_file = folder / "wandb_id"
@@ -144,7 +146,7 @@ class Wandb:
             project=project,
             id=id_file.read_text().strip(),
             resume="allow" if online else None,
-            name=folder.name,
+            name=name,
             group=group,
             dir=folder,
             config=dict(config or {}),

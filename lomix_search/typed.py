@@ -1,24 +1,34 @@
 """Typed files: TOML and JSON into frozen pydantic values, with every fault of a file reported at once."""
 
+import datetime
 import json
 import os
 import re
 import tempfile
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from lomix_search.errors import LomixError, nearest
 
 
 class Frozen(BaseModel):
-    """Base of all typed values: immutable, unknown keys are faults."""
+    """Base of all typed values: immutable, unknown keys are faults, true is no number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and not _takes_switch(field.annotation):
+            raise ValueError("input should not be true or false")
+        return value
 
 
 Value = TypeVar("Value", bound=Frozen)
@@ -26,9 +36,7 @@ Value = TypeVar("Value", bound=Frozen)
 DEPTH = 64
 """How deep values may be nested in a file."""
 SHOWN = 40
-"""How many faults of a file are shown, and …"""
-WIDTH = 200
-"""… how much of a value: files of others may hold anything."""
+"""How many faults of a file are shown: files of others may hold anything."""
 
 
 def read_toml(path: Path, error: type[LomixError], limit: int = 2**24) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
 def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[LomixError], limit: int) -> Any:
     text = read_bytes(path, error, limit)
     try:
-        content = parse(text.decode("utf-8"))
+        content = parse(text.decode("utf-8-sig"))  # some editors put a byte order mark first
     except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
         raise error(f"{path} is not {form}.", seen=str(cause)) from None
     except RecursionError:
@@ -201,13 +209,17 @@ def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{where}: missing."
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    shown = "" if item["type"] == "value_error" and where == "" else f" = {_shown(item['input'])}"
+    shown = "" if item["type"] == "value_error" and where == "" else f" = {shortened(item['input'])}"
     return f"{where}{shown}: {message[:1].lower()}{message[1:]}".lstrip(": ")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
+def shortened(value: object, most: int = 80) -> str:
+    """Return how Python writes a value, cut off where that is long: it stands in a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
@@ -217,6 +229,13 @@ def _keys_beside(kind: type[BaseModel], location: tuple[str | int, ...]) -> list
         if isinstance(part, str) and _is_model(model) and part in model.model_fields:
             model = _model_within(model.model_fields[part].annotation)
     return [field.alias or name for name, field in model.model_fields.items()] if _is_model(model) else []
+
+
+def _takes_switch(annotation: Any) -> bool:
+    """Whether a field may be true or false: ``bool``, ``Any``, or a union with one of them."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, typing.Literal):
+        return any(_takes_switch(inner) for inner in typing.get_args(annotation))
+    return annotation in (bool, Any, object) or isinstance(annotation, bool)
 
 
 def _is_model(candidate: object) -> bool:
@@ -235,7 +254,7 @@ def _toml_table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     """Return the lines of one table, without its own header."""
     tables = {key: value for key, value in table.items() if isinstance(value, Mapping)}
     arrays = {key: value for key, value in table.items() if _is_array_of_tables(value)}
-    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in table.items() if k not in tables and k not in arrays]
+    lines = [f"{_toml_key(k)} = {to_toml_value(v)}" for k, v in table.items() if k not in tables and k not in arrays]
     for key, inner in tables.items():
         lines += ["", f"[{'.'.join(map(_toml_key, (*path, key)))}]", *_toml_table(inner, (*path, key))]
     for key, array in arrays.items():
@@ -249,16 +268,19 @@ def _is_array_of_tables(value: object) -> bool:
 
 
 def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_toml_value(key)
 
 
-def _toml_value(value: object) -> str:
+def to_toml_value(value: object) -> str:
+    """Write one value as ``to_toml`` does."""
     if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml_value, value)) + "]"
+        return "[" + ", ".join(map(to_toml_value, value)) + "]"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(k)} = {to_toml_value(v)}" for k, v in value.items()) + "}"
     return repr(value)

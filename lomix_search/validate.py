@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Group
-from rich.table import Table
 from torch import nn
 
 from lomix_search.data.dataset import Slices, Splits
@@ -18,6 +17,7 @@ from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
 from lomix_search.outputs import reader_of
 from lomix_search.recipe import Recipe
+from lomix_search.screen import Table, plain
 
 _RARE = 0.0005  # share of pixels below which a class hardly trains
 _FLAT = 4.0  # slice distance over pixel size above which 3D networks suffer
@@ -97,7 +97,7 @@ class Validation:
             classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
         spacing = [f"spacing: {self.spacing}"] if self.spacing else []
         words = [*spacing, *(f"warning: {w}" for w in self.warnings), *(f"fault: {f}" for f in self.faults)]
-        return Group(sets, classes, *(words or ["no fault"]))
+        return Group(sets, classes, *map(plain, words or ["no fault"]))
 
 
 def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> Validation:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from lomix_search.errors import MixtureError, require
 from lomix_search.mixture import Mixture
 from lomix_search.report import new_figure, save_figure
 from lomix_search.results import read_results
+from lomix_search.screen import Table
 from lomix_search.track import read_lines
 
 Floats = NDArray[np.float64]

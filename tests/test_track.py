@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from tiny_recipe import tiny
 
+import lomix_search as lomix
+from lomix_search import tracked as tracked_module
 from lomix_search.cli.app import tracked as tracked_options
 from lomix_search.errors import MissingExtraError, RecipeError
+from lomix_search.recipe import load_recipe
 from lomix_search.run import run_recipe
 from lomix_search.runs import _validations, last_step
 from lomix_search.track import JsonLines, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
+from lomix_search.tracked import trackers_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -203,7 +209,9 @@ def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monk
     folder = tmp_path / "my_run"
     folder.mkdir()
     for start in (1, 3):  # the second is the resumed run
-        tracker = Wandb(folder, config={"search": {"steps": 4}}, group="a study", maps=["P1", "add(1,2)"])
+        tracker = Wandb(
+            folder, config={"search": {"steps": 4}}, group="a study", maps=["P1", "add(1,2)"], name="a title"
+        )
         with Trackers([tracker]) as log:
             for step in (start, start + 1):
                 log.log(step, {"train/loss": 1.0 / step, "mixture/weights": [0.5, 0.25], "other": [7.0]})
@@ -216,23 +224,25 @@ def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monk
     assert rows[0]["mixture/weights/P1"] == 0.5 and rows[0]["mixture/weights/add(1,2)"] == 0.25
     assert rows[0]["other/0"] == 7.0
     assert {run.run_id for run in known} == {(folder / "wandb_id").read_text().strip()}
-    assert {run.display_name for run in known} == {"my_run"} and {run.run_group for run in known} == {"a study"}
+    assert {run.display_name for run in known} == {"a title"} and {run.run_group for run in known} == {"a study"}
     assert {run.host for run in known} == {"undisclosed"}
     assert config_of(known[0])["search"] == {"steps": 4}
 
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose recipe, data and mixture lie in folders called after a patient, tracked by both."""
+    """A trial, tracked by both, whose recipe, data, mixture and study lie in folders called after a patient."""
     home = tmp_path_factory.mktemp("patient_mueller")
-    recipe = tiny(home / "mueller_recipe", [*SMALL, "name=a title"])
-    run_recipe(recipe, home / "first", score_test=False)
-    fixed = [*SMALL, "name=a title", "weighting.name=fixed", f"weighting.mixture={home / 'first/mixture.json'}"]
-    both = ["track.wandb=true", "track.tensorboard=true"]
-    (home / "study").mkdir()
-    (home / "study/journal.log").touch()
-    run_recipe(tiny(home / "mueller_recipe", [*fixed, *both]), home / "study/trial_0000")
-    return home / "study/trial_0000"
+    (home / "own_ops.py").write_text("")
+    (home / "space.toml").write_text(
+        f'name = "own"\noperators_file = "{home}/own_ops.py"\n[[operator]]\nname = "add"\n'
+    )
+    recipe = tiny(home / "mueller_recipe", [*SMALL, f"space.name={home / 'space.toml'}"])
+    run_recipe(recipe, home / "mueller_first", score_test=False)
+    fixed = [*SMALL, "weighting.name=fixed", f"weighting.mixture={home / 'mueller_first/mixture.json'}"]
+    both = ["track.wandb=true", "track.tensorboard=true", f"space.name={home / 'space.toml'}"]
+    lomix.tune(tiny(home / "mueller_recipe", [*fixed, *both]), 1, folder=home / "mueller_study")
+    return home / "mueller_study/trial_0000"
 
 
 def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> None:
@@ -255,10 +265,34 @@ def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> No
             assert secret not in content, secret
     sent = {path.name for path in tracked.rglob("wandb/offline-run-*/files/**/*") if path.is_file()}
     assert all(name.startswith(("heat_map_", "predictions_")) for name in sent), sent
+    assert run.display_name == "custom-fixed-seed0" and config["name"] == "custom"
+
+
+def test_a_tracked_mixture_names_no_folder(tracked: Path) -> None:
+    (artifact,) = (r.artifact for r in records(tracked) if r.WhichOneof("record_type") == "artifact")
+    (entry,) = artifact.manifest.contents
+    sent = json.loads(Path(entry.local_path).read_text())  # what wandb sync would upload
+    assert "mueller" not in json.dumps(sent) and "recipe" not in sent["provenance"]
+    assert sent["space"]["operators_file"] == "own_ops.py"
+    assert sent["maps"] == json.loads((tracked / "mixture.json").read_text())["maps"]
+    assert b"mueller_recipe" not in b"".join(file.read_bytes() for file in (tracked / "tensorboard").iterdir())
+
+
+def test_who_asks_for_names_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[object, ...]] = []
+    monkeypatch.setattr(tracked_module, "Wandb", lambda *given: told.append(given) or Wandb.__new__(Wandb))
+    asked = ["track.wandb=true", "track.name=a title", "track.group=a group"]
+    trackers_of(tiny(tmp_path / "r", asked), tmp_path, [], "study-1")
+    trackers_of(load_recipe("chest_ct", ["track.wandb=true"]), tmp_path, [], "study-1")
+    assert [(given[4], given[6]) for given in told] == [("a group", "a title"), ("study-1", "chest_ct-softplus-seed0")]
 
 
 def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) -> None:
-    assert {run.run_group for run in runs(tracked)} == {"study"}
+    study = optuna.load_study(
+        study_name=None,
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(tracked.parent / "journal.log"))),
+    )
+    assert {run.run_group for run in runs(tracked)} == {study.user_attrs["group"]}
     rows = histories(tracked)
     trained = [row for row in rows if "train/loss" in row]
     assert len(trained) == 4

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lomix_search.cli.app import Overrides, app, console
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.new import new_recipe
 from lomix_search.recipe import load_recipe
+from lomix_search.screen import Table
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.validate import validate_recipe
@@ -44,9 +44,7 @@ def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made wh
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
-    console.print(
-        f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}", highlight=False
-    )
+    console.print(f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}")
 
 
 @app.command("new")
@@ -62,8 +60,8 @@ def new_command(
     names = [name.strip() for name in classes.split(",") if name.strip()]
     path = new_recipe(folder, images, masks, classes=names, patient=patient, binary=binary)
     head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    console.print("\n".join(line.removeprefix("# ") for line in head[:4]), highlight=False, markup=False)
-    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}", highlight=False)
+    console.print("\n".join(line.removeprefix("# ") for line in head[:4]))
+    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}")
 
 
 @app.command("prepare")
@@ -78,7 +76,7 @@ def prepare_command(
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
     names = [name.strip() for name in labels.split(",") if name.strip()]
     manifest = prepare(benchmark, raw, out, size=size, label_names=names, workers=workers)
-    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}", highlight=False)
+    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 
 
 @app.command()

@@ -259,7 +259,7 @@ def _in_parallel(
 ) -> tuple[list[Entry], list[str]]:
     """Do all cases in threads (reading, unzipping and resampling leave the interpreter free); collect every fault."""
     sources, entries, faults = list(sources), [], []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(f"prepare {title}", total=len(sources))
         futures = {pool.submit(work, source): source for source in sources}

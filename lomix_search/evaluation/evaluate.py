@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
-from rich.table import Table
 from torch import nn
 
 from lomix_search.data.volumes import Case, readable, write_nifti
@@ -21,6 +20,7 @@ from lomix_search.evaluation.infer import How, Prediction, predict
 from lomix_search.evaluation.protocols import check_shape, find_protocol
 from lomix_search.metrics import mean_of_counted
 from lomix_search.outputs import reader_of
+from lomix_search.screen import Table
 from lomix_search.typed import write_text
 
 Floats = NDArray[np.float64]
