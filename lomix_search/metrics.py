@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from lomix_search.data.dataset import Seeded
+from lomix_search.data.dataset import Seeded, Truth
 from lomix_search.data.items import Uniform, batches
-from lomix_search.data.nested import case_of
+from lomix_search.data.nested import case_of, truth_of
+from lomix_search.data.resize import resize_scores
 from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError
 from lomix_search.modes import evaluating
@@ -194,10 +195,13 @@ def predict(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | Non
     """
     with torch.no_grad():
         logits = reader_of(model)(images).float()
-    wanted = tuple(size or images.shape[2:])
-    if logits.shape[2:] != wanted:
-        logits = F.interpolate(logits, wanted, mode=_INTERPOLATION[len(wanted)], align_corners=False)
-    return class_numbers(logits)
+    return class_numbers(_resized(logits, tuple(size or images.shape[2:])))
+
+
+def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
+    if logits.shape[2:] == tuple(size) or logits.ndim == 4:
+        return resize_scores(logits, size, corners=corners)
+    return F.interpolate(logits, tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)
 
 
 def score_items(
@@ -209,7 +213,8 @@ def score_items(
 ) -> DiceResult:
     """Score a network on items as training sees them, by Dice per case and class: what validation uses.
 
-    ``lomix_search.evaluation`` scores whole cases at their native size by named protocols.
+    Where a data set knows the labels of its items at the size of their cases (``truth(index)``, as prepared data do),
+    predictions are brought back to that size and scored there, as ``lomix_search.evaluation`` scores whole cases.
 
     Args:
         model: The network, instrumented or not; put into eval mode, and each of its modules back into its own.
@@ -227,8 +232,12 @@ def score_items(
     read = reader_of(model, len(classes))
     with evaluating(model):
         for numbers, images, labels in batches(Seeded(items, 0), share(range(len(items))), batch_size):
-            predictions = predict(read, images.to(weight.device), labels.shape[1:])
-            meter.update(predictions.cpu(), labels, [case_of(dataset, i) for i in numbers])
+            with torch.no_grad():
+                logits = read(images.to(weight.device)).float()
+            for number, one, label in zip(numbers, logits, labels, strict=True):
+                truth = truth_of(dataset, number) or Truth(label)
+                prediction = class_numbers(_resized(one[None], truth.label.shape, truth.corners))
+                meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
     whole, *others = gather(meter)
     for other in others:
         whole.add(other)

@@ -55,6 +55,19 @@ class Splits:
                 )
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What a prediction for an item is scored against, where that is another map than the item's label.
+
+    Args:
+        label: Class numbers at the case's own size, int64 (rows, columns).
+        corners: As for :func:`~lomix_search.data.resize.resize_scores`.
+    """
+
+    label: Tensor
+    corners: bool = False
+
+
 class Slices(Dataset[Item]):
     """Images with label maps, each belonging to a case (a patient or volume).
 
@@ -69,6 +82,7 @@ class Slices(Dataset[Item]):
         names: What to call each item in an error; its case and number when left out.
         ignore_index: Label value that means "do not count".
         augment: ``(image, label) -> (image, label)``, or None.
+        truths: ``index -> Truth``: labels at the size that evaluation scores at; None where those of the items are it.
 
     Raises:
         DataError: the three sequences differ in length.
@@ -84,11 +98,12 @@ class Slices(Dataset[Item]):
         names: Sequence[str] | None = None,
         ignore_index: int | None = None,
         augment: Augment | None = None,
+        truths: Callable[[int], Truth] | None = None,
     ) -> None:
         if not len(images) == len(labels) == len(cases):
             raise DataError(f"{len(images)} images, {len(labels)} labels and {len(cases)} case names do not pair up.")
         self.images, self.labels, self.cases = images, labels, tuple(cases)
-        self.num_classes, self.ignore_index, self.augment = num_classes, ignore_index, augment
+        self.num_classes, self.ignore_index, self.augment, self.truths = num_classes, ignore_index, augment, truths
         self.names = tuple(names) if names is not None else tuple(f"{case}, item {i}" for i, case in enumerate(cases))
 
     def __len__(self) -> int:
@@ -115,6 +130,10 @@ class Slices(Dataset[Item]):
     def case(self, index: int) -> str:
         """Return the name of the case that an item belongs to."""
         return self.cases[index]
+
+    def truth(self, index: int) -> Truth | None:
+        """Return what a prediction for an item is scored against; None: its label."""
+        return self.truths(index) if self.truths is not None else None
 
     def _check(self, image: NDArray[Any], label: NDArray[Any], name: str) -> None:
         if image.shape[1:] != label.shape:

@@ -30,6 +30,20 @@ def case_of(items: Any, index: int) -> str:
     return next((name for source in sources(items, index) if (name := _told(*source)) is not None), str(index))
 
 
+def truth_of(items: Any, index: int) -> Any:
+    """Return what a prediction for an item is scored against; None: its own label.
+
+    Args:
+        items: A data set, however nested: see ``sources``.
+        index: 0 … len − 1.
+
+    Returns:
+        What the first data set on the way in says that has a method ``truth(index)``.
+    """
+    told = (inner.truth(number) for inner, number in sources(items, index) if callable(getattr(inner, "truth", None)))
+    return next(told, None)
+
+
 def knows_cases(items: Any) -> bool:
     """Say whether the case of the first item is known."""
     return any(_told(*source) is not None for source in sources(items, 0))

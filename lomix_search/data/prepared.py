@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from lomix_search.data.augment import augmentation
-from lomix_search.data.dataset import Augment, Item, Slices, Splits
+from lomix_search.data.dataset import Augment, Item, Slices, Splits, Truth
 from lomix_search.data.manifest import Entry, Manifest, check_file, check_size, read_manifest
 from lomix_search.data.split import Plan, Split, make_split
 from lomix_search.data.volumes import Case
@@ -207,6 +207,12 @@ class Opened:
         index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         finish = Finish(augmentation(augment), self.manifest.intensity == "picture", self.normalize)
         hashes = {name: self.entries[name].files for name in names}
+        native = Planes(folder, "label.npy", index, hashes, self.table)
+
+        def truth(number: int) -> Truth:
+            entry = self.entries[index[number][0]]
+            return Truth(torch.from_numpy(np.array(native[number], np.int64)), self._by_corners(entry))
+
         return Slices(
             Planes(folder, f"image_{size}.npy", index, hashes),
             Planes(folder, f"label_{size}.npy", index, hashes, self.table),
@@ -214,6 +220,7 @@ class Opened:
             num_classes=num_classes,
             names=[f"{self.root}: {name}, slice {z}" for name, z in index],
             augment=finish,
+            truths=truth,
         )
 
     def case(self, name: str) -> Case:
@@ -236,9 +243,13 @@ class Opened:
             for file in ("image", f"image_{size}")
         )
         label = self.table[np.asarray(_open(folder / "label.npy", entry.files))]
-        corners = not entry.resize and not picture  # as earlier versions resized volumes, but not pictures
+        corners = self._by_corners(entry)
         written = (entry.spacing, entry.origin, entry.patient)
         return Case(name, native, label, *written, small=small, corners=corners, values=self._values(entry))
+
+    def _by_corners(self, entry: Entry) -> bool:
+        """Say whether a case was resized as earlier versions resized volumes, but not pictures."""
+        return not entry.resize and self.manifest.intensity != "picture"
 
     def _values(self, entry: Entry) -> tuple[int, ...]:
         """Return what the raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""

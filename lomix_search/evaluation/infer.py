@@ -1,6 +1,7 @@
 """Predicting whole cases with bounded memory: slice by slice, or by sliding windows."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,9 +102,11 @@ def _slices(
 ) -> tuple[Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
-    probability = _average(read, torch.from_numpy(np.array(given, np.float32)).to(device), how)
+    images = torch.from_numpy(np.array(given, np.float32)).to(device)
     if how.resize == "linear":
-        return _decide(resize_scores(probability, native, corners=corners).movedim(0, 1), foreground)
+        probability = _average(read, images, how, lambda logits: resize_scores(logits.float(), native, corners=corners))
+        return _decide(probability.movedim(0, 1), foreground)
+    probability = _average(read, images, how)
     label, scores = _decide(probability.movedim(0, 1), foreground)
     back = None if scores is None else resize_labels(scores, native, corners=corners)
     return resize_labels(label, native, corners=corners), back
@@ -124,10 +127,10 @@ def _volume(read: Reader, case: Case, how: How, device: torch.device | None) -> 
     return _average(read, volume.to(device), how)[0].cpu()
 
 
-def _average(read: Reader, images: Tensor, how: How) -> Tensor:
-    """Average probabilities over the flips of rows and columns."""
+def _average(read: Reader, images: Tensor, how: How, resized: Callable[[Tensor], Tensor] = lambda t: t) -> Tensor:
+    """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
-    total = sum(probabilities(_logits(read, images.flip(a), how)).flip(a) for a in axes)
+    total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
     assert isinstance(total, Tensor)
     return total / len(axes)
 
