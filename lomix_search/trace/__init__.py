@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lomix_search.errors import TraceError
 from lomix_search.trace.export import export
 from lomix_search.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
+from lomix_search.trace.keep import Kept
+from lomix_search.trace.reach import reachable
 from lomix_search.trace.record import record
 from lomix_search.trace.settings import same_random_state
 from lomix_search.trace.symbolic import symbolic
@@ -80,21 +82,51 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
 def _evaluated(twin: nn.Module, given: Inputs, backends: tuple[str, ...]) -> Trace:
     twin.eval()
     inputs, expected = _eager(twin, given)
+    found, skipped = _believed(twin, inputs, expected, backends, _nothing)
+    if found is not None:
+        return found
+    fault = "its control flow may depend on data values"
+    hint = "replace branches on tensor values (if x.mean() > 0) by torch.where, or move them out of forward()"
+    if not _steady(twin, inputs, expected):  # it goes on from where the pass before left it
+        state = Kept(reachable(twin).values())
+        found, skipped = _believed(twin, inputs, _run(twin, inputs), backends, state.put_back)
+        fault = "in eval mode it returns something else each time it is called with the same values"
+        hint = "have forward() change its weights and draw numbers in train mode alone: if self.training: …"
+    if found is None:
+        raise TraceError(
+            f"no graph of {type(twin).__name__} gives its output again; {fault}.",
+            seen=[f"{name}: {reason}" for name, reason in skipped],
+            hint=hint,
+        )
+    return found
+
+
+def _steady(twin: nn.Module, inputs: Inputs, expected: list[Tensor]) -> bool:
+    try:
+        return _same(_run(twin, inputs), expected)
+    except Exception:  # it runs only once, which is no state to go back to
+        return True
+
+
+def _nothing() -> None:
+    """Begin a pass of a network that every pass leaves as it was."""
+
+
+def _believed(
+    twin: nn.Module, inputs: Inputs, expected: list[Tensor], backends: tuple[str, ...], begin: Callable[[], None]
+) -> tuple[Trace | None, list[tuple[str, str]]]:
+    """Return the first trace that gives the expected output, if there is one, and why those before it were not used."""
     skipped: list[tuple[str, str]] = []
     for made_with in (_mapped(inputs, _opposite), inputs):
         for name in backends:
-            found = _attempt(BACKENDS[name], twin, made_with, inputs, expected)
+            found = _attempt(BACKENDS[name], twin, made_with, inputs, expected, begin)
             if isinstance(found, Trace):
-                return dataclasses.replace(found, skipped=tuple(skipped))
+                return dataclasses.replace(found, skipped=tuple(skipped)), skipped
             skipped.append((name, found))
-        if _runs(twin, made_with):
+        if made_with is inputs or _runs(twin, made_with):
             break  # the example's own values would tell nothing else
         skipped.clear()
-    raise TraceError(
-        f"no graph of {type(twin).__name__} gives its output again; its control flow may depend on data values.",
-        seen=[f"{name}: {reason}" for name, reason in skipped],
-        hint="replace branches on tensor values (if x.mean() > 0) by torch.where, or move them out of forward()",
-    )
+    return None, skipped
 
 
 def _trained(twin: nn.Module, given: Inputs, evaluated: Trace) -> Trace | None:
@@ -196,19 +228,35 @@ def _opposite(tensor: Tensor) -> Tensor:
     return -torch.rand_like(tensor) if tensor.is_meta or tensor.mean() > 0 else torch.rand_like(tensor)
 
 
-def _attempt(backend: Backend, twin: nn.Module, made_with: Inputs, inputs: Inputs, expected: list[Tensor]) -> Any:
-    """Return a trace that gives the expected output, or the reason why there is none."""
+def _attempt(
+    backend: Backend,
+    twin: nn.Module,
+    made_with: Inputs,
+    inputs: Inputs,
+    expected: list[Tensor],
+    begin: Callable[[], None],
+) -> Any:
+    """Return a trace that gives the expected output, or the reason why there is none.
+
+    What a pass changes of the network's own state is a part of some graphs and, in others, is done when they are made.
+    """
     try:
+        begin()
         torch.manual_seed(_SEED)
         found = backend(twin, *fresh(made_with))
-        torch.manual_seed(_SEED)
-        if not _same(found.run(*fresh(inputs)), expected):
+        if not _gives(found, inputs, expected) and not (begin is not _nothing and _gives(found, inputs, expected, begin)):
             return "; ".join(("its graph gives another output on other values of the same shape", *found.notes[:1]))
     except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
         if "DataDependent" in type(error).__name__:  # torch.export's own words are of symbols: "Eq(u0, 1)"
             return "a branch depends on the values of a tensor"
         return f"{type(error).__name__}: {_brief(error)}"
     return found
+
+
+def _gives(found: Trace, inputs: Inputs, expected: list[Tensor], begin: Callable[[], None] = _nothing) -> bool:
+    begin()
+    torch.manual_seed(_SEED)
+    return _same(found.run(*fresh(inputs)), expected)
 
 
 def _same(found: list[Tensor], expected: list[Tensor]) -> bool:

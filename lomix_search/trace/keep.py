@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from lomix_search.trace.reach import contents, foreign, global_names, slots
@@ -136,16 +136,16 @@ def _keep_array(value: np.ndarray[Any, Any]) -> Undo:
 
 
 def _keep_storage(value: torch.UntypedStorage) -> Undo:
-    """The bytes of a tensor's memory, once for all its views."""
+    """The bytes of a tensor's memory, once for all its views. What has grown is not cut: other views may use it."""
 
     def raw() -> Tensor:
-        return torch.empty(0, dtype=torch.uint8, device=value.device).set_(value)
+        return torch.empty(0, dtype=torch.uint8, device=value.device).set_(value)[:size]
 
     size = value.nbytes()
     before = None if value.device.type == "meta" else raw().clone()
 
     def undo() -> None:
-        if value.nbytes() != size:
+        if value.nbytes() < size:
             value.resize_(size)
         if before is not None and not torch.equal(raw(), before):  # bit by bit; what is the same may be read-only
             raw().copy_(before)
@@ -155,13 +155,13 @@ def _keep_storage(value: torch.UntypedStorage) -> Undo:
 
 def _keep_tensor(value: Tensor) -> Undo:
     """All of a tensor but the bytes of its memory: which memory it has, its form, flags, gradient and version."""
+    if isinstance(value, UninitializedTensorMixin):
+        return _keep_lazy(value)
     if value.layout != torch.strided:
         return _keep_sparse(value)
     kind, leaf, hooks = type(value), value.is_leaf, value._backward_hooks
-    flag, grad = value.requires_grad, value.grad if leaf else None
-    place = value.data if isinstance(value, UninitializedTensorMixin) else value.detach()
-    versions = None
-    if not isinstance(value, UninitializedTensorMixin) and not value.is_inference():
+    flag, grad, place, versions = value.requires_grad, value.grad if leaf else None, value.detach(), None
+    if not value.is_inference():
         versions = torch.autograd._unsafe_preserve_version_counter(value)  # type: ignore[attr-defined]
 
     def undo() -> None:
@@ -191,6 +191,30 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 def _keep_sparse(value: Tensor) -> Undo:
     place, before = value.detach(), value.detach().clone()
     return lambda: place.copy_(before)
+
+
+def _keep_lazy(value: Any) -> Undo:
+    """A parameter or buffer that gets its shape, and another class, in the first pass."""
+    kind, place, flag = type(value), value.data, value.requires_grad
+
+    def undo() -> None:
+        if type(value) is not kind:
+            value.data = place
+            value.__class__ = kind
+            value.requires_grad_(flag)
+
+    return undo
+
+
+def _keep_module(value: nn.Module) -> Undo:
+    """The class, which lazy and parametrised layers change."""
+    kind = type(value)
+
+    def undo() -> None:
+        if type(value) is not kind:
+            value.__class__ = kind
+
+    return undo
 
 
 def _keep_generator(value: torch.Generator) -> Undo:
@@ -291,6 +315,7 @@ _KEEP: dict[type, Callable[[Any], Undo]] = {
     collections.deque: _keep_deque,
     bytearray: _keep_bytes,
     np.ndarray: _keep_array,
+    nn.Module: _keep_module,
     torch.Generator: _keep_generator,
     random.Random: _keep_random,
     np.random.RandomState: _keep_random_state,

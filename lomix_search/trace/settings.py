@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import functools
 import random
 import sys
 import warnings
@@ -16,7 +17,7 @@ from torch.utils import _python_dispatch as dispatch
 Read = Callable[[], Any]
 Write = Callable[[Any], Any]
 
-_AUTOCAST = ("cpu", "cuda")
+_UNKNOWN = object()
 
 
 def _attribute(owner: Any, name: str) -> tuple[Read, Write]:
@@ -29,25 +30,25 @@ def _settings() -> Iterator[tuple[Read, Write]]:
     yield torch.is_grad_enabled, torch._C._set_grad_enabled
     yield from (
         _attribute(builtins, "isinstance"), _attribute(nn.Module, "__call__"), _attribute(sys, "stdout"),
-        _attribute(sys, "stderr"), _attribute(warnings, "filters"), _attribute(warnings, "showwarning"),
+        _attribute(sys, "stderr"), _attribute(warnings, "showwarning"),
     )  # fmt: skip
+    yield (lambda: list(warnings.filters)), _write_filters
     yield _device, torch.set_default_device
     yield torch.get_default_dtype, torch.set_default_dtype
     yield torch.get_num_threads, torch.set_num_threads
     yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
     yield torch.is_anomaly_check_nan_enabled, lambda value: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), value)
-    for kind in _AUTOCAST:
-        yield (
-            (lambda kind=kind: torch.is_autocast_enabled(kind)),
-            (lambda v, kind=kind: torch.set_autocast_enabled(kind, v)),
-        )
-        yield (
-            (lambda kind=kind: torch.get_autocast_dtype(kind)),
-            (lambda v, kind=kind: torch.set_autocast_dtype(kind, v)),
-        )
+    for kind in ("cpu", "cuda"):
+        yield (lambda kind=kind: torch.is_autocast_enabled(kind)), (lambda v, kind=kind: torch.set_autocast_enabled(kind, v))
+        yield (lambda kind=kind: torch.get_autocast_dtype(kind)), (lambda v, kind=kind: torch.set_autocast_dtype(kind, v))
     yield torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled
     yield from _kernels()
     yield np.geterr, lambda value: np.seterr(**value)
+
+
+def _write_filters(before: Any) -> None:
+    warnings.resetwarnings()  # tells that they have changed, as writing alone does not
+    warnings.filters[:] = before  # type: ignore[index]
 
 
 def _kernels() -> Iterator[tuple[Read, Write]]:
@@ -57,16 +58,40 @@ def _kernels() -> Iterator[tuple[Read, Write]]:
         lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
     )
     cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
-    for name in ("enabled", "benchmark", "deterministic", "allow_tf32", "fp32_precision"):
+    for name in ("enabled", "benchmark", "deterministic"):
         yield _attribute(cudnn, name)
-    for name in ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+    for name in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
         yield _attribute(cuda.matmul, name)
-    yield _attribute(cuda.matmul, "fp32_precision")
-    yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    precisions = [*_precisions()]
+    yield (lambda: [_tried(read) for read, _ in precisions]), (lambda values: _write_each(precisions, values))
     yield torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
     yield cuda.flash_sdp_enabled, cuda.enable_flash_sdp
     yield cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp
     yield cuda.math_sdp_enabled, cuda.enable_math_sdp
+
+
+def _precisions() -> Iterator[tuple[Read, Write]]:
+    """The two ways in which torch says whether float32 may be TF32: writing the older ones changes the newer ones."""
+    yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    yield _attribute(torch.backends.cudnn, "allow_tf32")
+    yield _attribute(torch.backends.cuda.matmul, "allow_tf32")
+    for name in ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn", "mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"):
+        with contextlib.suppress(AttributeError):  # torch before 2.9 has the older ones alone
+            yield _attribute(functools.reduce(getattr, name.split(".") if name else (), torch.backends), "fp32_precision")
+
+
+def _tried(read: Read) -> Any:
+    try:
+        return read()
+    except Exception:  # torch refuses to say it the older way once the newer one was used
+        return _UNKNOWN
+
+
+def _write_each(pairs: list[tuple[Read, Write]], values: list[Any]) -> None:
+    for (_, write), value in zip(pairs, values, strict=True):
+        if value is not _UNKNOWN:
+            with contextlib.suppress(Exception):
+                write(value)
 
 
 def _device() -> Any:
@@ -100,8 +125,8 @@ class Noted:
     def put_back(self) -> None:
         """Put back what has changed; harmless a second time."""
         for read, write, before in self._settings:
-            with contextlib.suppress(Exception):  # two settings of torch may exclude one another
-                if read() is not before and read() != before:
+            if _tried(read) != before:
+                with contextlib.suppress(Exception):  # the others must still be put back
                     write(before)
         for _, write, before in self._random:
             write(before)
