@@ -21,6 +21,7 @@ from lomix_search.outputs import Reader, class_numbers, reader_of
 from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
+UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -169,7 +170,7 @@ class DiceMeter:
                 raise DataError(
                     f"DiceMeter.update: the {name} is {str(values.dtype).removeprefix('torch.')}; "
                     "it must hold class numbers.",
-                    hint="meter.update(logits.argmax(1), label.long(), cases)",
+                    hint="" if (values != values.round()).any() and name == "label" else UPDATE,
                 )
             self._check_range(name, values if extra is None else values[values != extra])
 

@@ -341,7 +341,7 @@ class Mixture(Frozen):
             chosen.add(finest)
         kept = tuple(m for m in self.maps if m.id in chosen)
         if not kept:  # a part of weights that are all 0
-            raise MixtureError("prune would leave no map: all weights of the mixture are 0.", hint="prune(top=8)")
+            raise MixtureError("prune would leave no map: all weights of the mixture are 0.")
         space = self.space.keep(m.id for m in kept)
         used = {m.parameters for m in space.maps(self.num_maps)}
         smaller = self.model_copy(update={"maps": kept, "space": space})

@@ -1,6 +1,7 @@
 """Checks that a user runs on what they wrote."""
 
 import io
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LomixError
 from lomix_search.operators import Operator, find_operator
+
+ORDERS = 120
+"""So many orders of the maps are tried: all of five."""
 
 
 class OperatorFault(LomixError, AssertionError):
@@ -27,15 +31,17 @@ def check_operator(name: str, *, classes: Iterable[int] = (1, 3), arities: Itera
         arities: Numbers of maps to try.
 
     Raises:
-        OperatorFault: what is wrong, and with which shapes.
+        OperatorFault: what is wrong, and with which shapes; or there is nothing to try.
         SpaceError: no such operator.
 
     Example:
         >>> check_operator("add")
     """
-    row = find_operator(name)
-    for arity in arities:
-        for channels in classes:
+    row, numbers, channel_numbers = find_operator(name), tuple(arities), tuple(classes)
+    if not numbers or not channel_numbers:
+        raise OperatorFault(f'check_operator("{name}") was given nothing to try.', hint=f'check_operator("{name}")')
+    for arity in numbers:
+        for channels in channel_numbers:
             for spatial in ((5,), (2, 3), (2, 1, 2)):
                 _check_case(row, _maps(arity, channels, spatial))
 
@@ -49,8 +55,9 @@ def _check_case(row: Operator, maps: list[Tensor]) -> None:
         raise _fault(row, maps, "changes its maps in place", "work on m.clone()")
     if not torch.equal(mutant, _call(row, fuse, maps)):
         raise _fault(row, maps, "gives another mutant when called again", "draw no random numbers in an operator")
-    if row.symmetric and not torch.allclose(mutant, _call(row, fuse, maps[::-1]), rtol=1e-9, atol=1e-12):
-        raise _fault(row, maps, "is declared symmetric but the order matters", f'@operator("{row.name}")')
+    for order in itertools.islice(itertools.permutations(maps), 1, ORDERS) if row.symmetric else ():
+        if not torch.allclose(mutant, _call(row, fuse, list(order)), rtol=1e-9, atol=1e-12):
+            raise _fault(row, maps, "is declared symmetric but the order matters", f'@operator("{row.name}")')
     _check_gradient(row, fuse, maps, mutant)
     _check_state(row, fuse, maps, mutant)
 

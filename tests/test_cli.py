@@ -68,6 +68,12 @@ def test_demo_run_evaluate_and_show() -> None:
     assert call("show", "runs/demo/mixture.json", "--top", "3").count("add(") + 1 >= 3
 
 
+def test_show_of_no_map_is_not_show_of_all() -> None:
+    for top in ("0", "-1"):
+        result = CliRunner().invoke(app, ["show", "lomix", "--top", top])
+        assert result.exit_code == 2 and "add(1,2)" not in result.output
+
+
 def test_show_a_space() -> None:
     output = call("show", "lomix", "--stages", "5", "--draw", "space.dot")
     assert "109 maps for 5 stages: P1, P2, P3, P4, P5, add(1,2)" in output

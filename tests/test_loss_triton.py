@@ -39,6 +39,13 @@ def test_golden_files_and_every_kind_of_pixel() -> None:
 
 
 @pytest.mark.slow
+def test_what_could_break_an_engine() -> None:
+    """Infinities, no item, no pixel, mixed types."""
+    chosen = "minus_infinity or same_everywhere or binary_infinities or small_part or no_item or no_pixel or several"
+    assert "passed" in run(str(HERE / "test_loss_hostile.py"), choose=chosen)
+
+
+@pytest.mark.slow
 def test_every_branch_agrees_with_the_reference() -> None:
     run(str(HERE / "interpreted.py"))
 

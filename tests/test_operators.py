@@ -167,6 +167,22 @@ def _in_place(a: Tensor, *b: Tensor) -> Tensor:
     return a + sum(b)
 
 
+def test_symmetric_means_every_order_of_the_maps(table: dict[str, object]) -> None:
+    """a + 2b + c is the same from behind."""
+    operator("mine", symmetric=True)(lambda *maps: sum(maps) + (maps[1] if len(maps) == 3 else 0))
+    with pytest.raises(OperatorFault, match="is declared symmetric but the order matters"):
+        check_operator("mine", classes=[3])
+
+
+def test_a_check_of_nothing_is_no_check(table: dict[str, object]) -> None:
+    operator("mine")(lambda *maps: None)
+    for nothing in ({"classes": []}, {"arities": []}, {"arities": iter(())}):
+        with pytest.raises(OperatorFault, match=r'check_operator\("mine"\) was given nothing to try'):
+            check_operator("mine", **nothing)
+    with pytest.raises(OperatorFault, match="returns NoneType"):  # an iterator that is used up after the first arity
+        check_operator("mine", classes=iter([3]), arities=iter([2, 3]))
+
+
 @pytest.mark.parametrize(("target", "symmetric", "fault"), [*BAD, (_in_place, False, "changes its maps in place")])
 def test_a_bad_operator_is_told_what_is_wrong(
     target: Callable[..., Tensor], symmetric: bool, fault: str, table: dict[str, object]

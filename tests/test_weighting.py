@@ -325,3 +325,38 @@ def test_a_scalarizer_with_memory_resumes_as_it_was() -> None:
             built(losses.requires_grad_())
     assert torch.equal(whole.weights(), cut.weights())
     assert whole.weights().std() > 1e-3  # it has begun to weigh
+
+
+# -- nothing is not everything -----------------------------------------------------------------------------------------
+
+
+def test_weights_given_as_nothing_are_not_taken_for_equal_ones() -> None:
+    for nothing in ((), []):
+        with pytest.raises(LossError, match="Anneal has 0 weights; these are"):
+            Anneal(MAPS, given=nothing)  # type: ignore[arg-type]
+    assert torch.equal(Anneal(MAPS, given=torch.arange(1.0, 1 + len(MAPS))).weights(), torch.arange(1.0, 1 + len(MAPS)))
+
+
+def test_weights_that_float32_cannot_hold_are_refused() -> None:
+    for wrong, message in ((1e39, "negative or not finite"), (float("nan"), "negative or not finite"),
+                           (1e-60, "only weights of 0")):  # fmt: skip
+        with pytest.raises(LossError, match=message):
+            Fixed(MAPS, [wrong] * len(MAPS))
+    held = Fixed(MAPS, [1.0, *[1e-60] * (len(MAPS) - 1)])
+    assert held.active() == (True, *[False] * (len(MAPS) - 1))  # what is 0 there is not computed either
+
+
+def test_keeping_maps_that_are_not_there_is_refused() -> None:
+    built = build_weighting("uniform", MAPS)
+    with pytest.raises(LossError, match='weighting "uniform" has no such maps'):
+        built.keep({MAPS[0].id, "P99"})
+    with pytest.raises(LossError, match="no map would be left"):
+        built.keep([])
+    built.keep(MAPS[0].id)  # a name is one name, not its letters
+    assert built.active() == (True, *[False] * (len(MAPS) - 1))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, Fixed, {"name": "softplus"}])
+def test_what_is_no_weighting_is_refused(wrong: object) -> None:
+    with pytest.raises(LossError, match="needed: a name or a Weighting built for the maps"):
+        build_weighting(wrong, MAPS)  # type: ignore[arg-type]

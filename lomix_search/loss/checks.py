@@ -1,6 +1,7 @@
 """Do the maps and labels of a training step fit the loss? Each misfit gets one error that says what to type."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -90,8 +91,6 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """
     if not isinstance(labels, Tensor):
         raise LossError(f"Labels are a {type(labels).__name__}; a tensor is needed.", hint="torch.as_tensor(labels)")
-    if labels.is_floating_point() or labels.is_complex():
-        raise LossError(f"Labels are {labels.dtype}; classes are integers.", hint="loss(maps, labels.long())")
     like = maps[0]
     if labels.ndim == like.ndim and labels.shape[1] == 1:
         labels = labels.squeeze(1)
@@ -99,8 +98,10 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
         raise LossError(
             f"Labels have shape {_shape(labels)}; maps of rank {like.ndim} need (B, *spatial) or (B, 1, *spatial).",
             seen=_shapes(maps),
-            hint="loss(maps, one_hot.argmax(1))" if labels.ndim == like.ndim else "",
+            hint=_hint_for_channels(labels, like) if labels.ndim == like.ndim else "",
         )
+    if labels.is_floating_point() or labels.is_complex():
+        _raise_type(labels)
     if 0 in labels.shape[1:]:
         raise LossError(f"Each image of the labels has no pixel: {_shape(labels)}.", seen=_shapes(maps))
     if labels.shape[0] != like.shape[0]:
@@ -152,12 +153,11 @@ def raise_range(labels: Tensor, plan: Plan) -> None:
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
     top = max(plan.num_classes, 2)
     more = f", … ({len(pairs)} values)" if len(pairs) > 8 else ""
-    hints = [f"MixtureLoss(…, ignore_index={pairs[0][0]})  # if these pixels are not to count"]
-    if pairs[0][0] >= 0 and pairs[-1][0] < 64 and plan.num_classes > 1:
-        hints.append(f"MixtureLoss(…, num_classes={pairs[-1][0] + 1})  # if the network has so many outputs")
     ignored = "" if plan.ignore_index is None else f", {plan.ignore_index} is ignored"
     raise LossError(
-        f"Labels hold {len(pairs)} values outside the classes 0 … {top - 1}{ignored}.", seen=listed + more, hint=hints
+        f"Labels hold {len(pairs)} values outside the classes 0 … {top - 1}{ignored}.",
+        seen=listed + more,
+        hint=_hint_for_values(labels, plan),
     )
 
 
@@ -199,12 +199,72 @@ class LateCheck:
             raise LossError(
                 f"{count} labels of an earlier step were outside the classes 0 … {max(plan.num_classes, 2) - 1}.",
                 seen=f"values from {low} to {high}",
-                hint="MixtureLoss(…, ignore_index=…)  # if these pixels are not to count",
+                hint=[
+                    "from lomix_search.loss.checks import check_range",
+                    "check_range(labels, loss.plan)  # of each batch: says what to do",
+                ],
             )
 
     def __reduce__(self) -> tuple[type["LateCheck"], tuple[()]]:
         """Copies start afresh: events cannot be copied."""
         return LateCheck, ()
+
+
+def _raise_type(labels: Tensor) -> NoReturn:
+    """Raise for labels that are no integers; to make them so is advised only where nothing is lost."""
+    between = labels != labels.round() if labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
+    found = labels[between | ~labels.isfinite()]
+    raise LossError(
+        f"Labels are {labels.dtype}; classes are integers.",
+        seen=f"{found.numel()} values that are no class, such as {found[0].item():g}" if found.numel() else "",
+        hint="" if found.numel() else "loss(maps, labels.long())",
+    )
+
+
+def _hint_for_channels(labels: Tensor, like: Tensor) -> str:
+    """Say how labels with an axis of channels become classes, if they can without loss."""
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        return ""
+    number, classes = labels.sum(1), labels.shape[1]
+    if bool((number == 1).all()):
+        return "loss(maps, one_hot.argmax(1))"
+    if labels.shape[-1] == like.shape[1] and bool((labels.sum(-1) == 1).all()):
+        return "loss(maps, one_hot.argmax(-1))"
+    if bool((number <= 1).all()):
+        return (
+            "loss(maps, torch.cat([1 - one_hot.sum(1, keepdim=True), one_hot], 1).argmax(1))"
+            f"  # background first: {classes + 1} classes"
+        )
+    overlap = int((number > 1).sum())
+    return (
+        f"loss(maps, regions[:, k])  # the {classes} regions overlap at {overlap} pixels: one region at a time, with "
+        "num_classes=1"
+    )
+
+
+def _hint_for_values(labels: Tensor, plan: Plan) -> str:
+    """Say what to do with values outside the classes, if that is certain to lose nothing.
+
+    To ignore a value is advised only where it is one that by custom marks pixels without a label, 255 or below 0, and
+    where two classes are left: the 255 of a mask of 0 and 255 is its foreground.
+    """
+    top = max(plan.num_classes, 2)
+    found = [value for value in torch.unique(labels).tolist() if value != plan.ignore_index]
+    inside, wrong = [v for v in found if 0 <= v < top], [v for v in found if not 0 <= v < top]
+    if top == 2 and len(wrong) == 1 and wrong[0] > 0 and 1 not in inside:
+        return f"loss(maps, labels == {wrong[0]})  # if this is a mask of 0 and {wrong[0]}: its foreground is class 1"
+    marks, classes = [v for v in wrong if v < 0 or v == 255], [v for v in wrong if 0 <= v != 255]
+    settings, reasons = [], []
+    if classes:
+        settings.append(f"num_classes={classes[-1] + 1}")
+        reasons.append("the network has so many outputs")
+    if marks:
+        settings.append(f"ignore_index={marks[0]}")
+        reasons.append(f"{marks[0]} marks pixels without a label")
+    one_mark = len(marks) + (plan.ignore_index is not None) < 2
+    if not one_mark or (255 in marks and len(inside + classes) < 2) or (classes and classes[-1] >= 64):
+        return ""
+    return f"MixtureLoss(…, {', '.join(settings)})  # if {', and '.join(reasons)}"
 
 
 def _raise_number(maps: Sequence[Tensor] | Tensor, given: tuple[Tensor, ...], plan: Plan) -> None:

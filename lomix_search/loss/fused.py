@@ -241,8 +241,11 @@ def _(
 
 
 def _held(maps: Sequence[Tensor], params: Tensor, back_end: str) -> list[Tensor]:
-    """Return the maps as back ends want them; Triton's widens half precision as it reads."""
-    if back_end == "triton":
+    """Return the maps as back ends want them; Triton's widens half precision to float32 as it reads.
+
+    Not to float64: on its interpreter float64 becomes 0 where it is stored as bfloat16.
+    """
+    if back_end == "triton" and params.dtype == torch.float32:
         return [one.contiguous() for one in maps]
     return [one.to(params.dtype).contiguous() for one in maps]
 

@@ -489,7 +489,7 @@ template <class S, int VECS> struct Worker {
     for (int64_t i = 0; i < CV; ++i) out[i] = a[i] != a[i] ? a[i] : larger(a[i], b[i]);
   }
 
-  // Ties share the gradient in halves, one comparison after the other, as torch.maximum does.
+  // Ties share the gradient in halves, one comparison after the other, as torch.maximum does; of NaN both get it all.
   void spread_max(const Rule& rule, V* d) {
     std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
     for (int64_t j = 1; j + 1 < rule.arity; ++j) take_larger(X + (j - 1) * CV, P + rule.scales[j] * CV, X + j * CV);
@@ -497,9 +497,9 @@ template <class S, int VECS> struct Worker {
       const V *before = X + (j - 1) * CV, *last = P + rule.scales[j] * CV;
       V* grad = G + rule.scales[j] * CV;
       for (int64_t i = 0; i < CV; ++i) {
-        const V half = d[i] * S(0.5), won = last[i] > before[i] ? d[i] : (last[i] == before[i] ? half : V{});
-        grad[i] += won;
-        d[i] -= won;
+        const V shared = last[i] == before[i] ? d[i] * S(0.5) : d[i];
+        grad[i] += before[i] > last[i] ? V{} : shared;
+        d[i] = before[i] < last[i] ? V{} : shared;
       }
     }
     for (int64_t i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];

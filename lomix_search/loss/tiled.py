@@ -258,15 +258,15 @@ class _Max(_Group):
         return reduce(torch.maximum, self.parts(maps))
 
     def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        """Hand the gradient to the larger one; ties share it in halves, as ``torch.maximum`` does."""
+        """Hand the gradient to the larger one; ties share it in halves, and of NaN both get it all, as in torch."""
         parts = self.parts(maps)
         before = [parts[0]]
         for part in parts[1:-1]:
             before.append(torch.maximum(before[-1], part))
         for j in reversed(range(1, self.n)):
-            won = d * ((parts[j] > before[j - 1]) + 0.5 * (parts[j] == before[j - 1]).to(d.dtype))
-            grad.index_add_(0, self.scales[j], won)
-            d = d - won
+            shared = torch.where(parts[j] == before[j - 1], d * 0.5, d)
+            grad.index_add_(0, self.scales[j], shared.masked_fill(before[j - 1] > parts[j], 0))
+            d = shared.masked_fill(before[j - 1] < parts[j], 0)
         grad.index_add_(0, self.scales[0], d)
 
 

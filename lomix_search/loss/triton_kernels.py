@@ -191,13 +191,14 @@ def backward(
         for k in range(at, at + n_max):
             member = tl.load(members + k * LP + scale)
             d = _adjoint(_largest(P, member), tl.load(order + k), c, y, valid, a, b, g, C)
-            for last in range(L):  # ties share in halves, as torch.maximum does
+            for last in range(L):  # ties share in halves, of NaN both get it all, as torch.maximum does
                 i = L - 1 - last
                 if tl.load(members + k * LP + i) > 0:
                     before, own = _largest(P, tl.where(scale < i, member, 0)), _only(P, scale, i)
-                    won = tl.where(own > before, d, tl.where(own == before, 0.5 * d, 0.0))
+                    shared = tl.where(own == before, 0.5 * d, d)
+                    won = tl.where(before > own, 0.0, shared)
                     G += tl.where(scale[:, None, None] == i, won[None], 0.0)
-                    d -= won
+                    d = tl.where(before < own, 0.0, shared)
         at += n_max
         for k in range(n_attention):
             place = (k * LP + scale) * (CP + 1)

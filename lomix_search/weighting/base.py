@@ -77,11 +77,14 @@ class Weighting(nn.Module, ABC):
             ids: Maps to keep, at least one of those that are kept now.
 
         Raises:
-            LossError: none of the maps would be left.
+            LossError: none of the maps would be left, or an id is of none.
         """
-        kept = tuple(before and name in ids for before, name in zip(self._kept, self.map_ids, strict=True))
+        wanted = {ids} if isinstance(ids, str) else set(ids)
+        if strange := sorted(wanted - set(self.map_ids)):
+            raise LossError(f'weighting "{self.name}" has no such maps.', seen=_few(strange))
+        kept = tuple(before and name in wanted for before, name in zip(self._kept, self.map_ids, strict=True))
         if not any(kept):
-            raise LossError(f'weighting "{self.name}": no map would be left.', seen=_few(tuple(ids)))
+            raise LossError(f'weighting "{self.name}": no map would be left.', seen=_few(sorted(wanted)))
         self.kept.copy_(torch.tensor(kept).to(self.kept))
         self._kept = kept
 
