@@ -30,6 +30,8 @@ class Source:
         group: The set that its folder names (``"train"``, ``"CVC-300"``); empty where folders say nothing.
         files: All files that it is read from.
         read: Reads them.
+        reading: What their reading depends on beside their content, in words; a case that was prepared by another
+            reading is made again.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source:
     group: str
     files: tuple[Path, ...]
     read: Callable[[], Case]
+    reading: str = ""
 
 
 @dataclass(frozen=True)

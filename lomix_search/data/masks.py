@@ -93,6 +93,12 @@ class Coding:
     masks: Mapping[int, int]
     said: str
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a case says of its masks: how they were read, and what the files hold where a label is not it."""
+        other = [[0, key] for key, label in self.labels.items() if label == 0 and key != 0 and self.cut is None]
+        return {"masks": self.said} | ({"values": other[:1]} if other else {})
+
     def read(self, mask: "MaskFile") -> Array:
         """Turn a mask of this data set into label values.
 
@@ -122,7 +128,7 @@ class Coding:
         """
         kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
         if self.cut is not None:
-            return (keys > self.cut).astype(kind)
+            return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
         values, places = np.unique(keys, return_inverse=True)
         if unknown := [f"{v:g}" for v in values.tolist() if v not in self.labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
@@ -435,9 +441,13 @@ def _binary(masks: _Masks, known: bool) -> Coding:
     low, high = (0, keys[0]) if len(keys) == 1 else (keys[0], keys[1])
     if low == high:
         return Coding(masks.how, {0: 0}, {}, None, {}, "all masks are empty")
-    label = int(high) if masks.how != "colour" and 0 < high <= HIGHEST and high == int(high) else 1
     said = f"{masks.shown([low])} background, {masks.shown([high])} foreground"
-    return _foreground(masks, {low: 0, high: label}, None, said)
+    return _foreground(masks, {low: 0, high: _label(masks, high)}, None, said)
+
+
+def _label(masks: _Masks, high: Key) -> int:
+    """Return the label value of the foreground: what is stored, where that can be one."""
+    return int(high) if masks.how != "colour" and 0 < high <= HIGHEST and high == int(high) else 1
 
 
 def _united(masks: _Masks) -> Coding:
@@ -457,7 +467,8 @@ def _halved(masks: _Masks) -> Coding:
             seen=f"{len(masks.keys)} colours",
             hint="convert every colour to a class number and save one channel",
         )
-    middle = [k for k in masks.keys if _NEAR < (k - low) / (high - low) < 1 - _NEAR]
+    black, white = (0, 255) if low >= 0 and _CONTRAST <= high <= 255 else (low, high)
+    middle = [k for k in masks.keys if _NEAR < (k - black) / (white - black) < 1 - _NEAR]
     share = sum(masks.total[k].pixels for k in middle) / sum(grain.pixels for grain in masks.total.values())
     if share > _SOFT_SHARE or not _soft(masks):
         grey = f"{share:.0%} of its pixels are neither black nor white"
@@ -471,7 +482,7 @@ def _halved(masks: _Masks) -> Coding:
         )
     half = (low + high) / 2
     said = f"soft edges of {len(masks.keys)} values, {low:g} … {high:g}, cut at {half:g}"
-    return _foreground(masks, {key: int(key > half) for key in masks.keys}, half, said)
+    return _foreground(masks, {key: _label(masks, high) * (key > half) for key in masks.keys}, half, said)
 
 
 def _foreground(masks: _Masks, labels: dict[Key, int], cut: float | None, said: str) -> Coding:
