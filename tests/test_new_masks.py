@@ -146,8 +146,8 @@ def test_two_values_in_all_masks_are_binary(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels[f"c{i}"], np.where(mask > low, wanted[0], 0))
     manifest = read_manifest(tmp_path / "r" / "data")
     assert manifest.labels == {wanted[0]: "foreground"}
-    train = load_recipe(tmp_path / "r" / "recipe.toml").data.settings
-    assert train["classes"] == ["foreground"]
+    assert load_recipe(tmp_path / "r" / "recipe.toml").data.settings["classes"] == ["foreground"]
+    assert [case.origin.get("values") for case in manifest.cases] == [[[0, 1]] if low else None] * len(masks)
 
 
 def test_colours_are_classes(tmp_path: Path) -> None:

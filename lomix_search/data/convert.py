@@ -11,6 +11,14 @@ from lomix_search.errors import DataError, require
 Array = NDArray[Any]
 
 
+def _ranged(image: Array, window: tuple[float, float], path: Path) -> Array:
+    """Scale by the range of a whole data set, which clips nothing."""
+    low, high = float(image.min()), float(image.max())
+    if not window[0] <= low <= high <= window[1]:  # NaN neither
+        raise DataError(f"{path}: values {low:g} … {high:g} do not lie in {window[0]:g} … {window[1]:g}.")
+    return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
+
+
 def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
     """Scale intensities as a layout says.
 
@@ -47,14 +55,6 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
     else:
         low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
     return ((np.clip(image, low, high) - low) / max(high - low, 1e-6)).astype(np.float16)
-
-
-def _ranged(image: Array, window: tuple[float, float], path: Path) -> Array:
-    """Scale by the range of a whole data set, which clips nothing."""
-    low, high = float(image.min()), float(image.max())
-    if not window[0] <= low <= high <= window[1]:  # NaN neither
-        raise DataError(f"{path}: values {low:g} … {high:g} do not lie in {window[0]:g} … {window[1]:g}.")
-    return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
 
 
 def resize(image: Array, label: Array, size: int) -> tuple[Array, Array]:

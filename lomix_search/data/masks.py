@@ -129,10 +129,10 @@ class Coding:
         kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
         if self.cut is not None:
             return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
-        values, places = np.unique(keys, return_inverse=True)
-        if unknown := [f"{v:g}" for v in values.tolist() if v not in self.labels]:
+        values, places = _ranked(keys)
+        if unknown := [f"{v:g}" for v in values if v not in self.labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
-        return np.array([self.labels[v] for v in values.tolist()], kind)[places].reshape(keys.shape)
+        return np.array([self.labels[v] for v in values], kind)[places]
 
 
 # -- one mask ----------------------------------------------------------------------------------------------------------
@@ -162,9 +162,8 @@ class MaskFile:
         """Return what counts at each pixel when it is read in one way."""
         if how == "number" or not self.colours:
             return self.values
-        found, places = np.unique(self.values, return_inverse=True)
-        keys = np.array([_key(value, self.colours, how) for value in found.tolist()])
-        return keys[places].reshape(self.values.shape)
+        found, places = _ranked(self.values)
+        return np.array([_key(value, self.colours, how) for value in found])[places]
 
     def look(self) -> Seen:
         """Look at its values and how they lie."""
@@ -253,28 +252,41 @@ def grains(values: Array, ordered: bool = True) -> dict[Key, Grain]:
     Returns:
         By value.
     """
-    found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if values.ndim > 2:  # a volume's slices one by one, which takes less memory
+        slices = [grains(one, ordered) for one in values]
+        return {v: _sum([one[v] for one in slices if v in one]) for v in {key for one in slices for key in one}}
+    found, places = _ranked(values)
+    counts = np.bincount(places.ravel(), minlength=len(found))
     if len(found) <= 2:
-        return {v: Grain(int(n), 0, 0) for v, n in zip(found.tolist(), counts, strict=True)}
-    ndimage, places = require("scipy.ndimage", "data"), places.reshape(values.shape)
-    size = (1,) * (values.ndim - 2) + (3, 3)
+        return {v: Grain(int(n), 0, 0) for v, n in zip(found, counts, strict=True)}
+    ndimage = require("scipy.ndimage", "data")
     between = np.zeros(values.shape, bool)
     if ordered:
-        between = (ndimage.minimum_filter(places, size) < places) & (places < ndimage.maximum_filter(places, size))
+        between = (ndimage.minimum_filter(places, 3) < places) & (places < ndimage.maximum_filter(places, 3))
     loose = between | ~_solid(places)
     count = [np.bincount(places[where], minlength=len(found)) for where in (between, loose)]
-    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found.tolist())}
+    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found)}
+
+
+def _ranked(values: Array) -> tuple[list[Key], Array]:
+    """Return the distinct values, ascending, and the place of each pixel's among them."""
+    if values.dtype.kind in "iu" and 0 <= values.min(initial=0) <= values.max(initial=0) <= HIGHEST:
+        found = np.flatnonzero(np.bincount(values.ravel()))  # for numbers of 16 bits much faster than to sort
+        table = np.zeros(int(found[-1]) + 1 if len(found) else 1, np.uint16)
+        table[found] = np.arange(len(found))
+        return [*map(int, found)], table[values]
+    distinct, places = np.unique(values, return_inverse=True)
+    return distinct.tolist(), places.reshape(values.shape)
 
 
 def _solid(places: Array) -> NDArray[np.bool_]:
     """Return where a pixel is in a 2 × 2 square of one value."""
-    corner = places[..., :-1, :-1]
-    others = (places[..., 1:, :-1], places[..., :-1, 1:], places[..., 1:, 1:])
+    corner, others = places[:-1, :-1], (places[1:, :-1], places[:-1, 1:], places[1:, 1:])
     square = np.logical_and.reduce([corner == other for other in others])
     solid = np.zeros(places.shape, bool)
     for rows in (slice(None, -1), slice(1, None)):
         for columns in (slice(None, -1), slice(1, None)):
-            solid[..., rows, columns] |= square
+            solid[rows, columns] |= square
     return solid
 
 
