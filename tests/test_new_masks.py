@@ -202,6 +202,8 @@ NO_CLASSES: dict[str, tuple[list[NDArray[Any]], Write, str, str]] = {
     "0/1/255 in one": ([blocks([1, 255]), blocks([1])], save8, "c0.png", "3 values"),
     "VOC's border": ([blocks([1, 2, 3, 255]), blocks([1])], save8, "c0.png", "leave out"),
     "objects": ([objects(12), objects(5), objects(9)], save8, "c0.png", "objects, not classes"),
+    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(0)], save8, "c0.png", "objects, not classe"),
+    "VOC's border beside one class": ([blocks([5, 255]), blocks([5])], save8, "c0.png", "leave out"),
     "many objects": ([RNG.permutation(100)[:, None].repeat(99, 1).repeat(2, 0)] * 2, save16, "c0.png", "more than 64"),
     "above 65535": ([blocks([1, 70000]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int32)), "c0.png", "whole"),
     "negative": ([blocks([1, -3]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int16)), "c0.png", "whole numbers"),
@@ -260,6 +262,16 @@ def test_any_class_numbers_of_any_type(values: list[int], kind: Any, order: str,
 
 
 # -- intensities -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_file_holds_is_in_the_manifest(tmp_path: Path) -> None:
+    found = data(tmp_path, [blocks([1], s) for s in range(3)], lambda p, m: tiff(p, m.astype(np.int32) * 100_000))
+    labels = make(tmp_path, *found)
+    np.testing.assert_array_equal(labels["c0"], blocks([1]))
+    (case, *_) = read_manifest(tmp_path / "r" / "data").cases
+    assert case.origin["values"] == [[1, 100_000]]
+    assert case.origin["masks"] == "0 background, 100000 foreground"
+
 
 DEEP: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, Any]] = {
     "16 bit": (lambda p, v: save16(p, v * 200), "png", lambda v: v * 200.0),

@@ -6,6 +6,7 @@ is the number unless its colours say the opposite. Refused: values that lie only
 or are more than classes can be, unless it is said what they mean.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +35,8 @@ _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in
 _CONTRAST = 128  # range of values that makes black and white of a JPEG
 _ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
 _NOISE = 6  # so many values without any solid place are noise
-_INSTANCES = 6  # so many numbers 1 … n, another n in each mask, count objects
+_INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do as many that no other mask has
+_LOW = 32  # 255 beside values below this alone is hardly a class like them
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,11 @@ class Coding:
     @property
     def origin(self) -> dict[str, Any]:
         """What a case says of its masks: how they were read, and what the files hold where a label is not it."""
-        other = [[0, key] for key, label in self.labels.items() if label == 0 and key != 0 and self.cut is None]
-        return {"masks": self.said} | ({"values": other[:1]} if other else {})
+        pairs = [
+            [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
+        ]
+        known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
 
     def read(self, mask: "MaskFile") -> Array:
         """Turn a mask of this data set into label values.
@@ -130,7 +135,7 @@ class Coding:
         if self.cut is not None:
             return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
         values, places = _ranked(keys)
-        if unknown := [f"{v:g}" for v in values if v not in self.labels]:
+        if unknown := [_word(v) for v in values if v not in self.labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
         return np.array([self.labels[v] for v in values], kind)[places]
 
@@ -379,7 +384,7 @@ class _Masks:
 
     def shown(self, keys: Sequence[Key]) -> str:
         """Return values in words."""
-        words = [f"#{int(k):06x}" if self.how == "colour" else f"{k:g}" for k in keys]
+        words = [f"#{int(k):06x}" if self.how == "colour" else _word(k) for k in keys]
         return ", ".join(words) if len(words) <= 12 else f"{', '.join(words[:8])} … {words[-1]}"
 
     def refused(self, why: str, bad: Sequence[Key], first: Path | None = None) -> DataError:
@@ -394,6 +399,10 @@ class _Masks:
                 "lomix new … --classes a,b,…   # a name for each value above 0, if all of them are classes",
             ],
         )
+
+
+def _word(key: Key) -> str:
+    return f"{key:g}" if isinstance(key, float) else str(key)
 
 
 def _sum(parts: Sequence[Grain]) -> Grain:
@@ -533,8 +542,8 @@ def _check_classes(masks: _Masks) -> None:
     if len(foreground) > MOST:
         raise masks.refused(f"more than {MOST} cannot be classes", foreground)
     if _counting(masks):
-        raise masks.refused("each mask counts from 1 to another number: objects, not classes", foreground)
-    if masks.how != "colour" and foreground == [*range(1, len(foreground)), 255]:
+        raise masks.refused("most masks have numbers of their own: objects, not classes", foreground)
+    if masks.how != "colour" and foreground[-1] == 255 and foreground[-2] < _LOW:
         why = "255 beside class numbers is the same foreground in other files, or marks pixels to leave out"
         raise masks.refused(why, foreground)
 
@@ -551,10 +560,14 @@ def _mostly(part: int, whole: int) -> bool:
 
 
 def _counting(masks: _Masks) -> bool:
-    """Whether every mask holds just 1 … n, and n differs: numbered objects."""
-    numbers = [sorted(set(one) - {0}) for one in masks.each]
-    lengths = {len(n) for n in numbers if n}
-    return len(lengths) > 1 and max(lengths) >= _INSTANCES and all(n == [*range(1, len(n) + 1)] for n in numbers)
+    """Whether objects are numbered: from 1 to another n in every mask, or mostly by numbers that no other mask has."""
+    numbers = [n for one in masks.each if (n := sorted(set(one) - {0}))]
+    lengths = {len(n) for n in numbers}
+    if len(lengths) > 1 and max(lengths) >= _INSTANCES and all(n == [*range(1, len(n) + 1)] for n in numbers):
+        return True
+    found = Counter(value for n in numbers for value in n)
+    own = sum(count == 1 for count in found.values())
+    return len(numbers) > 1 and len(found) >= _INSTANCES * len(numbers) and 2 * own > len(found)
 
 
 def _classes(masks: _Masks) -> Coding:
