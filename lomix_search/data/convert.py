@@ -11,14 +11,6 @@ from lomix_search.errors import DataError, require
 Array = NDArray[Any]
 
 
-def _ranged(image: Array, window: tuple[float, float], path: Path) -> Array:
-    """Scale by the range of a whole data set, which clips nothing."""
-    low, high = float(image.min()), float(image.max())
-    if not window[0] <= low <= high <= window[1]:  # NaN neither
-        raise DataError(f"{path}: values {low:g} … {high:g} do not lie in {window[0]:g} … {window[1]:g}.")
-    return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
-
-
 def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
     """Scale intensities as a layout says.
 
@@ -32,16 +24,18 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
         The same shape: float16 in 0 … 1, uint8 for pictures, float32 in 0 … 1 for ``range``.
 
     Raises:
-        DataError: NaN or infinite values, or a CT that is not in Hounsfield units.
+        DataError: NaN or infinite values, values outside a range, or a CT that is not in Hounsfield units.
     """
     if intensity == "picture":
         return image
-    if intensity == "range" and window is not None:
-        return _ranged(image, window, path)
     if not np.isfinite(image).all():
         where = int(np.argwhere(~np.isfinite(image))[0][0])
         raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}")
     low, high = float(image.min()), float(image.max())
+    if intensity == "range" and window is not None:
+        if low < window[0] or high > window[1]:
+            raise DataError(f"{path}: values {low:g} … {high:g} lie outside {window[0]:g} … {window[1]:g}.")
+        return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
     if low >= -1e-3 and high <= 1 + 1e-3:
         return image.astype(np.float16)  # scaled already, as the community's preprocessed files are
     if intensity == "ct":
@@ -53,8 +47,19 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
             )
         low, high = window or (-125.0, 275.0)
     else:
-        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+        low, high = _percentiles(image)
     return ((np.clip(image, low, high) - low) / max(high - low, 1e-6)).astype(np.float16)
+
+
+def _percentiles(image: Array) -> tuple[float, float]:
+    """Return the 0.5 and 99.5 percentiles of an MR; where most voxels have one value, of the others."""
+    common = np.median(image)
+    others = image[image != common]
+    if 0 < 2 * others.size < image.size:  # what is there may be less than half a per cent of the volume
+        low, high = np.percentile(others, (0.5, 99.5))
+        return float(min(low, common)), float(max(high, common))
+    low, high = np.percentile(image, (0.5, 99.5))
+    return float(low), float(high)
 
 
 def resize(image: Array, label: Array, size: int) -> tuple[Array, Array]:

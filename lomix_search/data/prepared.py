@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lomix_search.data.augment import augmentation
@@ -58,6 +58,13 @@ class Settings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _of_one_name(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in classes if name == "background" or classes.count(name) > 1}):
+            raise ValueError(f"{', '.join(map(repr, twice))} is there twice; each class needs a name of its own")
+        return classes
 
     def plan(self) -> Plan:
         """Return how to split."""
