@@ -451,7 +451,7 @@ def test_what_it_says_is_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFi
     said = " ".join(capsys.readouterr().out.split())
     for words in (
         "3 pictures of 8 bit, 40 × 48 pixels; 0 … 255 become 0 … 1",
-        "masks: classes 1, 7",
+        "masks: 0 background, classes 1, 7",
         "of 3 masks: 1 class 1 in 1, 7 class 7 in 3",
     ):
         assert words in said and words in (tmp_path / "r" / "recipe.toml").read_text()

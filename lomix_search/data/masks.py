@@ -6,6 +6,7 @@ is the number unless its colours say the opposite. Refused: values that lie only
 or are more than classes can be, unless it is said what they mean.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,12 @@ class Coding:
         ]
         known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
         return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
+
+    @property
+    def reading(self) -> str:
+        """The decision as one word beside the words, so that what was prepared by another one is made again."""
+        whole = repr((self.how, sorted(self.labels.items()), self.cut))
+        return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
 
     def read(self, mask: "MaskFile") -> Array:
         """Turn a mask of this data set into label values.
@@ -577,5 +584,6 @@ def _classes(masks: _Masks) -> Coding:
     number: dict[Key, int] = {key: i if colour else int(key) for i, key in enumerate(foreground, 1)}
     names = {value: masks.shown([key]) if colour else f"class {value}" for key, value in number.items()}
     counts = {value: len(masks.having([key])) for key, value in number.items()}
-    said = f"classes {masks.shown(foreground)}" + ("" if 0 in masks.total else "; no pixel is background (0)")
+    zero = "0 background, " if 0 in masks.total and not colour else ""
+    said = f"{zero}classes {masks.shown(foreground)}" + ("" if 0 in masks.total else "; no pixel is background (0)")
     return Coding(masks.how, {0: 0} | number, names, None, counts, said)
