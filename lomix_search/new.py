@@ -297,7 +297,7 @@ def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, st
 def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> Layout:
     def find(raw: Path) -> list[Source]:
         return [
-            Source(name, patients[name], "", pair, partial(_read, name, pair, look))
+            Source(name, patients[name], "", pair, partial(_read, name, pair, look), look.coding.reading)
             for name, pair in look.pairs.items()
         ]
 
