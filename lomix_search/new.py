@@ -297,7 +297,7 @@ def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, st
 def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> Layout:
     def find(raw: Path) -> list[Source]:
         return [
-            Source(name, patients[name], "", pair, partial(_read, name, pair, look))
+            Source(name, patients[name], "", pair, partial(_read, name, pair, look), look.coding.reading)
             for name, pair in look.pairs.items()
         ]
 
@@ -309,13 +309,14 @@ def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:
     image, mask = pair
     if look.volumes:
         case = read_nifti_pair(name, image, mask)
-        return replace(case, label=look.coding.apply(case.label, mask))
+        return replace(case, label=look.coding.apply(case.label, mask), origin=dict(case.origin) | look.coding.origin)
     values, depth = read_intensities(image)
     if depth != look.depth:
         raise DataError(f"{image}: {depth}, and was {look.depth} before.", hint="run lomix new again")
     label = look.coding.read(open_mask(mask))
     check_sizes(image, values.shape[1:], mask, label.shape)
-    return Case(name, values[None], label[None], (), {"size": list(label.shape), "masks": look.coding.said})
+    origin = {"size": list(label.shape)} | look.coding.origin
+    return Case(name, values[None], label[None], (), origin)
 
 
 def _names(look: Look, given: Sequence[str]) -> dict[int, str]:

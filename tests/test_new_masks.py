@@ -146,8 +146,8 @@ def test_two_values_in_all_masks_are_binary(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels[f"c{i}"], np.where(mask > low, wanted[0], 0))
     manifest = read_manifest(tmp_path / "r" / "data")
     assert manifest.labels == {wanted[0]: "foreground"}
-    train = load_recipe(tmp_path / "r" / "recipe.toml").data.settings
-    assert train["classes"] == ["foreground"]
+    assert load_recipe(tmp_path / "r" / "recipe.toml").data.settings["classes"] == ["foreground"]
+    assert [case.origin.get("values") for case in manifest.cases] == [[[0, 1]] if low else None] * len(masks)
 
 
 def test_colours_are_classes(tmp_path: Path) -> None:
@@ -202,6 +202,8 @@ NO_CLASSES: dict[str, tuple[list[NDArray[Any]], Write, str, str]] = {
     "0/1/255 in one": ([blocks([1, 255]), blocks([1])], save8, "c0.png", "3 values"),
     "VOC's border": ([blocks([1, 2, 3, 255]), blocks([1])], save8, "c0.png", "leave out"),
     "objects": ([objects(12), objects(5), objects(9)], save8, "c0.png", "objects, not classes"),
+    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(0)], save8, "c0.png", "objects, not classe"),
+    "VOC's border beside one class": ([blocks([5, 255]), blocks([5])], save8, "c0.png", "leave out"),
     "many objects": ([RNG.permutation(100)[:, None].repeat(99, 1).repeat(2, 0)] * 2, save16, "c0.png", "more than 64"),
     "above 65535": ([blocks([1, 70000]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int32)), "c0.png", "whole"),
     "negative": ([blocks([1, -3]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int16)), "c0.png", "whole numbers"),
@@ -222,7 +224,7 @@ def test_they_are_read_as_one_foreground_if_asked(tmp_path: Path) -> None:
     edges = [soft(blocks([1], s)) for s in range(3)]
     labels = make(tmp_path / "soft", *data(tmp_path / "soft", edges, save8), binary=True)
     for i, mask in enumerate(edges):
-        np.testing.assert_array_equal(labels[f"c{i}"], mask > 127.5)
+        np.testing.assert_array_equal(labels[f"c{i}"], np.where(mask > 127.5, 255, 0))
     assert "cut at 127.5" in (tmp_path / "soft" / "r" / "recipe.toml").read_text()
     counted = [objects(12), objects(5), blocks([0])]
     labels = make(tmp_path / "objects", *data(tmp_path / "objects", counted, save8), binary=True)
@@ -260,6 +262,16 @@ def test_any_class_numbers_of_any_type(values: list[int], kind: Any, order: str,
 
 
 # -- intensities -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_file_holds_is_in_the_manifest(tmp_path: Path) -> None:
+    found = data(tmp_path, [blocks([1], s) for s in range(3)], lambda p, m: tiff(p, m.astype(np.int32) * 100_000))
+    labels = make(tmp_path, *found)
+    np.testing.assert_array_equal(labels["c0"], blocks([1]))
+    (case, *_) = read_manifest(tmp_path / "r" / "data").cases
+    assert case.origin["values"] == [[1, 100_000]]
+    assert case.origin["masks"] == "0 background, 100000 foreground"
+
 
 DEEP: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, Any]] = {
     "16 bit": (lambda p, v: save16(p, v * 200), "png", lambda v: v * 200.0),
@@ -439,7 +451,7 @@ def test_what_it_says_is_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFi
     said = " ".join(capsys.readouterr().out.split())
     for words in (
         "3 pictures of 8 bit, 40 × 48 pixels; 0 … 255 become 0 … 1",
-        "masks: classes 1, 7",
+        "masks: 0 background, classes 1, 7",
         "of 3 masks: 1 class 1 in 1, 7 class 7 in 3",
     ):
         assert words in said and words in (tmp_path / "r" / "recipe.toml").read_text()

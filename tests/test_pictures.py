@@ -146,6 +146,13 @@ def test_two_values_are_a_binary_mask(name: str, tmp_path: Path) -> None:
     assert found.dtype == np.uint8 and np.mean(found != expected) <= (0.01 if "JPEG" in name else 0)
 
 
+def test_a_mask_that_was_cut_says_so(tmp_path: Path) -> None:
+    picture = save(tmp_path / "a.png", np.repeat(DISC[..., None], 3, 2))
+    case = read_picture_pair("a", picture, (BINARY["soft edges"](tmp_path),))
+    assert case.origin["masks"].startswith("soft edges of ") and case.origin["masks"].endswith("cut at 127.5")
+    assert read_picture_pair("a", picture, (BINARY["0/100"](tmp_path),)).origin == {"size": [40, 48]}
+
+
 def noise(seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, DISC.shape, np.uint8)
 

@@ -259,7 +259,8 @@ def find_polyp(raw: Path) -> list[Source]:
         DataError: no such folders, or pictures and masks that do not pair up.
     """
     sources: list[Source] = []
-    for folder in sorted({p.parent for p in raw.rglob("*") if p.is_dir() and p.name.lower() in _IMAGE_FOLDERS}):
+    folders = (p for p in raw.rglob("*") if p.is_dir() and p.name.lower() in _IMAGE_FOLDERS)
+    for folder in sorted({p.parent for p in folders if "__MACOSX" not in p.parts}):
         images, masks = _files_in(folder, _IMAGE_FOLDERS), _files_in(folder, _MASK_FOLDERS)
         _check_pairs(folder, images, masks, "images/ and masks/ with files of the same stem")
         group = "train" if folder.name == "TrainDataset" else folder.name

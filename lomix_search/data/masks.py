@@ -6,6 +6,8 @@ is the number unless its colours say the opposite. Refused: values that lie only
 or are more than classes can be, unless it is said what they mean.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +36,8 @@ _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in
 _CONTRAST = 128  # range of values that makes black and white of a JPEG
 _ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
 _NOISE = 6  # so many values without any solid place are noise
-_INSTANCES = 6  # so many numbers 1 … n, another n in each mask, count objects
+_INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do as many that no other mask has
+_LOW = 32  # 255 beside values below this alone is hardly a class like them
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,21 @@ class Coding:
     masks: Mapping[int, int]
     said: str
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a case says of its masks: how they were read, and what the files hold where a label is not it."""
+        pairs = [
+            [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
+        ]
+        known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
+
+    @property
+    def reading(self) -> str:
+        """The decision as one word beside the words, so that what was prepared by another one is made again."""
+        whole = repr((self.how, sorted(self.labels.items()), self.cut))
+        return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
+
     def read(self, mask: "MaskFile") -> Array:
         """Turn a mask of this data set into label values.
 
@@ -122,11 +140,11 @@ class Coding:
         """
         kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
         if self.cut is not None:
-            return (keys > self.cut).astype(kind)
-        values, places = np.unique(keys, return_inverse=True)
-        if unknown := [f"{v:g}" for v in values.tolist() if v not in self.labels]:
+            return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
+        values, places = _ranked(keys)
+        if unknown := [_word(v) for v in values if v not in self.labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
-        return np.array([self.labels[v] for v in values.tolist()], kind)[places].reshape(keys.shape)
+        return np.array([self.labels[v] for v in values], kind)[places]
 
 
 # -- one mask ----------------------------------------------------------------------------------------------------------
@@ -156,9 +174,8 @@ class MaskFile:
         """Return what counts at each pixel when it is read in one way."""
         if how == "number" or not self.colours:
             return self.values
-        found, places = np.unique(self.values, return_inverse=True)
-        keys = np.array([_key(value, self.colours, how) for value in found.tolist()])
-        return keys[places].reshape(self.values.shape)
+        found, places = _ranked(self.values)
+        return np.array([_key(value, self.colours, how) for value in found])[places]
 
     def look(self) -> Seen:
         """Look at its values and how they lie."""
@@ -247,28 +264,41 @@ def grains(values: Array, ordered: bool = True) -> dict[Key, Grain]:
     Returns:
         By value.
     """
-    found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if values.ndim > 2:  # a volume's slices one by one, which takes less memory
+        slices = [grains(one, ordered) for one in values]
+        return {v: _sum([one[v] for one in slices if v in one]) for v in {key for one in slices for key in one}}
+    found, places = _ranked(values)
+    counts = np.bincount(places.ravel(), minlength=len(found))
     if len(found) <= 2:
-        return {v: Grain(int(n), 0, 0) for v, n in zip(found.tolist(), counts, strict=True)}
-    ndimage, places = require("scipy.ndimage", "data"), places.reshape(values.shape)
-    size = (1,) * (values.ndim - 2) + (3, 3)
+        return {v: Grain(int(n), 0, 0) for v, n in zip(found, counts, strict=True)}
+    ndimage = require("scipy.ndimage", "data")
     between = np.zeros(values.shape, bool)
     if ordered:
-        between = (ndimage.minimum_filter(places, size) < places) & (places < ndimage.maximum_filter(places, size))
+        between = (ndimage.minimum_filter(places, 3) < places) & (places < ndimage.maximum_filter(places, 3))
     loose = between | ~_solid(places)
     count = [np.bincount(places[where], minlength=len(found)) for where in (between, loose)]
-    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found.tolist())}
+    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found)}
+
+
+def _ranked(values: Array) -> tuple[list[Key], Array]:
+    """Return the distinct values, ascending, and the place of each pixel's among them."""
+    if values.dtype.kind in "iu" and 0 <= values.min(initial=0) <= values.max(initial=0) <= HIGHEST:
+        found = np.flatnonzero(np.bincount(values.ravel()))  # for numbers of 16 bits much faster than to sort
+        table = np.zeros(int(found[-1]) + 1 if len(found) else 1, np.uint16)
+        table[found] = np.arange(len(found))
+        return [*map(int, found)], table[values]
+    distinct, places = np.unique(values, return_inverse=True)
+    return distinct.tolist(), places.reshape(values.shape)
 
 
 def _solid(places: Array) -> NDArray[np.bool_]:
     """Return where a pixel is in a 2 × 2 square of one value."""
-    corner = places[..., :-1, :-1]
-    others = (places[..., 1:, :-1], places[..., :-1, 1:], places[..., 1:, 1:])
+    corner, others = places[:-1, :-1], (places[1:, :-1], places[:-1, 1:], places[1:, 1:])
     square = np.logical_and.reduce([corner == other for other in others])
     solid = np.zeros(places.shape, bool)
     for rows in (slice(None, -1), slice(1, None)):
         for columns in (slice(None, -1), slice(1, None)):
-            solid[..., rows, columns] |= square
+            solid[rows, columns] |= square
     return solid
 
 
@@ -361,7 +391,7 @@ class _Masks:
 
     def shown(self, keys: Sequence[Key]) -> str:
         """Return values in words."""
-        words = [f"#{int(k):06x}" if self.how == "colour" else f"{k:g}" for k in keys]
+        words = [f"#{int(k):06x}" if self.how == "colour" else _word(k) for k in keys]
         return ", ".join(words) if len(words) <= 12 else f"{', '.join(words[:8])} … {words[-1]}"
 
     def refused(self, why: str, bad: Sequence[Key], first: Path | None = None) -> DataError:
@@ -376,6 +406,10 @@ class _Masks:
                 "lomix new … --classes a,b,…   # a name for each value above 0, if all of them are classes",
             ],
         )
+
+
+def _word(key: Key) -> str:
+    return f"{key:g}" if isinstance(key, float) else str(key)
 
 
 def _sum(parts: Sequence[Grain]) -> Grain:
@@ -435,9 +469,13 @@ def _binary(masks: _Masks, known: bool) -> Coding:
     low, high = (0, keys[0]) if len(keys) == 1 else (keys[0], keys[1])
     if low == high:
         return Coding(masks.how, {0: 0}, {}, None, {}, "all masks are empty")
-    label = int(high) if masks.how != "colour" and 0 < high <= HIGHEST and high == int(high) else 1
     said = f"{masks.shown([low])} background, {masks.shown([high])} foreground"
-    return _foreground(masks, {low: 0, high: label}, None, said)
+    return _foreground(masks, {low: 0, high: _label(masks, high)}, None, said)
+
+
+def _label(masks: _Masks, high: Key) -> int:
+    """Return the label value of the foreground: what is stored, where that can be one."""
+    return int(high) if masks.how != "colour" and 0 < high <= HIGHEST and high == int(high) else 1
 
 
 def _united(masks: _Masks) -> Coding:
@@ -457,7 +495,8 @@ def _halved(masks: _Masks) -> Coding:
             seen=f"{len(masks.keys)} colours",
             hint="convert every colour to a class number and save one channel",
         )
-    middle = [k for k in masks.keys if _NEAR < (k - low) / (high - low) < 1 - _NEAR]
+    black, white = (0, 255) if low >= 0 and _CONTRAST <= high <= 255 else (low, high)
+    middle = [k for k in masks.keys if _NEAR < (k - black) / (white - black) < 1 - _NEAR]
     share = sum(masks.total[k].pixels for k in middle) / sum(grain.pixels for grain in masks.total.values())
     if share > _SOFT_SHARE or not _soft(masks):
         grey = f"{share:.0%} of its pixels are neither black nor white"
@@ -471,7 +510,7 @@ def _halved(masks: _Masks) -> Coding:
         )
     half = (low + high) / 2
     said = f"soft edges of {len(masks.keys)} values, {low:g} … {high:g}, cut at {half:g}"
-    return _foreground(masks, {key: int(key > half) for key in masks.keys}, half, said)
+    return _foreground(masks, {key: _label(masks, high) * (key > half) for key in masks.keys}, half, said)
 
 
 def _foreground(masks: _Masks, labels: dict[Key, int], cut: float | None, said: str) -> Coding:
@@ -510,8 +549,8 @@ def _check_classes(masks: _Masks) -> None:
     if len(foreground) > MOST:
         raise masks.refused(f"more than {MOST} cannot be classes", foreground)
     if _counting(masks):
-        raise masks.refused("each mask counts from 1 to another number: objects, not classes", foreground)
-    if masks.how != "colour" and foreground == [*range(1, len(foreground)), 255]:
+        raise masks.refused("most masks have numbers of their own: objects, not classes", foreground)
+    if masks.how != "colour" and foreground[-1] == 255 and foreground[-2] < _LOW:
         why = "255 beside class numbers is the same foreground in other files, or marks pixels to leave out"
         raise masks.refused(why, foreground)
 
@@ -528,10 +567,14 @@ def _mostly(part: int, whole: int) -> bool:
 
 
 def _counting(masks: _Masks) -> bool:
-    """Whether every mask holds just 1 … n, and n differs: numbered objects."""
-    numbers = [sorted(set(one) - {0}) for one in masks.each]
-    lengths = {len(n) for n in numbers if n}
-    return len(lengths) > 1 and max(lengths) >= _INSTANCES and all(n == [*range(1, len(n) + 1)] for n in numbers)
+    """Whether objects are numbered: from 1 to another n in every mask, or mostly by numbers that no other mask has."""
+    numbers = [n for one in masks.each if (n := sorted(set(one) - {0}))]
+    lengths = {len(n) for n in numbers}
+    if len(lengths) > 1 and max(lengths) >= _INSTANCES and all(n == [*range(1, len(n) + 1)] for n in numbers):
+        return True
+    found = Counter(value for n in numbers for value in n)
+    own = sum(count == 1 for count in found.values())
+    return len(numbers) > 1 and len(found) >= _INSTANCES * len(numbers) and 2 * own > len(found)
 
 
 def _classes(masks: _Masks) -> Coding:
@@ -541,5 +584,6 @@ def _classes(masks: _Masks) -> Coding:
     number: dict[Key, int] = {key: i if colour else int(key) for i, key in enumerate(foreground, 1)}
     names = {value: masks.shown([key]) if colour else f"class {value}" for key, value in number.items()}
     counts = {value: len(masks.having([key])) for key, value in number.items()}
-    said = f"classes {masks.shown(foreground)}" + ("" if 0 in masks.total else "; no pixel is background (0)")
+    zero = "0 background, " if 0 in masks.total and not colour else ""
+    said = f"{zero}classes {masks.shown(foreground)}" + ("" if 0 in masks.total else "; no pixel is background (0)")
     return Coding(masks.how, {0: 0} | number, names, None, counts, said)

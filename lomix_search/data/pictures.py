@@ -1,6 +1,7 @@
 """Photographs and their binary masks, as the picture benchmarks have them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,14 @@ def read_picture_pair(name: str, image: Path, masks: tuple[Path, ...]) -> Case:
         DataError: unreadable, a mask of another size, in colours, or not binary; the message names the file.
     """
     picture = read_picture(image)
-    label = np.zeros(picture.shape[1:], np.uint8)
+    label, origin = np.zeros(picture.shape[1:], np.uint8), dict[str, Any]({"size": list(picture.shape[1:])})
     for mask in masks:
-        one = read_mask(mask)
+        one, said = _binary(mask)
         check_sizes(image, picture.shape[1:], mask, one.shape)
         label |= one
-    return Case(name, picture[None], label[None], (), {"size": list(label.shape)})
+        if said:
+            origin["masks"] = said
+    return Case(name, picture[None], label[None], (), origin)
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -48,9 +51,14 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: it cannot be read, has colours, or is not binary.
     """
+    return _binary(path)[0]
+
+
+def _binary(path: Path) -> tuple[NDArray[np.uint8], str]:
+    """Read a binary mask, and say how if it had to be cut."""
     mask = open_mask(path)
-    label = decide([mask.look()], binary=True).read(mask)
-    return (label > 0).astype(np.uint8)
+    coding = decide([mask.look()], binary=True)
+    return (coding.read(mask) > 0).astype(np.uint8), coding.said if coding.cut is not None else ""
 
 
 def check_sizes(image: Path, of_image: tuple[int, ...], mask: Path, of_mask: tuple[int, ...]) -> None:
