@@ -154,9 +154,10 @@ class Recipe(Frozen):
 
         Raises:
             DataError: the set has no cases.
+            RecipeError: the network sees blocks of slices, and no window says how many.
             RunError: the network's output cannot be scored.
         """
-        size = splits.train[0][0].shape[-1] if self.evaluate.window is None else None
+        size = self._size(splits) if self.evaluate.window is None else None
         how = How(size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
@@ -170,6 +171,16 @@ class Recipe(Frozen):
             progress=progress,
             ignore_index=self.loss.ignore_index,
         )
+
+    def _size(self, splits: Splits) -> tuple[int, int]:
+        """Return the rows and columns that training sees."""
+        seen = tuple(splits.train[0][0].shape[1:])
+        if len(seen) != 2:
+            raise RecipeError(
+                f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding window.",
+                hint=f"evaluate.window={list(seen)}",
+            )
+        return seen[0], seen[1]
 
     def build_space(self) -> SearchSpace:
         """Load the search space, with the operators and subset sizes that the recipe leaves in.

@@ -11,6 +11,7 @@ import torch
 import twins
 from PIL import Image
 from scipy import ndimage
+from tiny_recipe import tiny
 from torch.nn import functional as F
 
 from lomix_search.data import prepared
@@ -19,9 +20,11 @@ from lomix_search.data.manifest import read_manifest, sha256, verify
 from lomix_search.data.prepare import prepare
 from lomix_search.data.resize import resize_images, resize_labels, resize_scores
 from lomix_search.data.volumes import Case
+from lomix_search.errors import RecipeError
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.infer import How, predict
 from lomix_search.metrics import score_items
+from lomix_search.recipe import Recipe
 
 SIZES = [((1024, 1024), (224, 224)), ((301, 400), (224, 160)), ((96, 130), (224, 352)), ((333, 64), (128, 127))]
 
@@ -268,3 +271,54 @@ def test_folders_of_earlier_versions_are_made_anew_by_prepare(tmp_path: Path) ->
     assert {entry.name: entry.files for entry in read_manifest(tmp_path / "out").cases} != wanted
     prepare("synapse", tmp_path / "raw", tmp_path / "out", size=48, workers=1, progress=False)
     assert {entry.name: entry.files for entry in read_manifest(tmp_path / "out").cases} == wanted
+
+
+# -- slices that are not square ----------------------------------------------------------------------------------------
+
+OBLONG = """
+import numpy as np
+
+from lomix_search.data.dataset import Slices, Splits
+from lomix_search.data.volumes import Case
+
+
+def data(shape, native):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((4, 1, *shape), np.float32), np.zeros((4, *shape), np.uint8)
+    part = Slices(images, labels, list("abcd"), num_classes=2)
+    label = np.zeros(native, np.uint8)
+    label[:, native[1] // 4 : native[1] // 2, native[2] // 8 : native[2] // 4] = 1
+    case = Case("a", label[:, None].astype(np.float32), label)
+    return Splits(part, part, part, ("background", "a"), 1, volumes={"test": [case]})
+"""
+
+
+def oblong(folder: Path, shape: list[int], native: list[int]) -> tuple[Recipe, Splits]:
+    recipe = tiny(
+        folder, [f"data.kind={folder / 'oblong.py'}:data", "data.wait=", f"data.shape={shape}", f"data.native={native}"]
+    )
+    (folder / "oblong.py").write_text(OBLONG)
+    return recipe, recipe.build_data()
+
+
+@pytest.mark.parametrize("native", [[3, 24, 40], [3, 48, 80], [3, 96, 64], [2, 21, 90]])
+def test_slices_that_are_not_square_keep_rows_and_columns(native: list[int], tmp_path: Path) -> None:
+    (tmp_path / "oblong.py").write_text(OBLONG)
+    recipe, splits = oblong(tmp_path, [24, 40], native)
+    network = Seeing()
+    found = recipe.score(network, splits, progress=False)
+    assert {tuple(x.shape[2:]) for x in network.seen} == {(24, 40)}
+    assert found.mean("dice") == 1 if native[1:] == [24, 40] else found.mean("dice") > 0.8
+
+
+def test_blocks_need_a_window(tmp_path: Path) -> None:
+    (tmp_path / "oblong.py").write_text(OBLONG)
+    recipe, splits = oblong(tmp_path, [8, 24, 40], [16, 24, 40])
+    with pytest.raises(RecipeError) as error:
+        recipe.score(Seeing(), splits, progress=False)
+    assert str(error.value) == (
+        "the network is trained on blocks of 8 × 24 × 40; whole cases need a sliding window.\n"
+        "  Try:  evaluate.window=[8, 24, 40]"
+    )
+    found = recipe.override({"evaluate.window": [8, 24, 40]}).score(Seeing(), splits, progress=False)
+    assert found.mean("dice") == 1
