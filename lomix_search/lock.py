@@ -14,7 +14,7 @@ from pathlib import Path
 from lomix_search.distributed import is_main, on_main
 from lomix_search.errors import RunError
 
-_UNFINISHED = re.compile(r"\..+\.(pt|json|jsonl|toml|safetensors|png|html|md)\.[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\..+\.(pt|json|jsonl|toml|safetensors|npz|csv|txt|png|html|md)\.[a-z0-9_]{8}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD: dict[tuple[Path, int], int | None] = {}  # folder and thread → the descriptor that holds its lock
 

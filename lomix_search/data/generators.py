@@ -172,7 +172,9 @@ def _of_class(kind: type) -> Iterator[Any]:
     for base in kind.__mro__:
         if not _is_of_library(base):
             for name, value in vars(base).items():
-                plain = getattr(value, "__func__", getattr(value, "fget", value))  # of static and class methods, properties
+                plain = getattr(
+                    value, "__func__", getattr(value, "fget", value)
+                )  # of static and class methods, properties
                 if isinstance(plain, types.FunctionType) or not name.startswith("__"):
                     yield plain
 

@@ -218,7 +218,9 @@ def _check_sizes(image: Tensor, label: Tensor, name: str) -> None:
     size = image.shape[1:]
     if 1 <= len(size) == label.ndim <= 3 and label.numel() and image.numel():
         scale = label.shape[0] / size[0]
-        if size == label.shape or all(a != b and abs(b - a * scale) <= 1 for a, b in zip(size, label.shape, strict=True)):
+        if size == label.shape or all(
+            a != b and abs(b - a * scale) <= 1 for a, b in zip(size, label.shape, strict=True)
+        ):
             return
     hint = "label as (H, W), image as (C, H, W); volumes (D, H, W) and (C, D, H, W)"
     if image.shape[:-1] == label.shape:
