@@ -41,6 +41,8 @@ def look_over(items: Uniform) -> Print:
     Raises:
         DataError: an item has another form, or labels are outside the classes; names it.
     """
+    if not len(items):
+        raise DataError(f"the {items.what} set is empty.", hint="lomix validate RECIPE   # lists what was found")
     _check_labels_at_hand(items)
     prints = {}
     for index in _spread(len(items)):

@@ -15,6 +15,7 @@ import torch
 
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Slices, Splits, seeded
+from lomix_search.data.generators import Generators
 from lomix_search.data.manifest import sha256
 from lomix_search.distributed import size
 from lomix_search.errors import RunError
@@ -310,7 +311,7 @@ def _spread(number: int) -> Sequence[int]:
 
 
 def _item_bytes(part: Slices, index: int) -> bytes:
-    with seeded(0):
+    with seeded(0), Generators(part).seeded(0):
         image, label = part[index]
     return image.numpy().tobytes() + label.numpy().tobytes()
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from lomix_search.distributed import is_main, on_main
 from lomix_search.errors import RunError
 
-_UNFINISHED = re.compile(r"\..+\.([a-z0-9_]{8}\.part|(pt|json|jsonl|toml|safetensors|png|html|md)\.[a-z0-9_]{8})")
+_UNFINISHED = re.compile(
+    r"\..+\.([a-z0-9_]{8}\.part|(pt|json|jsonl|toml|safetensors|npz|csv|txt|png|html|md)\.[a-z0-9_]{8})"
+)
 _OWNER = re.compile(rb"(process [^\n]*\n?)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD: dict[tuple[Path, int], int | None] = {}  # folder and thread → the descriptor that holds its lock

@@ -10,10 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from lomix_search.checkpoint import read_tensors
+from lomix_search.beforehand import data_changed
+from lomix_search.checkpoint import checkpoints, read_tensors
 from lomix_search.data.dataset import Splits
 from lomix_search.distributed import alike, device, is_main, join, lost_processes, on_main
-from lomix_search.environment import environment_of, note_environment, weights_sha256
+from lomix_search.environment import Environment, environment_of, note_environment, read_environments, weights_sha256
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
@@ -223,7 +224,17 @@ def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
     """Write what the run is and what it depends on; return the library's commit."""
     with writing(folder / "recipe.toml"):
         write_text(folder / "recipe.toml", recipe.to_toml())
-        return note_environment(folder, environment_of(recipe, splits)).library_commit
+        now, known = environment_of(recipe, splits), read_environments(folder)
+        if known and checkpoints(folder / "checkpoints") and not recipe.search.other_data:
+            _check_data(folder, known[-1], now)
+        return note_environment(folder, now).library_commit
+
+
+def _check_data(folder: Path, before: Environment, now: Environment) -> None:
+    """Refuse to go on with other data than those of the last start."""
+    if before.data and now.data and before.data.of == now.data.of and before.data.sha256 != now.data.sha256:
+        hashes = f"sha256 of {now.data.of}: {before.data.sha256[:12]} before, {now.data.sha256[:12]} now"
+        raise data_changed(folder, [hashes])
 
 
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:

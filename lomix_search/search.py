@@ -8,6 +8,7 @@ Under torchrun, processes share each batch and one writes. What decides is count
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lomix_search.beforehand import Print, look_over, look_through
-from lomix_search.checkpoint import State, write_tensors
+from lomix_search.checkpoint import State, read_tensors, write_tensors
 from lomix_search.data.dataset import Batches, Draw, Order, Seeded
 from lomix_search.data.items import Uniform, collate
 from lomix_search.distributed import (
@@ -99,8 +100,8 @@ def search(
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
         train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.items`` brings into that form,
-            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or torch,
-            or from generators that the data set holds, as MONAI's transforms do: all are seeded for each item.
+            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or
+            torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
@@ -115,8 +116,9 @@ def search(
             distributed run it is called on process 0, and what it raises is raised on all.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
-            ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``, ``other_data``. Of ``[optimizer]``: ``optimizer`` (its
-            name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
+            ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``, ``other_data``. Of ``[optimizer]``:
+            ``optimizer`` (its name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine),
+            ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -142,6 +144,7 @@ def search(
             data = _looked_at(sets, names)
         training.open(resume, data)
         loop = _Loop(training, looker, names)
+        loop.check_best()
         with _trackers(training, trackers) as log, Stop() as stop:
             loop.run(kept, aside, sets[1], log, stop, say, on_validate)
             final = loop.last_score(sets[1])
@@ -240,6 +243,17 @@ class _Loop:
             **({"mixture/warning": warning} if warning else {}),
         }
 
+    def check_best(self) -> None:
+        """Look for the best network so far of a run that goes on; should it be lost, the next one takes its place."""
+        at = self.at
+        if math.isnan(at.best_dice) or at.finished:
+            return
+        if fault := on_main(lambda: _fault(at.folder / "best.pt")):
+            if is_main():
+                best = f"the best network so far, of step {at.best_step} with Dice {at.best_dice:.3f}, is lost"
+                warnings.warn(f"{fault}\n  {best}; the next validation takes its place.", stacklevel=3)
+            at.best_dice, at.best_step = math.nan, at.step
+
     def last_score(self, val: Items | None) -> DiceResult | None:
         """Return the score of the network as it is, which the last validation may have found already."""
         if val is None:
@@ -289,6 +303,14 @@ class _Loop:
         self._write("final.pt")
         with writing(self.at.folder / "mixture.json"):
             mixture.save(self.at.folder / "mixture.json")
+
+
+def _fault(path: Path) -> str:
+    try:
+        read_tensors(path)
+    except RunError as fault:
+        return str(fault)
+    return ""
 
 
 def is_better(dice: float, best: float) -> bool:

@@ -50,7 +50,7 @@ class Splits:
             part = getattr(self, what)
             if not isinstance(part, Slices):
                 raise DataError(
-                    f"Splits: {what} is a {type(part).__name__}; a recipe's sets are Slices, which know names and cases.",
+                    f"Splits: {what} is a {type(part).__name__}; a recipe's sets are Slices, with names and cases.",
                     hint="Slices(images, labels, cases, num_classes=…); search(…) takes any data set",
                 )
 
@@ -175,7 +175,8 @@ def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: 
         if values:
             hint = f"map it to a class, raise the number of classes, or ignore it: loss.ignore_index={values[-1]}"
             if num_classes == 2 and len({0, *found} - {ignore_index}) == 2:
-                hint = f"label = (label == {values[-1]}).astype('uint8')   # a mask of 0 and {values[-1]}: its foreground is 1"
+                one = values[-1]
+                hint = f"label = (label == {one}).astype('uint8')   # a mask of 0 and {one}: its foreground is 1"
             raise DataError(
                 f"{name}: label {', '.join(map(str, values[:8]))} outside the classes 0 … {num_classes - 1}.", hint=hint
             )

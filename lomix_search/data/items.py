@@ -178,7 +178,8 @@ def _pair(raw: Any, name: str) -> tuple[Any, Any]:
 def _tensor(part: Any, name: str) -> Tensor:
     """Return a plain tensor on the CPU, of the values as they are."""
     if isinstance(part, Tensor):
-        return part.detach().as_subclass(Tensor).cpu().to_dense()
+        part = part.detach().cpu().to_dense()
+        return part if type(part) is Tensor else part.as_subclass(Tensor)
     try:
         array = np.asarray(part)
     except (TypeError, ValueError):
