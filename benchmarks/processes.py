@@ -41,7 +41,7 @@ def differences(one: Path, other: Path) -> dict[str, float]:
     losses = [
         [line["train/loss"] for line in read_lines(f / "metrics.jsonl") if "train/loss" in line] for f in (one, other)
     ]
-    weights = [torch.tensor(Mixture.load(folder / "mixture.json").weights) for folder in (one, other)]
+    weights = [torch.tensor(list(Mixture.load(folder / "mixture.json").weights.values())) for folder in (one, other)]
     networks = [torch.cat([t.double().flatten() for t in read_tensors(f / "final.pt").values()]) for f in (one, other)]
     dice = [json.loads((f / "results.json").read_text())["test_dice"]["final"]["mean"] for f in (one, other)]
     apart = networks[0] - networks[1]

@@ -130,7 +130,7 @@ def test_workers_outlive_a_restart_of_the_database_in_mid_trial(tmp_path: Path) 
         time.sleep(4)  # both are in the midst of a trial, and want to tell of a validation
         assert [one.poll() for one in workers] == [None, None]
         database.start()
-        told = finish(workers)
+        told = [" ".join(said.split()) for said in finish(workers)]  # lines are broken where the screen ends
         assert all("does not answer (" in said and "answers again after" in said for said in told), told
         study, _ = open_study(database.url, "outage")
         found = survey(study.get_trials(), wanted)
