@@ -19,6 +19,7 @@ from lomix_search.strategies import DERIVED, Strategy, needed
 from lomix_search.typed import write_text
 from lomix_search.verdict import Row, draw_verdict, judge, read_run, to_json, to_markdown
 
+_MOST = 1000  # seeds; each is a run of each strategy
 _POLL = 0.2  # seconds between two looks at the processes
 
 
@@ -100,6 +101,7 @@ def compare_strategies(
 
 def _check(seeds: int, labels: Sequence[float], jobs: int) -> None:
     faults = [f"--seeds {seeds}: at least 1 is needed."] if seeds < 1 else []
+    faults += [f"--seeds {seeds}: at most {_MOST} are compared."] if seeds > _MOST else []
     faults += [f"--label-fraction {part:g}: lies outside (0, 1]." for part in labels if not 0 < part <= 1]
     faults += [f"--jobs {jobs}: at least 1 is needed."] if jobs < 1 else []
     if faults:

@@ -31,7 +31,9 @@ T = TypeVar("T")
 Failure = TypeVar("Failure", bound=BaseException)
 
 _TIMEOUT = 300.0  # seconds; the longest that one process may keep the others waiting, e.g. while it writes a checkpoint
-_LOST = ("gloo", "nccl", "connection closed", "connection reset", "timed out", "socket", "broken pipe", "store")
+_LOST = re.compile(  # what gloo says of a connection: its source file, or words of its own; not of what is sent
+    r"\[\S*/gloo/transport/\S+:\d+\] (?!\[enforce fail)|Application timeout caused pair closure"
+)
 
 
 def join() -> None:
@@ -178,8 +180,7 @@ def lost_processes(where: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as cause:  # dist.DistError is one, gloo's are plain
-        text = str(cause).lower()
-        if size() == 1 or not (isinstance(cause, dist.DistError) or any(word in text for word in _LOST)):
+        if size() == 1 or not is_loss(cause):
             raise
         _finish_speaking()
         raise RunError(
@@ -187,6 +188,18 @@ def lost_processes(where: Callable[[], str]) -> Iterator[None]:
             seen=[where(), _first_line(cause)],
             hint=_AGAIN,
         ) from None
+
+
+def is_loss(error: RuntimeError) -> bool:
+    """Tell whether an error is torch.distributed's own, of a process that does not answer.
+
+    Args:
+        error: NCCL's and the store's are of classes of their own; gloo's are plain RuntimeErrors.
+
+    Returns:
+        Whether it is; an error of the user's code is not, whatever words it uses.
+    """
+    return isinstance(error, dist.DistError) or (type(error) is RuntimeError and bool(_LOST.match(str(error))))
 
 
 def _finish_speaking() -> None:

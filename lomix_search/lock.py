@@ -72,7 +72,10 @@ def writing(path: Path) -> Iterator[None]:
             hint = "free some space, then the same command with --resume; what was written before is whole"
         else:
             hint = "another folder: --folder runs/another"
-        raise RunError(f"{path} cannot be written: {why}.", seen=_disk(path), hint=hint) from None
+        named = (
+            cause.filename if isinstance(cause.filename, str) else path
+        )  # what failed, where more than one is written
+        raise RunError(f"{named} cannot be written: {why}.", seen=_disk(path), hint=hint) from None
 
 
 def sweep(folder: Path, age: float = 0.0) -> None:

@@ -34,7 +34,13 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     if target.suffix != ".html":
         raise RunError(f"{target}: a report is an .html file.", hint=f"--out {target.with_suffix('.html')}")
     is_study = any((folder / name).is_file() for name in ("study.json", "journal.log"))
-    write_text(target, study_page(read_study(folder)) if is_study else run_page(read_story(folder)))
+    page = study_page(read_study(folder)) if is_study else run_page(read_story(folder))
+    try:
+        write_text(target, page)
+    except OSError as cause:
+        raise RunError(
+            f"{target} cannot be written: {cause.strerror}.", hint=f"lomix report {folder} --out ELSEWHERE/report.html"
+        ) from None
     return target
 
 

@@ -215,6 +215,21 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return _typed(content, path.parent.resolve(), str(source), faults)
 
 
+def home_of(recipe: Recipe, suffix: str = "") -> Path:
+    """Return the folder that a recipe's runs go to when none is named: one below ``runs``, whatever its name holds.
+
+    Args:
+        recipe: The recipe.
+        suffix: What tells its kinds of runs apart, such as ``-tune``.
+
+    Returns:
+        The folder.
+    """
+    name = re.sub(r"[/\\\x00-\x1f\x7f]", "-", recipe.name).strip().lstrip(".")
+    short = name.encode()[:200].decode(errors="ignore")  # file systems bear 255 bytes
+    return Path("runs") / f"{short or 'recipe'}{suffix}"
+
+
 def find_recipe(source: str | Path) -> Path:
     """Find the TOML file of a recipe.
 
@@ -229,9 +244,13 @@ def find_recipe(source: str | Path) -> Path:
     """
     known = shelved("recipes")
     path = known.get(str(source), Path(source))
-    path = path / "recipe.toml" if path.is_dir() else path
-    if not path.is_file():
-        raise RecipeError(f'no recipe "{source}": neither shipped nor a file. {nearest(str(source), known)}')
+    try:
+        path = path / "recipe.toml" if path.is_dir() else path
+        found = path.is_file()
+    except OSError:  # a name longer than names may be
+        found = False
+    if not found:
+        raise RecipeError(f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}')
     return path
 
 

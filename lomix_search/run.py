@@ -1,6 +1,7 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -216,14 +217,26 @@ def evaluate_run(
     splits = recipe.build_data()
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
     net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
-    save = folder / "evaluation" / network
+    save = _writable(folder / "evaluation" / network)
     return recipe.score(net, splits, save=save, overlays=overlays, progress=progress)
+
+
+def _writable(folder: Path) -> Path | None:
+    """Return the folder, made; None with a warning where it cannot be written to, as on someone else's disk."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as cause:
+        warnings.warn(f"tables and predictions are not written: {folder}: {cause.strerror}", stacklevel=3)
+        return None
 
 
 def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
     """Write what the run is and what it depends on; return the library's commit."""
     with writing(folder / "recipe.toml"):
         write_text(folder / "recipe.toml", recipe.to_toml())
+    with writing(folder / "environment.json"):
         now, known = environment_of(recipe, splits), read_environments(folder)
         if known and checkpoints(folder / "checkpoints") and not recipe.search.other_data:
             _check_data(folder, known[-1], now)
@@ -281,10 +294,22 @@ def _leave_scores(
     table["best"]["step"] = result.best_step
     with writing(folder / "results.json"):
         write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
+    _draw(net, splits, result, ignore_index)
+
+
+def _draw(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> None:
+    """Leave what is there to be looked at. The run is finished by now: what fails here, a full disk too, is said."""
+    folder = result.folder
+    try:
         seen = look(net, splits.test, splits.classes, ignore_index=ignore_index)
         seen.save(folder / "seen.npz")
-    try:
         draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
         draw_seen(folder / "predictions.png", seen.some(4))
     except MissingExtraError as missing:  # known only now, and no reason to lose a run
         warnings.warn(f"no pictures are drawn: {missing}", stacklevel=2)
+    except Exception as fault:
+        warnings.warn(
+            f"the run is finished, but its pictures could not be drawn: {type(fault).__name__}: {fault}; "
+            f"lomix report {folder} draws from what is there, the same command with --resume tries again",
+            stacklevel=2,
+        )

@@ -116,6 +116,8 @@ def track_pictures(
             log.files([heat_map, predictions])
     except MissingExtraError as missing:
         warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)
+    except Exception as fault:  # a full disk, say: the run is finished by now
+        warnings.warn(f"no pictures are tracked: {type(fault).__name__}: {fault}", stacklevel=2)
 
 
 def _start(folder: Path) -> int:

@@ -197,8 +197,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as cause:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(cause, OSError):
+            cause.filename = str(path)  # a full disk names no file by itself
         raise
 
 

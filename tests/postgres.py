@@ -7,8 +7,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -22,13 +23,36 @@ def programs() -> Path | None:
     return next((folder for folder in found if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
 
 
+@dataclass
+class Server:
+    """A running server.
+
+    Args:
+        url: The address of its database.
+        stop: Stops it, as an administrator does.
+        start: Starts it again with what it held.
+    """
+
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """Start a server, yield the address of its database, stop it."""
+    with restartable() as running:
+        yield running.url
+
+
+@contextmanager
+def restartable() -> Iterator[Server]:
+    """Start a server that a test may stop and start again; gone afterwards."""
     folder = programs()
     if folder is None:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")
     home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path holds 107 bytes
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         user = _owner(home)
         data = home / "data"
@@ -37,21 +61,28 @@ def server() -> Iterator[str]:
             user,
         )
         settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={home}", "-c", "fsync=off"]
-        with (home / "log").open("w") as log:
-            process = subprocess.Popen(
-                [str(part) for part in (folder / "postgres", "-D", data, *settings)],
-                stdout=log, stderr=log, **_as(user), cwd=home,
-            )  # fmt: skip
+
+        def start() -> None:
+            with (home / "log").open("a") as log:
+                command = [str(part) for part in (folder / "postgres", "-D", data, *settings)]
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, **_as(user), cwd=home))
+            _wait(folder, home, processes[-1])
+
+        def stop() -> None:
+            process = processes.pop()
+            process.send_signal(signal.SIGINT)  # "fast": clients are cut off
             try:
-                _wait(folder, home, process)
-                yield f"postgresql+psycopg://lomix@/postgres?host={home}"
-            finally:
-                process.send_signal(signal.SIGINT)  # "fast": clients are cut off
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+        try:
+            start()
+            yield Server(f"postgresql+psycopg://lomix@/postgres?host={home}", stop, start)
+        finally:
+            while processes:
+                stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from postgres import server
+from postgres import restartable, server
 from tiny_recipe import write_tiny
 
 from lomix_search.errors import RunError
+from lomix_search.tune.patience import StorageLost, patient
 from lomix_search.tune.slots import survey
-from lomix_search.tune.storage import open_study
+from lomix_search.tune.storage import Place, open_study
 
 pytestmark = pytest.mark.slow
 SLOWLY = ["data.wait=0.05", "search.steps=8", "search.checkpoint_every=1"]  # 200 ms a step: time to be killed in
@@ -105,6 +107,61 @@ def test_four_workers_on_postgresql_one_killed(database: str, tmp_path: Path) ->
     busy = {t.user_attrs["worker"] for t in study.trials if t.state == TrialState.COMPLETE}
     assert len({name for name in busy if f"-{victim.pid}-" not in name}) == 3, "each of the others did some"
     assert (home / "best.toml").exists() and (home / "history.png").exists()
+
+
+def test_workers_outlive_a_restart_of_the_database_in_mid_trial(tmp_path: Path) -> None:
+    recipe, home, wanted = write_tiny(tmp_path / "recipe"), tmp_path / "study", 4
+    with restartable() as database:
+        more = [
+            "--storage",
+            database.url,
+            "--trials",
+            str(wanted),
+            "--heartbeat",
+            "5",
+            "--study",
+            "outage",
+            "data.wait=0.4",
+        ]
+        workers = [worker(recipe, home, *more) for _ in range(2)]
+        for one in workers:
+            wait_until(lambda one=one: in_mid_trial(database.url, "outage", one.pid) is not None, 200)
+        database.stop()
+        time.sleep(4)  # both are in the midst of a trial, and want to tell of a validation
+        assert [one.poll() for one in workers] == [None, None]
+        database.start()
+        told = [" ".join(said.split()) for said in finish(workers)]  # lines are broken where the screen ends
+        assert all("does not answer (" in said and "answers again after" in said for said in told), told
+        study, _ = open_study(database.url, "outage")
+        found = survey(study.get_trials(), wanted)
+        assert [t.state for t in found.finished] == [TrialState.COMPLETE] * wanted
+        assert len([t for t in study.trials if t.state == TrialState.COMPLETE]) == wanted
+        assert not [t for t in study.trials if "reason" in t.user_attrs]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage", "ignore:.*experimental")
+def test_a_database_that_stays_away_is_given_up_after_a_stated_time() -> None:
+    said: list[str] = []
+    with restartable() as database:
+        storage = Place(None, database.url).open(said.append)
+        study = optuna.create_study(study_name="s", storage=storage)
+        database.stop()
+        later = threading.Timer(2, database.start)
+        later.start()
+        trial = study.ask()  # several calls, none of which fails
+        later.join()
+        assert len(said) == 2 and said[0].endswith("trying again for up to 10 minutes") and "answers again" in said[1]
+        study.tell(trial, 1.0)
+        lasting = patient(Place(None, database.url)._database(), "the database", said.append, longest=2)
+        database.stop()
+        began = time.monotonic()
+        with pytest.raises(StorageLost, match="the database did not answer for"):
+            optuna.load_study(study_name="s", storage=lasting)
+        assert time.monotonic() - began < 20
+        database.start()
+        with pytest.raises(KeyError):  # faults of what is asked are not tried again
+            optuna.load_study(study_name="another", storage=lasting)
+        assert [t.value for t in optuna.load_study(study_name="s", storage=lasting).trials] == [1.0]
 
 
 def test_workers_on_a_journal_one_killed_and_one_stopped(tmp_path: Path) -> None:

@@ -2,27 +2,52 @@
 
 # ruff: isort: skip_file
 
+import signal
 import sys
 from typing import NoReturn
-
-from rich.console import Console
 
 from lomix_search.cli.app import app as app
 from lomix_search.cli import runs, folders, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
 from lomix_search.distributed import is_main, rank
 from lomix_search.errors import LomixError
+from lomix_search.screen import Terminal, plain
+
+
+class Terminated(SystemExit):
+    """SIGTERM outside a training loop, which has its own way to stop."""
 
 
 def main() -> NoReturn:
-    """Run the command line; errors of the library print as text and end with exit code 2."""
+    """Run the command line.
+
+    Errors of the library, and files that cannot be read or written, print as text and end with exit code 2. SIGTERM
+    ends with exit code 0 at any moment; what was begun goes on with --resume.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except LomixError as error:
         if not getattr(error, "told", False):  # of several processes, the one it happened in says it
-            who = "" if is_main() else f"process {rank()}: "
-            Console(stderr=True).print(f"{who}[red]{type(error).__name__}[/red]: ", end="")
-            print(error, file=sys.stderr)
+            _tell(type(error).__name__, str(error))
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:  # no fault of a file: a traceback tells more
+            raise
+        _tell(type(error).__name__, f"{error.filename}: {error.strerror}.")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Terminated:
+        print("\nStopped by SIGTERM. To go on: the same command, with --resume where a run had begun", flush=True)
+        sys.exit(0)
     sys.exit(0)
+
+
+def _tell(kind: str, text: str) -> None:
+    who = "" if is_main() else f"process {rank()}: "
+    Terminal(stderr=True).print(plain(who, (kind, "red"), ": "), end="")
+    print(text, file=sys.stderr)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated(0)

@@ -9,7 +9,7 @@ import torch
 import typer
 from torch import nn
 
-from lomix_search.cli.app import app, console, shape
+from lomix_search.cli.app import app, console, listed, shape
 from lomix_search.doctor import doctor
 from lomix_search.draw import draw
 from lomix_search.errors import RunError
@@ -26,7 +26,7 @@ from lomix_search.typed import shortened, write_text
 @app.command()
 def show(
     what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
-    stages: Annotated[int, typer.Option(help="number of stages, for a search space")] = 4,
+    stages: Annotated[int, typer.Option(help="number of stages, for a search space", min=1, max=12)] = 4,
     draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="show only so many maps")] = None,
 ) -> None:
@@ -58,7 +58,7 @@ def inspect(
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
     built, given = build_model(model, arguments or ()), torch.zeros(shape(example))
-    net = instrument(built, given, num_classes=classes, stages=stages.split(",") if stages else None)
+    net = instrument(built, given, num_classes=classes, stages=listed("--stages", stages) or None)
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())

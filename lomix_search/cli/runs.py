@@ -1,17 +1,19 @@
 """Runs of a recipe: search, train, rank, score."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, tracked
+from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
 from lomix_search.evaluation.compare import compare
 from lomix_search.mixture import Mixture
+from lomix_search.portions import label_fraction as portion
 from lomix_search.rank import rank
-from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.recipe import DATA_KINDS, Recipe, home_of, load_recipe
 from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
 from lomix_search.screen import Table
 from lomix_search.typed import write_text
@@ -41,9 +43,9 @@ def run(
     given = list(overrides or ())
     given += tracked(track, online)
     loaded = load_recipe(recipe, given)
-    home = folder or Path("runs") / loaded.name
+    home = folder or home_of(loaded)
     if label_fraction:
-        _sweep(recipe, given, [part.strip() for part in label_fraction.split(",")], home, resume)
+        _sweep(recipe, given, fractions_of(label_fraction), home, resume)
     else:
         _run(loaded, home, resume)
 
@@ -53,7 +55,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
     mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
-    top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only")] = None,
+    top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only", min=1)] = None,
     mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
     weighting: Annotated[
         str, typer.Option(help='"fixed" keeps the weights, "anneal" goes from them to the finest map')
@@ -63,7 +65,7 @@ def train(
 ) -> None:
     """Train from scratch with the weights that a search found, whole or pruned."""
     loaded = load_recipe(recipe, overrides or ())
-    home = folder or Path("runs") / f"{loaded.name}-train"
+    home = folder or home_of(loaded, "-train")
     if top is not None or mass is not None:
         pruned = Mixture.load(mixture).prune(top=top, mass=mass)
         mixture = home / "pruned.json"
@@ -76,7 +78,7 @@ def train(
 def rank_command(
     what: Annotated[str, typer.Argument(help="a run folder of weighting lookahead, or a recipe to measure with")],
     overrides: Overrides = None,
-    top: Annotated[int | None, typer.Option(help="also write a mixture of so many maps, weight 1 each")] = None,
+    top: Annotated[int | None, typer.Option(help="also write a mixture of so many maps, weight 1 each", min=1)] = None,
     folder: Folder = None,
     resume: Resume = False,
 ) -> None:
@@ -85,11 +87,11 @@ def rank_command(
     if not (home / "metrics.jsonl").is_file():
         measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
-        home = folder or Path("runs") / f"{loaded.name}-rank"
+        home = folder or home_of(loaded, "-rank")
         run_recipe(loaded, home, resume=resume, console=console, score_test=False)
     ranking = rank(home)
-    write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
     console.print(ranking)
+    write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
     if top is not None:
         ranking.derive(top).save(home / "ranked.json")
         console.print(f"next: lomix train RECIPE --mixture {home / 'ranked.json'}")
@@ -103,7 +105,7 @@ def evaluate_command(
     protocol: Annotated[
         str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
     ] = None,
-    overlays: Annotated[int, typer.Option(help="draw so many cases")] = 0,
+    overlays: Annotated[int, typer.Option(help="draw so many cases", min=0)] = 0,
 ) -> None:
     """Score a run's network on whole test cases; with two runs, also their paired difference."""
     changes = [f"evaluate.protocol={protocol}"] if protocol else []
@@ -112,21 +114,31 @@ def evaluate_command(
         scores.append(evaluate_run(one, network, changes=changes, overlays=overlays, progress=True))
         console.print(f"{one}, {network} network")
         console.print(scores[-1])
-        console.print(f"tables and predictions: {one / 'evaluation' / network}")
+        if os.access(one, os.W_OK):
+            console.print(f"tables and predictions: {one / 'evaluation' / network}")
     if other is not None:
         console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
 
 
 def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
     """Run once for each share of the training patients, in folders of their own; all recipes are checked first."""
-    recipes = [load_recipe(recipe, [*given, f"data.label_fraction={fraction}"]) for fraction in fractions]
+    recipes = [_part(recipe, given, fraction) for fraction in fractions]
     table = Table("share of patients", "training items", "final", "best on validation", title="test Dice")
     for fraction, loaded in zip(fractions, recipes, strict=True):
         console.rule(f"label fraction {fraction}")
         outcome = _run(loaded, home / f"fraction_{fraction}", resume)
-        items = str(len(loaded.build_data().train))
-        table.add_row(fraction, items, *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
+        search = loaded.search
+        items = len(portion(loaded.build_data().train, search.label_fraction, search.seed))  # type: ignore[arg-type]
+        table.add_row(fraction, str(items), *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
     console.print(table)
+
+
+def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
+    """Load a recipe for a part of the patients: as its kind of data divides them, or else as the search does."""
+    loaded = load_recipe(recipe, given)
+    module = DATA_KINDS.get(loaded.data.kind)
+    own = "label_fraction" in (module.Settings.model_fields if module else loaded.data.settings)
+    return load_recipe(recipe, [*given, f"{'data' if own else 'search'}.label_fraction={fraction}"])
 
 
 def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Overrides, app, console
+from lomix_search.cli.app import Overrides, app, console, listed
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.new import new_recipe
@@ -57,7 +57,7 @@ def new_command(
     binary: Annotated[bool, typer.Option("--binary", help="all label values above the lowest are one class")] = False,
 ) -> None:
     """Look at your own images and masks, and write a recipe that works on them."""
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    names = listed("--classes", classes)
     path = new_recipe(folder, images, masks, classes=names, patient=patient, binary=binary)
     head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     console.print("\n".join(line.removeprefix("# ") for line in head[:4]))
@@ -69,12 +69,14 @@ def prepare_command(
     benchmark: Annotated[str, typer.Argument(help="synapse, acdc, polyp, isic2018 or busi")],
     raw: Annotated[Path, typer.Argument(help="folder of the raw files")],
     out: Annotated[Path, typer.Argument(help="folder to write")],
-    size: Annotated[int | None, typer.Option(help="rows and columns for training  [default: the benchmark's]")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="rows and columns for training  [default: the benchmark's]", min=1, max=65536)
+    ] = None,
     labels: Annotated[str, typer.Option(help="comma-separated names of labels 1, 2, … of renumbered files")] = "",
-    workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]")] = None,
+    workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]", min=1, max=1024)] = None,
 ) -> None:
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
-    names = [name.strip() for name in labels.split(",") if name.strip()]
+    names = listed("--labels", labels)
     manifest = prepare(benchmark, raw, out, size=size, label_names=names, workers=workers)
     console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 

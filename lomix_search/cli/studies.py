@@ -11,7 +11,8 @@ from lomix_search.cli.app import Folder, Overrides, app, console, numbers
 from lomix_search.compare import compare_strategies
 from lomix_search.distributed import is_main, join
 from lomix_search.errors import require
-from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.ranges import MOST_TRIALS
+from lomix_search.recipe import Recipe, home_of, load_recipe
 from lomix_search.screen import Table
 from lomix_search.strategies import read_strategies
 from lomix_search.tune import tune
@@ -32,7 +33,7 @@ def compare_command(
 ) -> None:
     """Compare strategies at equal budget, seed by seed; the same command goes on after a stop."""
     loaded, chosen = load_recipe(recipe, overrides or ()), read_strategies(strategies)
-    home = folder or Path("runs") / f"{loaded.name}-compare"
+    home = folder or home_of(loaded, "-compare")
     rows = compare_strategies(
         loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, console=console
     )
@@ -59,14 +60,16 @@ Where = Annotated[str, typer.Argument(help="a study's folder, its journal file, 
 def tune_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
-    trials: Annotated[int | None, typer.Option(help="finished trials in all  [default: the recipe's]", min=1)] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="finished trials in all  [default: the recipe's]", min=1, max=MOST_TRIALS)
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="study folder  [default: runs/<recipe>-tune]")] = None,
     storage: Annotated[
         str | None, typer.Option(help="join or start a study there: postgresql+psycopg://user@host/db, or study.log")
     ] = None,
     study: StudyName = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the folder's study")] = False,
-    heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database")] = 30,
+    heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database", max=86400)] = 30,
     leave: Annotated[bool, typer.Option("--leave", help="do not wait for other workers at the end")] = False,
 ) -> None:
     """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
@@ -78,7 +81,7 @@ def tune_command(
 
         follow()
         return
-    home = folder or Path("runs") / f"{loaded.name}-tune"
+    home = folder or home_of(loaded, "-tune")
     done = tune(
         loaded, trials, folder=home, storage=storage, name=study, resume=resume, heartbeat=heartbeat, leave=leave,
         console=console,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from lomix_search.errors import RecipeError, require
-from lomix_search.recipe import Recipe
+from lomix_search.ranges import MOST_TRIALS
+from lomix_search.recipe import Recipe, home_of
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +49,7 @@ def tune(
         The ``optuna.Study``.
 
     Raises:
-        RecipeError: the recipe declares no ranges.
+        RecipeError: the recipe declares no ranges, or a number of trials is out of all bounds.
         RunError: the folder holds a study already and ``resume`` is off, the study is of another recipe, the storage
             cannot be reached, or every trial failed.
         MissingExtraError: Optuna or the database's driver is not installed.
@@ -62,10 +63,13 @@ def tune(
             f'recipe "{recipe.name}" declares nothing to tune.',
             hint=['[tune.ranges."optimizer.lr"]', "low = 1e-4", "high = 1e-2", "log = true"],
         )
-    home = Path(folder or Path("runs") / f"{recipe.name}-tune")
+    wanted = recipe.tune.trials if trials is None else trials
+    if not 1 <= wanted <= MOST_TRIALS:
+        raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.")
+    home = Path(folder or home_of(recipe, "-tune"))
     return run_study(
         recipe,
-        recipe.tune.trials if trials is None else trials,
+        wanted,
         home,
         read_place(storage, home, heartbeat),
         name or recipe.name,
