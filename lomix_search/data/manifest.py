@@ -85,7 +85,8 @@ class Manifest(Frozen):
         Data that were prepared again from the same files have the same one, wherever they lie; where any voxel, label,
         patient or case differs, it is another. Nothing but the manifest is read, which takes milliseconds.
         """
-        cases = [entry.model_dump(mode="json", exclude={"group", "sources", "reading"}) for entry in self.cases]
+        parts = {"name", "patient", "shape", "spacing", "labels", "files"}
+        cases = [entry.model_dump(mode="json", include=parts) for entry in self.cases]
         content = {"size": self.size, "labels": sorted(self.labels.items()), "cases": cases}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
