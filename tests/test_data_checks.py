@@ -133,7 +133,7 @@ def test_data_prepared_again_in_the_same_process_are_read_anew(tmp_path: Path) -
     for one in prepared.load(settings(out, ("one", "two"))).volumes["val"]:
         assert not np.array_equal(one.image, before[one.name])
         np.testing.assert_array_equal(one.image, np.load(out / "cases" / one.name / "image.npy").astype(np.float32))
-    with pytest.raises(DataError, match="was changed or damaged"):
+    with pytest.raises(DataError, match="was prepared anew after this data set was opened"):
         list(first.volumes["val"])
 
 

@@ -156,15 +156,27 @@ def check_file(path: str, expected: str) -> tuple[int, int, int]:
         state = stat.st_mtime_ns, stat.st_size, stat.st_ino
         if not expected or _checked.get(path) == (*state, expected):
             return state
-        same = sha256(Path(path)) == expected
+        found = sha256(Path(path))
     except OSError as cause:
         raise DataError(
             f"{path} cannot be read; the prepared folder was changed or cut short.", seen=str(cause), hint=_AGAIN
         ) from None
-    if not same:
+    if found != expected:
+        if found == _noted(Path(path)):
+            raise DataError(
+                f"{path} was prepared anew after this data set was opened.", hint="open it again: recipe.build_data()"
+            )
         raise DataError(f"{path} was changed or damaged after it was prepared.", seen="its sha256 differs", hint=_AGAIN)
     _checked[path] = (*state, expected)
     return state
+
+
+def _noted(path: Path) -> str:
+    """Return the sha256 that preparing noted last beside a file; empty where it cannot be told."""
+    try:
+        return Entry.model_validate_json((path.parent / "case.json").read_bytes()).files.get(path.name, "")
+    except (OSError, ValueError):
+        return ""
 
 
 def check_size(path: Path, entry: Entry, size: int) -> None:
