@@ -205,6 +205,15 @@ def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_a_manifest_with_a_case_twice_is_refused(tmp_path: Path) -> None:
+    out = written(tmp_path, **TEN)
+    content = json.loads((out / "manifest.json").read_text())
+    content["cases"].append(content["cases"][3])
+    (out / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="c3 is there twice"):
+        read_manifest(out)
+
+
 def test_a_manifest_that_claims_more_slices_than_there_are(tmp_path: Path) -> None:
     out = written(tmp_path, **TEN)
     content = json.loads((out / "manifest.json").read_text())

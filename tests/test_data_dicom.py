@@ -370,3 +370,31 @@ def test_not_planar(tmp_path: Path) -> None:
     data[2] = float(data[2]) + 3
     d.save_as(files[-1], enforce_file_format=True)
     assert "not in one plane" in fails(files)
+
+
+LACKING = [
+    "ROINumber",
+    "ROIName",
+    "ReferencedROINumber",
+    "ContourData",
+    "StructureSetROISequence",
+    "ROIContourSequence",
+]
+
+
+@pytest.mark.parametrize("key", LACKING)
+def test_structures_that_lack_something_are_named(key: str, tmp_path: Path) -> None:
+    files = series(tmp_path, [ONE])
+    d = pydicom.dcmread(files[-1])
+    parts = [d, d.StructureSetROISequence[0], d.ROIContourSequence[0], d.ROIContourSequence[0].ContourSequence[0]]
+    for part in [part for part in parts if key in part]:
+        delattr(part, key)
+    d.save_as(files[-1], enforce_file_format=True)
+    assert str(files[-1]) in fails(files).splitlines()[0]
+
+
+def test_two_structures_are_named(tmp_path: Path) -> None:
+    files = series(tmp_path, [ONE])
+    again = structures(tmp_path / "again.dcm", [ONE])
+    text = fails([*files, again])
+    assert "4 CT slices and 2 RTSTRUCT files" in text and str(files[-1]) in text and str(again) in text

@@ -78,6 +78,14 @@ class Manifest(Frozen):
     labels: dict[int, str]
     cases: tuple[Entry, ...]
 
+    @field_validator("cases")
+    @classmethod
+    def _one_each(cls, cases: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        names = [entry.name for entry in cases]
+        if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
+            raise ValueError(f"{', '.join(twice[:8])} is there twice")
+        return cases
+
     @property
     def fingerprint(self) -> str:
         """What the data are: sha256 over names, patients, grids, label names and the hash of every prepared array.
@@ -131,10 +139,13 @@ def verify(out: str | Path) -> list[str]:
     for entry in read_manifest(out).cases:
         for name, expected in entry.files.items():
             path = folder / "cases" / entry.name / name
-            if not path.exists():
+            try:
+                if sha256(path) != expected:
+                    faults.append(f"{path} was changed after it was prepared")
+            except FileNotFoundError:
                 faults.append(f"{path} is missing")
-            elif sha256(path) != expected:
-                faults.append(f"{path} was changed after it was prepared")
+            except OSError as cause:
+                faults.append(f"{path} cannot be read: {cause.strerror}")
     return faults
 
 
