@@ -2,7 +2,9 @@
 
 import pickle
 import random
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -286,3 +288,18 @@ def test_chest_ct_refuses_another_grid_and_other_names() -> None:
         chest_ct._check_grid(head, head | {"space origin": np.array([0, 0, 3.0])})
     with pytest.raises(DataError, match="names other structures than expected"):
         chest_ct._class_table({"Segment0_Name": "heart", "Segment0_LabelValue": "1"})
+
+
+@pytest.mark.parametrize("file", ["CTChest4.nrrd", "Segmentation.seg.nrrd"])
+def test_chest_ct_names_a_file_that_is_damaged(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in chest_ct._folder().glob("*.nrrd"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(chest_ct, "_folder", lambda: tmp_path)
+    content = (tmp_path / file).read_bytes()
+    for spoiled in (content[:200], content[:-500], b"", content.replace(b"space origin", b"space orjgin")):
+        (tmp_path / file).write_bytes(spoiled)
+        with pytest.raises(DataError, match=re.escape(str(tmp_path / file))):
+            chest_ct.read()
+    (tmp_path / file).unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        chest_ct.read()

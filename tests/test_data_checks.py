@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import twins
@@ -18,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from lomix_search.data import manifest as manifests
 from lomix_search.data import prepared
+from lomix_search.data.convert import scale
 from lomix_search.data.layouts import Layout, Source
 from lomix_search.data.manifest import read_manifest, verify
 from lomix_search.data.prepare import prepare_layout
-from lomix_search.data.volumes import Case
+from lomix_search.data.volumes import Case, read_nifti_pair
 from lomix_search.errors import DataError, MissingExtraError
 from lomix_search.recipe import load_recipe
 from lomix_search.validate import validate_recipe
@@ -131,7 +133,7 @@ def test_data_prepared_again_in_the_same_process_are_read_anew(tmp_path: Path) -
     for one in prepared.load(settings(out, ("one", "two"))).volumes["val"]:
         assert not np.array_equal(one.image, before[one.name])
         np.testing.assert_array_equal(one.image, np.load(out / "cases" / one.name / "image.npy").astype(np.float32))
-    with pytest.raises(DataError, match="was changed or damaged"):
+    with pytest.raises(DataError, match="was prepared anew after this data set was opened"):
         list(first.volumes["val"])
 
 
@@ -201,6 +203,15 @@ def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"manifest\.json"):
         read_manifest(tmp_path)
+
+
+def test_a_manifest_with_a_case_twice_is_refused(tmp_path: Path) -> None:
+    out = written(tmp_path, **TEN)
+    content = json.loads((out / "manifest.json").read_text())
+    content["cases"].append(content["cases"][3])
+    (out / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="c3 is there twice"):
+        read_manifest(out)
 
 
 def test_a_manifest_that_claims_more_slices_than_there_are(tmp_path: Path) -> None:
@@ -388,3 +399,42 @@ def data():
     assert "case3 (train): the label is empty." in warnings
     both = "case0, item 0 (train), case7, item 1 (val) have the same image"
     assert f"{both}; what is learned from one is tested on the other." in warnings
+
+
+# -- real files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.realdata
+def test_acdc_is_read_as_it_is_and_its_twins_are_told(tmp_path: Path) -> None:
+    """Native sizes, labels as stored, percentiles of each volume; patients 074 and 076 have the same images."""
+    files, raw = Path(os.environ["LOMIX_DATA"]) / "acdc", tmp_path / "raw"
+    raw.mkdir()
+    for number in (3, 73, 74, 75, 76, 100):
+        for path in files.glob(f"case_{number:03d}_volume*.npz"):
+            (raw / path.name).symlink_to(path)
+    manifest = go("acdc", raw, tmp_path / "out", size=224)
+    assert len(manifest.cases) == 12 and verify(tmp_path / "out") == []
+    for entry in manifest.cases:
+        stored = np.load(raw / f"case_{entry.patient[-3:]}_volume{entry.name[-2:]}.npz")
+        image, label = (np.load(tmp_path / "out" / "cases" / entry.name / f"{of}.npy") for of in ("image", "label"))
+        low, high = np.percentile(stored["img"], (0.5, 99.5))
+        np.testing.assert_array_equal(label, stored["label"])
+        np.testing.assert_allclose(image[:, 0], ((stored["img"] - low) / (high - low)).clip(0, 1), atol=1e-3)
+    warnings = validate_recipe(
+        load_recipe("acdc", [f"data.root={tmp_path / 'out'}", "data.split=random"]), network=False
+    )
+    for phase in ("ED", "ES"):
+        assert any(f"patient074_{phase} (" in w and f"patient076_{phase} (" in w for w in warnings.warnings)
+
+
+@pytest.mark.realdata
+def test_hippocampus_agrees_with_nibabel(tmp_path: Path) -> None:
+    """Every image and label on its own canonical grid, whatever its range of intensities."""
+    root = Path(os.environ["LOMIX_DATA"]) / "hippocampus"
+    for image in sorted((root / "images").glob("*.nii.gz"))[::13]:
+        made = read_nifti_pair("a", image, root / "labels" / image.name)
+        for path, values in ((image, made.image[:, 0]), (root / "labels" / image.name, made.label)):
+            canonical = nib.as_closest_canonical(nib.load(path)).get_fdata()[::-1, ::-1].transpose(2, 1, 0)
+            np.testing.assert_array_equal(values, canonical)
+        scaled = scale(made.image, "mr", image).astype(float)
+        assert scaled.min() == 0 and scaled.max() == 1 and scaled.std() > 0.05

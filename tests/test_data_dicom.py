@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 
+from lomix_search.data.contours import fill_plane
 from lomix_search.data.dicom import read_dicom_case
 from lomix_search.errors import DataError
 
@@ -164,7 +166,7 @@ def test_xor_contours_say_so(tmp_path: Path) -> None:
 
 def test_discs_and_rings_of_any_place(tmp_path: Path) -> None:
     """Circles as polygons of many corners, against their equation at each pixel's centre."""
-    rng, angles = np.random.default_rng(0), np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    rng, angles = np.random.default_rng(0), np.linspace(0, 2 * np.pi, 720, endpoint=False)
     rows, columns = np.mgrid[:40, :44] * np.array(PIXEL)[:, None, None] + CORNER[1::-1, None, None]
     for trial in range(4):
         x, y = rng.uniform([-8, 0], [6, 12])
@@ -173,6 +175,20 @@ def test_discs_and_rings_of_any_place(tmp_path: Path) -> None:
         radius = np.hypot(columns - x, rows - y)
         label = label_of(tmp_path / str(trial), circles)
         np.testing.assert_array_equal(label[0], (radius < outer) & (radius > inner))
+
+
+def test_any_lines_against_matplotlib() -> None:
+    """What lies in at least one of some stars that cross each other; matplotlib tells for each star."""
+    rng, rows, columns = np.random.default_rng(1), *np.mgrid[:60, :70]
+    points = np.stack([columns.ravel(), rows.ravel()], 1)
+    for _ in range(20):
+        stars = []
+        for _ in range(rng.integers(1, 5)):
+            angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 40)), rng.uniform(4, 25, 40)
+            centre = rng.uniform([15, 15], [55, 45])
+            stars.append(centre + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1))
+        expected = np.any([MplPath(star).contains_points(points).reshape(60, 70) for star in stars], 0)
+        np.testing.assert_array_equal(fill_plane([*stars, stars[0]], (60, 70)), expected)
 
 
 # -- what a file says --------------------------------------------------------------------------------------------------
@@ -354,3 +370,31 @@ def test_not_planar(tmp_path: Path) -> None:
     data[2] = float(data[2]) + 3
     d.save_as(files[-1], enforce_file_format=True)
     assert "not in one plane" in fails(files)
+
+
+LACKING = [
+    "ROINumber",
+    "ROIName",
+    "ReferencedROINumber",
+    "ContourData",
+    "StructureSetROISequence",
+    "ROIContourSequence",
+]
+
+
+@pytest.mark.parametrize("key", LACKING)
+def test_structures_that_lack_something_are_named(key: str, tmp_path: Path) -> None:
+    files = series(tmp_path, [ONE])
+    d = pydicom.dcmread(files[-1])
+    parts = [d, d.StructureSetROISequence[0], d.ROIContourSequence[0], d.ROIContourSequence[0].ContourSequence[0]]
+    for part in [part for part in parts if key in part]:
+        delattr(part, key)
+    d.save_as(files[-1], enforce_file_format=True)
+    assert str(files[-1]) in fails(files).splitlines()[0]
+
+
+def test_two_structures_are_named(tmp_path: Path) -> None:
+    files = series(tmp_path, [ONE])
+    again = structures(tmp_path / "again.dcm", [ONE])
+    text = fails([*files, again])
+    assert "4 CT slices and 2 RTSTRUCT files" in text and str(files[-1]) in text and str(again) in text

@@ -69,7 +69,7 @@ def test_labels_above_255_are_prepared(tmp_path: Path) -> None:
     for name in ("i", "m"):
         (tmp_path / name).mkdir()
     values = np.zeros((3, 4, 5), np.int32)
-    values[0], values[1, 0, 0] = 260, 4
+    values[0], values[2] = 260, 4
     save(tmp_path / "i" / "a.nii.gz", values.astype(np.int16))
     save(tmp_path / "m" / "a.nii.gz", values)
     assert look_at(tmp_path / "i", tmp_path / "m").labels == (4, 260)

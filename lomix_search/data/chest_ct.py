@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.volumes import Case
+from lomix_search.data.volumes import Case, readable
 from lomix_search.errors import DataError, MissingExtraError, require
 from lomix_search.typed import Frozen
 
@@ -118,15 +118,31 @@ def read() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, 
         DataError: the segmentation does not lie on the image's grid, or names other structures.
     """
     nrrd, folder = require("nrrd", "demo"), _folder()
-    hounsfield, head = nrrd.read(str(folder / "CTChest4.nrrd"))
-    segments, segment_head = nrrd.read(str(folder / "Segmentation.seg.nrrd"))
+    hounsfield, head = _volume(nrrd, folder / "CTChest4.nrrd")
+    segments, segment_head = _volume(nrrd, folder / "Segmentation.seg.nrrd")
     _check_grid(head, segment_head)
     low, high = HOUNSFIELD
     image = (np.clip(hounsfield, low, high) - low) / (high - low)
     directions = np.asarray(head["space directions"])
     x, y, z = np.linalg.norm(directions, axis=1).tolist()
-    label = _class_table(segment_head)[segments]
+    table = _class_table(segment_head)
+    if unknown := sorted(set(np.unique(segments).tolist()) - {0, *np.flatnonzero(table).tolist()}):
+        raise DataError(
+            f"{folder / 'Segmentation.seg.nrrd'}: label {unknown[0]} has no name.", seen=f"labels {unknown}"
+        )
+    label = table[segments]
     return _orient(image, directions).astype(np.float32), _orient(label, directions).astype(np.uint8), (z, y, x)
+
+
+def _volume(nrrd: Any, path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+    with readable(path):
+        values, head = nrrd.read(str(path))
+        for key in ("space", "sizes", "space directions", "space origin"):
+            if key not in head:
+                raise ValueError(f"its header has no {key}")
+    if values.ndim != 3 or values.dtype.kind not in "iu":
+        raise DataError(f"{path}: {values.dtype} of {values.ndim} axes; need whole numbers on 3 axes.")
+    return values, head
 
 
 def _folder() -> Path:

@@ -65,12 +65,10 @@ def inside(polygon: Points, shape: Sequence[int]) -> Mask:
 
 def _depths(holds: Sequence[Sequence[bool]]) -> list[int]:
     """Return how many lines lie round each contour, one inside the other: 0 outermost, 1 a hole, 2 an island."""
-    depth = [0] * len(holds)
-    for _ in holds:
-        depth = [
-            max((depth[a] + 1 for a in range(len(holds)) if holds[a][b] and not holds[b][a]), default=0)
-            for b in range(len(holds))
-        ]
+    around = [[a for a in range(len(holds)) if holds[a][b]] for b in range(len(holds))]
+    depth, deeper = [0] * len(holds), [1]
+    while deeper != depth:
+        deeper, depth = depth, [max((depth[a] + 1 for a in lines), default=0) for lines in around]
     return depth
 
 
@@ -80,13 +78,20 @@ def _contains(outer: Points, inner: Points) -> bool:
     if (inner < low).any() or (inner > high).any() or abs(_area(inner)) >= abs(_area(outer)):
         return False
     line = _dense(inner)
-    out = line[~_within(line, outer)]
-    return _all_near(out, outer) and not (_all_near(line, outer) and _all_near(_dense(outer), inner))
+    if not _all_near(line[~_within(line, outer)], outer):
+        return False
+    if abs(_area(outer)) - abs(_area(inner)) > 2 * _NEAR * _length(outer):
+        return True  # too much lies between them for one line
+    return not (_all_near(line, outer) and _all_near(_dense(outer), inner))
 
 
 def _area(polygon: Points) -> float:
     x, y = polygon.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def _length(polygon: Points) -> float:
+    return float(np.hypot(*(polygon - np.roll(polygon, -1, 0)).T).sum())
 
 
 def _dense(polygon: Points, step: float = 0.5) -> Points:

@@ -39,16 +39,21 @@ def read_dicom_case(name: str, files: Sequence[Path], region: str) -> Case:
     structures = [d for d in datasets if _value(d, "Modality") == "RTSTRUCT"]
     found = [d for d in datasets if d.Modality == "CT"]
     if not found or len(structures) != 1:
-        raise DataError(f"{folder}: {len(found)} CT slices and {len(structures)} RTSTRUCT files; need some and one.")
+        raise DataError(
+            f"{folder}: {len(found)} CT slices and {len(structures)} RTSTRUCT files; need some and one.",
+            seen=[str(_path(d)) for d in structures[:8]],
+        )
     slices = sorted(
         _of_one_series(folder, found, structures[0]), key=lambda d: _numbers(d, "ImagePositionPatient", 3)[2]
     )
     spacing, corner = _check_grid(folder, slices)
-    _check_frame(slices[0], structures[0], region)
+    with readable(_path(structures[0])):  # numbers or names that its sequences lack
+        _check_frame(slices[0], structures[0], region)
+        contours = _planes(_path(structures[0]), _contours(structures[0], region))
     shape = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
     check_memory(_path(slices[0]), shape)
     image = np.stack([_hounsfield(d) for d in slices])
-    label = _label(structures[0], region, shape, spacing, corner)
+    label = _label(_path(structures[0]), region, contours, shape, spacing, corner)
     affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
     affine[:3, 3] = -corner[0], -corner[1], corner[2]
     origin = {"affine": affine.tolist(), "shape": list(shape[::-1])}
@@ -96,10 +101,11 @@ def _of_one_series(folder: Path, slices: Sequence[Any], structures: Any) -> list
 
 
 def _named_series(structures: Any) -> set[str]:
-    frames = structures.get("ReferencedFrameOfReferenceSequence") or ()
-    studies = [s for frame in frames for s in frame.get("RTReferencedStudySequence") or ()]
-    named = [one for study in studies for one in study.get("RTReferencedSeriesSequence") or ()]
-    return {str(one.SeriesInstanceUID) for one in named if one.get("SeriesInstanceUID")}
+    with readable(_path(structures)):
+        frames = structures.get("ReferencedFrameOfReferenceSequence") or ()
+        studies = [s for frame in frames for s in frame.get("RTReferencedStudySequence") or ()]
+        named = [one for study in studies for one in study.get("RTReferencedSeriesSequence") or ()]
+        return {str(one.SeriesInstanceUID) for one in named if one.get("SeriesInstanceUID")}
 
 
 def _first_of(series: dict[str, list[Any]]) -> list[str]:
@@ -144,7 +150,9 @@ def _grid_of(d: Any) -> tuple[Any, ...]:
 
 
 def _hounsfield(d: Any) -> NDArray[np.float64]:
-    path, frames, samples = _path(d), int(d.get("NumberOfFrames") or 1), int(d.get("SamplesPerPixel") or 1)
+    path = _path(d)
+    with readable(path):
+        frames, samples = int(d.get("NumberOfFrames") or 1), int(d.get("SamplesPerPixel") or 1)
     if frames > 1:
         raise DataError(f"{path} holds {frames} frames; need one slice a file.", hint="split it into single slices")
     if samples > 1 or not str(_value(d, "PhotometricInterpretation")).startswith("MONOCHROME"):
@@ -167,10 +175,15 @@ def _hounsfield(d: Any) -> NDArray[np.float64]:
 
 
 def _label(
-    structures: Any, region: str, shape: tuple[int, ...], spacing: Sequence[float], corner: NDArray[np.float64]
+    path: Path,
+    region: str,
+    planes: Sequence[tuple[float, list[Any]]],
+    shape: tuple[int, ...],
+    spacing: Sequence[float],
+    corner: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    path, label = _path(structures), np.zeros(shape, np.uint8)
-    for height, contours in _planes(path, _contours(structures, region)):
+    label = np.zeros(shape, np.uint8)
+    for height, contours in planes:
         place = (height - corner[2]) / spacing[0]
         number = int(np.clip(np.ceil(place - 0.5 - 1e-6), 0, len(label) - 1))
         if abs(number - place) > 0.5 + 1e-3:

@@ -80,6 +80,14 @@ class Manifest(Frozen):
     labels: dict[int, str]
     cases: tuple[Entry, ...]
 
+    @field_validator("cases")
+    @classmethod
+    def _one_each(cls, cases: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        names = [entry.name for entry in cases]
+        if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
+            raise ValueError(f"{', '.join(twice[:8])} is there twice")
+        return cases
+
     @property
     def fingerprint(self) -> str:
         """What the data are: sha256 over names, patients, grids, label names and the hash of every prepared array.
@@ -87,7 +95,8 @@ class Manifest(Frozen):
         Data that were prepared again from the same files have the same one, wherever they lie; where any voxel, label,
         patient or case differs, it is another. Nothing but the manifest is read, which takes milliseconds.
         """
-        cases = [entry.model_dump(mode="json", exclude={"group", "sources", "reading"}) for entry in self.cases]
+        parts = {"name", "patient", "shape", "spacing", "labels", "files"}
+        cases = [entry.model_dump(mode="json", include=parts) for entry in self.cases]
         content = {"size": self.size, "labels": sorted(self.labels.items()), "cases": cases}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -132,10 +141,13 @@ def verify(out: str | Path) -> list[str]:
     for entry in read_manifest(out).cases:
         for name, expected in entry.files.items():
             path = folder / "cases" / entry.name / name
-            if not path.exists():
+            try:
+                if sha256(path) != expected:
+                    faults.append(f"{path} was changed after it was prepared")
+            except FileNotFoundError:
                 faults.append(f"{path} is missing")
-            elif sha256(path) != expected:
-                faults.append(f"{path} was changed after it was prepared")
+            except OSError as cause:
+                faults.append(f"{path} cannot be read: {cause.strerror}")
     return faults
 
 
@@ -157,15 +169,27 @@ def check_file(path: str, expected: str) -> tuple[int, int, int]:
         state = stat.st_mtime_ns, stat.st_size, stat.st_ino
         if not expected or _checked.get(path) == (*state, expected):
             return state
-        same = sha256(Path(path)) == expected
+        found = sha256(Path(path))
     except OSError as cause:
         raise DataError(
             f"{path} cannot be read; the prepared folder was changed or cut short.", seen=str(cause), hint=_AGAIN
         ) from None
-    if not same:
+    if found != expected:
+        if found == _noted(Path(path)):
+            raise DataError(
+                f"{path} was prepared anew after this data set was opened.", hint="open it again: recipe.build_data()"
+            )
         raise DataError(f"{path} was changed or damaged after it was prepared.", seen="its sha256 differs", hint=_AGAIN)
     _checked[path] = (*state, expected)
     return state
+
+
+def _noted(path: Path) -> str:
+    """Return the sha256 that preparing noted last beside a file; empty where it cannot be told."""
+    try:
+        return Entry.model_validate_json((path.parent / "case.json").read_bytes()).files.get(path.name, "")
+    except (OSError, ValueError):
+        return ""
 
 
 def check_size(path: Path, entry: Entry, size: int) -> None:

@@ -307,7 +307,9 @@ def readable(path: Path) -> Iterator[None]:
     except PermissionError as cause:
         raise DataError(f"{path} may not be read.", seen=str(cause), hint=f'chmod u+r "{path}"') from None
     except MemoryError as cause:
-        raise DataError(f"{path} does not fit into memory.", seen=str(cause), hint="--workers 1") from None
+        raise DataError(
+            f"{path} does not fit into memory.", seen=str(cause), hint="lomix prepare … --workers 1"
+        ) from None
     except Exception as cause:  # readers throw errors of every class at files that are not theirs
         raise DataError(
             f"{path} cannot be read; it is cut short or not what its name says.",
