@@ -92,7 +92,7 @@ class Recipe(Frozen):
             RecipeError: the recipe's own function does not exist, does not take these settings, or returns no Splits.
         """
         if module := DATA_KINDS.get(self.data.kind):
-            splits: Any = module.load(module.Settings.model_validate(self.data.settings))
+            splits: Any = module.load(module.Settings.model_validate(self.data.settings), self.loss.ignore_index)
         else:
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):

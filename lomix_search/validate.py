@@ -12,7 +12,7 @@ from torch import nn
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
 from lomix_search.data.manifest import Entry, Manifest, verify
-from lomix_search.data.prepared import Settings, class_table, splits_of
+from lomix_search.data.prepared import ClassTable, Settings, class_table, splits_of
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
 from lomix_search.outputs import reader_of
@@ -116,7 +116,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     """
     splits = recipe.build_data()
     if recipe.data.kind == "prepared":
-        found = _of_prepared(recipe.name, Settings.model_validate(recipe.data.settings), hashes)
+        found = _of_prepared(recipe, Settings.model_validate(recipe.data.settings), hashes)
     else:
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
@@ -124,7 +124,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     return Validation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
 
 
-def _of_prepared(name: str, settings: Settings, hashes: bool) -> Validation:
+def _of_prepared(recipe: Recipe, settings: Settings, hashes: bool) -> Validation:
     """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
@@ -132,12 +132,13 @@ def _of_prepared(name: str, settings: Settings, hashes: bool) -> Validation:
     table = {value: settings.classes.index(n) + 1 for value, n in manifest.labels.items() if n in settings.classes}
     facts = [facts_of_entry(e, key, Path(settings.root), table, hashes) for key, of in sets.items() for e in of]
     rows = tuple(_set_row(key, members) for key, members in sets.items())
-    classes = _class_rows(manifest, settings.classes, sets["train"], sets["test"])
+    numbers = class_table(manifest, settings.classes, recipe.loss.ignore_index)
+    classes = _class_rows(numbers, settings.classes, sets["train"], sets["test"])
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
     warnings = [*_split_warnings(split, used), *old_entries(used), *findings(facts, ("background", *settings.classes))]
-    return Validation(name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
+    return Validation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
@@ -145,16 +146,16 @@ def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
 
 
 def _class_rows(
-    manifest: Manifest, classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]
+    table: ClassTable, classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]
 ) -> tuple[ClassRow, ...]:
-    table = class_table(manifest, classes)
     pixels = np.zeros((2, len(classes) + 1))
     cases = np.zeros((2, len(classes) + 1), int)
     for part, members in enumerate((train, test)):
         for entry in members:
             of_case = np.zeros(len(classes) + 1)
             for value, count in entry.labels.items():
-                of_case[table[value]] += count
+                if value != table.ignored:
+                    of_case[table[value]] += count
             pixels[part] += of_case
             cases[part] += of_case > 0
     share = pixels[0] / max(1.0, pixels[0].sum())

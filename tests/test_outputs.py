@@ -375,7 +375,9 @@ def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatc
         network = build(kind)
         read = reader_of(network, max(2, KINDS[kind][0]))
         images = torch.rand(2, 1, 32, 24)
-        assert torch.equal(read(images), network(images)) and torch.equal(read(images[:1] * 0.1), network(images[:1] * 0.1))
+        assert torch.equal(read(images), network(images)) and torch.equal(
+            read(images[:1] * 0.1), network(images[:1] * 0.1)
+        )
 
 
 def test_a_network_that_cannot_be_traced_is_read_where_its_values_tell() -> None:
@@ -409,7 +411,9 @@ def basic_unet_plus_plus() -> nn.Module:
 def dynunet() -> nn.Module:
     from monai.networks.nets import DynUNet
 
-    return DynUNet(2, 1, 3, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[4, 8, 8, 16], deep_supervision=True, deep_supr_num=2)
+    return DynUNet(
+        2, 1, 3, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[4, 8, 8, 16], deep_supervision=True, deep_supr_num=2
+    )
 
 
 PUBLISHED = {

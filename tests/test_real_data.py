@@ -67,7 +67,9 @@ def small(path: Path, home: Path, data: dict[str, Any]) -> Recipe:
     content["data"] |= data
     classes = len(content["data"]["classes"])
     channels = content["network"]["args"].get("out_channels", classes + 1)
-    inputs = load_recipe(path, [f'data.root="{content["data"]["root"]}"', f"data.size={content['data']['size']}"]).build_data()
+    inputs = load_recipe(
+        path, [f'data.root="{content["data"]["root"]}"', f"data.size={content['data']['size']}"]
+    ).build_data()
     content["network"] = {
         "build": "monai.networks.nets:BasicUNet",
         "args": SMALL | {"in_channels": inputs.channels, "out_channels": channels},

@@ -64,11 +64,12 @@ class Settings(Frozen):
         return slices
 
 
-def load(settings: Settings) -> Splits:
+def load(settings: Settings, ignore_index: int | None = None) -> Splits:
     """Read the CT and cut it into slices.
 
     Args:
         settings: Keys of ``[data]``.
+        ignore_index: Number of a class whose pixels count nowhere.
 
     Returns:
         Train, validation and test slices: images (1, 128, 128) in [0, 1], rows front to back, columns from the
@@ -88,6 +89,7 @@ def load(settings: Settings) -> Splits:
             [CASE] * len(index),
             num_classes=len(CLASSES),
             names=[f"CTChest4.nrrd, slice {s}" for s in index],
+            ignore_index=ignore_index,
             augment=augmentation(augment),
         )
 

@@ -73,11 +73,13 @@ class Settings(Frozen):
         return Plan(file, *drawn, self.label_fraction, self.leave_out)
 
 
-def load(settings: Settings) -> Splits:
+def load(settings: Settings, ignore_index: int | None = None) -> Splits:
     """Open prepared data; nothing is read before it is needed.
 
     Args:
         settings: Keys of ``[data]``.
+        ignore_index: As the recipe's ``[loss]`` has it. Above the class numbers it is a raw label value, whose pixels
+            keep it; else the number of a class.
 
     Returns:
         Slices of the training size for the three sets, and whole cases of ``val`` and ``test`` at native size.
@@ -86,13 +88,13 @@ def load(settings: Settings) -> Splits:
         DataError: not prepared, prepared at another size, without one of the classes, or the split does not fit.
     """
     manifest = read_manifest(settings.root)
-    table, split = class_table(manifest, settings.classes), make_split(manifest.cases, settings.plan())
+    table, split = class_table(manifest, settings.classes, ignore_index), make_split(manifest.cases, settings.plan())
     if settings.size not in (None, manifest.size):
         raise DataError(
             f"{settings.root} was prepared at {manifest.size} × {manifest.size}, and the recipe wants {settings.size}.",
             hint=f"lomix prepare {manifest.benchmark} RAW {settings.root} --size {settings.size}",
         )
-    opened = Opened(Path(settings.root), manifest, table, settings.normalize)
+    opened = Opened(Path(settings.root), manifest, table, settings.normalize, ignore_index)
     classes = ("background", *settings.classes)
     train = opened.slices(split.train, len(classes), settings.augment)
     val, test = (opened.slices(names, len(classes), "none") for names in (split.val, split.test))
@@ -122,9 +124,11 @@ class ClassTable:
 
     Args:
         values: Raw values of classes 1, 2, …
+        ignored: Raw value that stays what it is, because its pixels count nowhere.
     """
 
     values: tuple[int, ...]
+    ignored: int | None = None
 
     def __getitem__(self, label: Any) -> Any:
         """Return the class numbers of raw labels (integers of any type), in the smallest type that holds them."""
@@ -132,26 +136,33 @@ class ClassTable:
         if label.dtype in (np.uint8, np.uint16):
             return self._narrow[label]
         numbers = np.zeros(label.shape, self._narrow.dtype)
-        for number, value in enumerate(self.values, 1):
+        for number, value in self._pairs:
             numbers[label == value] = number
         return numbers
 
     @cached_property
     def _narrow(self) -> Array:
         """Class numbers of all labels of 16 bits."""
-        table = np.zeros(2**16, np.min_scalar_type(len(self.values)))
-        for number, value in enumerate(self.values, 1):
+        table = np.zeros(2**16, np.min_scalar_type(max(number for number, _ in self._pairs)))
+        for number, value in self._pairs:
             if value < len(table):
                 table[value] = number
         return table
 
+    @property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """(class number, raw value) of what is not background."""
+        kept = [] if self.ignored is None else [(self.ignored, self.ignored)]
+        return [*enumerate(self.values, 1), *kept]
 
-def class_table(manifest: Manifest, classes: Sequence[str]) -> ClassTable:
+
+def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | None = None) -> ClassTable:
     """Return the class number of each raw label value.
 
     Args:
         manifest: Names the raw values.
         classes: Names of classes 1, 2, …
+        ignore_index: As :func:`load`.
 
     Returns:
         What is indexed with raw labels.
@@ -171,7 +182,14 @@ def class_table(manifest: Manifest, classes: Sequence[str]) -> ClassTable:
     ):
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise DataError(f"{what} names {twice[0]!r} twice; a name means one class.", seen=", ".join(names))
-    return ClassTable(tuple(value_of[name] for name in classes))
+    values = tuple(value_of[name] for name in classes)
+    ignored = ignore_index if ignore_index is not None and ignore_index > len(classes) else None
+    if ignored in values:
+        raise DataError(
+            f"label {ignored} is {classes[values.index(ignored)]!r} in data.classes, and loss.ignore_index leaves it out.",
+            hint="take the name out of data.classes, or loss.ignore_index out of the recipe",
+        )
+    return ClassTable(values, ignored)
 
 
 @dataclass(frozen=True)
@@ -183,12 +201,14 @@ class Opened:
         manifest: What it holds.
         table: Class number of each raw label value.
         normalize: As in the settings.
+        ignore_index: As :func:`load`.
     """
 
     root: Path
     manifest: Manifest
     table: ClassTable
     normalize: str
+    ignore_index: int | None = None
 
     def slices(self, names: Sequence[str], num_classes: int, augment: str) -> Slices:
         """Return all slices of some cases.
@@ -219,6 +239,7 @@ class Opened:
             [name for name, _ in index],
             num_classes=num_classes,
             names=[f"{self.root}: {name}, slice {z}" for name, z in index],
+            ignore_index=self.ignore_index,
             augment=finish,
             truths=truth,
         )
