@@ -32,6 +32,7 @@ _SHIFT: dict[How, int] = {"red": 16, "green": 8, "blue": 0, "grey": 0}
 _CHROMA = 48  # largest difference between channels that the noise of a grey JPEG explains
 _NEAR = 1 / 8  # of the range: what is nearer to an end than this is black or white
 _SOFT_SHARE = 0.05  # share of pixels between that soft edges explain
+_ASKED_SHARE = 0.25  # the same where the user says that all masks are binary: small objects are mostly edge
 _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in a binary mask with soft edges
 _CONTRAST = 128  # range of values that makes black and white of a JPEG
 _ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
@@ -322,7 +323,7 @@ def decide(seen: Sequence[Seen], *, binary: bool = False, united: bool = False, 
     """
     masks = _Masks(seen, _how(seen))
     if binary and len(masks.keys) > 2:
-        return _halved(masks)
+        return _halved(masks, _SOFT_SHARE)
     if masks.how == "colour" and 0 not in masks.keys:
         raise DataError(
             f"{masks.seen[0].path}: no pixel of any mask is black; which colour is the background is not known.",
@@ -334,7 +335,7 @@ def decide(seen: Sequence[Seen], *, binary: bool = False, united: bool = False, 
     if united and not _soft(masks):
         return _united(masks)
     if united:
-        return _halved(masks)
+        return _halved(masks, _ASKED_SHARE)
     if named != len(masks.foreground):
         _check_classes(masks)
     return _classes(masks)
@@ -485,8 +486,8 @@ def _united(masks: _Masks) -> Coding:
     return _foreground(masks, {key: int(key != background) for key in masks.keys}, None, said)
 
 
-def _halved(masks: _Masks) -> Coding:
-    """Masks that are binary but for soft edges."""
+def _halved(masks: _Masks, most: float) -> Coding:
+    """Masks that are binary but for soft edges, which cover at most this share of the pixels."""
     low, high = masks.keys[0], masks.keys[-1]
     path = masks.having([high])[0]
     if masks.how == "colour":
@@ -498,10 +499,10 @@ def _halved(masks: _Masks) -> Coding:
     black, white = (0, 255) if low >= 0 and _CONTRAST <= high <= 255 else (low, high)
     middle = [k for k in masks.keys if _NEAR < (k - black) / (white - black) < 1 - _NEAR]
     share = sum(masks.total[k].pixels for k in middle) / sum(grain.pixels for grain in masks.total.values())
-    if share > _SOFT_SHARE or not _soft(masks):
+    if share > most or not _soft(masks):
         grey = f"{share:.0%} of its pixels are neither black nor white"
         raise DataError(
-            f"{path}: not a binary mask: {grey if share > _SOFT_SHARE else f'it has {len(masks.keys)} values'}.",
+            f"{path}: not a binary mask: {grey if share > most else f'it has {len(masks.keys)} values'}.",
             seen=f"{len(masks.keys)} values, {low:g} … {high:g}",
             hint=[
                 "save masks as PNG with the values 0 and 255, to a new folder; of masks that number their objects:",
