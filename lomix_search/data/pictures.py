@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.coding import decide
+from lomix_search.data.masks import open_mask
 from lomix_search.data.stored import SUFFIXES as SUFFIXES
 from lomix_search.data.stored import read_picture, size_in_words
 from lomix_search.data.volumes import Case
