@@ -12,8 +12,7 @@ from PIL import Image
 from test_data_prepare import PATIENTS, fails, go, settings
 
 from lomix_search.data import prepared
-from lomix_search.data.coding import decide
-from lomix_search.data.masks import open_mask
+from lomix_search.data.masks import decide, open_mask
 from lomix_search.data.pictures import read_mask
 from lomix_search.data.volumes import read_nifti, write_nifti
 from lomix_search.errors import DataError

@@ -15,9 +15,8 @@ from PIL import Image, ImageFilter
 from test_pictures import palette, rgb, tiff
 
 from lomix_search.cli.app import app
-from lomix_search.data.coding import decide
 from lomix_search.data.manifest import read_manifest
-from lomix_search.data.masks import open_mask
+from lomix_search.data.masks import decide, open_mask
 from lomix_search.errors import DataError
 from lomix_search.new import find_pairs, look_at, new_recipe
 from lomix_search.recipe import load_recipe

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.coding import decide
-from lomix_search.data.masks import open_mask
+from lomix_search.data.masks import Coding, decide, open_mask
 from lomix_search.data.stored import SUFFIXES as SUFFIXES
 from lomix_search.data.stored import read_picture, size_in_words
 from lomix_search.data.volumes import Case
@@ -30,12 +29,16 @@ def read_picture_pair(name: str, image: Path, masks: tuple[Path, ...]) -> Case:
     """
     picture = read_picture(image)
     label, origin = np.zeros(picture.shape[1:], np.uint8), dict[str, Any]({"size": list(picture.shape[1:])})
+    written = set()
     for mask in masks:
-        one, said = _binary(mask)
+        one, coding = _binary(mask)
         check_sizes(image, picture.shape[1:], mask, one.shape)
         label |= one
-        if said:
-            origin["masks"] = said
+        if coding.cut is not None:
+            origin["masks"] = coding.said
+        elif one.any():
+            written.add(max(coding.labels.values()))
+    origin["values"] = [[1, written.pop() if len(written) == 1 else 255]]  # what a prediction is written as
     return Case(name, picture[None], label[None], (), origin)
 
 
@@ -55,11 +58,11 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return _binary(path)[0]
 
 
-def _binary(path: Path) -> tuple[NDArray[np.uint8], str]:
-    """Read a binary mask, and say how if it had to be cut."""
+def _binary(path: Path) -> tuple[NDArray[np.uint8], Coding]:
+    """Read a binary mask, and say how."""
     mask = open_mask(path)
     coding = decide([mask.look()], binary=True)
-    return (coding.read(mask) > 0).astype(np.uint8), coding.said if coding.cut is not None else ""
+    return (coding.read(mask) > 0).astype(np.uint8), coding
 
 
 def check_sizes(image: Path, of_image: tuple[int, ...], mask: Path, of_mask: tuple[int, ...]) -> None:
