@@ -13,7 +13,8 @@ from rich.progress import track
 
 from lomix_search.data.layouts import Layout, Source
 from lomix_search.data.manifest import Manifest
-from lomix_search.data.masks import Coding, Seen, decide, grains, open_mask
+from lomix_search.data.maskfile import Seen, grains
+from lomix_search.data.masks import Coding, decide, open_mask
 from lomix_search.data.pairs import find_pairs as find_pairs
 from lomix_search.data.pairs import is_volume, pair_up
 from lomix_search.data.pictures import check_sizes

@@ -202,7 +202,7 @@ NO_CLASSES: dict[str, tuple[list[NDArray[Any]], Write, str, str]] = {
     "0/1/255 in one": ([blocks([1, 255]), blocks([1])], save8, "c0.png", "3 values"),
     "VOC's border": ([blocks([1, 2, 3, 255]), blocks([1])], save8, "c0.png", "leave out"),
     "objects": ([objects(12), objects(5), objects(9)], save8, "c0.png", "objects, not classes"),
-    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(0)], save8, "c0.png", "objects, not classe"),
+    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(0)], save8, "c0.png", "objects, not"),
     "VOC's border beside one class": ([blocks([5, 255]), blocks([5])], save8, "c0.png", "leave out"),
     "many objects": ([RNG.permutation(100)[:, None].repeat(99, 1).repeat(2, 0)] * 2, save16, "c0.png", "more than 64"),
     "above 65535": ([blocks([1, 70000]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int32)), "c0.png", "whole"),
@@ -395,6 +395,19 @@ def test_one_folder_in_the_other(tmp_path: Path) -> None:
     (tmp_path / "c.png").symlink_to(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"c\.png and .*c\.png are one file"):
         find_pairs(images, masks)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    images, masks = touch(tmp_path / "i", "x/a.png"), touch(tmp_path / "m", "x/a.png")
+    (tmp_path / "i" / "x" / "round").symlink_to(tmp_path / "i")
+    touch(tmp_path / "far", "b.png")
+    for folder in (images, masks):
+        (folder / "y").symlink_to(tmp_path / "far")
+    with pytest.raises(DataError, match=r"b\.png and .*b\.png are one file"):
+        find_pairs(images, masks)
+    (masks / "y").unlink()
+    touch(masks, "y/b.png")
+    assert list(find_pairs(images, masks)) == ["x/a", "y/b"]
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:

@@ -308,9 +308,8 @@ def find_busi(raw: Path) -> list[Source]:
     files = [p for p in sorted(raw.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     images = _by_name(p for p in files if re.fullmatch(r"\w+ ?\(\d+\)", p.stem))
     masks: dict[str, list[Path]] = {}
-    for stem, path in _by_name(files).items():
-        if found := re.fullmatch(r"(\w+ ?\(\d+\))_mask(_\d+)?", stem):
-            masks.setdefault(found[1], []).append(path)
+    for stem, path in _by_name(p for p in files if re.fullmatch(r"\w+ ?\(\d+\)_mask(_\d+)?", p.stem)).items():
+        masks.setdefault(stem.rpartition("_mask")[0], []).append(path)
     _check_pairs(
         raw, images, {stem: paths[0] for stem, paths in masks.items()}, "benign (1).png and benign (1)_mask.png"
     )

@@ -12,68 +12,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lomix_search.data.stored import Stored, read_stored
-from lomix_search.errors import DataError, require
-
-Array = NDArray[Any]
-Key = int | float  # what a file holds at a pixel: a number, an index or 0xRRGGBB
-Kind = Literal["number", "palette", "colour"]
-How = Literal["number", "grey", "red", "green", "blue", "colour"]
+from lomix_search.data.maskfile import HIGHEST, Array, Grain, How, Key, MaskFile, Seen, channel, key_of, ranked, summed
+from lomix_search.data.maskfile import open_mask as open_mask
+from lomix_search.errors import DataError
 
 MOST = 64  # more label values than this are not classes unless they are named
-HIGHEST = 65535  # of label values
 
-_SHIFT: dict[How, int] = {"red": 16, "green": 8, "blue": 0, "grey": 0}
-_CHROMA = 48  # largest difference between channels that the noise of a grey JPEG explains
 _NEAR = 1 / 8  # of the range: what is nearer to an end than this is black or white
 _SOFT_SHARE = 0.05  # share of pixels between that soft edges explain
+_ASKED_SHARE = 0.25  # the same where the user says that all masks are binary: small objects are mostly edge
 _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in a binary mask with soft edges
 _CONTRAST = 128  # range of values that makes black and white of a JPEG
 _ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
 _NOISE = 6  # so many values without any solid place are noise
 _INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do as many that no other mask has
 _LOW = 32  # 255 beside values below this alone is hardly a class like them
-
-
-@dataclass(frozen=True)
-class Grain:
-    """How the pixels of one value lie.
-
-    Args:
-        pixels: How many there are.
-        between: Of these, with a lower and a higher neighbour.
-        loose: Between, or in no 2 × 2 square of the value.
-    """
-
-    pixels: int
-    between: int
-    loose: int
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was seen in one mask.
-
-    Args:
-        path: Its file.
-        kind: Whether it holds numbers, indices of a palette, or colours.
-        grains: By value.
-        colours: 0xRRGGBB of each value of a palette or colour mask.
-        lossy: Compressed as JPEG.
-        swapped: A palette whose index 0 is not black though black is in it.
-    """
-
-    path: Path
-    kind: Kind
-    grains: Mapping[Key, Grain]
-    colours: Mapping[Key, int]
-    lossy: bool = False
-    swapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +68,7 @@ class Coding:
         whole = repr((self.how, sorted(self.labels.items()), self.cut))
         return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
 
-    def read(self, mask: "MaskFile") -> Array:
+    def read(self, mask: MaskFile) -> Array:
         """Turn a mask of this data set into label values.
 
         Args:
@@ -141,165 +98,10 @@ class Coding:
         kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
         if self.cut is not None:
             return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
-        values, places = _ranked(keys)
+        values, places = ranked(keys)
         if unknown := [_word(v) for v in values if v not in self.labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
         return np.array([self.labels[v] for v in values], kind)[places]
-
-
-# -- one mask ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MaskFile:
-    """What a mask's file holds.
-
-    Args:
-        path: The file.
-        kind: Whether it holds numbers, indices of a palette, or colours.
-        values: (rows, columns) of numbers, of indices, or of 0xRRGGBB.
-        colours: 0xRRGGBB of each value of a palette or colour mask.
-        lossy: Compressed as JPEG.
-        swapped: A palette whose index 0 is not black though black is in it.
-    """
-
-    path: Path
-    kind: Kind
-    values: Array
-    colours: Mapping[Key, int]
-    lossy: bool = False
-    swapped: bool = False
-
-    def keys(self, how: How) -> Array:
-        """Return what counts at each pixel when it is read in one way."""
-        if how == "number" or not self.colours:
-            return self.values
-        found, places = _ranked(self.values)
-        return np.array([_key(value, self.colours, how) for value in found])[places]
-
-    def look(self) -> Seen:
-        """Look at its values and how they lie."""
-        ordered = not self.colours or _channel(self.colours.values()) != "colour"
-        return Seen(self.path, self.kind, grains(self.values, ordered), self.colours, self.lossy, self.swapped)
-
-
-def open_mask(path: Path) -> MaskFile:
-    """Read what a mask holds.
-
-    Args:
-        path: A picture.
-
-    Returns:
-        Its values as they are stored.
-
-    Raises:
-        DataError: it cannot be read, or is no mask; the message names the file.
-    """
-    stored = read_stored(path)
-    if stored.kind == "converted":
-        raise DataError(f"{path}: a mask in CMYK or the like; a mask holds numbers or RGB.", hint="save it as PNG")
-    kind, values = _values(stored)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{path}: NaN or infinite label values.")
-    if stored.negative and len(np.unique(values)) > 2:
-        raise DataError(f"{path}: white is 0 in this TIFF; what class numbers mean then is not known.")
-    if kind != "palette" and stored.alpha is not None and stored.alpha.min() < stored.alpha.max():
-        kind, values = _with_alpha(path, kind, values, stored.alpha)
-    swapped = kind == "palette" and _swapped(values, stored.palette)
-    return MaskFile(path, kind, values, _colours(kind, values, stored), stored.lossy, swapped)
-
-
-def _values(stored: Stored) -> tuple[Kind, Array]:
-    """Return numbers, indices, or colours as 0xRRGGBB."""
-    if stored.kind != "colour":
-        return ("number" if stored.kind == "grey" else "palette"), stored.values
-    if stored.lossy and np.ptp(stored.values.astype(int), axis=-1).max(initial=0) <= _CHROMA:
-        return "number", np.rint(stored.values.mean(-1)).astype(np.uint8)  # a grey JPEG in three channels
-    red, green, blue = (stored.values[..., i].astype(np.int32) for i in range(3))
-    return "colour", (red << 16) | (green << 8) | blue
-
-
-def _with_alpha(path: Path, kind: Kind, values: Array, alpha: Array) -> tuple[Kind, Array]:
-    """Return where the mask is: in the colours, or in the transparency if the colours say nothing."""
-    if values.min() == values.max():
-        return "number", alpha
-    pairs = np.unique(np.stack([values.ravel().astype(np.int64), alpha.ravel().astype(np.int64)]), axis=1)
-    steps = np.diff(pairs)
-    if (steps[0] == 0).any() or (steps[1] < 0).any():
-        raise DataError(
-            f"{path}: the mask's transparency and its colours say different things.",
-            seen=f"{pairs.shape[1]} pairs of colour and opacity",
-            hint="save the one that you mean as a grey PNG, to a new folder",
-        )
-    return kind, values
-
-
-def _swapped(values: Array, palette: Array) -> bool:
-    """Whether index 0 is not black though black is used, or is in a palette of greys."""
-    black = (palette == 0).all(-1)
-    grey = len(set(palette[0].tolist())) == 1  # beside another colour at 0, unused black entries are but padding
-    return not black[0] and bool(black[np.unique(values)].any() or (grey and black.any()))
-
-
-def _colours(kind: Kind, values: Array, stored: Stored) -> dict[Key, int]:
-    found = np.unique(values).tolist() if kind != "number" else []
-    if kind == "colour":
-        return {v: v for v in found}
-    return {v: int(r) << 16 | int(g) << 8 | int(b) for v in found for r, g, b in [stored.palette[v]]}
-
-
-def _key(value: Key, colours: Mapping[Key, int], how: How) -> Key:
-    if how == "number" or not colours:
-        return value
-    return colours[value] if how == "colour" else colours[value] >> _SHIFT[how] & 255
-
-
-def grains(values: Array, ordered: bool = True) -> dict[Key, Grain]:
-    """Count the pixels of each value, and how they lie.
-
-    Args:
-        values: (…, rows, columns).
-        ordered: A value can lie between two others; not so for colours.
-
-    Returns:
-        By value.
-    """
-    if values.ndim > 2:  # a volume's slices one by one, which takes less memory
-        slices = [grains(one, ordered) for one in values]
-        return {v: _sum([one[v] for one in slices if v in one]) for v in {key for one in slices for key in one}}
-    found, places = _ranked(values)
-    counts = np.bincount(places.ravel(), minlength=len(found))
-    if len(found) <= 2:
-        return {v: Grain(int(n), 0, 0) for v, n in zip(found, counts, strict=True)}
-    ndimage = require("scipy.ndimage", "data")
-    between = np.zeros(values.shape, bool)
-    if ordered:
-        between = (ndimage.minimum_filter(places, 3) < places) & (places < ndimage.maximum_filter(places, 3))
-    loose = between | ~_solid(places)
-    count = [np.bincount(places[where], minlength=len(found)) for where in (between, loose)]
-    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found)}
-
-
-def _ranked(values: Array) -> tuple[list[Key], Array]:
-    """Return the distinct values, ascending, and the place of each pixel's among them."""
-    if values.dtype.kind in "iu" and 0 <= values.min(initial=0) <= values.max(initial=0) <= HIGHEST:
-        found = np.flatnonzero(np.bincount(values.ravel()))  # for numbers of 16 bits much faster than to sort
-        table = np.zeros(int(found[-1]) + 1 if len(found) else 1, np.uint16)
-        table[found] = np.arange(len(found))
-        return [*map(int, found)], table[values]
-    distinct, places = np.unique(values, return_inverse=True)
-    return distinct.tolist(), places.reshape(values.shape)
-
-
-def _solid(places: Array) -> NDArray[np.bool_]:
-    """Return where a pixel is in a 2 × 2 square of one value."""
-    corner, others = places[:-1, :-1], (places[1:, :-1], places[:-1, 1:], places[1:, 1:])
-    square = np.logical_and.reduce([corner == other for other in others])
-    solid = np.zeros(places.shape, bool)
-    for rows in (slice(None, -1), slice(1, None)):
-        for columns in (slice(None, -1), slice(1, None)):
-            solid[rows, columns] |= square
-    return solid
 
 
 # -- all masks ---------------------------------------------------------------------------------------------------------
@@ -322,7 +124,7 @@ def decide(seen: Sequence[Seen], *, binary: bool = False, united: bool = False, 
     """
     masks = _Masks(seen, _how(seen))
     if binary and len(masks.keys) > 2:
-        return _halved(masks)
+        return _halved(masks, _SOFT_SHARE)
     if masks.how == "colour" and 0 not in masks.keys:
         raise DataError(
             f"{masks.seen[0].path}: no pixel of any mask is black; which colour is the background is not known.",
@@ -334,7 +136,7 @@ def decide(seen: Sequence[Seen], *, binary: bool = False, united: bool = False, 
     if united and not _soft(masks):
         return _united(masks)
     if united:
-        return _halved(masks)
+        return _halved(masks, _ASKED_SHARE)
     if named != len(masks.foreground):
         _check_classes(masks)
     return _classes(masks)
@@ -359,15 +161,15 @@ class _Masks:
         for one in self.seen:
             found.append({})
             for value, grain in one.grains.items():
-                key = _key(value, one.colours, self.how)
-                found[-1][key] = _sum([grain, found[-1].get(key, Grain(0, 0, 0))])
+                key = key_of(value, one.colours, self.how)
+                found[-1][key] = summed([grain, found[-1].get(key, Grain(0, 0, 0))])
         return found
 
     @cached_property
     def total(self) -> dict[Key, Grain]:
         """What all of them hold, by ascending value."""
         keys = sorted({key for one in self.each for key in one})
-        return {key: _sum([one[key] for one in self.each if key in one]) for key in keys}
+        return {key: summed([one[key] for one in self.each if key in one]) for key in keys}
 
     @property
     def keys(self) -> list[Key]:
@@ -412,10 +214,6 @@ def _word(key: Key) -> str:
     return f"{key:g}" if isinstance(key, float) else str(key)
 
 
-def _sum(parts: Sequence[Grain]) -> Grain:
-    return Grain(sum(p.pixels for p in parts), sum(p.between for p in parts), sum(p.loose for p in parts))
-
-
 # -- numbers, indices or colours ---------------------------------------------------------------------------------------
 
 
@@ -426,7 +224,7 @@ def _how(seen: Sequence[Seen]) -> How:
     indexed = not palettes or (not coloured and _index_counts(palettes, bool(numbers)))
     if not coloured and indexed:
         return "number"
-    how = _channel({c for s in (*palettes, *coloured) for c in s.colours.values()})
+    how = channel({c for s in (*palettes, *coloured) for c in s.colours.values()})
     if how == "colour" and (other := [s for s in numbers if set(s.grains) - {0}]):
         raise DataError(
             f"{other[0].path}: {len(other)} of {len(seen)} masks hold numbers and the others colours.",
@@ -442,17 +240,7 @@ def _index_counts(palettes: Sequence[Seen], beside_numbers: bool) -> bool:
     colours = [colour for _, colour in sorted(pairs)]
     if len({index for index, _ in pairs}) < len(pairs) or any(s.swapped for s in palettes):
         return False
-    return not (_channel(colours) == "grey" and (colours != sorted(colours) or beside_numbers))
-
-
-def _channel(colours: Iterable[int]) -> How:
-    """Return how colours can be read as numbers: grey, in a single channel, or not at all."""
-    parts = [(c >> 16, c >> 8 & 255, c & 255) for c in colours]
-    if all(r == g == b for r, g, b in parts):
-        return "grey"
-    names: tuple[How, ...] = ("red", "green", "blue")
-    used = [name for i, name in enumerate(names) if any(part[i] for part in parts)]
-    return used[0] if len(used) == 1 else "colour"
+    return not (channel(colours) == "grey" and (colours != sorted(colours) or beside_numbers))
 
 
 # -- binary masks ------------------------------------------------------------------------------------------------------
@@ -485,8 +273,8 @@ def _united(masks: _Masks) -> Coding:
     return _foreground(masks, {key: int(key != background) for key in masks.keys}, None, said)
 
 
-def _halved(masks: _Masks) -> Coding:
-    """Masks that are binary but for soft edges."""
+def _halved(masks: _Masks, most: float) -> Coding:
+    """Masks that are binary but for soft edges, which cover at most this share of the pixels."""
     low, high = masks.keys[0], masks.keys[-1]
     path = masks.having([high])[0]
     if masks.how == "colour":
@@ -498,10 +286,10 @@ def _halved(masks: _Masks) -> Coding:
     black, white = (0, 255) if low >= 0 and _CONTRAST <= high <= 255 else (low, high)
     middle = [k for k in masks.keys if _NEAR < (k - black) / (white - black) < 1 - _NEAR]
     share = sum(masks.total[k].pixels for k in middle) / sum(grain.pixels for grain in masks.total.values())
-    if share > _SOFT_SHARE or not _soft(masks):
+    if share > most or not _soft(masks):
         grey = f"{share:.0%} of its pixels are neither black nor white"
         raise DataError(
-            f"{path}: not a binary mask: {grey if share > _SOFT_SHARE else f'it has {len(masks.keys)} values'}.",
+            f"{path}: not a binary mask: {grey if share > most else f'it has {len(masks.keys)} values'}.",
             seen=f"{len(masks.keys)} values, {low:g} … {high:g}",
             hint=[
                 "save masks as PNG with the values 0 and 255, to a new folder; of masks that number their objects:",
@@ -524,7 +312,7 @@ def _soft(masks: _Masks) -> bool:
     if masks.noisy:
         return masks.keys[-1] - masks.keys[0] >= _CONTRAST
     main = [max(side, key=lambda k: masks.total[k].pixels) for side in _sides(masks.keys, half)]
-    others = _sum([grain for key, grain in masks.total.items() if key not in main])
+    others = summed([grain for key, grain in masks.total.items() if key not in main])
     return masks.how != "colour" and others.loose >= _LOOSE * others.pixels
 
 

@@ -126,7 +126,7 @@ def pair_up(images: Path, masks: Path) -> Pairs:
 
 def _files(folder: Path, other: Path | None, faults: list[str]) -> Iterator[File]:
     """Walk through a folder without the other one; name what is of a kind that is not read."""
-    without, met = None if other is None else other.resolve(), set[Path]()
+    without, met = None if other is None else other.resolve(), {folder.resolve()}
     for place, folders, names in os.walk(folder, followlinks=True):
         here = Path(place)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in {without, *met})

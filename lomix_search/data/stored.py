@@ -273,8 +273,9 @@ def _decodable(path: Path, pil: Any) -> Iterator[None]:
     except MemoryError:
         raise DataError(f"{path} does not fit into memory.", hint="cut it and its mask into tiles") from None
     except Exception as cause:  # Pillow's plugins raise whatever a broken file makes them run into
+        other = "; or, if other programs open it, save it as PNG or TIFF of 8 or 16 bits, or of 32-bit floats"
         raise DataError(
             f"{path} cannot be read; it is cut short or not what its name says.",
             seen=f"{type(cause).__name__}: {cause}",
-            hint="copy or download it again",
+            hint="copy or download it again" + other * isinstance(cause, pil.UnidentifiedImageError),
         ) from None
