@@ -165,7 +165,7 @@ def polyps(raw: Path, foreground: int) -> Path:
     return raw
 
 
-@pytest.mark.parametrize("foreground", [255])
+@pytest.mark.parametrize("foreground", [1, 255])
 def test_a_binary_picture_is_written_as_its_mask(foreground: int, tmp_path: Path) -> None:
     prepare("polyp", polyps(tmp_path / "raw", foreground), tmp_path / "out", size=32, workers=1, progress=False)
     splits = prepared.load(

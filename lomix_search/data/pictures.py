@@ -41,7 +41,8 @@ def read_picture_pair(name: str, image: Path, masks: tuple[Path, ...]) -> Case:
                 hint="make sure that both are of one size; resize masks with nearest-neighbour interpolation",
             )
         label |= one
-    return Case(name, picture[None], label[None], (), {"size": list(label.shape)})
+    foreground = 1 if all(_pixels(mask, None).max() <= 1 for mask in masks) else 255  # what a prediction is written as
+    return Case(name, picture[None], label[None], (), {"size": list(label.shape), "values": [[1, foreground]]})
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
