@@ -6,8 +6,8 @@
 
 Each cell is a run of the command line on CPUs, in float32, with a constant learning rate. Compared are the training
 loss of the last step, the mixture's weights, the final network's weights (the largest difference of any, and of the
-norm of all differences to the norm of all weights) and the mean Dice on test data. The rows ``again`` repeat the run
-on one process, and on one process with another number of threads: what that changes is the yardstick.
+norm of all differences to the norm of all weights) and the mean Dice on test data. ``--again`` repeats the run on one
+process, and on one process with another number of threads: what that changes is the yardstick.
 """
 
 import argparse
@@ -60,17 +60,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 10, 50])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument(
+        "--again", action="store_true", help="also repeat the run on one process, then with a thread more"
+    )
     given = parser.parse_args()
     print("| steps | against one process | loss | mixture | network | network, relative | Dice |")
     print("|---|---|---|---|---|---|---|")
     for steps in given.steps:
         with tempfile.TemporaryDirectory() as home:
-            kinds = {
-                "one": (1, given.threads),
-                "again": (1, given.threads),
-                f"again, {given.threads + 1} threads": (1, given.threads + 1),
-                f"{given.processes} processes": (given.processes, given.threads),
-            }
+            kinds = {"one": (1, given.threads), f"{given.processes} processes": (given.processes, given.threads)}
+            if given.again:
+                kinds |= {"again": (1, given.threads), f"{given.threads + 1} threads": (1, given.threads + 1)}
             for i, (name, (processes, threads)) in enumerate(kinds.items()):
                 run(given.recipe, Path(home, str(i)), steps, processes, threads)
                 if i:
