@@ -376,7 +376,9 @@ class Instrumented(nn.Module):
             return undone(self._kept(LOGITS, kept), stage.ends)
         if stage.own is not None:
             rank = len(self.stages[-1].size) + 2
-            return undone(own_map(output, stage.own, rank, self.num_classes, self.stages.network), stage.ends)
+            main = number == len(self.stages) - 1
+            own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
+            return undone(own, stage.ends)
         features = self._kept(number, kept)
         if features.shape[1] != stage.channels:
             raise StageError(

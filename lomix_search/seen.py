@@ -18,7 +18,6 @@ from lomix_search.metrics import predict
 from lomix_search.outputs import reader_of
 from lomix_search.typed import write_bytes
 
-
 _IGNORED = 255
 
 
@@ -101,8 +100,8 @@ def look(
     for index in chosen:
         image, label = items[index]
         prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
-        truth = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
-        views += _views(image.numpy(), truth, prediction, items.names[index], max(1, most // len(chosen)))
+        marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+        views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     net.train(training)
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame

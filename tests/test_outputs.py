@@ -20,7 +20,8 @@ from zoo import SmallUNet
 from lomix_search.data.volumes import Case
 from lomix_search.errors import LomixError, RunError, StageError
 from lomix_search.evaluation.evaluate import evaluate
-from lomix_search.evaluation.infer import How, predict as predict_case
+from lomix_search.evaluation.infer import How
+from lomix_search.evaluation.infer import predict as predict_case
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.metrics import score_items
 from lomix_search.outputs import reader_of
@@ -225,8 +226,10 @@ def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(ki
     assert 0.5 < right < 0.95 and items.labels.unique().tolist() == list(range(items.classes))
     expected = {"validation": right, "evaluate": right, "pictures": 1.0}
     assert found(network, items) == pytest.approx(expected, abs=1e-6)
-    if kind == "decision alone":
-        return
+    if kind == "decision alone":  # whose logits a module shows
+        assert torch.equal(
+            instrument(network, items.images[:2]).eval().logits(items.images) > 0, network(items.images) > 0
+        )
     net = instrument(network.train(), torch.rand(2, 1, 32, 24))
     assert found(net, items) == pytest.approx(expected, abs=1e-6)
     assert net.training and found(net.strip(), items) == pytest.approx(expected, abs=1e-6)
@@ -243,9 +246,11 @@ def test_every_kind_is_unlike_what_another_output_or_threshold_would_give() -> N
         assert ((network(Items(network).images) > 0)[:, 0] != Items(network).said).float().mean() > 0.2
 
 
-EXACT = {"softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
-         "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
-         "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid"}  # fmt: skip
+EXACT = {
+    "softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
+    "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
+    "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", sorted(EXACT))
@@ -345,6 +350,20 @@ def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
         predict_case(Bytes("one channel"), case(), How())
 
 
+def test_decisions_are_no_map_to_train() -> None:
+    class Decides(Shaped):
+        def forward(self, x: Tensor) -> Any:
+            return self.parts(x)[0].argmax(1, keepdim=True).float()
+
+    with pytest.raises(StageError) as caught:
+        instrument(Decides("plain"), torch.rand(2, 1, 32, 24))
+    assert str(caught.value) == (
+        "Decides returns decisions, through which nothing can be trained; a segmentation network returns logits.\n"
+        "  Seen: output: 2 × 1 × 32 × 24\n"
+        "  Try:  return the logits from forward(), and decide outside"
+    )
+
+
 def test_supervision_that_is_switched_off_at_inference_is_followed() -> None:
     """nnU-Net sets deep_supervision = False before it predicts: the list becomes a tensor, whose [0] is an image."""
 
@@ -375,7 +394,9 @@ def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatc
         network = build(kind)
         read = reader_of(network, max(2, KINDS[kind][0]))
         images = torch.rand(2, 1, 32, 24)
-        assert torch.equal(read(images), network(images)) and torch.equal(read(images[:1] * 0.1), network(images[:1] * 0.1))
+        assert torch.equal(read(images), network(images)) and torch.equal(
+            read(images[:1] * 0.1), network(images[:1] * 0.1)
+        )
 
 
 def test_a_network_that_cannot_be_traced_is_read_where_its_values_tell() -> None:
@@ -409,7 +430,9 @@ def basic_unet_plus_plus() -> nn.Module:
 def dynunet() -> nn.Module:
     from monai.networks.nets import DynUNet
 
-    return DynUNet(2, 1, 3, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[4, 8, 8, 16], deep_supervision=True, deep_supr_num=2)
+    return DynUNet(
+        2, 1, 3, [3] * 4, [1, 2, 2, 2], [2, 2, 2], filters=[4, 8, 8, 16], deep_supervision=True, deep_supr_num=2
+    )
 
 
 PUBLISHED = {

@@ -232,11 +232,12 @@ def score_case(
     kept = None if kept is None or kept.all() else kept
     for number, name in enumerate(classes[1:], 1):
         soft = prediction.foreground if len(classes) == 2 else None
-        masks = [values == number if kept is None else (values == number) & kept for values in (prediction.label, case.label)]
+        said, true = (values == number for values in (prediction.label, case.label))
+        said, true = (said, true) if kept is None else (said & kept, true & kept)
         if number == ignore_index or (kept is not None and not kept.any()):
             values = dict.fromkeys(chosen.measures, float("nan"))
         else:
-            values = chosen.score(*masks, case.spacing, soft, kept)
+            values = chosen.score(said, true, case.spacing, soft, kept)
         rows.append(Row(case.name, case.patient or case.name, name, values))
     return rows
 

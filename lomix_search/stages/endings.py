@@ -73,7 +73,8 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
     if ending is None:
         return Returned(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)
-    same = ending.given is not None and ending.given.meta["shape"][2:] == shape[2:] or before != shape[1]
+    given = shape if ending.given is None else ending.given.meta["shape"]
+    same = before != shape[1] or given[2 if len(given) == len(shape) else 1 :] == shape[2:]
     if tap is not None and ending.alone and same:
         return Returned(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
     if before != shape[1] or not (ending.alone or _are_probabilities(network, example, place)):

@@ -13,7 +13,9 @@ from lomix_search.stages.layout import FORMS, Layout, layout_of, map_layout
 from lomix_search.trace import Path, Trace, operation, sizes, spell
 
 _ACTIVATION = re.compile("(log_?)?(softmax|softmin|sigmoid|expit)", re.IGNORECASE)
-_DECIDES = re.compile("argmax|argmin|argsort|topk|one_hot|bucketize|round_?|heaviside|sign|gt|ge|lt|le|eq|ne|g?t_", re.IGNORECASE)
+_DECIDES = re.compile(
+    "arg(max|min|sort)|topk|one_hot|bucketize|round_?|heaviside|sign|gt_?|ge_?|lt_?|le_?|eq_?|ne_?", re.IGNORECASE
+)
 _LOG = re.compile("log_?")
 _KEEPS = re.compile(
     "permute|transpose|swap|move|contiguous|clone|squeeze|view|reshape|flatten|rearrange|interpolate|upsample|resize|"
@@ -84,8 +86,8 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Pat
     """Return the finest maps that fit, all of one shape."""
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
-    real = [one for path, node in real for one in _unstacked(found, path, node)]
-    real = [one for one in real if not _decided(one[1])] or real
+    real = [one for path, node in real for one in unstacked(found, path, node)]
+    real = [one for one in real if one[1].op != "placeholder" and not decided(one[1])] or real
     maps = [_channels_first(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
@@ -108,7 +110,21 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Pat
     fitting = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) <= whole] or fitting
     size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
     finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
+    finest = _without_features(found, finest)
     return [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
+
+
+def _without_features(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+    """Leave out maps of more channels out of which others are made: features that are returned beside the logits."""
+    if len({node.meta["shape"] for _, node in maps}) < 2:
+        return maps
+    flow = found.network()
+    made_of = {node: nx.ancestors(flow, node) for _, node in maps}
+
+    def is_feature(node: fx.Node) -> bool:
+        return any(node in made_of[n] and n.meta["shape"][1] < node.meta["shape"][1] for n in made_of)
+
+    return [(path, node) for path, node in maps if not is_feature(node)]
 
 
 def _laid_otherwise(title: str, layout: Layout, seen: list[str]) -> StageError:
@@ -153,7 +169,7 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
 
 
-def _unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
+def unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
     """Return the maps that are stacked in a value along its first or second axis, or the value itself."""
     sources, axis = list(node.all_input_nodes), _stacked_along(node)
     rank = max((len(put.meta["shape"]) for put in found.inputs if layout_of(put)), default=0)
@@ -167,7 +183,7 @@ def _unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.N
 
 
 def _stacked_along(node: fx.Node) -> int | None:
-    """Return the axis along which a value stacks others, in one step or by an unsqueeze of each; None if it does not."""
+    """Return the axis along which a value stacks others, at once or by an unsqueeze of each; None if it does not."""
     name = operation(node)
     lifted = bool(node.all_input_nodes) and all(operation(source) == "unsqueeze" for source in node.all_input_nodes)
     if not (name == "stack" or (name.startswith("cat") and lifted)):
@@ -176,7 +192,7 @@ def _stacked_along(node: fx.Node) -> int | None:
     return axis % len(node.meta["shape"]) if isinstance(axis, int) else None
 
 
-def _decided(node: fx.Node) -> bool:
+def decided(node: fx.Node) -> bool:
     """Whether a value holds decisions, such as class numbers as floats, rather than scores."""
     while not weighted(node) and len(node.all_input_nodes) == 1:
         if _DECIDES.fullmatch(operation(node)):
