@@ -375,7 +375,7 @@ class Instrumented(nn.Module):
         if stage.logits is not None:
             return undone(self._kept(LOGITS, kept), stage.ends)
         if stage.own is not None:
-            rank = len(self.stages[-1].size) + 2
+            rank = self.stages.returned.rank
             main = number == len(self.stages) - 1
             own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
             return undone(own, stage.ends)

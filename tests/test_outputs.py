@@ -133,6 +133,7 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
     "sigmoid of a scaled map": (1, lambda n, z, c, f: torch.sigmoid(z / 3), binary),
     "mean of two sigmoids": (1, lambda n, z, c, f: (z.sigmoid() + n.other(f).sigmoid()) / 2, None),
     "one minus a sigmoid": (1, lambda n, z, c, f: 1 - torch.sigmoid(z), lambda z: (z[:, 0] < 0).long()),
+    "sigmoid in bytes": (1, lambda n, z, c, f: 255 * torch.sigmoid(z), binary),
     "foreground of a softmax": (2, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
     "without the background": (3, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
     "logits and probabilities": (1, lambda n, z, c, f: (z, z.sigmoid()), binary),
@@ -250,6 +251,7 @@ EXACT = {
     "softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
     "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
     "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid",
+    "sigmoid in bytes",
 }  # fmt: skip
 
 
@@ -335,19 +337,19 @@ def test_channels_that_are_not_the_classes_are_refused() -> None:
 
 
 def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
-    class Bytes(Shaped):
+    class Shifted(Shaped):
         def forward(self, x: Tensor) -> Any:
-            return 255 * self.parts(x)[0].sigmoid()
+            return 2 * self.parts(x)[0].sigmoid() - 1.5
 
     with pytest.raises(StageError) as caught:
-        instrument(Bytes("one channel"), torch.rand(2, 1, 32, 24))
+        instrument(Shifted("one channel"), torch.rand(2, 1, 32, 24))
     assert str(caught.value) == (
-        "Bytes ends in sigmoid, and what it returns is neither logits nor all of the probabilities.\n"
+        "Shifted ends in sigmoid, and what it returns is neither logits nor all of the probabilities.\n"
         "  Seen: output: 2 × 1 × 32 × 24\n"
         "  Try:  return the logits from forward(), and apply the activation outside"
     )
-    with pytest.raises(RunError, match="what Bytes returns cannot be read as logits"):
-        predict_case(Bytes("one channel"), case(), How())
+    with pytest.raises(RunError, match="what Shifted returns cannot be read as logits"):
+        predict_case(Shifted("one channel"), case(), How())
 
 
 def test_decisions_are_no_map_to_train() -> None:

@@ -75,9 +75,10 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
     tap, before = logits_tap(found, ending, logits)
     given = shape if ending.given is None else ending.given.meta["shape"]
     same = before != shape[1] or given[2 if len(given) == len(shape) else 1 :] == shape[2:]
-    if tap is not None and ending.alone and same:
+    if tap is not None and ending.alone and (same or ending.scaled):
         return Returned(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
-    if before != shape[1] or not (ending.alone or _are_probabilities(network, example, place)):
+    as_they_are = ending.alone and not ending.scaled
+    if before != shape[1] or not (as_they_are or _are_probabilities(network, example, place)):
         raise StageError(
             f"{title} ends in {ending.name}, and what it returns is neither logits nor all of the probabilities.",
             seen=f"output: {' × '.join(map(str, shape))}",

@@ -213,6 +213,7 @@ class Ending:
         given: What it is applied to; None where the output is made of several.
         alone: Whether nothing changes its values afterwards, but for their axes and size.
         decided: Whether they are compared or rounded afterwards.
+        scaled: Whether they are multiplied by a number above 0 afterwards, as bytes are.
     """
 
     kind: str
@@ -220,6 +221,7 @@ class Ending:
     given: fx.Node | None
     alone: bool
     decided: bool = False
+    scaled: bool = False
 
 
 def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
@@ -233,19 +235,21 @@ def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
     Returns:
         None if the output is made of logits already.
     """
-    node, alone, decided, logged, cut = _start(found, place, output), True, False, False, None
+    node, cut = _start(found, place, output), None
+    alone, compared, logged, scaled = True, False, False, False
     while not (kind := _activation(node)):
         if weighted(node) or len(node.all_input_nodes) != 1:
             break
         name = operation(node)
         cut = cut or (Ending("clamp", name, node.all_input_nodes[0], alone) if _cuts(node) else None)
-        decided, logged = decided or bool(_DECIDES.fullmatch(name)), logged or bool(_LOG.fullmatch(name))
-        alone = alone and bool(_KEEPS.search(name) or _LOG.fullmatch(name))
+        compared, logged = compared or bool(_DECIDES.fullmatch(name)), logged or bool(_LOG.fullmatch(name))
+        scaled = scaled or _scales(node)
+        alone = alone and bool(_KEEPS.search(name) or _LOG.fullmatch(name) or _scales(node))
         node = node.all_input_nodes[0]
     if kind:
         kind = f"log_{kind}" if logged and not kind.startswith("log_") else kind
         reversed_ = "softmin" in operation(node).lower()
-        return Ending(kind, operation(node), None if reversed_ else node.all_input_nodes[0], alone, decided)
+        return Ending(kind, operation(node), None if reversed_ else node.all_input_nodes[0], alone, compared, scaled)
     if cut is None and len(node.all_input_nodes) > 1 and (parts := _activations(node)):
         return Ending(parts.pop() if len(parts) == 1 else "sigmoid", operation(node), None, False)
     return cut
@@ -281,6 +285,14 @@ def _activations(node: fx.Node) -> set[str]:
         left += [source for source in one.all_input_nodes if source not in seen]
         seen.update(one.all_input_nodes)
     return found
+
+
+def _scales(node: fx.Node) -> bool:
+    """Whether an operation multiplies or divides by a number above 0."""
+    numbers = [value for value in node.args if isinstance(value, int | float) and not isinstance(value, bool)]
+    times = re.fullmatch("i?(r?mul|multiply|r?(true_?)?div(ide)?)_?", operation(node))
+    divided_by = isinstance(node.args[0] if node.args else None, int | float) and "div" in operation(node)
+    return bool(times) and len(numbers) == 1 and numbers[0] > 0 and not divided_by
 
 
 def _cuts(node: fx.Node) -> bool:
