@@ -7,11 +7,13 @@ right Dice is known. Validation in training, ``evaluate``, pictures and reports 
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipe import PARTS, write_tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -25,7 +27,10 @@ from lomix_search.evaluation.infer import predict as predict_case
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.metrics import score_items
 from lomix_search.outputs import reader_of
-from lomix_search.seen import look
+from lomix_search.recipe import load_recipe
+from lomix_search.run import evaluate_run, run_recipe
+from lomix_search.seen import Seen, look
+from lomix_search.validate import validate_recipe
 
 
 @dataclass
@@ -219,7 +224,16 @@ def found(network: nn.Module, items: Items, ignored: int | None = None) -> dict[
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = {
+    "two channels", "coarse, fine", "fine, coarse resized", "stacked coarse first", "label and mask", "named tuple",
+    "class axis dropped", "class axis dropped after a sigmoid", "sigmoid module", "softmax", "log-softmax module",
+    "log of a softmax", "hardsigmoid", "tanh", "sigmoid of three channels", "sigmoid of a sum", "decision alone",
+    "probabilities and logits", "list in train mode alone", "decision and probabilities", "dict", "logsigmoid",
+}  # fmt: skip
+"""Kinds that are close to another one: tried with --slow."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in KINDS])
 def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(kind: str) -> None:
     network = build(kind)
     items = Items(network)
@@ -459,3 +473,43 @@ def test_published_networks_are_read_at_their_own_finest_map(name: str) -> None:
     assert isinstance(one, Instrumented) and torch.equal(one.eval().logits(images), own(network, images))
     three_d = "DynUNet" in name
     assert three_d or len(network(images)) == 4
+
+
+# -- from a recipe to its scores ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("returns", ["[self.head(x), self.side(y)]", "{'p': self.head(x).softmax(1)}"])
+def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Path) -> None:
+    """With ignored pixels, and a network that does not return its logits alone."""
+    folder = write_tiny(tmp_path / "recipe")
+    text = PARTS.replace("return self.head(x)", f"return {returns}").replace("x = up(", "y, x = x, up(")
+    text = text.replace("self.head = ", "self.side = nn.Conv2d(2 * width, 3, 1)\n        self.head = ")
+    text = text.replace("labels[start:stop], cases, ", "labels[start:stop], cases, ignore_index=-1, ")
+    text = text.replace("    def slowly", "    labels[:, :4, 3:] = -1\n\n    def slowly")
+    text = text.replace('("background", "large", "small"), 1)', '("background", "large", "small"), 1, volumes=volumes)')
+    text = text.replace(
+        "    return Splits(", "    volumes = {'test': [case(i, images, labels) for i in (10, 11)]}\n    return Splits("
+    )
+    text += """
+
+def case(i, images, labels):
+    from lomix_search.data.volumes import Case
+
+    return Case(f"case{i}", images[i][None], labels[i][None])
+"""
+    (folder / "parts.py").write_text(text)
+    recipe = load_recipe(folder, ["loss.ignore_index=-1", "search.steps=30", "search.validate_every=10"])
+    validate_recipe(recipe).check()
+    outcome = run_recipe(recipe, tmp_path / "run")
+    for name in ("best", "final"):
+        whole = evaluate_run(tmp_path / "run", name)
+        for label, dice in list(outcome.test[name].per_class.items())[1:]:
+            assert whole.per_class("dice")[label] == pytest.approx(dice, abs=1e-9)
+    assert 0 < outcome.test["final"].mean < 1
+    seen = Seen.load(tmp_path / "run" / "seen.npz")
+    assert (seen.truth[:, :4, 3:] == 255).all() and (seen.truth[:, 4:] < 3).all()
+    kept = seen.truth != 255
+    for number, label in ((1, "large"), (2, "small")):
+        pairs = [((p == number) & k, t == number) for p, t, k in zip(seen.predictions, seen.truth, kept, strict=True)]
+        dice = np.mean([2 * (p & t).sum() / (p.sum() + t.sum()) for p, t in pairs])
+        assert outcome.test["final"].per_class[label] == pytest.approx(dice, abs=1e-9)
