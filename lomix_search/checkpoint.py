@@ -1,9 +1,13 @@
-"""Checkpoints of a run: written atomically, the last two kept, read back without executing anything."""
+"""Checkpoints of a run: written atomically with a checksum, the last two kept, read without executing anything."""
 
+import hashlib
 import io
-import pickle
 import random
+import re
+import struct
 import warnings
+import zipfile
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +19,13 @@ from lomix_search.typed import write_bytes
 
 State = dict[str, Any]
 _KEEP = 2
+_COMMENT = b"lomix-search sha256 "
 
 
 def save_checkpoint(folder: Path, step: int, state: State) -> Path:
-    """Write ``step_<number>.pt`` and remove all but the last two.
+    """Write ``step_<number>.pt`` and remove all but the last two up to it.
+
+    Later ones, which a run that went back to an older one leaves behind, are removed too: they are not of its past.
 
     Args:
         folder: The run's checkpoint folder; made when missing.
@@ -30,9 +37,18 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
     """
     path = folder / f"step_{step:08d}.pt"
     write_tensors(path, state)
-    for old in sorted(folder.glob("step_*.pt"))[:-_KEEP]:
-        old.unlink()
+    known = checkpoints(folder)
+    kept = [number for number in known if number <= step][-_KEEP:]
+    for number, old in known.items():
+        if number not in kept:
+            old.unlink()
     return path
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their step, the oldest first; whatever else lies there is none."""
+    found = {path: re.fullmatch(r"step_(\d{8,})\.pt", path.name) for path in folder.glob("step_*.pt")}
+    return dict(sorted((int(match[1]), path) for path, match in found.items() if match and path.is_file()))
 
 
 def latest_checkpoint(folder: Path) -> State | None:
@@ -47,24 +63,28 @@ def latest_checkpoint(folder: Path) -> State | None:
     Raises:
         RunError: there are checkpoints and all are damaged.
     """
-    paths = sorted(folder.glob("step_*.pt"), reverse=True)
     faults = []
-    for path in paths:
+    paths = [*reversed(checkpoints(folder).values())]
+    for path, older in zip_longest(paths, paths[1:]):
         try:
             return read_tensors(path)
         except RunError as fault:
             faults.append(str(fault))
-            warnings.warn(f"{fault}\n  The checkpoint before it is used, if there is one.", stacklevel=2)
+            instead = f"The one before it is taken: {older}." if older else "There is none before it."
+            warnings.warn(f"{fault}\n  {instead}", stacklevel=2)
     if faults:
         raise RunError(f"{folder} holds no usable checkpoint.", seen=faults, hint="start again in another folder")
     return None
 
 
 def write_tensors(path: Path, state: State) -> None:
-    """Write a nested state atomically; ``read_tensors`` reads it back."""
+    """Write a nested state atomically; ``read_tensors`` reads it back.
+
+    The file is one of ``torch.save``, a zip archive, whose comment is the checksum of the rest.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, _signed(buffer.getvalue()))
 
 
 def read_tensors(path: Path) -> State:
@@ -77,16 +97,46 @@ def read_tensors(path: Path) -> State:
         The state.
 
     Raises:
-        RunError: the file is missing, truncated, or holds something else.
+        RunError: the file is missing, damaged in any bit, or holds something else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as cause:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise RunError(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+    if fault := _fault(content):
+        raise RunError(f"{path} is damaged or no checkpoint.", seen=fault)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as cause:  # bytes that are no checkpoint make the reader raise whatever it comes upon
         first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise RunError(f"{path} is damaged or no checkpoint.", seen=first) from None
     if not isinstance(state, dict):
         raise RunError(f"{path} is no checkpoint.", seen=f"a {type(state).__name__}")
     return state
+
+
+def _signed(content: bytes) -> bytes:
+    """Add the checksum of an archive as its comment, which its last two bytes announce."""
+    comment = _COMMENT + hashlib.sha256(content).hexdigest().encode()
+    return content[:-2] + struct.pack("<H", len(comment)) + comment
+
+
+def _fault(content: bytes) -> str:
+    """Say what is wrong with an archive, signed or of an earlier version; nothing if all is well."""
+    length = len(_COMMENT) + 64
+    if content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0":  # not signed: its parts have checksums
+        return _fault_of_parts(content)
+    body = content[: -length - 2] + b"\0\0"
+    return "" if _signed(body) == content else "its checksum does not match its content"
+
+
+def _fault_of_parts(content: bytes) -> str:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            broken = archive.testzip()
+    except Exception as cause:  # of damaged headers: BadZipFile, NotImplementedError, UnicodeDecodeError, zlib.error, …
+        return f"{type(cause).__name__}: {cause}"
+    return f"{broken} does not match its checksum" if broken else ""
 
 
 def random_state() -> State:

@@ -14,6 +14,7 @@ from rich.console import Console
 from lomix_search.errors import LomixError, RunError
 from lomix_search.rank import rank
 from lomix_search.recipe import Recipe
+from lomix_search.screen import plain
 from lomix_search.strategies import DERIVED, Strategy, needed
 from lomix_search.typed import write_text
 from lomix_search.verdict import Row, draw_verdict, judge, read_run, to_json, to_markdown
@@ -93,7 +94,7 @@ def compare_strategies(
         ready = [job for job in batch if _prepare(job, recipe, plan, failed)]
         failed += _run_all([job for job in ready if not job.finished], jobs, say)
     for fault in failed:
-        say.print(f"[red]failed[/red]: {fault}", highlight=False)
+        say.print(plain(("failed", "red"), f": {fault}"))
     return _conclude([job for job in plan if job.finished], folder, failed)
 
 
@@ -144,7 +145,7 @@ def _run_all(waiting: list[Job], jobs: int, say: Console) -> list[str]:
                 fine = code == 0 and job.finished
                 if not fine:
                     failed.append(f"{job.name}: {_last_words(job.folder / 'log.txt')} (exit code {code})")
-                say.print(f"{done}/{total}  {job.name}: {'done' if fine else 'failed'}", highlight=False)
+                say.print(plain(f"{done}/{total}  {job.name}: {'done' if fine else 'failed'}"))
             time.sleep(_POLL)
     return failed
 

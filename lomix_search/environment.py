@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Slices, Splits, seeded
 from lomix_search.data.manifest import sha256
+from lomix_search.distributed import size
 from lomix_search.errors import RunError
 from lomix_search.loss.engines import choose_engine
 from lomix_search.recipe import Recipe
@@ -129,6 +131,61 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
         project=git_state(Path.cwd()),
         data=data_print(recipe, splits),
     )
+
+
+def surroundings(device: torch.device, engine: str) -> dict[str, str]:
+    """Return what may change the result of a run from one start to the next, beside its settings and data.
+
+    Args:
+        device: What the network is on.
+        engine: What computes the mixture loss.
+
+    Returns:
+        Texts by name.
+    """
+    cuda = device.type == "cuda"
+    matmul = torch.get_float32_matmul_precision()
+    return _fixed_surroundings() | {
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "capability": ".".join(map(str, torch.cuda.get_device_capability(device)))
+        if cuda
+        else torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "processes": str(size()),
+        "engine of the loss": engine,
+        "matrix products": matmul + (", TF32 in cuDNN" if cuda and torch.backends.cudnn.allow_tf32 else ""),
+        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
+    }
+
+
+@lru_cache(maxsize=1)
+def _fixed_surroundings() -> dict[str, str]:
+    """Return what cannot change while a process lives."""
+    code, own = hashlib.sha256(), Path(__file__).resolve().parent
+    for path in sorted(one for one in own.rglob("*") if one.suffix in (".py", ".cpp")):
+        code.update(path.relative_to(own).as_posix().encode() + path.read_bytes())
+    packages = {name: importlib.metadata.version(name) for name in MATTERS if _installed(name)}
+    return packages | {
+        "code of lomix-search": code.hexdigest()[:12],
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "project": _commit(_project()),
+    }
+
+
+def _project() -> Git | None:
+    try:
+        return git_state(Path.cwd())
+    except FileNotFoundError:  # the working folder was removed
+        return None
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def note_environment(folder: Path, environment: Environment) -> Environment:
@@ -263,6 +320,7 @@ def _packages() -> dict[str, str]:
     return dict(sorted((str(name), version) for name, version in found.items() if name))
 
 
+@lru_cache(maxsize=1)
 def _processor() -> str:
     """Return the processor's name; its architecture where the system does not tell."""
     try:

@@ -297,6 +297,9 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
+        if not self._handles and (taps := self._taps()):  # the mode was set past this object, as on a shallow copy
+            with _CHANGING:
+                self._handles += [] if self._handles else hook(self.model, self._shelf, taps)
         output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]

@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import socket
+import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,8 @@ from pathlib import Path
 from lomix_search.distributed import is_main, on_main
 from lomix_search.errors import RunError
 
-_UNFINISHED = re.compile(r"\..+\.(pt|json|jsonl|toml|safetensors|png|html|md)\.[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\..+\.([a-z0-9_]{8}\.part|(pt|json|jsonl|toml|safetensors|png|html|md)\.[a-z0-9_]{8})")
+_OWNER = re.compile(rb"(process [^\n]*\n?)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD: dict[tuple[Path, int], int | None] = {}  # folder and thread → the descriptor that holds its lock
 
@@ -70,15 +73,17 @@ def writing(path: Path) -> Iterator[None]:
         raise RunError(f"{path} cannot be written: {why}.", seen=_disk(path), hint=hint) from None
 
 
-def sweep(folder: Path) -> None:
-    """Remove files that a killed process had begun to write; only who holds the folder may do this.
+def sweep(folder: Path, age: float = 0.0) -> None:
+    """Remove files that a killed process had begun to write.
 
     Args:
-        folder: The run folder.
+        folder: Whose files, and those of the folders in it. Only who holds it may do this with an age of 0.
+        age: Seconds that a file must not have been written to.
     """
-    for path in (*folder.glob(".*"), *folder.glob("checkpoints/.*")):
-        if _UNFINISHED.fullmatch(path.name) and path.is_file():
-            path.unlink()
+    for path in (*folder.glob(".*"), *folder.glob("*/.*")):
+        with suppress(OSError):  # gone meanwhile, or a disk that can only be read
+            if _UNFINISHED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= time.time() - age:
+                path.unlink()
 
 
 def _take(folder: Path) -> int | None:
@@ -91,7 +96,7 @@ def _take(folder: Path) -> int | None:
         folder.mkdir(parents=True, exist_ok=True)
     while True:
         with writing(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = _open(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,6 +110,29 @@ def _take(folder: Path) -> int | None:
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return handle
+
+
+def _open(path: Path) -> int:
+    """Open the lock, and nothing else: a folder of other people may hold a link under its name."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as cause:
+        if cause.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EMLINK):
+            raise
+        raise _no_lock(path) from None
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and _OWNER.fullmatch(os.pread(handle, 400, 0)):
+        return handle
+    os.close(handle)
+    raise _no_lock(path)
+
+
+def _no_lock(path: Path) -> RunError:
+    return RunError(
+        f"{path} is not the lock of a run: it is a link, no plain file, or holds something else.",
+        seen="it was left as it is",
+        hint=f"rename {path}, or take another folder: --folder runs/another",
+    )
 
 
 def _taken(folder: Path, handle: int) -> RunError:

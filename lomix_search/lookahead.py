@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from lomix_search.data.dataset import Order, Seeded
+from lomix_search.data.items import collate
 from lomix_search.distributed import largest_over_processes, mean_over_processes, share
 from lomix_search.errors import RunError
 from lomix_search.loss import MixtureLoss
@@ -93,7 +94,7 @@ class Looker:
     def _batch(self, number: int, device: torch.device) -> tuple[Tensor, Tensor]:
         keys = self.order.batch(number)
         mine = share(keys) if self.loss.together else keys
-        images, labels = default_collate([self.items[key] for key in mine])
+        images, labels = collate([self.items[key] for key in mine])
         return images.to(device), labels.to(device)
 
     def _slopes(self, images: Tensor, labels: Tensor, v: Direction) -> Tensor:

@@ -14,6 +14,7 @@ from lomix_search.errors import RunError
 from lomix_search.loss import MixtureLoss
 
 _SIGNS = ("can't allocate memory", "out of memory", "not enough memory")
+_VAGUE = "could not create a primitive"  # of oneDNN: no memory for its code, or an operation that it does not know
 
 
 @contextmanager
@@ -34,11 +35,21 @@ def memory_advice(advise: Callable[[str], RunError]) -> Iterator[None]:
         return
     except (RuntimeError, MemoryError) as cause:  # torch.OutOfMemoryError is a RuntimeError, on the CPU a plain one
         text = str(cause)
-        if not isinstance(cause, MemoryError) and not any(sign in text.lower() for sign in _SIGNS):
+        certain = isinstance(cause, MemoryError) or any(sign in text.lower() for sign in _SIGNS)
+        if not certain and (_VAGUE not in text or _has_room()):
             raise
         first = text.splitlines()[0][:200] if text else "MemoryError"
         traceback.clear_frames(cause.__traceback__)  # they hold the step's tensors
     raise advise(first)
+
+
+def _has_room(size: int = 2**28) -> bool:
+    """Say whether a quarter of a gigabyte can still be had."""
+    try:
+        torch.empty(size, dtype=torch.uint8)
+    except (RuntimeError, MemoryError):
+        return False
+    return True
 
 
 def out_of_memory(

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from lomix_search.data.dataset import Seeded
+from lomix_search.data.items import Uniform, batches
+from lomix_search.data.nested import case_of
 from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError
+from lomix_search.modes import evaluating
 from lomix_search.outputs import Reader, class_numbers, reader_of
+from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -208,9 +212,9 @@ def score_items(
     ``lomix_search.evaluation`` scores whole cases at their native size by named protocols.
 
     Args:
-        model: The network, instrumented or not; put into eval mode and back.
-        dataset: Items (image (C, *spatial), label (*spatial)); its method ``case(i)``, where there is one, names the
-            case an item belongs to, otherwise each item is a case.
+        model: The network, instrumented or not; put into eval mode, and each of its modules back into its own.
+        dataset: Items (image (C, *spatial), label (*spatial)), or what ``data.items`` brings into that form; whose each
+            is, ``data.nested.case_of`` tells, through any nesting. Random augmentation draws the same each time.
         classes: Names, background first.
         batch_size: Items at a time; the result does not depend on it beyond float rounding of the network.
         ignore_index: Label of pixels that do not count.
@@ -218,18 +222,13 @@ def score_items(
     Returns:
         The scores; in a distributed run every process counts its share of the items and all get the whole.
     """
-    training, meter = model.training, DiceMeter(tuple(classes), ignore_index=ignore_index)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    name_of, read = getattr(dataset, "case", str), reader_of(model, len(classes))
-    model.eval()
-    try:
-        numbers = share(range(len(dataset)))  # type: ignore[arg-type]
-        for images, labels in DataLoader(dataset, batch_size=batch_size, sampler=numbers):
-            predictions = predict(read, images.to(device), labels.shape[-(images.ndim - 2) :])
-            meter.update(predictions.cpu(), labels, [name_of(i) for i in numbers[: len(images)]])
-            numbers = numbers[len(images) :]
-    finally:
-        model.train(training)
+    meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
+    items = Uniform(dataset, "scored", len(classes), ignore_index, weight.dtype)
+    read = reader_of(model, len(classes))
+    with evaluating(model):
+        for numbers, images, labels in batches(Seeded(items, 0), share(range(len(items))), batch_size):
+            predictions = predict(read, images.to(weight.device), labels.shape[1:])
+            meter.update(predictions.cpu(), labels, [case_of(dataset, i) for i in numbers])
     whole, *others = gather(meter)
     for other in others:
         whole.add(other)

@@ -9,18 +9,24 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
-from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from lomix_search.errors import MixtureError
-from lomix_search.space import Map, SearchSpace
-from lomix_search.typed import Frozen, validate, write_bytes, write_text
+from lomix_search.errors import MixtureError, SpaceError
+from lomix_search.operators import find_operator
+from lomix_search.screen import Table
+from lomix_search.space import MAX_STAGES, Map, SearchSpace
+from lomix_search.typed import Frozen, read_bytes, read_json, validate, write_bytes, write_text
 
 VERSION = 1
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e30)]  # finite in float32, and their sum too
+Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+TENSORS = 2**32
+"""Bytes of operator parameters that a file may have."""
+SEEN = 8
+"""How many names an error lists."""
 
 
 class MapWeight(Frozen):
@@ -94,6 +100,7 @@ class Mixture(Frozen):
     Args:
         format: Always ``lomix-mixture``.
         version: Version of the file format.
+        sha256: Checksum of all else in the file; in files only, None in those written before there was one.
         space: The space that was searched.
         num_classes: Channels of every map; 1 means binary with a sigmoid.
         stages: The network's stages, coarse to fine; may be empty when the loss was used without ``instrument``.
@@ -107,23 +114,28 @@ class Mixture(Frozen):
 
     format: Literal["lomix-mixture"] = "lomix-mixture"
     version: Literal[1] = 1
+    sha256: Checksum | None = None
     space: SearchSpace
-    num_classes: Annotated[int, Field(ge=1)]
-    num_maps: Annotated[int, Field(ge=1)]
+    num_classes: Annotated[int, Field(ge=1, le=2**16)]
+    num_maps: Annotated[int, Field(ge=1, le=MAX_STAGES)]
     stages: tuple[StageInfo, ...] = ()
     weighting: str
     maps: Annotated[tuple[MapWeight, ...], Field(min_length=1)]
-    operators_sha256: str | None = None
+    operators_sha256: Checksum | None = None
     spread: Concentration | None = None
     provenance: Provenance = Provenance()
     _operators: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+    _source: str = PrivateAttr(default="the mixture")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Mixture":
-        known = {m.id for m in self.space.maps(self.num_maps)}
         ids = [m.id for m in self.maps]
-        if strange := [name for name in ids if name not in known]:
-            raise ValueError(f"maps that the space does not hold for {self.num_maps} stages: {', '.join(strange)}")
+        try:
+            strange = self.space.lacks(ids, self.num_maps)
+        except SpaceError as cause:
+            raise ValueError(str(cause)) from None
+        if strange:
+            raise ValueError(f"maps that the space does not hold for {self.num_maps} stages: {_few(strange)}")
         if len(set(ids)) < len(ids):
             raise ValueError("maps are listed twice")
         if self.stages and len(self.stages) != self.num_maps:
@@ -135,18 +147,28 @@ class Mixture(Frozen):
     def save(self, path: str | Path) -> None:
         """Write ``mixture.json`` and, if operators learn, ``mixture.safetensors`` with their parameters beside it.
 
-        Equal mixtures write equal bytes. Both files are written atomically, the parameters first.
+        Equal mixtures write equal bytes. Both files are written atomically, the parameters first. The JSON holds a
+        checksum of itself and one of the parameters, which ``load`` verifies.
 
         Args:
             path: The JSON file to write.
+
+        Raises:
+            MixtureError: the path is that of the parameters.
         """
         target, checksum = Path(path), None
+        if target.suffix == ".safetensors":
+            raise MixtureError(
+                f"{target} would hold the operators' parameters; a mixture is a JSON file.",
+                hint=f'mixture.save("{target.with_suffix(".json")}")',
+            )
         if self._operators:
             packed = tensors_to_bytes({name: t.detach().cpu().contiguous() for name, t in self._operators.items()})
             write_bytes(target.with_suffix(".safetensors"), packed)
             checksum = hashlib.sha256(packed).hexdigest()
         noted = {"operators_sha256": checksum, "spread": self.concentration()}
         content = self.model_copy(update=noted).model_dump(mode="json")
+        content["sha256"] = _checksum(content)
         write_text(target, json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -160,18 +182,30 @@ class Mixture(Frozen):
             The mixture, with operator parameters if it has any.
 
         Raises:
-            MixtureError: not a mixture file, of a later version, or with damaged or missing operator parameters.
+            MixtureError: not a mixture file, of a later version, changed after it was written, or with damaged or
+                missing operator parameters.
         """
         source = Path(path)
-        content = _read_json(source)
+        content = read_json(source, MixtureError, "a mixture: not JSON")
+        if content.get("format") != "lomix-mixture":
+            raise MixtureError(f'{source} is not a mixture: it lacks "format": "lomix-mixture".')
         if isinstance(version := content.get("version"), int) and version > VERSION:
             raise MixtureError(
                 f"{source} is a mixture of version {version}; this library reads up to {VERSION}.",
                 hint="pip install --upgrade lomix-search",
             )
-        mixture = validate(cls, content, source.name, MixtureError).model_copy(update={"spread": None})
-        if mixture.operators_sha256:
-            mixture._operators.update(_read_tensors(source.with_suffix(".safetensors"), mixture.operators_sha256))
+        mixture = validate(cls, content, source.name, MixtureError)
+        if mixture.sha256 is not None and mixture.sha256 != _checksum(content):
+            raise MixtureError(
+                f"{source} was changed or damaged after it was written: the checksum differs.",
+                hint='take the line "sha256" out of the file, if it was you who changed it',
+            )
+        mixture = mixture.model_copy(update={"spread": None, "sha256": None})
+        mixture._source = str(source)
+        if mixture.operators_sha256 is not None:
+            tensors = source.with_suffix(".safetensors")
+            mixture._operators = _read_tensors(tensors, mixture.operators_sha256)
+            mixture._check_tensors(tensors)
         return mixture
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -185,6 +219,58 @@ class Mixture(Frozen):
     def operators(self) -> Mapping[str, Tensor]:
         """Learned operator parameters by state_dict name, e.g. ``concat(1,2).weight``."""
         return dict(self._operators)
+
+    def operators_like(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the operators' parameters that a loss wants.
+
+        Args:
+            wanted: By state_dict name, of the shapes that are needed.
+
+        Returns:
+            One for each, of its shape.
+
+        Raises:
+            MixtureError: some are missing, or have another shape.
+        """
+        missing = [name for name in wanted if name not in self._operators]
+        if missing:
+            raise MixtureError(
+                f"{self._source} lacks parameters of {len(missing)} of {len(wanted)} that its operators have.",
+                seen=_few(missing),
+                hint="MixtureLoss.from_mixture(mixture)  # begins with new ones",
+            )
+        faults = [_misfit(name, self._operators[name], one.shape) for name, one in wanted.items()]
+        if found := [fault for fault in faults if fault]:
+            raise MixtureError(f"{self._source} holds operator parameters that do not fit.", seen=found[:SEEN])
+        return {name: self._operators[name] for name in wanted}
+
+    def _check_tensors(self, path: Path) -> None:
+        """Refuse parameters that no map of the mixture has, of another shape, or not finite."""
+        shapes = self._shapes()
+        faults = [
+            f"{name}: no operator of this mixture has it" if name not in shapes else _misfit(name, one, shapes[name])
+            for name, one in self._operators.items()
+        ]
+        if found := [fault for fault in faults if fault]:
+            more = [f"… and {len(found) - SEEN} more"] if len(found) > SEEN else []
+            raise MixtureError(
+                f"{path} holds operator parameters that do not fit the mixture.", seen=[*found[:SEEN], *more]
+            )
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """Return the shape of each parameter that the operators of these maps have, without making any."""
+        users = {m.parameters: m for m in self._by_id().values() if m.parameters is not None}
+        kinds: dict[tuple[str, int], Mapping[str, Tensor]] = {}
+        for m in users.values():
+            kind, factory = (m.operator, len(m.scales)), find_operator(m.operator).module
+            if kind not in kinds and factory is not None:
+                with torch.device("meta"):
+                    kinds[kind] = factory(self.num_classes, len(m.scales)).state_dict()
+        return {
+            f"{key}.{name}": one.shape
+            for key, m in users.items()
+            for name, one in kinds[m.operator, len(m.scales)].items()
+        }
 
     def with_operators(self, tensors: Mapping[str, Tensor]) -> "Mixture":
         """Return a copy that holds these operator parameters.
@@ -245,7 +331,7 @@ class Mixture(Frozen):
             The smaller mixture; training with it costs in proportion.
 
         Raises:
-            MixtureError: not exactly one criterion, or one out of range.
+            MixtureError: not exactly one criterion, or one out of range; or no map would be left.
         """
         chosen = set(self._chosen(top, mass, per_operator))
         finest = f"P{self.num_maps}"
@@ -254,6 +340,8 @@ class Mixture(Frozen):
                 chosen.remove(next(m.id for m in reversed(self.ranked()) if m.id in chosen))
             chosen.add(finest)
         kept = tuple(m for m in self.maps if m.id in chosen)
+        if not kept:  # a part of weights that are all 0
+            raise MixtureError("prune would leave no map: all weights of the mixture are 0.", hint="prune(top=8)")
         space = self.space.keep(m.id for m in kept)
         used = {m.parameters for m in space.maps(self.num_maps)}
         smaller = self.model_copy(update={"maps": kept, "space": space})
@@ -267,10 +355,11 @@ class Mixture(Frozen):
                 raise MixtureError(f"prune({name}={number}): at least one map must stay.", hint=f"prune({name}=1)")
         if mass is not None and not 0 < mass <= 1:
             raise MixtureError(f"prune(mass={mass}): a part of the weight lies in (0, 1].", hint="prune(mass=0.9)")
-        taken, of_operator = 0.0, dict.fromkeys((m.operator for m in self._by_id().values()), 0)
+        kinds = {name: m.operator for name, m in self._by_id().items()}
+        taken, of_operator = 0.0, dict.fromkeys(kinds.values(), 0)
         limit = mass * self.concentration().total * (1 - 1e-12) if mass is not None else math.inf
         for rank, m in enumerate(self.ranked()):
-            kind = self._by_id()[m.id].operator
+            kind = kinds[m.id]
             if rank >= (top or math.inf) or taken >= limit:
                 return
             if of_operator[kind] < (per_operator or math.inf):
@@ -278,7 +367,8 @@ class Mixture(Frozen):
             taken, of_operator[kind] = taken + m.weight, of_operator[kind] + 1
 
     def _by_id(self) -> dict[str, Map]:
-        return {m.id: m for m in self.space.maps(self.num_maps)}
+        found = ((m.id, self.space.find(m.id, self.num_maps)) for m in self.maps)
+        return {name: m for name, m in found if m is not None}
 
     def compare(self, other: "Mixture") -> float:
         """Return Kendall's τ-b between the weights of two mixtures, over the maps that both hold.
@@ -349,31 +439,34 @@ def _kendall(a: Tensor, b: Tensor) -> float:
     return ((up * across).sum() / pairs.sqrt()).item() if pairs > 0 else math.nan
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise MixtureError(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
-    except ValueError as cause:
-        raise MixtureError(f"{path} is not a mixture: not JSON.", seen=str(cause)) from None
-    if not isinstance(content, dict) or content.get("format") != "lomix-mixture":
-        raise MixtureError(f'{path} is not a mixture: it lacks "format": "lomix-mixture".')
-    return content
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Return the checksum of all that a file says, however it is laid out, but for the checksum itself."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
+    """Read parameters. What is read is what the checksum vouches for, whatever the path leads to."""
+    together = "copy mixture.json and mixture.safetensors together"
+    if not path.exists():
+        raise MixtureError(f"{path} is missing; the mixture's operator parameters are in it.", hint=together)
+    packed = read_bytes(path, MixtureError, TENSORS)
+    if hashlib.sha256(packed).hexdigest() != checksum:
+        raise MixtureError(f"{path} does not belong to the mixture beside it: the checksums differ.", hint=together)
     try:
-        packed = path.read_bytes()
-        if hashlib.sha256(packed).hexdigest() != checksum:
-            raise MixtureError(
-                f"{path} does not belong to the mixture beside it: the checksums differ.",
-                hint="copy mixture.json and mixture.safetensors together",
-            )
         return tensors_from_bytes(packed)
-    except OSError:
-        raise MixtureError(
-            f"{path} is missing; the mixture's operator parameters are in it.",
-            hint="copy mixture.json and mixture.safetensors together",
-        ) from None
-    except SafetensorError as cause:
+    except (SafetensorError, KeyError, ValueError) as cause:  # KeyError: a type of numbers that torch has not
         raise MixtureError(f"{path} is not a safetensors file.", seen=str(cause)) from None
+
+
+def _misfit(name: str, one: Tensor, shape: torch.Size) -> str:
+    """Say what is wrong with a parameter, or nothing."""
+    if one.shape != shape:
+        return f"{name}: shape {tuple(one.shape)}, its operator has {tuple(shape)}"
+    if not bool(one.isfinite().all()):
+        return f"{name}: values that are not finite"
+    return ""
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SEEN]) + (f", … ({len(names)})" if len(names) > SEEN else "")

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.recipe import DATA_KINDS, Recipe
+from lomix_search.shelf import shelved
 
 
 def outgoing(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that a tracker may show.
 
     Of the data and the network only numbers go out, and the name of the network's class; files are named by no more
-    than their stem, for they may lie in a folder called after a patient or a person. The recipe's own name stays: it is
-    the title that its author chose.
+    than their stem, for they may lie in a folder called after a patient or a person. The recipe's name is that of its
+    folder where its author chose none, so only names of shipped recipes stay; ``track.name`` is for saying more.
 
     Args:
         recipe: The resolved recipe.
@@ -20,16 +21,22 @@ def outgoing(recipe: Recipe) -> dict[str, Any]:
     Returns:
         Plain values by section.
     """
-    content = recipe.model_dump(include={"name", "loss", "optimizer", "search"})
+    content = recipe.model_dump(include={"loss", "optimizer", "search"})
     kind = recipe.data.kind if recipe.data.kind in DATA_KINDS else "own"
     build = recipe.network.build.rpartition(":")[2]
     weighting = {key: value for key, value in recipe.weighting.settings.items() if _harmless(value)}
     return content | {
+        "name": public_name(recipe),
         "space": {"name": Path(recipe.space.name).stem},
         "weighting": {"name": recipe.weighting.name, **weighting},
         "network": {"build": build, **_numbers(recipe.network.args)},
         "data": {"kind": kind, **_numbers(recipe.data.settings)},
     }
+
+
+def public_name(recipe: Recipe) -> str:
+    """Return the recipe's name if it is one of the shipped ones, ``custom`` otherwise."""
+    return recipe.name if recipe.name in shelved("recipes") else "custom"
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:

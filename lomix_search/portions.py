@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from lomix_search.data.nested import owners_of, sources
 from lomix_search.errors import RunError
 
 Items = Dataset[tuple[Tensor, Tensor]]
@@ -18,7 +19,7 @@ def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
     Where one case is more than twice the part, as of two patients, items are cut off: labels are dearer than purity.
 
     Args:
-        train: The training items; ``train.case(i)``, where there is one, names the case of an item.
+        train: The training items; whose each is, ``case_of`` tells.
         part: How much to cut off, in (0, 1); at least one case or item, and all but one at most.
         seed: The same seed cuts the same.
 
@@ -28,7 +29,7 @@ def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
     Raises:
         RunError: there is but one item.
     """
-    owners = _owners(train)
+    owners = owners_of(train)
     if 2 * part * len(set(owners)) < 1:
         owners = [str(i) for i in range(len(owners))]
     number = len(set(owners))
@@ -57,14 +58,14 @@ def label_fraction(train: Items, part: float, seed: int) -> Items:
     """
     if part == 1:
         return train
-    owners = _owners(train)
+    owners = owners_of(train)
     return Subset(train, sorted(_choose(owners, max(1, round(part * len(set(owners)))), seed, 2)))
 
 
 def check_apart(held_out: Items, others: Mapping[str, Items | None]) -> None:
     """Check that held-out items are of no other set.
 
-    Items are told apart by identity: the data set and index behind any ``Subset``, and the names and cases of
+    Items are told apart by identity: the innermost data set, however nested, and the index in it; names and cases of
     ``Slices``.
 
     Args:
@@ -85,15 +86,6 @@ def check_apart(held_out: Items, others: Mapping[str, Items | None]) -> None:
             )
 
 
-def _owners(items: Any) -> list[str]:
-    """Name the case of each item; where all are of one case, or none is known, each item is its own."""
-    case_of = getattr(items, "case", None)
-    if isinstance(items, Subset) and hasattr(items.dataset, "case"):
-        case_of = lambda i: items.dataset.case(items.indices[i])  # noqa: E731
-    owners = [case_of(i) if case_of else str(i) for i in range(len(items))]
-    return owners if len(set(owners)) > 1 else [str(i) for i in range(len(items))]
-
-
 def _choose(owners: list[str], count: int, seed: int, purpose: int) -> set[int]:
     """Draw so many owners; return the numbers of their items."""
     groups = list(dict.fromkeys(owners))
@@ -102,9 +94,11 @@ def _choose(owners: list[str], count: int, seed: int, purpose: int) -> set[int]:
     return {i for i, owner in enumerate(owners) if owner in chosen}
 
 
-def _identities(items: Any, index: int | None = None) -> set[tuple[Any, ...]]:
-    numbers = range(len(items)) if index is None else [index]
-    if isinstance(items, Subset):
-        return {key for i in numbers for key in _identities(items.dataset, items.indices[i])}
+def _identities(items: Any) -> set[tuple[Any, ...]]:
+    """Tell the items of a data set by where they lie at last, however deep."""
+    return {_identity(*list(sources(items, i))[-1]) for i in range(len(items))}
+
+
+def _identity(items: Any, index: int) -> tuple[Any, ...]:
     names = getattr(items, "names", None)
-    return {(items.case(i), names[i]) if names is not None else (id(items), i) for i in numbers}
+    return (items.case(index), names[index]) if names is not None else (id(items), index)

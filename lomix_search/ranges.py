@@ -8,12 +8,16 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from lomix_search.errors import nearest
 from lomix_search.typed import Frozen
 
-Count = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 Scalar = str | int | float | bool
 Cost = Literal["seconds", "memory", "map_pixels", "gflops"]
 METRICS = ("val.dice.best", "val.dice.final")
+
+
+MOST_TRIALS = 100_000
+"""Each has a place in the study from its start on."""
 
 
 class Range(Frozen):
@@ -112,7 +116,7 @@ class Sampler(Frozen):
 
     name: Literal["tpe", "random", "nsga2"] = "tpe"
     startup_trials: Count = 5
-    population: Annotated[int, Field(ge=2)] = 20
+    population: Annotated[int, Field(ge=2, lt=2**31)] = 20
 
 
 class Pruner(Frozen):
@@ -129,7 +133,7 @@ class Pruner(Frozen):
     name: Literal["none", "median", "hyperband"] = "none"
     startup_trials: NotNegative = 5
     warmup_steps: NotNegative = 0
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, lt=2**31)] = 3
 
 
 class Tune(Frozen):
@@ -152,7 +156,7 @@ class Tune(Frozen):
         ranges: ``[tune.ranges."optimizer.lr"]``: a range for each dotted key of this recipe.
     """
 
-    trials: Count = 20
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 20
     direction: Literal["maximize", "minimize"] = "maximize"
     metric: str = METRICS[0]
     cost: Cost | None = None

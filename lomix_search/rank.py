@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.mixture import MapWeight, Mixture
+from lomix_search.screen import Table
 from lomix_search.track import read_lines
 
 Floats = NDArray[np.float64]

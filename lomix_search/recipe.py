@@ -3,7 +3,7 @@
 import copy
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from lomix_search.evaluation.infer import How
 from lomix_search.objects import call, load_object
 from lomix_search.ranges import Tune
 from lomix_search.sections import Data, Evaluate, Loss, Network, Optimizer, Search, Space, Track, Weighting
+from lomix_search.settings import join_key, split_key, split_setting, toml_or_text
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
-from lomix_search.typed import Frozen, faults_of, read_toml, to_toml, validate
+from lomix_search.typed import Frozen, faults_of, read_toml, shortened, to_toml, validate
 from lomix_search.weighting import weighting_faults
 
 DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
@@ -76,8 +77,8 @@ class Recipe(Frozen):
             RecipeError: unknown keys or bad values; all are listed.
         """
         content = self.model_dump(exclude_none=True, by_alias=True)
-        _change(content, values)
-        return _typed(content, Path(), self.name)
+        faults = _change(content, values)
+        return _typed(content, Path(), self.name, faults)
 
     def build_data(self) -> Splits:
         """Read the data.
@@ -227,35 +228,34 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[str] = ()) -> Recipe:
-    content = copy.deepcopy(content)
-    found = [*faults, *_resolve(content, folder), *_extra_faults(content), *_range_faults(content)]
-    return validate(Recipe, content, source, RecipeError, found)
+    try:
+        content = copy.deepcopy(content)
+        found = [*faults, *_resolve(content, folder), *_extra_faults(content), *_range_faults(content)]
+        recipe = validate(Recipe, content, source, RecipeError, found)
+        recipe.to_toml()
+    except RecursionError:
+        raise RecipeError(f"{source} is nested too deep.", seen="brackets within brackets within brackets") from None
+    return recipe
 
 
 def _override(content: dict[str, Any], text: str) -> str | None:
-    key, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not key:
-        return f"override {text!r}: must read key=value, e.g. optimizer.lr=3e-4."
-    return _set(content, key, toml_or_text(value)) if value else _unset(content, key)
-
-
-def toml_or_text(value: str) -> Any:
-    """Read a value as TOML (``3e-4``, ``true``, ``[1, 2]``), or take it as plain text."""
     try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return value
+        key, value = split_setting(text)
+        path = split_key(key)
+        read = toml_or_text(value)
+    except ValueError as cause:
+        return f"override {shortened(text)}: {cause}"
+    return _set(content, path, read) if value else _unset(content, path)
 
 
-def _set(content: dict[str, Any], key: str, value: Any) -> str | None:
-    """Set a dotted key; whether it exists is for the schema to say."""
-    *path, last = key.split(".")
-    table: Any = content
-    for part in path:
+def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> str | None:
+    """Set a key, given part by part; whether it exists is for the schema to say."""
+    table = content
+    for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            return f"override {key!r}: {part} is not a table."
-    table[last] = value
+            return f"override {join_key(path)!r}: {part} is not a table."
+    table[path[-1]] = value
     return None
 
 
@@ -263,22 +263,26 @@ def _change(content: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
     """Set dotted keys, or remove them where the value is None; return what cannot be set."""
     faults = []
     for key, value in values.items():
+        try:
+            path = split_key(key)
+        except ValueError as cause:
+            faults.append(str(cause))
+            continue
         if value is None:
-            _unset(content, key)
-        elif fault := _set(content, key, value):
+            _unset(content, path)
+        elif fault := _set(content, path, value):
             faults.append(fault)
     return faults
 
 
-def _unset(content: dict[str, Any], key: str) -> str | None:
-    """Remove a dotted key, so that its default holds."""
-    *path, last = key.split(".")
+def _unset(content: dict[str, Any], path: Sequence[str]) -> str | None:
+    """Remove a key, given part by part, so that its default holds."""
     table: Any = content
-    for part in path:
+    for part in path[:-1]:
         table = table.get(part) if isinstance(table, dict) else None
-    if not isinstance(table, dict) or last not in table:
-        return f"override {key + '='!r}: the recipe does not set it."
-    del table[last]
+    if not isinstance(table, dict) or path[-1] not in table:
+        return f"override {join_key(path) + '='!r}: the recipe does not set it."
+    del table[path[-1]]
     return None
 
 
@@ -347,7 +351,7 @@ def _operator_tables(path: Path) -> list[Any]:
     """Read the operators of a space file; whether it is a good one is said when it is loaded."""
     try:
         rules = tomllib.loads(path.read_text(encoding="utf-8")).get("operator", [])
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return rules if isinstance(rules, list) else []
 

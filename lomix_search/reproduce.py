@@ -16,12 +16,12 @@ from lomix_search.environment import Environment, read_environments, weights_sha
 from lomix_search.errors import RunError
 from lomix_search.mixture import Mixture
 from lomix_search.recipe import load_recipe
+from lomix_search.results import read_results
 from lomix_search.run import run_recipe
 from lomix_search.runs import flat, is_run, weights_agree
 from lomix_search.sections import Track
 from lomix_search.status import read_status
 from lomix_search.track import read_lines
-from lomix_search.typed import read_json
 
 _CLOCK = ("train/seconds", "train/step_seconds")
 
@@ -136,13 +136,12 @@ def _mixtures(folder: Path, again: Path) -> Iterator[str]:
 
 
 def _scores(folder: Path, again: Path) -> Iterator[str]:
-    pairs = [(home / "results.json") for home in (folder, again)]
-    if all(path.exists() for path in pairs):
-        one, other = (read_json(path, RunError)["test_dice"] for path in pairs)
-        for name in one:
-            before, now = one[name]["mean"], other.get(name, {}).get("mean", math.nan)
-            if before != now and not (math.isnan(before) and math.isnan(now)):
-                yield f"test Dice of the {name} network: {before:.4f}, then {now:.4f}"
+    one, other = (read_results(home) for home in (folder, again))
+    for name in one if other else ():
+        before, now = (s[name].mean if name in s else None for s in (one, other))
+        before, now = (math.nan if mean is None else mean for mean in (before, now))
+        if before != now and not (math.isnan(before) and math.isnan(now)):
+            yield f"test Dice of the {name} network: {before:.4f}, then {now:.4f}"
 
 
 def _logs(folder: Path, again: Path) -> list[str]:

@@ -23,6 +23,7 @@ from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.report import draw_seen, draw_weights
+from lomix_search.screen import plain
 from lomix_search.search import Result, search
 from lomix_search.sections import Weighting
 from lomix_search.seen import look
@@ -70,8 +71,7 @@ def run_recipe(
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
-        group: What the run belongs to, such as a study, for trackers that group runs; by default the study in whose
-            folder the run folder lies.
+        group: What the run belongs to, such as a study, for trackers that group runs.
         on_start: Called once with network, loss and data, before the first step.
         on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
@@ -92,7 +92,7 @@ def run_recipe(
             loss = build_loss(recipe, net, net.num_classes)
         say.print(net.stages)
         count = sum(p.numel() for p in loss.parameters())
-        say.print(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights", highlight=False)
+        say.print(plain(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights"))
         with recorded(folder) as left:
             commit = on_main(lambda: _note_start(folder, recipe, splits))
             if on_start is not None:

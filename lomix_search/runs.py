@@ -1,7 +1,6 @@
 """Runs as things of their own: what lies in a folder of runs, how far each got, and what tells two of them apart."""
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from lomix_search.environment import read_environments
 from lomix_search.errors import LomixError, MixtureError, RunError
 from lomix_search.mixture import Mixture
+from lomix_search.results import read_results
+from lomix_search.screen import Table, plain
 from lomix_search.status import read_status
-from lomix_search.track import read_lines
+from lomix_search.track import read_line, read_lines
 from lomix_search.typed import read_json, read_toml
 
 _TOP = 8
@@ -101,7 +101,7 @@ def read_run(folder: Path) -> Run:
     """
     try:
         return _read(folder)
-    except LomixError as fault:
+    except (LomixError, ValueError, TypeError, AttributeError) as fault:  # whatever its files hold
         when = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         return Run(folder, "damaged", 0, 0, "", {}, when, str(fault).splitlines()[0])
 
@@ -126,12 +126,8 @@ def last_step(log: Path) -> int:
         size = file.seek(0, 2)
         file.seek(max(0, size - _TAIL))
         lines = file.read().splitlines()
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):  # cut off at either end
-            continue
-    return 0
+    whole = (found for line in reversed(lines) if (found := read_line(line)) is not None)  # cut off at either end
+    return int(next(whole, {"step": 0})["step"])
 
 
 def _metrics(folder: Path) -> dict[str, float]:
@@ -139,10 +135,10 @@ def _metrics(folder: Path) -> dict[str, float]:
         provenance = read_json(folder / "mixture.json", RunError).get("provenance", {})
         found = {key: float(value) for key, value in provenance.get("metrics", {}).items()}
     else:
-        scores = list(_validations(folder / "metrics.jsonl"))
-        found = {"val.dice.best": max(scores), "val.dice.final": scores[-1]} if scores else {}
-    for name, scores in _tested(folder).items():
-        found[f"test.dice.{name}"] = float(scores["mean"])
+        dice = list(_validations(folder / "metrics.jsonl"))
+        found = {"val.dice.best": max(dice), "val.dice.final": dice[-1]} if dice else {}
+    for name, scores in read_results(folder).items():
+        found[f"test.dice.{name}"] = math.nan if scores.mean is None else scores.mean
     return found
 
 
@@ -151,14 +147,9 @@ def _validations(log: Path) -> Iterator[float]:
     if log.exists():
         with log.open("rb") as file:
             for line in file:
-                if b'"val/dice": ' in line and isinstance(value := json.loads(line)["val/dice"], float):
+                found = read_line(line) if b'"val/dice": ' in line else None
+                if found is not None and isinstance(value := found.get("val/dice"), float):
                     yield value
-
-
-def _tested(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    found: dict[str, Any] = read_json(path, RunError).get("test_dice", {}) if path.exists() else {}
-    return found
 
 
 def runs_table(runs: Sequence[Run], below: Path) -> Table:
@@ -177,11 +168,11 @@ def runs_table(runs: Sequence[Run], below: Path) -> Table:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
         step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
         scores = [_shown(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
-        state = f"[{colours[run.state]}]{run.state}[/]"
+        state = plain((run.state, colours[run.state]))
         when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(name, state, step, *scores, run.recipe, when)
         if run.reason and run.state in ("failed", "damaged"):
-            table.add_row("", f"[dim]{run.reason[:90]}[/]")
+            table.add_row("", plain((run.reason[:90], "dim")))
     return table
 
 
@@ -220,7 +211,7 @@ class Comparison:
             weights.add_row(one, other, _shown(tau), "–" if math.isnan(shared) else f"{shared:.0%}")
         same = [] if self.settings else ["all settings are equal"]
         words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
-        told = [f"environment of {word}" for word in words]
+        told = [plain(f"environment of {word}") for word in words]
         return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
 
 
@@ -277,8 +268,9 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _facts(folder: Path) -> dict[str, float]:
     status, lines = read_status(folder), read_lines(folder / "metrics.jsonl")
     facts = _metrics(folder)
-    tested = _tested(folder).get("final", {})
-    facts |= {f"test.dice.final, {name}": value for name, value in list(tested.get("per_class", {}).items())[1:]}
+    tested = read_results(folder).get("final")
+    per_class = list(tested.per_class.items())[1:] if tested else []
+    facts |= {f"test.dice.final, {name}": math.nan if value is None else value for name, value in per_class}
     facts["steps"] = float(last_step(folder / "metrics.jsonl"))
     seconds = [line["train/step_seconds"] for line in lines if "train/step_seconds" in line]
     if seconds:

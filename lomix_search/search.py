@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from lomix_search.beforehand import Print, look_over, look_through
 from lomix_search.checkpoint import State, write_tensors
 from lomix_search.data.dataset import Batches, Draw, Order, Seeded
+from lomix_search.data.items import Uniform, collate
 from lomix_search.distributed import (
     alike,
     is_main,
@@ -37,17 +39,22 @@ from lomix_search.lookahead import Looker
 from lomix_search.loss import MixtureLoss, Step
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
+from lomix_search.modes import train as train_mode
+from lomix_search.modes import undisturbed
 from lomix_search.portions import check_apart, label_fraction, set_aside
 from lomix_search.progress import Bar, Stop
 from lomix_search.sections import Optimizer, Search
 from lomix_search.shrink import check_shrink
 from lomix_search.step import Numbers, Stepper, autocast
+from lomix_search.trace import same_random_state
 from lomix_search.track import JsonLines, Tracker, Trackers
 from lomix_search.training import Plan, Training
-from lomix_search.typed import validate
+from lomix_search.typed import faults_in, validate
 from lomix_search.weighting import Lookahead
 
 Items = Dataset[tuple[Tensor, Tensor]]
+Sets = tuple[Uniform, Uniform | None, Uniform | None]
+"""To train with, to validate with, to look at for the weighting."""
 OnValidate = Callable[[int, float], None]
 
 
@@ -91,8 +98,9 @@ def search(
     Args:
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
-        train: Items (image (C, *spatial) float, label (*spatial) int64). Random augmentation must draw from the global
-            generators of python, numpy or torch; it is then repeatable.
+        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.items`` brings into that form,
+            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or torch,
+            or from generators that the data set holds, as MONAI's transforms do: all are seeded for each item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
@@ -107,31 +115,36 @@ def search(
             distributed run it is called on process 0, and what it raises is raised on all.
         **settings: As in a recipe: ``[search]``: ``steps``, ``batch_size``, ``seed``, ``precision`` (32, bf16 fp16),
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
-            ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``. Of ``[optimizer]``: ``optimizer`` (its
+            ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``, ``other_data``. Of ``[optimizer]``: ``optimizer`` (its
             name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine), ``power``.
 
     Returns:
         The mixture and the validation scores, final and best.
 
     Raises:
-        RunError: the folder holds another run or is in use or cannot be written, a checkpoint does not fit, memory ran
-            out, a process of several was lost, or the loss is not finite too often (which maps is said).
+        DataError: items of a form that cannot be trained with or labels outside the classes; names the item.
+        RunError: the folder holds another run or is in use or cannot be written, a checkpoint does not fit, the data
+            are others than those a run was started with, memory ran out, a process of several was lost, or the loss is
+            not finite too often (which maps is said).
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written. SIGTERM ends the process with exit code 0.
     """
     plan, home = _plan(settings), Path(folder)
     with alike():
         _check_share(plan.search.batch_size)
+        names = _class_names(classes, loss)
     loss.together = size() > 1
     training = Training(net, loss, plan, home)
     say = progress and is_main()
     with lost_processes(lambda: f"{home}, at step {training.step}"), hold(home):
-        training.open(resume)
         with alike():
-            kept, aside, looker = _set_aside(training, train, val, held_out)
-        loop = _Loop(training, looker, classes or [f"class {i}" for i in range(max(2, loss.num_classes))])
+            sets = _uniform(training, train, val, held_out)
+            kept, aside, looker = _set_aside(training, *sets)
+            data = _looked_at(sets, names)
+        training.open(resume, data)
+        loop = _Loop(training, looker, names)
         with _trackers(training, trackers) as log, Stop() as stop:
-            loop.run(kept, aside, val, log, stop, say, on_validate)
-            final = loop.score(val) if val is not None else None
+            loop.run(kept, aside, sets[1], log, stop, say, on_validate)
+            final = loop.last_score(sets[1])
             result = loop.finish(final, provenance or Provenance())
             log.files([home / "mixture.json"])
     return result
@@ -143,6 +156,7 @@ class _Loop:
     def __init__(self, training: Training, looker: Looker | None, classes: Sequence[str]) -> None:
         self.at, self.plan, self.classes = training, training.plan.search, classes
         self.stepper = Stepper(training, looker)
+        self._scored: tuple[int, DiceResult] | None = None  # the last validation and its step
 
     def run(
         self,
@@ -156,7 +170,9 @@ class _Loop:
     ) -> None:
         """Take the steps that are left; what was set aside for looks joins the training items when these are over."""
         at, plan, began = self.at, self.plan, time.monotonic()
-        at.net.train()
+        kept = train_mode(at.net)
+        if say and kept:
+            print(f"{len(kept)} modules of the network stay in eval mode, as they were given.", flush=True)
         with Bar(say, plan.steps, at.step) as advance:
             for images, labels in () if at.finished else self._batches(train, aside):
                 started = time.monotonic()
@@ -195,6 +211,7 @@ class _Loop:
         return DataLoader(
             Seeded(train, plan.seed),
             batch_sampler=_Shares(parts),
+            collate_fn=collate,
             num_workers=plan.workers,
             pin_memory=self.at.device.type == "cuda",
             persistent_workers=plan.workers > 0,
@@ -223,21 +240,32 @@ class _Loop:
             **({"mixture/warning": warning} if warning else {}),
         }
 
-    def score(self, val: Items) -> DiceResult:
-        """Score the validation data, each process its share."""
+    def last_score(self, val: Items | None) -> DiceResult | None:
+        """Return the score of the network as it is, which the last validation may have found already."""
+        if val is None:
+            return None
         at = self.at
-        same_over_processes(at.net.buffers())  # running statistics of batch norms differ
-        return score_items(at.net, val, self.classes, self.plan.batch_size, at.loss.ignore_index)
+        return self._scored[1] if self._scored and self._scored[0] == at.step else self._score(val)
+
+    def _score(self, val: Items) -> DiceResult:
+        """Score the validation data, each process its share; nothing of the training moves."""
+        at = self.at
+        with undisturbed(at.net):
+            same_over_processes(at.net.buffers())  # running statistics of batch norms differ
+            result = score_items(at.net, val, self.classes, self.plan.batch_size, at.loss.ignore_index)
+        self._scored = at.step, result
+        return result
 
     def _validate(self, val: Items, log: Trackers, on_validate: OnValidate | None) -> None:
         """Score the validation data; keep the network if it is the best so far."""
-        at, result = self.at, self.score(val)
+        at, result = self.at, self._score(val)
         log.log(at.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
-        if not result.mean <= at.best_dice:
+        if is_better(result.mean, at.best_dice):
             at.best_dice, at.best_step = result.mean, at.step
             on_main(lambda: self._write("best.pt"))
         if on_validate is not None:
-            on_main(lambda: on_validate(at.step, result.mean))
+            with undisturbed(at.net):  # what a callback draws, and the modes it sets, are its own
+                on_main(lambda: on_validate(at.step, result.mean))
 
     def _write(self, name: str) -> None:
         net, path = self.at.net, self.at.folder / name
@@ -263,6 +291,11 @@ class _Loop:
             mixture.save(self.at.folder / "mixture.json")
 
 
+def is_better(dice: float, best: float) -> bool:
+    """Tell whether a score is the best so far: NaN never is, and any number is better than none."""
+    return dice > best or (math.isnan(best) and not math.isnan(dice))
+
+
 @dataclass(frozen=True)
 class _Shares:
     """This process's share of each batch of one part of training after the other: a DataLoader's ``batch_sampler``."""
@@ -274,6 +307,40 @@ class _Shares:
 
     def __iter__(self) -> Iterator[list[Draw]]:
         return (list(share(keys)) for keys in chain.from_iterable(self.parts))
+
+
+def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str]:
+    number = max(2, loss.num_classes)
+    if given is not None and len(given) != number:
+        raise RunError(
+            f"classes names {len(given)} classes; the loss has {number}, the background first.",
+            seen=", ".join(given),
+            hint="search(…, classes=[" + ", ".join(f'"class {i}"' for i in range(number)) + "])",
+        )
+    return given or [f"class {i}" for i in range(number)]
+
+
+def _uniform(at: Training, train: Items, val: Items | None, held_out: Items | None) -> Sets:
+    """Bring the items of every set into one form, or refuse the set."""
+    dtype = next((p.dtype for p in at.net.parameters() if p.is_floating_point()), torch.float32)
+
+    def one(items: Items, what: str) -> Uniform:
+        return Uniform(items, what, at.loss.num_classes, at.loss.ignore_index, dtype)
+
+    return (
+        one(train, "training"),
+        None if val is None else one(val, "validation"),
+        None if held_out is None else one(held_out, "held-out"),
+    )
+
+
+def _looked_at(sets: Sets, classes: Sequence[str]) -> dict[str, Print]:
+    """Look at all sets before a step is taken, and return what tells whether they are the same later."""
+    train, val, held_out = sets
+    with same_random_state():
+        found = {"training": look_over(train)}
+        found |= {} if val is None else {"validation": look_through(val, classes)}
+        return found | ({} if held_out is None else {"held-out": look_over(held_out)})
 
 
 def _set_aside(
@@ -333,6 +400,7 @@ def _plan(given: Mapping[str, Any]) -> Plan:
     known = set(Search.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
     rest = {key: value for key, value in rest.items() if key in known}
+    faults += faults_in(Search, rest)
     checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
     return Plan(validate(Search, rest, "search(…)", RunError), checked)
 

@@ -6,7 +6,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lomix_search.typed import Frozen
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch and numpy both take
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -53,7 +54,7 @@ class Space(Frozen):
 
     name: str = "lomix"
     operators: tuple[str, ...] | None = None
-    sizes: tuple[Annotated[int, Field(ge=2)], ...] | None = None
+    sizes: tuple[Annotated[int, Field(ge=2, lt=2**31)], ...] | None = None
 
 
 class Loss(Frozen):
@@ -67,7 +68,7 @@ class Loss(Frozen):
 
     ce: NotNegative = 0.3
     dice: NotNegative = 0.7
-    ignore_index: int | None = None
+    ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "Loss":
@@ -154,20 +155,22 @@ class Search(Frozen):
         patience: Stop early after so many validations in a row without a better Dice; never when left out.
         skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
             ends the run.
+        other_data: Go on with a run although its data have changed since it was started.
     """
 
     steps: Count = 1000
     batch_size: Count = 6
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     precision: Literal["32", "bf16", "fp16"] = "32"
     validate_every: Count = 100
     checkpoint_every: Count = 100
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     clip_grad: Positive | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     shrink: Shrink | None = None
     patience: Count | None = None
-    skip_not_finite: Annotated[int, Field(ge=0)] = 3
+    skip_not_finite: Annotated[int, Field(ge=0, lt=2**31)] = 3
+    other_data: bool = False
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -200,9 +203,13 @@ class Track(Frozen):
         tensorboard: Also write TensorBoard event files.
         online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
         project: Its project there.
+        name: What the run is called there; left out, a name of weighting and seed: folder names may tell too much.
+        group: What it is grouped under there; left out, the trials of a study have a group of random letters.
     """
 
     wandb: bool = False
     tensorboard: bool = False
     online: bool = False
     project: str = "lomix"
+    name: str | None = None
+    group: str | None = None

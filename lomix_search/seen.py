@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,12 @@ from torch import nn
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.metrics import predict
+from lomix_search.modes import evaluating
 from lomix_search.outputs import reader_of
 from lomix_search.typed import write_bytes
+
+_BYTE = np.dtype(np.uint8)
+
 
 _IGNORED = 255
 
@@ -73,9 +78,24 @@ class Seen:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[name] for name in ("images", "truth", "predictions")]
                 names, classes = (tuple(str(text) for text in file[name]) for name in ("names", "classes"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as cause:
+            found = cls(arrays[0], arrays[1], arrays[2], names, classes)
+            found.check()
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as cause:
             raise RunError(f"{path} is damaged or holds no slices.", seen=str(cause)) from None
-        return cls(arrays[0], arrays[1], arrays[2], names, classes)
+        return found
+
+    def check(self) -> None:
+        """Check that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        arrays = {"images": self.images, "truth": self.truth, "predictions": self.predictions}
+        shape = (len(self.names), *self.truth.shape[1:3])
+        fits = shape[0] > 0 and self.truth.shape == self.predictions.shape == shape and len(shape) == 3
+        if not fits or self.images.shape not in (shape, (*shape, 3)) or {a.dtype for a in arrays.values()} != {_BYTE}:
+            seen = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+            raise ValueError(f"{seen}, {len(self.names)} names")
 
 
 def look(
@@ -94,15 +114,13 @@ def look(
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training, chosen, read = net.training, _spread(len(items), most), reader_of(net, len(classes))
-    net.eval()
-    views = []
-    for index in chosen:
-        image, label = items[index]
-        prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
-        marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
-        views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
-    net.train(training)
+    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes)), []
+    with evaluating(net):
+        for index in chosen:
+            image, label = items[index]
+            prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+            views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
     framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]

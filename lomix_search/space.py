@@ -1,10 +1,13 @@
 """The search space: which maps to supervise, as a networkx graph that stages, operators and maps share."""
 
 import fnmatch
+import hashlib
 import itertools
 import math
+import re
 import runpy
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +20,16 @@ from lomix_search.operators import OPERATORS, find_operator
 from lomix_search.shelf import shelved
 from lomix_search.typed import Frozen, read_toml, to_toml, validate, write_text
 
-Scale = Annotated[int, Field(ge=1, le=16)]
-Size = Annotated[int, Field(ge=2, le=16)]
+MAX_STAGES = 64
+"""More stages than any network has: each halves the one before it."""
+MAX_MAPS = 2**20
+"""So many maps at most are gone through one by one; what a file says is not to take all time and memory."""
+
+Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
+Size = Annotated[int, Field(ge=2, le=MAX_STAGES)]
+
+_ID = re.compile(r"P(?P<scale>[1-9][0-9]?)|(?P<operator>\w+)\((?P<scales>[1-9][0-9]?(?:,[1-9][0-9]?)+)\)")
+_WILD = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -103,8 +114,7 @@ class SearchSpace(Frozen):
     @field_validator("operator")
     @classmethod
     def _once(cls, rules: tuple[OperatorRule, ...]) -> tuple[OperatorRule, ...]:
-        names = [rule.name for rule in rules]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(rule.name for rule in rules).items() if times > 1):
             raise ValueError(f"listed twice: {', '.join(twice)}")
         return rules
 
@@ -123,11 +133,15 @@ class SearchSpace(Frozen):
         Raises:
             SpaceError: no such space, or a malformed file; every fault is listed.
         """
+        if not isinstance(source, str | Path):
+            raise SpaceError(
+                f"a search space is a name or a path, not {type(source).__name__}.", hint='SearchSpace.load("lomix")'
+            )
         known = shelved("search_spaces")
         path = known.get(str(source), Path(source))
-        if not path.exists():
+        if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
-        content = read_toml(path, SpaceError)
+        content = read_toml(path, SpaceError, limit=2**20)
         if isinstance(file := content.get("operators_file"), str):
             _register_from(path.parent / file)
         return validate(cls, content, path.name, SpaceError)
@@ -152,11 +166,33 @@ class SearchSpace(Frozen):
             The maps.
 
         Raises:
-            SpaceError: a rule names a stage or subset size that a network of L stages does not have.
+            SpaceError: a rule names a stage or subset size that a network of L stages does not have, or there are more
+                maps than can be gone through.
         """
         self.check(num_stages)
-        kept = (m for m in self._candidates(num_stages) if self._wanted(m.id))
+        wanted = self._filter()
+        kept = (m for m in self._candidates(num_stages) if wanted(m.id))
         yield from itertools.islice(kept, self.budget)
+
+    def lacks(self, ids: Iterable[str], num_stages: int) -> list[str]:
+        """Say which ids name no map of the space; told from the ids alone, so that no number of maps is too large.
+
+        Args:
+            ids: Map ids such as ``P4`` or ``add(1,3)``.
+            num_stages: L, the number of stages.
+
+        Returns:
+            Those that ``maps`` does not yield.
+
+        Raises:
+            SpaceError: as ``maps``.
+        """
+        if self.budget is not None:
+            known = {m.id for m in self.maps(num_stages)}
+            return [name for name in ids if name not in known]
+        self.check(num_stages)
+        wanted = self._filter()
+        return [name for name in ids if self.find(name, num_stages) is None or not wanted(name)]
 
     def count(self, num_stages: int) -> int:
         """Count the maps: in closed form, or one by one where patterns decide.
@@ -170,10 +206,28 @@ class SearchSpace(Frozen):
         if self.include or self.exclude:
             return sum(1 for _ in self.maps(num_stages))
         self.check(num_stages)
-        fixed, free = (1, num_stages - 1) if self.always_with_finest else (0, num_stages)
-        mutants = sum(math.comb(free, s - fixed) for rule in self.operator for s in _sizes(rule, num_stages))
-        total = len(self._originals(num_stages)) + mutants
+        total = self._number(num_stages)
         return total if self.budget is None else min(total, self.budget)
+
+    def find(self, name: str, num_stages: int) -> Map | None:
+        """Return the map of an id, told from the id alone.
+
+        Args:
+            name: An id such as ``P4`` or ``add(1,3)``.
+            num_stages: L, the number of stages.
+
+        Returns:
+            The map, whatever include, exclude and budget say of it; None if the rules make none such for L stages.
+        """
+        operator, scales = _read_id(name)
+        if operator == "original":
+            return Map("original", scales) if scales[0] in self._originals(num_stages) else None
+        rule = next((rule for rule in self.operator if rule.name == operator), None)
+        ascending = all(low < high for low, high in itertools.pairwise(scales)) and scales[-1] <= num_stages
+        finest = num_stages in scales or not self.always_with_finest
+        if rule is None or not ascending or not finest or len(scales) not in _sizes(rule, num_stages):
+            return None
+        return Map(rule.name, scales, rule.parameters(scales))
 
     def keep(self, ids: Iterable[str]) -> "SearchSpace":
         """Return the same space with only these maps.
@@ -183,8 +237,16 @@ class SearchSpace(Frozen):
 
         Returns:
             A space whose order is still the stable one.
+
+        Raises:
+            SpaceError: no map is to be kept, or one that the space has for no network.
         """
-        return self.model_copy(update={"include": tuple(ids), "exclude": (), "budget": None})
+        kept = tuple(ids)
+        if not kept:  # as patterns, none means all
+            raise SpaceError(f'space "{self.name}": keep() was given no map; at least one must stay.')
+        if strange := [name for name in kept if self.find(name, _read_id(name)[1][-1]) is None]:
+            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=", ".join(strange[:SEEN]))
+        return self.model_copy(update={"include": kept, "exclude": (), "budget": None})
 
     def only(self, operators: Iterable[str] | None = None, sizes: Iterable[int] | None = None) -> "SearchSpace":
         """Return the same space with only some of its operators and subset sizes.
@@ -213,6 +275,8 @@ class SearchSpace(Frozen):
         Raises:
             SpaceError: every rule that does not fit is named.
         """
+        if num_stages > MAX_STAGES:
+            raise SpaceError(f"{num_stages} stages: a network has 1 to {MAX_STAGES}.")
         faults = [
             f"operator[{i}].sizes = {list(rule.sizes or ())}: this network has {num_stages} stages."
             for i, rule in enumerate(self.operator)
@@ -226,6 +290,11 @@ class SearchSpace(Frozen):
             raise SpaceError("\n".join([f'space "{self.name}" does not fit.', *(f"  {fault}" for fault in faults)]))
 
     def _candidates(self, num_stages: int) -> Iterator[Map]:
+        """Return what include and exclude choose from, in the stable order."""
+        if self.include and not any(_WILD & set(pattern) for pattern in self.include):
+            yield from self._named(num_stages)  # by name, so that few are found among however many
+            return
+        self._check_number(num_stages)
         yield from (Map("original", (scale,)) for scale in self._originals(num_stages))
         for rule in self.operator:
             for size in _sizes(rule, num_stages):
@@ -237,9 +306,34 @@ class SearchSpace(Frozen):
         named = {"all": tuple(range(1, num_stages + 1)), "finest": (num_stages,), "none": ()}
         return named[self.originals] if isinstance(self.originals, str) else tuple(sorted(set(self.originals)))
 
-    def _wanted(self, name: str) -> bool:
-        included = not self.include or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.include)
-        return included and not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude)
+    def _named(self, num_stages: int) -> list[Map]:
+        order = {rule.name: i for i, rule in enumerate(self.operator)}
+        found = [m for name in dict.fromkeys(self.include) if (m := self.find(name, num_stages)) is not None]
+        return sorted(found, key=lambda m: (order.get(m.operator, -1), len(m.scales), m.scales))
+
+    def _number(self, num_stages: int) -> int:
+        """Return how many maps the rules make, before include, exclude and budget: in closed form."""
+        fixed, free = (1, num_stages - 1) if self.always_with_finest else (0, num_stages)
+        mutants = sum(math.comb(free, s - fixed) for rule in self.operator for s in _sizes(rule, num_stages))
+        return len(self._originals(num_stages)) + mutants
+
+    def _check_number(self, num_stages: int) -> None:
+        patterns = [pattern for pattern in (*self.include, *self.exclude) if _WILD & set(pattern)]
+        number = self._number(num_stages)
+        if self.budget is not None and not self.include and not self.exclude:
+            number = min(number, self.budget)
+        if number > MAX_MAPS or number * len(patterns) > 16 * MAX_MAPS:
+            sifted = f", sifted by {len(patterns)} patterns" if patterns else ""
+            raise SpaceError(
+                f'space "{self.name}" makes {number} maps of {num_stages} stages{sifted}; '
+                f"at most {MAX_MAPS} can be gone through.",
+                hint="sizes = [2]   # under [[operator]] in the space file: pairs alone",
+            )
+
+    def _filter(self) -> Callable[[str], bool]:
+        """Return what tells whether include and exclude let an id pass."""
+        inside, outside = _matcher(self.include or ("*",)), _matcher(self.exclude)
+        return lambda name: inside(name) and not outside(name)
 
     # -- graph ---------------------------------------------------------------------------------------------------------
 
@@ -290,6 +384,34 @@ class SearchSpace(Frozen):
         return ", ".join(counts)
 
 
+SEEN = 8
+"""How many ids an error names."""
+
+
+def _read_id(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return operator and scales of an id; no operator and scale 1 if it is none."""
+    parts = _ID.fullmatch(name)
+    if parts is None or parts["operator"] == "original":
+        return "", (1,)
+    if parts["operator"] is None:
+        return "original", (int(parts["scale"]),)
+    return parts["operator"], tuple(map(int, parts["scales"].split(",")))
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte: no file has it
+        return False
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a name matches one of the patterns; those without wildcards cost nothing each."""
+    names = frozenset(patterns)
+    wild = [re.compile(fnmatch.translate(pattern)).match for pattern in names if _WILD & set(pattern)]
+    return lambda name: name in names or any(match(name) for match in wild)
+
+
 def _sizes(rule: OperatorRule, num_stages: int) -> list[int]:
     every = range(2, num_stages + 1)
     return list(every) if rule.sizes is None else sorted(set(rule.sizes) & set(every))
@@ -314,12 +436,30 @@ def _attributes(m: Map, num_classes: int) -> dict[str, Any]:
 
 
 def _register_from(path: Path) -> None:
-    """Run a file of operators once; a second load of the same file finds them registered already."""
+    """Run a file of operators once; a second load of the same content finds them registered already.
+
+    A file that fails leaves nothing behind, and one that has changed replaces what it registered before.
+    """
     if not path.is_file():
         raise SpaceError(f"operators_file {path} does not exist.")
-    if path.resolve() not in _RUN:
+    key, content = path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest()
+    known, names = _RUN.get(key, ("", ()))
+    if known == content and all(name in OPERATORS for name in names):
+        return
+    before = dict(OPERATORS)
+    for name in names:
+        OPERATORS.pop(name, None)
+    others = set(OPERATORS)
+    try:
         runpy.run_path(str(path))
-        _RUN.add(path.resolve())
+    except BaseException as cause:
+        OPERATORS.clear()
+        OPERATORS.update(before)
+        if isinstance(cause, Exception):
+            raise SpaceError(f"operators_file {path} failed.", seen=f"{type(cause).__name__}: {cause}") from cause
+        raise
+    _RUN[key] = content, tuple(name for name in OPERATORS if name not in others)
 
 
-_RUN: set[Path] = set()
+_RUN: dict[Path, tuple[str, tuple[str, ...]]] = {}
+"""Files of operators that were run: the checksum of each, and what it registered."""

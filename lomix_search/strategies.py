@@ -8,15 +8,17 @@ from typing import Any
 
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.ranges import Tune
-from lomix_search.recipe import Recipe, toml_or_text
+from lomix_search.recipe import Recipe
 from lomix_search.run import with_mixture
 from lomix_search.sections import Space, Weighting
+from lomix_search.settings import split_list, split_setting, toml_or_text
 from lomix_search.weighting import WEIGHTINGS, weighting_faults
 
 SPACES = ("last_layer", "deep_supervision", "mutation")
 """Strategies that are a search space of their own, weighted uniformly."""
 DERIVED = "derived"
 """The maps that ``rank`` puts first in the run of ``lookahead`` of the same seed and labels, trained anew."""
+_EXAMPLE = "--strategies 'uniform,lookahead(rate=20,finest=0.3)'"
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,22 @@ def read_strategies(text: str) -> tuple[Strategy, ...]:
     Raises:
         RecipeError: unknown names (the nearest is suggested) or settings, or a strategy named twice; all are listed.
     """
-    parts = [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+    try:
+        parts = split_list(text)
+    except ValueError as cause:
+        raise RecipeError(f"the strategies cannot be read: {cause}", hint=_EXAMPLE) from None
     strategies, faults = [], []
     for part in parts:
-        match = re.fullmatch(r"([\w:]+)(?:\((.*)\))?", part)
-        name, inside = (match[1], match[2] or "") if match else (part, "")
-        strategy = Strategy(name, dict(_setting(one) for one in inside.split(",") if one.strip()))
+        try:
+            strategy = _strategy(part)
+        except ValueError as cause:
+            faults.append(f"{part}: {cause}")
+            continue
         faults += [f"{part}: {fault}" for fault in _faults(strategy)]
         strategies.append(strategy)
     slugs = [strategy.slug for strategy in strategies]
     faults += [f"{slug}: named twice." for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1})]
-    if not strategies:
+    if not parts:
         faults.append("none is named.")
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
@@ -110,9 +117,18 @@ def needed(strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
     return (*others, *derived)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    key, _, value = (part.strip() for part in text.partition("="))
-    return key, toml_or_text(value)
+def _strategy(text: str) -> Strategy:
+    """Read ``name`` or ``name(key=value,…)``, the values in TOML; ValueError where it is neither."""
+    match = re.fullmatch(r"([\w:]+)(?:\((.*)\))?", text, re.DOTALL)
+    if match is None:
+        return Strategy(text)  # which no strategy is called
+    settings: dict[str, Any] = {}
+    for one in split_list(match[2] or ""):
+        key, value = split_setting(one)
+        if key in settings:
+            raise ValueError(f"{key} is given twice.")
+        settings[key] = toml_or_text(value)
+    return Strategy(match[1], settings)
 
 
 def _faults(strategy: Strategy) -> list[str]:

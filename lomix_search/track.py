@@ -1,9 +1,12 @@
 """Trackers: where the numbers of a run go. JSON lines always, others when asked; none can stop a training."""
 
+import contextlib
+import io
 import json
 import math
 import os
 import secrets
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +17,10 @@ import numpy as np
 
 from lomix_search.errors import MissingExtraError, require
 from lomix_search.typed import write_text
+
+_OURS = ("train/", "val/", "mixture/", "lookahead/")
+_TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts
+_PATIENCE = 3  # failures in a row
 
 Values = Mapping[str, float | int | str | Sequence[float]]
 
@@ -34,6 +41,9 @@ class Tracker(Protocol):
 class JsonLines:
     """One JSON object a line in ``metrics.jsonl``; NaN and infinities are written as null.
 
+    A write that fails (disk full, a share that is away) costs no line: what was written of it is cut off again, and it
+    is kept and tried again with the next one.
+
     Args:
         path: The file. Lines of steps after ``step`` are dropped, so that a resumed run leaves no trace twice.
         step: The step the run starts from.
@@ -42,19 +52,51 @@ class JsonLines:
     def __init__(self, path: Path, step: int = 0) -> None:
         kept = [line for line in read_lines(path) if line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._end = self._file.seek(0, os.SEEK_END)  # of the last whole line
+        self._waiting: list[bytes] = []
+        self._told = False
 
     def log(self, step: int, values: Values) -> None:
-        """Append a line; it is on disk (in the system's cache) when this returns."""
-        self._file.write(json.dumps({"step": step} | {key: _finite(value) for key, value in values.items()}) + "\n")
-        self._file.flush()
+        """Append a line; it is on disk (in the system's cache) when this returns, or tried again with the next one."""
+        line = json.dumps({"step": step} | {key: _finite(value) for key, value in values.items()}) + "\n"
+        self._waiting.append(line.encode())
+        if (error := self._write()) is None:
+            self._told = False
+        elif not self._told:
+            self._told = True
+            self._warn(f"the line of step {step} could not be written ({error}); it is kept, and tried with the next")
 
     def files(self, paths: Sequence[Path]) -> None:
         """Do nothing: the files are in the run folder already."""
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what still waits, and close the file."""
+        if (error := self._write()) is not None:
+            self._warn(f"the last {len(self._waiting)} lines could not be written ({error}) and are lost")
         self._file.close()
+
+    def _write(self) -> str | None:
+        """Write all that waits; return why that failed, if it did."""
+        content = b"".join(self._waiting)
+        try:
+            _write_whole(self._file, content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._end)  # a torn line would swallow the one after it
+            return error.strerror or str(error)
+        self._end += len(content)
+        self._waiting.clear()
+        return None
+
+    def _warn(self, what: str) -> None:
+        warnings.warn(f"{self._file.name}: {what}.", stacklevel=4)
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all of it: an unbuffered file may take only a part."""
+    while content:
+        content = content[file.write(content) or 0 :]
 
 
 class Wandb:
@@ -70,6 +112,7 @@ class Wandb:
         online: Send to wandb's servers while running.
         group: wandb's group, e.g. the study a trial belongs to.
         maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
+        name: What the run is called there; wandb makes one up when left out.
     """
 
     def __init__(
@@ -80,6 +123,7 @@ class Wandb:
         online: bool = False,
         group: str | None = None,
         maps: Sequence[str] = (),
+        name: str | None = None,
     ) -> None:
         wandb = require("wandb", "wandb")
         id_file = folder / "wandb_id"
@@ -102,7 +146,7 @@ class Wandb:
             project=project,
             id=id_file.read_text().strip(),
             resume="allow" if online else None,
-            name=folder.name,
+            name=name,
             group=group,
             dir=folder,
             config=dict(config or {}),
@@ -214,7 +258,7 @@ def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
 
 
 class Trackers:
-    """Several trackers as one. A tracker that fails is dropped with a warning; the training goes on.
+    """Several trackers as one. One that fails is told of, and dropped when it fails three times in a row.
 
     Args:
         trackers: The trackers; the order is kept.
@@ -222,6 +266,7 @@ class Trackers:
 
     def __init__(self, trackers: Iterable[Tracker]) -> None:
         self._trackers = list(trackers)
+        self._failures: dict[int, int] = {}  # in a row, by the tracker's id
 
     def log(self, step: int, values: Values) -> None:
         """Pass values on to each tracker."""
@@ -250,9 +295,16 @@ class Trackers:
             try:
                 getattr(tracker, method)(*arguments)
             except Exception as error:  # whatever a tracking service throws must not cost a training
-                self._trackers.remove(tracker)
-                name = type(tracker).__name__
-                warnings.warn(f"tracker {name} failed in {method} and is dropped: {error!r}", stacklevel=3)
+                self._failed(tracker, method, error)
+            else:
+                self._failures.pop(id(tracker), None)
+
+    def _failed(self, tracker: Tracker, method: str, error: Exception) -> None:
+        count = self._failures[id(tracker)] = self._failures.get(id(tracker), 0) + 1
+        if count >= _PATIENCE:
+            self._trackers.remove(tracker)
+        what = "is dropped" if count >= _PATIENCE else f"is tried again ({count} of {_PATIENCE} failures in a row)"
+        warnings.warn(f"tracker {type(tracker).__name__} failed in {method} and {what}: {error!r}", stacklevel=4)
 
 
 def flattened(values: Values, maps: Sequence[str] = ()) -> dict[str, float | str]:
@@ -276,22 +328,50 @@ def flattened(values: Values, maps: Sequence[str] = ()) -> dict[str, float | str
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a ``metrics.jsonl``; a last line that a crash cut off is passed over.
+    """Read a ``metrics.jsonl``; a line that is none, as a crash or a bad disk leaves it, is passed over.
 
     Args:
         path: The file; may be missing.
 
     Returns:
-        One dictionary a line, each with ``step``.
+        One dictionary a line, as :func:`read_line` returns it.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    whole = []
-    for line in lines:
-        try:
-            whole.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return whole
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [found for line in lines if (found := read_line(line)) is not None]
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """Read one line of a ``metrics.jsonl``.
+
+    Args:
+        line: As it stands in the file.
+
+    Returns:
+        ``step``, a whole number from 0 on, and values: finite numbers, lists of them, None where one was not finite,
+        and texts where the library logs texts. What is of another kind is left out. None if the line is torn, no JSON
+        object or without a step.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return None
+    step = content.get("step") if isinstance(content, dict) else None
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
+        return None
+    return {"step": step} | {key: value for key, value in content.items() if _logged(key, value)}
+
+
+def _logged(key: str, value: object) -> bool:
+    """Say whether a value is of a kind that :class:`JsonLines` writes under a key."""
+    if isinstance(value, list):
+        return all(part is None or _is_number(part) for part in value)
+    if isinstance(value, str):
+        return key in _TEXTS or not key.startswith(_OURS)
+    return key != "step" and (value is None or _is_number(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _indented(value: object) -> str:

@@ -1,5 +1,7 @@
 """Which trackers a recipe asks for, and the pictures that they get."""
 
+import json
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,14 +10,17 @@ from pathlib import Path
 
 from torch import nn
 
+from lomix_search import track
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import MissingExtraError, require
 from lomix_search.mixture import Mixture
-from lomix_search.outgoing import outgoing
+from lomix_search.outgoing import outgoing, public_name
 from lomix_search.recipe import Recipe
 from lomix_search.report import draw_heat_map, draw_seen
 from lomix_search.seen import look
-from lomix_search.track import TensorBoard, Tracker, Trackers, Wandb, opened
+from lomix_search.shelf import shelved
+from lomix_search.track import Tracker, Trackers, opened
+from lomix_search.typed import write_text
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -39,20 +44,50 @@ def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | 
         recipe: The recipe.
         folder: The run folder.
         maps: Ids of the supervised maps.
-        group: What the run belongs to; None: the study in whose folder the run folder lies, if it does.
+        group: What the run belongs to; ``track.group`` goes before it.
 
     Returns:
         Those that started.
     """
-    track, config, home = recipe.track, outgoing(recipe), folder.absolute().parent
-    if group is None and any((home / name).exists() for name in ("journal.log", "study.json")):
-        group = home.name
+    asked, config = recipe.track, outgoing(recipe)
+    name = asked.name or f"{public_name(recipe)}-{recipe.weighting.name}-seed{recipe.search.seed}"
     makers: dict[str, Callable[[], Tracker]] = {
-        "Wandb": partial(Wandb, folder, track.project, config, track.online, group, maps),
+        "Wandb": partial(Wandb, folder, asked.project, config, asked.online, asked.group or group, maps, name),
         "TensorBoard": partial(TensorBoard, folder, config, _start(folder), maps),
     }
-    asked = {"Wandb": track.wandb, "TensorBoard": track.tensorboard}
-    return opened({name: make for name, make in makers.items() if asked[name]})
+    wanted = {"Wandb": asked.wandb, "TensorBoard": asked.tensorboard}
+    return opened({kind: make for kind, make in makers.items() if wanted[kind]})
+
+
+class Wandb(track.Wandb):
+    """As ``track.Wandb``, but without names of folders in mixture files: a recipe may be called after its own."""
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Log files, mixture files without those names."""
+        with tempfile.TemporaryDirectory() as folder:
+            super().files([_unnamed(path, Path(folder)) for path in paths])
+
+
+class TensorBoard(track.TensorBoard):
+    """As ``track.TensorBoard``, but without names of folders in mixture files."""
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Log files, mixture files without those names."""
+        with tempfile.TemporaryDirectory() as folder:
+            super().files([_unnamed(path, Path(folder)) for path in paths])
+
+
+def _unnamed(path: Path, folder: Path) -> Path:
+    if path.suffix != ".json":
+        return path
+    content = json.loads(path.read_text(encoding="utf-8"))
+    origin, space = content.get("provenance", {}), content.get("space", {})
+    if origin.get("recipe") not in shelved("recipes"):
+        origin.pop("recipe", None)
+    if isinstance(operators := space.get("operators_file"), str):
+        space["operators_file"] = Path(operators).name
+    write_text(folder / path.name, json.dumps(content, indent=2) + "\n")
+    return folder / path.name
 
 
 def track_pictures(
@@ -85,5 +120,5 @@ def track_pictures(
 
 def _start(folder: Path) -> int:
     """Return the step that a run will start from, by the names of its checkpoints."""
-    steps = [int(path.stem.removeprefix("step_")) for path in (folder / "checkpoints").glob("step_*.pt")]
-    return max(steps, default=0)
+    found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
+    return max((int(match[1]) for match in found if match), default=0)

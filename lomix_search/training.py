@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from lomix_search.beforehand import Print, check_same_data
 from lomix_search.checkpoint import State, latest_checkpoint, random_state, restore_random_state, save_checkpoint
 from lomix_search.distributed import on_main, same_over_processes
+from lomix_search.environment import surroundings
 from lomix_search.errors import RunError
 from lomix_search.lock import sweep, writing
 from lomix_search.loss import MixtureLoss
+from lomix_search.loss.engines import choose_engine
 from lomix_search.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.sections import Optimizer, Search
 from lomix_search.weighting import Monitor
 
-FREE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite"})
+FREE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
 """Settings of ``[search]`` that may change when a run goes on: they alter no step that was taken."""
 
 
@@ -66,16 +70,19 @@ class Training:
         self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
+        self.data: dict[str, Print] = {}
 
-    def open(self, resume: bool) -> None:
+    def open(self, resume: bool, data: dict[str, Print] | None = None) -> None:
         """Start the folder, or go on where its last checkpoint stands.
 
         Args:
             resume: Go on, if there is a checkpoint.
+            data: What tells the data sets apart from others.
 
         Raises:
-            RunError: the folder holds another run, or cannot be written.
+            RunError: the folder holds another run, or cannot be written, or was started with other data.
         """
+        self.data = data or {}
         state = on_main(lambda: self._found(resume))
         if state is None:
             seed_everything(self.plan.search.seed)
@@ -120,7 +127,28 @@ class Training:
             )
         if state is not None:
             check_same(json.loads(state["settings"]), self.plan.settings, self.folder)
+            if "data" in state:  # not in checkpoints of earlier versions
+                accept = self.plan.search.other_data
+                check_same_data(json.loads(state["data"]), self.data, self.folder, accept)
+                self._tell_surroundings(state["step"], json.loads(state["surroundings"]))
         return state
+
+    def _tell_surroundings(self, step: int, before: dict[str, str]) -> None:
+        """Say what is different where a run goes on."""
+        now = self._surroundings()
+        found = [f"{key}: {before.get(key, '–')}, then {now[key]}" for key in now if before.get(key) != now[key]]
+        if found:
+            warnings.warn(
+                f"{self.folder} goes on from step {step} in other surroundings than before: {'; '.join(found)}. "
+                "Its result may differ from that of an unbroken run, by rounding or by more.",
+                stacklevel=2,
+            )
+
+    def _surroundings(self) -> dict[str, str]:
+        loss, dtype = self.loss, next(p.dtype for p in self.net.parameters())
+        plan = loss.plan
+        engine = choose_engine(loss.engine, self.device.type, plan.num_maps, plan.num_classes, dtype)
+        return surroundings(self.device, engine if loss.loss is None else "the user's loss")
 
     def _state(self) -> State:
         return {
@@ -128,6 +156,8 @@ class Training:
             "best": [self.best_dice, self.best_step],
             "skipped": self.skipped,
             "settings": json.dumps(self.plan.settings, sort_keys=True),
+            "data": json.dumps(self.data, sort_keys=True),
+            "surroundings": json.dumps(self._surroundings(), sort_keys=True),
             "net": self.net.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Group
-from rich.table import Table
 from torch import nn
 
 from lomix_search.data.dataset import Slices, Splits
+from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
 from lomix_search.data.manifest import Entry, Manifest, verify
 from lomix_search.data.prepared import Settings, class_table, splits_of
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
 from lomix_search.outputs import reader_of
 from lomix_search.recipe import Recipe
+from lomix_search.screen import Table, plain
 
 _RARE = 0.0005  # share of pixels below which a class hardly trains
 _FLAT = 4.0  # slice distance over pixel size above which 3D networks suffer
@@ -95,7 +97,7 @@ class Validation:
             classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
         spacing = [f"spacing: {self.spacing}"] if self.spacing else []
         words = [*spacing, *(f"warning: {w}" for w in self.warnings), *(f"fault: {f}" for f in self.faults)]
-        return Group(sets, classes, *(words or ["no fault"]))
+        return Group(sets, classes, *map(plain, words or ["no fault"]))
 
 
 def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> Validation:
@@ -103,7 +105,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
 
     Args:
         recipe: The recipe.
-        hashes: Compare every prepared file with its sha256 (about a second a gigabyte).
+        hashes: Open every prepared file and compare it with its sha256 (about a second a gigabyte).
         network: Build the network and run it on one image.
 
     Returns:
@@ -123,16 +125,19 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
 
 
 def _of_prepared(name: str, settings: Settings, hashes: bool) -> Validation:
-    """Read everything off the manifest; no image is opened but for its hash."""
+    """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
     sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
+    table = {value: settings.classes.index(n) + 1 for value, n in manifest.labels.items() if n in settings.classes}
+    facts = [facts_of_entry(e, key, Path(settings.root), table, hashes) for key, of in sets.items() for e in of]
     rows = tuple(_set_row(key, members) for key, members in sets.items())
     classes = _class_rows(manifest, settings.classes, sets["train"], sets["test"])
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    return Validation(name, rows, classes, _spacing(used), tuple(_split_warnings(split, used)), tuple(faults))
+    warnings = [*_split_warnings(split, used), *old_entries(used), *findings(facts, ("background", *settings.classes))]
+    return Validation(name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
@@ -159,32 +164,18 @@ def _class_rows(
 
 def _of_items(name: str, splits: Splits) -> Validation:
     """Read every item once: labels and values are checked on the way."""
-    rows, faults, counts = [], [], {}
+    rows, faults, facts, pixels = [], [], {}, {}
     for key in ("train", "val", "test"):
         part: Slices = getattr(splits, key)
-        counts[key], wrong = _counted(part, len(splits.classes))
+        facts[key], pixels[key], wrong = facts_of_items(part, key, len(splits.classes))
         faults += wrong
         rows.append(SetRow(key, len(set(part.cases)), len(set(part.cases)), len(part)))
-    pixels, cases = counts["train"]
-    share, test_cases = pixels / max(1, pixels.sum()), counts["test"][1]
-    classes = [ClassRow(n, float(share[i]), int(cases[i]), int(test_cases[i])) for i, n in enumerate(splits.classes)]
+    share = pixels["train"] / max(1, pixels["train"].sum())
+    having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
+    classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
-    return Validation(name, tuple(rows), tuple(classes), spacing, (), tuple(faults))
-
-
-def _counted(part: Slices, classes: int) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
-    pixels, having, faults = np.zeros(classes, np.int64), [set[str]() for _ in range(classes)], []
-    for index in range(len(part)):
-        try:
-            _, label = part[index]
-        except DataError as error:
-            faults.append(str(error).splitlines()[0])
-            continue
-        counts = np.bincount(label.numpy().ravel(), minlength=classes)[:classes]
-        pixels += counts
-        for number in np.flatnonzero(counts):
-            having[number].add(part.case(index))
-    return (pixels, np.array([len(cases) for cases in having])), faults
+    warnings = findings([case for of in facts.values() for case in of], splits.classes)
+    return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
 def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from lomix_search.errors import MixtureError, require
 from lomix_search.mixture import Mixture
 from lomix_search.report import new_figure, save_figure
+from lomix_search.results import read_results
+from lomix_search.screen import Table
 from lomix_search.track import read_lines
 
 Floats = NDArray[np.float64]
@@ -106,9 +107,9 @@ def read_run(folder: Path, strategy: str, labels: float, seed: int) -> Run:
     Returns:
         The run.
     """
-    results = json.loads((folder / "results.json").read_text())["test_dice"]
+    tested = read_results(folder)["final"].mean
     mixture = Mixture.load(folder / "mixture.json")
-    return Run(strategy, labels, seed, results["final"]["mean"], _seconds(folder), mixture)
+    return Run(strategy, labels, seed, math.nan if tested is None else tested, _seconds(folder), mixture)
 
 
 def judge(runs: Sequence[Run], searched: Sequence[str]) -> list[Row]:

@@ -77,7 +77,7 @@ def test_message_float_label() -> None:
     assert str(error.value) == (
         "p7.nii.gz, slice 12: the label is float64; class numbers must be integers.\n"
         "  Seen: values such as 0.5\n"
-        "  Try:  label = label.round().astype('int64')   # after checking that it holds whole numbers"
+        "  Try:  resize and turn labels by the nearest neighbour, so that they keep their class numbers"
     )
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from test_data_prepare import PATIENTS, fails, go, settings
 
 from lomix_search.data import prepared
-from lomix_search.data.pictures import read_classes, read_mask
+from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.pictures import read_mask
 from lomix_search.data.volumes import read_nifti, write_nifti
 from lomix_search.errors import DataError
 
@@ -66,7 +67,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "negative": (
         lambda raw: respoil(raw, "label/label0003.nii.gz", lambda v: v.astype(np.int16) - 1),
-        "{path}: labels must lie in 0 … 255.",
+        "{path}: labels must lie in 0 … 2³² − 1.",
     ),
     "units": (
         lambda raw: respoil(raw, "img/img0003.nii.gz", lambda v: v + 1024),
@@ -127,11 +128,22 @@ def test_folders_of_something_else(tmp_path: Path) -> None:
 
 
 def test_acdc_without_its_info(tmp_path: Path) -> None:
-    raw = twins.acdc_raw(tmp_path / "raw", PATIENTS[:1])
-    (raw / "training" / "patient001" / "Info.cfg").write_text("Group: DCM\n")
-    assert fails("acdc", raw, tmp_path / "out") == (
-        f"{raw}/training/patient001/Info.cfg does not name the frames of ED and ES.\n  Try:  ED: 1\n        ES: 12"
-    )
+    """One patient's fault does not stop the others; two faults are both told."""
+    raw = twins.acdc_raw(tmp_path / "raw", PATIENTS)
+    folder = raw / "training"
+    (folder / "patient001" / "Info.cfg").write_text("Group: DCM\n")
+    for path in (folder / "patient005").glob("*_gt.nii.gz"):
+        path.unlink()
+    assert fails("acdc", raw, tmp_path / "out").splitlines() == [
+        f"prepare acdc: 2 of 8 cases failed; the other 6 are kept in {tmp_path}/out.",
+        f"  Seen: {folder}/patient001/Info.cfg does not name the frames of ED and ES.",
+        "          Try:  ED: 1",
+        "                ES: 12",
+        f"        {folder}/patient005 has images and no label (…_gt.nii.gz).",
+        "          Try:  move it away, or find its labels",
+        "  Try:  mend or remove these files and run the same command again; it goes on from there",
+    ]
+    assert len(list((tmp_path / "out" / "cases").iterdir())) == 6
 
 
 def test_npz_faults(tmp_path: Path) -> None:
@@ -192,7 +204,8 @@ def test_masks_of_every_kind_are_read_alike(tmp_path: Path) -> None:
     palette = Image.fromarray(mask * 3).convert("P")
     palette.putpalette([0, 0, 0] * 3 + [255, 0, 0])
     Image.fromarray(mask * 3).save(tmp_path / "classes.png")
-    np.testing.assert_array_equal(read_classes(tmp_path / "classes.png"), mask * 3)
+    classes = open_mask(tmp_path / "classes.png")
+    np.testing.assert_array_equal(decide([classes.look()]).read(classes), mask * 3)
 
 
 def test_dicom_contours_lie_on_the_pixels(tmp_path: Path) -> None:

@@ -217,3 +217,30 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     left.mkdir(parents=True)
     go("isic2018", raw, tmp_path / "out")
     assert not left.exists()
+
+
+def test_what_was_prepared_anew_in_one_process_is_read_anew(tmp_path: Path) -> None:
+    """Training and evaluation in a notebook see the new files, not the old memory map."""
+    raw, out = twins.isic_raw(tmp_path / "raw"), tmp_path / "out"
+    go("isic2018", raw, out)
+    loaded = settings(out, ("lesion",), augment="none")
+    before = prepared.load(loaded)
+    name = before.train.case(0)
+    assert before.train[0][1].max() == 1 and before.train[0][0].min() < 0.9
+    mask, picture = next(raw.rglob(f"{name}_segmentation.png")), next(raw.rglob(f"{name}.jpg"))
+    Image.new("1", (50, 36)).save(mask)
+    Image.new("RGB", (50, 36), "white").save(picture)
+    go("isic2018", raw, out)
+    for splits in (before, prepared.load(loaded)):  # the one that was opened before too
+        image, label = splits.train[0]
+        assert splits.train.case(0) == name and label.max() == 0 and image.min() == 1
+    whole = prepared.Cases(prepared.Opened(out, read_manifest(out), np.arange(256, dtype=np.uint8), "none"), (name,))[0]
+    assert whole.label.max() == 0 and whole.image.min() == 1
+
+
+def test_a_name_belongs_to_one_label(tmp_path: Path) -> None:
+    raw = twins.synapse_npz(tmp_path / "raw", classes=3)
+    assert "label name 'a' is taken" in fails("synapse", raw, tmp_path / "out", label_names=["a", "b", "a"])
+    for classes in (("a", "a"), ("background", "a")):
+        with pytest.raises(ValueError, match="each class needs a name of its own"):
+            settings(tmp_path / "out", classes)

@@ -56,11 +56,10 @@ class Shaped(SmallUNet):
     """A SmallUNet whose answer is laid out, activated and accompanied as a kind says."""
 
     def __init__(self, kind: str, dims: int = 2) -> None:
-        self_classes, self.kind_of = KINDS[kind][0], kind
-        super().__init__(dims, self_classes)
+        classes = KINDS[kind][0]
+        super().__init__(dims, classes)
         self.kind = kind
-        self.side = type(self.head)(8, self_classes, 1)
-        self.other = type(self.head)(4, self_classes, 1)
+        self.side, self.other = type(self.head)(8, classes, 1), type(self.head)(4, classes, 1)
         self.sigmoid, self.softmax, self.log_softmax = nn.Sigmoid(), nn.Softmax(1), nn.LogSoftmax(1)
         self.dropout.p = 0.0
         for part in (self.head, self.side, self.other):
@@ -68,7 +67,7 @@ class Shaped(SmallUNet):
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The finest logits, those of the level below, and the last features."""
-        skips = []
+        self.image, skips = (x > 0.3).float(), []
         for i, down in enumerate(self.down):
             x = down(self.pool(x) if i else x)
             skips.append(x)
@@ -138,6 +137,8 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
     "sigmoid of a scaled map": (1, lambda n, z, c, f: torch.sigmoid(z / 3), binary),
     "mean of two sigmoids": (1, lambda n, z, c, f: (z.sigmoid() + n.other(f).sigmoid()) / 2, None),
     "one minus a sigmoid": (1, lambda n, z, c, f: 1 - torch.sigmoid(z), lambda z: (z[:, 0] < 0).long()),
+    "sigmoid where there is an image": (1, lambda n, z, c, f: z.sigmoid() * n.image, None),
+    "both probabilities": (2, lambda n, z, c, f: torch.cat([1 - z[:, :1].sigmoid(), z[:, :1].sigmoid()], 1), binary),
     "sigmoid in bytes": (1, lambda n, z, c, f: 255 * torch.sigmoid(z), binary),
     "foreground of a softmax": (2, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
     "without the background": (3, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
@@ -152,6 +153,7 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
 }  # fmt: skip
 
 COMPUTED = {
+    "sigmoid where there is an image": lambda n, z, c, f: (z[:, 0] > 0) & (n.image[:, 0] > 0),
     "sigmoid of a sum": lambda n, z, c, f: (z + 0.5 * up(c))[:, 0] > 0,
     "mean of two sigmoids": lambda n, z, c, f: (z.sigmoid() + n.other(f).sigmoid())[:, 0] > 1,
 }

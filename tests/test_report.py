@@ -22,7 +22,7 @@ from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError, SpaceError
 from lomix_search.mixture import MapWeight, Mixture
 from lomix_search.pages import read_study, write_report
-from lomix_search.report import draw_predictions, draw_space, draw_weights
+from lomix_search.report import draw_predictions, draw_space, draw_weights, new_figure, save_figure
 from lomix_search.report.charts import Axis, Line, chart
 from lomix_search.report.slices import differences, uri
 from lomix_search.report.story import read_story
@@ -53,6 +53,17 @@ def test_predictions_show_classes_and_disagreements(tmp_path: Path) -> None:
     assert any(np.abs(np.subtract(colour, spine)).max() < 4 for colour in colours(tmp_path / "same.png"))
     yellow = (255, 255, 0)
     assert yellow in colours(tmp_path / "wrong.png") and yellow not in colours(tmp_path / "same.png")
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    odd = ["background", "a$b", "$\\frac{", "_hidden", "肺", "[/bold]", "<b>", "%s {0}"]
+    truth = np.arange(64).reshape(1, 8, 8) % len(odd)
+    draw_predictions(tmp_path / "odd.png", np.zeros((1, 8, 8)), truth, truth, odd, ["case $1 and $\\x"])
+    figure = new_figure(3, 2)
+    figure.subplots().set_yticks(range(2), ["$\\bad{", "$x$"])
+    save_figure(figure, tmp_path / "ticks.svg")
+    with Image.open(tmp_path / "odd.png") as picture:
+        assert picture.width > 1000
 
 
 def test_weights_of_any_space_are_drawn(tmp_path: Path) -> None:
@@ -301,7 +312,8 @@ def problems(browser: Browser, page: Path, width: int, **how: bool) -> list[str]
 
 @chromium
 def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> None:
-    page, faults = report.read_text(), {
+    page = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text())
+    faults = {
         "https://example.invalid/x.png": '<img src="https://example.invalid/x.png" alt="">',
         "said loudly": "<script>console.error('said loudly')</script>",
         "is not defined": "<script>nowhere()</script>",
@@ -313,6 +325,21 @@ def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> 
             broken = tmp_path / "broken.html"
             broken.write_text(page.replace("</main>", f"{fault}</main>"))
             assert expected in str(problems(browser, broken, 1280)), expected
+
+
+@chromium
+def test_a_script_that_came_in_with_a_file_is_not_run(report: Path, tmp_path: Path) -> None:
+    page = report.read_text()
+    evil = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
+    (tmp_path / "evil.html").write_text(page.replace("</main>", f"{evil}</main>"))
+    with Browser() as browser:
+        browser.open(tmp_path / "evil.html", 1280)
+        assert browser.value("document.title") != "owned"
+        assert browser.value("document.querySelectorAll('.readout').length") > 0  # while the page's own did run
+        unguarded = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+        (tmp_path / "evil.html").write_text(unguarded.replace("</main>", f"{evil}</main>"))
+        browser.open(tmp_path / "evil.html", 1280)
+        assert browser.value("document.title") == "owned"  # the test can fail
 
 
 @chromium

@@ -20,6 +20,8 @@ import lomix_search as lomix
 from lomix_search import lock
 from lomix_search.checkpoint import latest_checkpoint
 from lomix_search.errors import RunError
+from lomix_search.report import new_figure, save_figure
+from lomix_search.typed import write_bytes
 
 
 def in_child(act: Callable[[], None]) -> str:
@@ -83,12 +85,66 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
     run(tmp_path, steps=3)
-    stale = [tmp_path / ".mixture.json.ab_12xyz", tmp_path / "checkpoints/.step_00000006.pt.abcdefgh"]
-    kept = [tmp_path / ".notes", tmp_path / "checkpoints/.step_00000006.pt"]
+    (tmp_path / "evaluation").mkdir()
+    stale = [
+        tmp_path / ".mixture.json.ab_12xyz",
+        tmp_path / "checkpoints/.step_00000006.pt.abcdefgh",
+    ]  # as before
+    stale += [tmp_path / f"{name}.abcd_123.part" for name in (".seen.npz", ".wandb_id", "evaluation/.scores.csv")]
+    kept = [tmp_path / ".notes", tmp_path / "checkpoints/.step_00000006.pt", tmp_path / "scores.abcd_123.part"]
     for path in (*stale, *kept):
         path.write_text("x")
     run(tmp_path, steps=3, resume=True)
-    assert [path.exists() for path in (*stale, *kept)] == [False, False, True, True]
+    assert not any(path.exists() for path in stale) and all(path.exists() for path in kept)
+
+
+def test_a_kill_inside_a_write_leaves_what_the_sweep_knows(tmp_path: Path) -> None:
+    """The name of a file that is being written is taken from a real, killed write."""
+    pid = os.fork()
+    if pid == 0:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        write_bytes(tmp_path / "anything.xyz", b"x")
+    os.waitpid(pid, 0)
+    (left,) = tmp_path.iterdir()
+    lock.sweep(tmp_path, age=3600)  # another process may be writing it
+    assert left.exists()
+    lock.sweep(tmp_path)
+    assert not left.exists()
+
+
+VICTIM = "export PATH=/usr/bin\n"
+
+
+@pytest.mark.parametrize("kind", ("symbolic", "dangling", "hard", "other", "fifo", "folder"))
+def test_a_lock_that_is_none_is_not_written_to(tmp_path: Path, kind: str) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "run/lock"
+    path.parent.mkdir()
+    if kind != "dangling":
+        victim.write_text(VICTIM)
+    makers: dict[str, Callable[[], object]] = {
+        "symbolic": lambda: path.symlink_to(victim),
+        "dangling": lambda: path.symlink_to(victim),
+        "hard": lambda: path.hardlink_to(victim),
+        "other": lambda: path.write_text(VICTIM),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    makers[kind]()
+    with pytest.raises(RunError) as caught, lock.hold(path.parent):
+        pass
+    assert str(caught.value).startswith(f"{path} is not the lock of a run")
+    assert victim.read_text() == VICTIM if kind != "dangling" else not victim.exists()
+    assert kind != "other" or path.read_text() == VICTIM
+    assert os.path.lexists(path)
+
+
+def test_a_picture_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text(VICTIM)
+    for name in ("weights.png", ".weights.png"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    save_figure(new_figure(1, 1), tmp_path / "weights.png")
+    assert (tmp_path / "victim").read_text() == VICTIM
+    assert (tmp_path / "weights.png").read_bytes().startswith(b"\x89PNG")
 
 
 def limited(folder: Path) -> None:

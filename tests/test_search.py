@@ -190,8 +190,8 @@ def test_resuming_with_other_settings_or_another_network_is_refused(tmp_path: Pa
     assert str(caught.value) == (
         f"{tmp_path} was started with other settings.\n"
         "  Seen: steps: 2 before, 1 now\n"
-        "  Try:  use the same ones, or another folder; checkpoint_every, patience, skip_not_finite, workers may "
-        "change, and steps may grow"
+        "  Try:  use the same ones, or another folder; checkpoint_every, other_data, patience, skip_not_finite, workers "
+        "may change, and steps may grow"
     )
     net, loss = build("mutation")
     with pytest.raises(RunError, match="is of another network or search space"):
@@ -225,7 +225,7 @@ def test_unknown_and_bad_settings_are_listed_together(tmp_path: Path) -> None:
     assert str(caught.value).splitlines()[:2] == [
         "search(…) has 2 faults.",
         '  stepz: unknown. Nearest: "steps". Known: batch_size, checkpoint_every, clip_grad, label_fraction, lr, '
-        "momentum, optimizer, patience, power, precision, schedule, seed, shrink, skip_not_finite, steps, "
+        "momentum, optimizer, other_data, patience, power, precision, schedule, seed, shrink, skip_not_finite, steps, "
         "validate_every, weight_decay, workers.",
     ]
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,9 @@
 """The search space: counts, stable ids, files, graph, errors."""
 
+import os
+import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import networkx as nx
@@ -7,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lomix_search.errors import SpaceError
+from lomix_search.errors import LossError, SpaceError
+from lomix_search.loss import MixtureLoss
 from lomix_search.operators import OPERATORS
 from lomix_search.shelf import shelved
-from lomix_search.space import OperatorRule, SearchSpace
+from lomix_search.space import MAX_MAPS, MAX_STAGES, OperatorRule, SearchSpace
 
 
 @pytest.mark.parametrize(("name", "counts"), [
@@ -160,3 +165,152 @@ def test_not_toml(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("name = \n")
     with pytest.raises(SpaceError, match=r"bad\.toml is not a TOML file\.\n  Seen: .*line 1"):
         SearchSpace.load(tmp_path / "bad.toml")
+
+
+# -- files of others, and numbers beyond reason ------------------------------------------------------------------------
+
+
+@given(space=spaces, stages=st.integers(4, 7), seed=st.randoms())
+def test_what_an_id_names_is_told_from_the_id_as_from_the_list(space: SearchSpace, stages: int, seed: object) -> None:
+    listed = {m.id: m for m in space.maps(stages)}
+    every = [m.id for m in SearchSpace.load("extended").maps(stages + 1)]
+    assert space.lacks(every, stages) == [name for name in every if name not in listed]
+    assert all(space.find(name, stages) == m for name, m in listed.items())
+    if listed:
+        kept = seed.sample(sorted(listed), min(5, len(listed)))  # type: ignore[attr-defined]
+        assert [m.id for m in space.keep(kept).maps(stages)] == [name for name in listed if name in kept]
+
+
+def test_keeping_nothing_is_not_keeping_all() -> None:
+    space = SearchSpace.load("lomix")
+    with pytest.raises(SpaceError, match=r'space "lomix": keep\(\) was given no map; at least one must stay'):
+        space.keep([])
+    with pytest.raises(SpaceError, match=r"has no such map for any network\.\n  Seen: max\(1,2\), P0, add\(2,1\), x"):
+        space.keep(["P1", "max(1,2)", "P0", "add(2,1)", "x"])
+    assert [m.id for m in space.only([]).maps(3)] == ["P1", "P2", "P3"]
+    assert [m.id for m in space.only(sizes=[]).maps(3)] == ["P1", "P2", "P3"]
+    with pytest.raises(LossError, match="has no map for 3 stages"):
+        MixtureLoss(SearchSpace(originals="none"), 3, 2)
+
+
+def test_more_maps_than_can_be_gone_through_are_refused_at_once() -> None:
+    space = SearchSpace.load("lomix")
+    begun = time.monotonic()
+    for stages in (19, 30, MAX_STAGES):
+        with pytest.raises(
+            SpaceError, match=rf"makes \d+ maps of {stages} stages; at most {MAX_MAPS} can be gone through"
+        ):
+            next(iter(space.maps(stages)))
+        with pytest.raises(SpaceError, match="can be gone through"):
+            MixtureLoss(space, stages, 2)
+    with pytest.raises(SpaceError, match="1000000000 stages: a network has 1 to 64"):
+        space.count(10**9)
+    assert space.count(MAX_STAGES) == 64 + 4 * (2**64 - 65)
+    pairs = space.model_copy(update={"operator": (OperatorRule(name="add", sizes=(2,)),)})  # the hint
+    assert len(list(pairs.maps(MAX_STAGES))) == 64 + 64 * 63 // 2
+    few = space.model_copy(update={"budget": 10})
+    assert len(list(few.maps(MAX_STAGES))) == 10
+    many = SearchSpace(operator=(OperatorRule(name="add"),), include=tuple(f"*{i},*" for i in range(9999)))
+    with pytest.raises(SpaceError, match="makes 32767 maps of 15 stages, sifted by 9999 patterns"):
+        list(many.maps(15))
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("text", [
+    "a = " + "[" * 5000 + "]" * 5000,
+    "a = " + "[" * 200 + "]" * 200,
+    "a" + ".a" * 3000 + " = 1",
+    "[" + "a." * 3000 + "a]",
+    "[[operator]]\nname = 'add'\n" * 30_000,
+    "include = [" + "'*a*b*c*d*e*f*',\n" * 20_000 + "]",
+    "budget = " + "9" * 5000,
+    "#" * 2**21,
+    "name = '\\ud800'",
+    "\0",
+])  # fmt: skip
+def test_toml_that_would_take_all_time_or_memory(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    begun = time.monotonic()
+    try:
+        assert SearchSpace.load(path).count(4) >= 0
+    except SpaceError as error:
+        assert "space.toml" in str(error) and len(str(error)) < 10_000
+    assert time.monotonic() - begun < 10
+
+
+def test_what_is_no_space(tmp_path: Path) -> None:
+    for wrong in (None, 3, {"name": "lomix"}, ["lomix"]):
+        with pytest.raises(
+            SpaceError, match=r"a search space is a name or a path, not \w+\.\n  Try:  SearchSpace\.load"
+        ):
+            MixtureLoss(wrong, 3, 2)  # type: ignore[arg-type]
+    for name in ("a" * 5000, "a\0b", ""):
+        with pytest.raises(SpaceError, match=r"no search space|cannot be read"):
+            SearchSpace.load(name)
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(SpaceError, match="a pipe or device, not a file"):
+        SearchSpace.load(tmp_path / "pipe.toml")
+
+
+def test_a_space_may_be_a_path_wherever_it_may_be_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[[operator]]\nname = "add"\n')
+    for given_as in (tmp_path / "mine.toml", str(tmp_path / "mine.toml")):
+        assert len(MixtureLoss(given_as, 3, 2).maps) == 7
+    assert len(MixtureLoss(Path("lomix"), 3, 2).maps) == 19
+
+
+# -- files of operators ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    before = dict(OPERATORS)
+    yield
+    OPERATORS.clear()
+    OPERATORS.update(before)
+
+
+GOOD = """
+import torch
+from lomix_search.operators import operator
+@operator("first_of_all")
+def first(*maps):
+    return maps[0]
+"""
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('no')", "def", "import nothing_such", "raise SystemExit(3)",
+                                   "operator('add')(len)", "operator('no name')"])  # fmt: skip
+def test_a_file_of_operators_that_failed_can_be_mended_and_loaded(tmp_path: Path, table: None, fault: str) -> None:
+    (tmp_path / "mine.toml").write_text('operators_file = "ops.py"\n[[operator]]\nname = "first_of_all"\n')
+    (tmp_path / "ops.py").write_text(GOOD + fault)
+    before = dict(OPERATORS)
+    for _ in range(2):
+        if "SystemExit" in fault:
+            with pytest.raises(SystemExit):
+                SearchSpace.load(tmp_path / "mine.toml")
+        else:
+            with pytest.raises(SpaceError, match=re.escape(f"operators_file {tmp_path / 'ops.py'} failed.\n  Seen: ")):
+                SearchSpace.load(tmp_path / "mine.toml")
+        assert before == OPERATORS
+    (tmp_path / "ops.py").write_text(GOOD)
+    for _ in range(2):
+        assert SearchSpace.load(tmp_path / "mine.toml").count(3) == 7
+
+
+def test_a_file_of_operators_that_changed_is_run_again(tmp_path: Path, table: None) -> None:
+    (tmp_path / "mine.toml").write_text('operators_file = "ops.py"\n[[operator]]\nname = "first_of_all"\n')
+    (tmp_path / "ops.py").write_text(GOOD)
+    SearchSpace.load(tmp_path / "mine.toml")
+    assert OPERATORS["first_of_all"].fuse(1, 2) == 1
+    (tmp_path / "ops.py").write_text(GOOD.replace("maps[0]", "maps[-1]"))
+    SearchSpace.load(tmp_path / "mine.toml")
+    assert OPERATORS["first_of_all"].fuse(1, 2) == 2
+    (tmp_path / "ops.py").write_text(GOOD + "raise ValueError")
+    with pytest.raises(SpaceError):
+        SearchSpace.load(tmp_path / "mine.toml")
+    assert OPERATORS["first_of_all"].fuse(1, 2) == 2
+    del OPERATORS["first_of_all"]
+    (tmp_path / "ops.py").write_text(GOOD)
+    assert SearchSpace.load(tmp_path / "mine.toml").count(3) == 7

@@ -1,5 +1,6 @@
 import copy
 import inspect
+import queue
 import random
 
 import networkx
@@ -10,7 +11,7 @@ from torch import nn
 from zoo import FAST, SmallUNet, small_unet_2d
 
 from lomix_search.errors import TraceError
-from lomix_search.trace import BACKENDS, trace, trace_modes, twin_of
+from lomix_search.trace import BACKENDS, on_twin, trace, trace_modes
 from lomix_search.trace.record import record
 from lomix_search.trace.symbolic import symbolic
 
@@ -87,6 +88,33 @@ def test_calls_nest_and_count():
     assert outer.outputs[0][1] is next(c for c in found.calls if c.path == "up.0.2").outputs[0][1]
 
 
+@pytest.mark.parametrize("backend", ["fx", "record"])
+def test_a_call_that_ends_in_an_exception_which_the_network_catches_is_closed(backend):
+    class Part(nn.Module):
+        def forward(self, x):
+            if x.shape[1] == 1:
+                raise NotImplementedError
+            return 3 * x
+
+    class Trying(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part, self.last = Part(), nn.Identity()
+
+        def forward(self, x):
+            try:
+                x = self.part(x)
+            except NotImplementedError:
+                x = torch.cat([x, 2 * x], 1)
+            return self.last(self.part(x))
+
+    x = torch.rand(1, 1, 4, 4)
+    found = trace(Trying(), x, (backend,))
+    assert [(c.path, c.index) for c in found.calls] == [("", 0), ("part", 0), ("last", 0)]  # as hooks on outputs count
+    where = {node.meta["module"] for node in found.graph.nodes if "cat" in str(node.target)}
+    assert where == {""}
+
+
 def test_tracing_leaves_no_mark():
     net = SmallUNet().train()
     net.up[0][1].eval()
@@ -113,10 +141,13 @@ def test_a_model_that_cannot_be_copied_is_put_back():
 
     net = Stubborn().train()
     before = copy.deepcopy(net.state_dict())
-    with twin_of(net) as twin:
+
+    def use(twin):
         assert twin is net
         twin(torch.rand(2, 1, 16, 16))
         twin.eval()
+
+    on_twin(net, ((), {}), use)
     assert net.training
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
 
@@ -200,10 +231,10 @@ def test_a_model_that_asks_whether_it_got_a_tensor_gets_the_answer_it_knows():
 
 
 def test_networks_run_on_repeatable_kernels_and_the_users_choice_is_put_back(monkeypatch):
-    cudnn, seen = torch.backends.cudnn, []
+    cudnn, seen = torch.backends.cudnn, queue.SimpleQueue()  # a list that a hook appends to is put back
     monkeypatch.setattr(cudnn, "benchmark", True)
     model, example, _ = small_unet_2d()
-    model.register_forward_hook(lambda *_: seen.append((cudnn.deterministic, cudnn.benchmark)))
+    model.register_forward_hook(lambda *_: seen.put((cudnn.deterministic, cudnn.benchmark)))
     trace(model, example)
-    assert seen and set(seen) == {(True, False)}
+    assert seen.qsize() and {seen.get() for _ in range(seen.qsize())} == {(True, False)}
     assert (cudnn.deterministic, cudnn.benchmark) == (False, True)

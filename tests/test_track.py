@@ -2,6 +2,9 @@
 
 import json
 import platform
+import re
+import resource
+import signal
 import struct
 import sys
 import time
@@ -9,13 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from tiny_recipe import tiny
 
+import lomix_search as lomix
+from lomix_search import tracked as tracked_module
 from lomix_search.cli.app import tracked as tracked_options
 from lomix_search.errors import MissingExtraError, RecipeError
+from lomix_search.recipe import load_recipe
 from lomix_search.run import run_recipe
+from lomix_search.runs import _validations, last_step
 from lomix_search.track import JsonLines, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
+from lomix_search.tracked import trackers_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -54,10 +64,101 @@ class Broken:
 
 def test_a_failing_tracker_is_dropped_and_the_others_go_on(tmp_path: Path) -> None:
     with Trackers([Broken(), JsonLines(tmp_path / "m.jsonl")]) as log:
-        with pytest.warns(UserWarning, match=r"tracker Broken failed in log and is dropped: ConnectionError"):
-            log.log(1, {"loss": 1.0})
-        log.log(2, {"loss": 2.0})
-    assert [line["step"] for line in read_lines(tmp_path / "m.jsonl")] == [1, 2]
+        for step, said in enumerate(("is tried again (1 of 3", "is tried again (2 of 3", "is dropped: Conn"), 1):
+            with pytest.warns(UserWarning, match=re.escape(f"tracker Broken failed in log and {said}")):
+                log.log(step, {"loss": 1.0})
+        log.log(4, {"loss": 2.0})
+    assert [line["step"] for line in read_lines(tmp_path / "m.jsonl")] == [1, 2, 3, 4]
+
+
+class Flaky(Broken):
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def log(self, step: int, values: object) -> None:
+        if step % 2:
+            raise ConnectionError("no network")
+        self.seen.append(step)
+
+
+@pytest.mark.filterwarnings("ignore:tracker Flaky failed")
+def test_a_tracker_that_fails_now_and_then_is_kept() -> None:
+    flaky = Flaky()
+    with Trackers([flaky]) as log:
+        for step in range(20):
+            log.log(step, {"loss": 1.0})
+    assert flaky.seen == list(range(0, 20, 2))
+
+
+def test_lines_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
+    """A real limit on the size of files: the kernel takes a part of a line and then refuses."""
+    path = tmp_path / "metrics.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tracker = JsonLines(path)
+    tracker.log(1, {"loss": 1.0})
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        with pytest.warns(
+            UserWarning, match=r"metrics.jsonl: the line of step 2 could not be written \(File too large"
+        ):
+            tracker.log(2, {"loss": 2.0})
+        tracker.log(3, {"loss": 3.0})  # said once
+        assert path.read_bytes().count(b"\n") == 1 and path.read_bytes().endswith(b"\n")  # nothing half-written
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    tracker.log(4, {"loss": 4.0})
+    tracker.close()
+    assert [(line["step"], line["loss"]) for line in read_lines(path)] == [(i, float(i)) for i in (1, 2, 3, 4)]
+
+
+def test_lines_that_are_lost_at_the_end_are_told(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    tracker = JsonLines(tmp_path / "metrics.jsonl")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+    try:
+        with pytest.warns(UserWarning, match="tried with the next"):
+            tracker.log(1, {"loss": 1.0})
+        with pytest.warns(UserWarning, match=r"the last 1 lines could not be written \(File too large\) and are lost"):
+            tracker.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+BAD_LINES = (
+    b'{"step": 2, "train/lo', b"\xff\xfe broken", b"[1, 2]", b"null", b'{"step": "2"}', b'{"loss": 1.0}',
+    b'{"step": true}', b'{"step": -1}', b"", b"[" * 100_000,
+    b'{"step": 1' + b"0" * 400 + b"}", b'{"step": 2.5}', b"\x00" * 4096,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_LINES, ids=lambda line: repr(line[:20]))
+def test_a_line_that_is_none_hides_no_other(tmp_path: Path, bad: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "val/dice": 0.5}\n' + bad + b'\n{"step": 3, "val/dice": 0.75}\n')
+    assert [line["step"] for line in read_lines(path)] == [1, 3]
+    assert list(_validations(path)) == [0.5, 0.75] and last_step(path) == 3
+    path.write_bytes(path.read_bytes() + bad)
+    assert last_step(path) == 3
+    tracker = JsonLines(path, step=2)
+    tracker.log(3, {"again": 1})
+    tracker.close()
+    assert read_lines(path) == [{"step": 1, "val/dice": 0.5}, {"step": 3, "again": 1}]
+
+
+def test_values_of_another_kind_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    odd = {
+        "val/dice": "<b>",
+        "train/loss": [1, "x"],
+        "train/lr": 10**400,
+        "mixture/total": True,
+        "train/skipped": "why",
+    }
+    path.write_text(json.dumps({"step": 1, "mixture/weights": [0.5, None], "mine": "words"} | odd) + "\n")
+    expected = {"step": 1, "mixture/weights": [0.5, None], "mine": "words", "train/skipped": "why"}
+    assert read_lines(path) == [expected]
 
 
 def split(file: Path) -> list[bytes]:
@@ -108,7 +209,9 @@ def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monk
     folder = tmp_path / "my_run"
     folder.mkdir()
     for start in (1, 3):  # the second is the resumed run
-        tracker = Wandb(folder, config={"search": {"steps": 4}}, group="a study", maps=["P1", "add(1,2)"])
+        tracker = Wandb(
+            folder, config={"search": {"steps": 4}}, group="a study", maps=["P1", "add(1,2)"], name="a title"
+        )
         with Trackers([tracker]) as log:
             for step in (start, start + 1):
                 log.log(step, {"train/loss": 1.0 / step, "mixture/weights": [0.5, 0.25], "other": [7.0]})
@@ -121,23 +224,25 @@ def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monk
     assert rows[0]["mixture/weights/P1"] == 0.5 and rows[0]["mixture/weights/add(1,2)"] == 0.25
     assert rows[0]["other/0"] == 7.0
     assert {run.run_id for run in known} == {(folder / "wandb_id").read_text().strip()}
-    assert {run.display_name for run in known} == {"my_run"} and {run.run_group for run in known} == {"a study"}
+    assert {run.display_name for run in known} == {"a title"} and {run.run_group for run in known} == {"a study"}
     assert {run.host for run in known} == {"undisclosed"}
     assert config_of(known[0])["search"] == {"steps": 4}
 
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose recipe, data and mixture lie in folders called after a patient, tracked by both."""
+    """A trial, tracked by both, whose recipe, data, mixture and study lie in folders called after a patient."""
     home = tmp_path_factory.mktemp("patient_mueller")
-    recipe = tiny(home / "mueller_recipe", [*SMALL, "name=a title"])
-    run_recipe(recipe, home / "first", score_test=False)
-    fixed = [*SMALL, "name=a title", "weighting.name=fixed", f"weighting.mixture={home / 'first/mixture.json'}"]
-    both = ["track.wandb=true", "track.tensorboard=true"]
-    (home / "study").mkdir()
-    (home / "study/journal.log").touch()
-    run_recipe(tiny(home / "mueller_recipe", [*fixed, *both]), home / "study/trial_0000")
-    return home / "study/trial_0000"
+    (home / "own_ops.py").write_text("")
+    (home / "space.toml").write_text(
+        f'name = "own"\noperators_file = "{home}/own_ops.py"\n[[operator]]\nname = "add"\n'
+    )
+    recipe = tiny(home / "mueller_recipe", [*SMALL, f"space.name={home / 'space.toml'}"])
+    run_recipe(recipe, home / "mueller_first", score_test=False)
+    fixed = [*SMALL, "weighting.name=fixed", f"weighting.mixture={home / 'mueller_first/mixture.json'}"]
+    both = ["track.wandb=true", "track.tensorboard=true", f"space.name={home / 'space.toml'}"]
+    lomix.tune(tiny(home / "mueller_recipe", [*fixed, *both]), 1, folder=home / "mueller_study")
+    return home / "mueller_study/trial_0000"
 
 
 def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> None:
@@ -160,10 +265,34 @@ def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> No
             assert secret not in content, secret
     sent = {path.name for path in tracked.rglob("wandb/offline-run-*/files/**/*") if path.is_file()}
     assert all(name.startswith(("heat_map_", "predictions_")) for name in sent), sent
+    assert run.display_name == "custom-fixed-seed0" and config["name"] == "custom"
+
+
+def test_a_tracked_mixture_names_no_folder(tracked: Path) -> None:
+    (artifact,) = (r.artifact for r in records(tracked) if r.WhichOneof("record_type") == "artifact")
+    (entry,) = artifact.manifest.contents
+    sent = json.loads(Path(entry.local_path).read_text())  # what wandb sync would upload
+    assert "mueller" not in json.dumps(sent) and "recipe" not in sent["provenance"]
+    assert sent["space"]["operators_file"] == "own_ops.py"
+    assert sent["maps"] == json.loads((tracked / "mixture.json").read_text())["maps"]
+    assert b"mueller_recipe" not in b"".join(file.read_bytes() for file in (tracked / "tensorboard").iterdir())
+
+
+def test_who_asks_for_names_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[object, ...]] = []
+    monkeypatch.setattr(tracked_module, "Wandb", lambda *given: told.append(given) or Wandb.__new__(Wandb))
+    asked = ["track.wandb=true", "track.name=a title", "track.group=a group"]
+    trackers_of(tiny(tmp_path / "r", asked), tmp_path, [], "study-1")
+    trackers_of(load_recipe("chest_ct", ["track.wandb=true"]), tmp_path, [], "study-1")
+    assert [(given[4], given[6]) for given in told] == [("a group", "a title"), ("study-1", "chest_ct-softplus-seed0")]
 
 
 def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) -> None:
-    assert {run.run_group for run in runs(tracked)} == {"study"}
+    study = optuna.load_study(
+        study_name=None,
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(tracked.parent / "journal.log"))),
+    )
+    assert {run.run_group for run in runs(tracked)} == {study.user_attrs["group"]}
     rows = histories(tracked)
     trained = [row for row in rows if "train/loss" in row]
     assert len(trained) == 4
@@ -220,7 +349,7 @@ def test_a_missing_package_is_said_before_anything_is_written(tmp_path: Path, mo
 
 
 def test_a_tracker_that_breaks_in_mid_run_costs_no_run(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="tracker Broken failed in log and is dropped"):
+    with pytest.warns(UserWarning, match="tracker Broken failed in log"):
         outcome = run_recipe(tiny(tmp_path / "recipe", SMALL), tmp_path / "run", trackers=[Broken()])
     assert outcome.result.mixture.maps and len(read_lines(tmp_path / "run/metrics.jsonl")) == 6
 

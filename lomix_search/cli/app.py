@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lomix_search.distributed import is_main
 from lomix_search.errors import RecipeError, RunError, nearest
+from lomix_search.screen import Terminal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-console = Console(quiet=not is_main())  # of several processes the first speaks
+console = Terminal(quiet=not is_main())  # of several processes the first speaks
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="KEY=VALUE pairs that change the recipe", metavar="KEY=VALUE")

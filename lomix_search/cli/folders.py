@@ -38,7 +38,7 @@ def reproduce_command(
 ) -> None:
     """Run a finished run's recipe again and say whether it came out the same, bit for bit; exit code 1 if not."""
     found = reproduce(run, folder, resume=resume, console=console)
-    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(found), soft_wrap=True)
     if not found.matched:
         raise typer.Exit(1)
 
@@ -49,4 +49,4 @@ def report_command(
     out: Annotated[Path | None, typer.Option(help="file to write  [default: report.html in that folder]")] = None,
 ) -> None:
     """Write one HTML file with all there is to see of a run or a study; it needs no network and no server."""
-    console.print(f"written: {write_report(what, out)}", highlight=False, soft_wrap=True)
+    console.print(f"written: {write_report(what, out)}", soft_wrap=True)

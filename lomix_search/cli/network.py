@@ -16,11 +16,11 @@ from lomix_search.errors import RunError
 from lomix_search.heads import instrument
 from lomix_search.mixture import Mixture
 from lomix_search.objects import call, load_object
-from lomix_search.recipe import toml_or_text
 from lomix_search.report import draw_space
+from lomix_search.settings import split_setting, toml_or_text
 from lomix_search.space import SearchSpace
 from lomix_search.trace import trace
-from lomix_search.typed import write_text
+from lomix_search.typed import shortened, write_text
 
 
 @app.command()
@@ -37,12 +37,12 @@ def show(
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
         space, weights = SearchSpace.load(what), {}
-        console.print(str(space), highlight=False)
+        console.print(str(space))
         ids = [m.id for m in space.maps(stages)][:top]
-        console.print(f"\n{space.count(stages)} maps for {stages} stages: {', '.join(ids)}", highlight=False)
+        console.print(f"\n{space.count(stages)} maps for {stages} stages: {', '.join(ids)}")
     if draw is not None:
         draw_space(space, stages, draw, weights)
-        console.print(f"drawn: {draw}", highlight=False)
+        console.print(f"drawn: {draw}")
 
 
 @app.command()
@@ -62,12 +62,12 @@ def inspect(
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())
-    console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here", highlight=False)
+    console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
         page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{html.escape(net.stages.network)}</title>\n{drawn}\n'
         write_text(picture, drawn if picture.suffix == ".svg" else page)
-        console.print(f"drawn: {picture}", highlight=False)
+        console.print(f"drawn: {picture}")
 
 
 @app.command("doctor")
@@ -81,7 +81,7 @@ def doctor_command(
     """Measure what training with a mixture costs, before training."""
     built = build_model(model, arguments or ())
     cost = doctor(built, torch.rand(shape(example)), classes, SearchSpace.load(space))
-    console.print(str(cost), highlight=False)
+    console.print(str(cost))
 
 
 def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
@@ -100,10 +100,13 @@ def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
     where = path if ":" in path else ":".join(path.rsplit(".", 1))
     given = {}
     for text in arguments:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RunError(f"{text!r} is no argument of {path}.", hint="features=[8, 8, 16, 16, 32, 8]")
-        given[key] = toml_or_text(value)
+        try:
+            key, value = split_setting(text)
+            given[key] = toml_or_text(value)
+        except ValueError as cause:
+            raise RunError(
+                f"{shortened(text)} is no argument of {path}.", seen=str(cause), hint="features=[8, 8, 16, 16, 32, 8]"
+            ) from None
     built = call(load_object(where, "MODEL"), given, "MODEL")
     if not isinstance(built, nn.Module):
         raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, tracked
 from lomix_search.evaluation.compare import compare
@@ -14,6 +13,7 @@ from lomix_search.mixture import Mixture
 from lomix_search.rank import rank
 from lomix_search.recipe import Recipe, load_recipe
 from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
+from lomix_search.screen import Table
 from lomix_search.typed import write_text
 
 
@@ -92,7 +92,7 @@ def rank_command(
     console.print(ranking)
     if top is not None:
         ranking.derive(top).save(home / "ranked.json")
-        console.print(f"next: lomix train RECIPE --mixture {home / 'ranked.json'}", highlight=False)
+        console.print(f"next: lomix train RECIPE --mixture {home / 'ranked.json'}")
 
 
 @app.command("evaluate")
@@ -110,9 +110,9 @@ def evaluate_command(
     scores = []
     for one in (folder, *([other] if other else [])):
         scores.append(evaluate_run(one, network, changes=changes, overlays=overlays, progress=True))
-        console.print(f"{one}, {network} network", highlight=False)
+        console.print(f"{one}, {network} network")
         console.print(scores[-1])
-        console.print(f"tables and predictions: {one / 'evaluation' / network}", highlight=False)
+        console.print(f"tables and predictions: {one / 'evaluation' / network}")
     if other is not None:
         console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
 
@@ -132,12 +132,12 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
 def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     outcome = run_recipe(recipe, folder, resume=resume, console=console)
     for name, scores in outcome.test.items():
-        step = outcome.result.best_step if name == "best" else recipe.search.steps
+        step = outcome.result.best_step if name == "best" else outcome.result.mixture.provenance.steps
         console.print(scores.table(f"test Dice, {name} network (step {step})"))
     console.print(recipe.about, style="italic")
     ranked = Table("rank", "map", "weight", title="the ten strongest maps")
     for place, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
         ranked.add_row(str(place), m.id, f"{m.weight:.4f}")
     console.print(ranked)
-    console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", highlight=False)
+    console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json")
     return outcome

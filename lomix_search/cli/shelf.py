@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lomix_search.cli.app import Overrides, app, console
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.new import new_recipe
 from lomix_search.recipe import load_recipe
+from lomix_search.screen import Table
 from lomix_search.shelf import shelved
 from lomix_search.space import SearchSpace
 from lomix_search.validate import validate_recipe
@@ -44,9 +44,7 @@ def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made wh
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
-    console.print(
-        f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}", highlight=False
-    )
+    console.print(f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}")
 
 
 @app.command("new")
@@ -56,11 +54,14 @@ def new_command(
     masks: Annotated[Path, typer.Option(help="folder of masks, named like the images", prompt=True)],
     classes: Annotated[str, typer.Option(help="comma-separated names of the label values in ascending order")] = "",
     patient: Annotated[str, typer.Option(help="regular expression; its first group is the patient in a name")] = "",
+    binary: Annotated[bool, typer.Option("--binary", help="all label values above the lowest are one class")] = False,
 ) -> None:
     """Look at your own images and masks, and write a recipe that works on them."""
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    path = new_recipe(folder, images, masks, classes=names, patient=patient)
-    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}", highlight=False)
+    path = new_recipe(folder, images, masks, classes=names, patient=patient, binary=binary)
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    console.print("\n".join(line.removeprefix("# ") for line in head[:4]))
+    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}")
 
 
 @app.command("prepare")
@@ -75,7 +76,7 @@ def prepare_command(
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
     names = [name.strip() for name in labels.split(",") if name.strip()]
     manifest = prepare(benchmark, raw, out, size=size, label_names=names, workers=workers)
-    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}", highlight=False)
+    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 
 
 @app.command()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from typer.core import TyperGroup
 
 from lomix_search.cli.app import Folder, Overrides, app, console, numbers
@@ -13,6 +12,7 @@ from lomix_search.compare import compare_strategies
 from lomix_search.distributed import is_main, join
 from lomix_search.errors import require
 from lomix_search.recipe import Recipe, load_recipe
+from lomix_search.screen import Table
 from lomix_search.strategies import read_strategies
 from lomix_search.tune import tune
 from lomix_search.verdict import to_table
@@ -37,7 +37,7 @@ def compare_command(
         loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, console=console
     )
     console.print(to_table(rows))
-    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run", highlight=False)
+    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run")
 
 
 class _TuneGroup(TyperGroup):
@@ -102,7 +102,7 @@ def best_command(
     _show_study(opened, recipe, top)
     if write is not None:
         paths = write_best(opened, recipe, write, top)
-        console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}", highlight=False)
+        console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}")
 
 
 @tuning.command("plot")
@@ -117,7 +117,7 @@ def plot_command(
     from lomix_search.tune.storage import open_study
 
     for path in draw_study(*open_study(where, study), folder):
-        console.print(f"drawn: {path}", highlight=False)
+        console.print(f"drawn: {path}")
 
 
 def _show_study(study: Any, recipe: Recipe, top: int) -> None:
@@ -127,10 +127,7 @@ def _show_study(study: Any, recipe: Recipe, top: int) -> None:
     from lomix_search.tune.values import decode
 
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-    console.print(
-        f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
-        highlight=False,
-    )
+    console.print(f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
     best = best_trials(study, recipe, top)
     goals = [recipe.tune.metric, *([recipe.tune.cost] if recipe.tune.cost else [])]
     table = Table("trial", *goals, "values", title="the front" if recipe.tune.cost else "best trials")

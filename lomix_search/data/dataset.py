@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lomix_search.data.generators import Generators
 from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError
 
@@ -43,6 +44,15 @@ class Splits:
     channels: int
     spacing: tuple[float, ...] = ()
     volumes: Mapping[str, Sequence[Case]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what in ("train", "val", "test"):
+            part = getattr(self, what)
+            if not isinstance(part, Slices):
+                raise DataError(
+                    f"Splits: {what} is a {type(part).__name__}; a recipe's sets are Slices, which know names and cases.",
+                    hint="Slices(images, labels, cases, num_classes=…); search(…) takes any data set",
+                )
 
 
 class Slices(Dataset[Item]):
@@ -132,20 +142,23 @@ def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: 
         ignore_index: Label value that means "do not count".
 
     Raises:
-        DataError: float labels, or values outside the classes; the message lists them.
+        DataError: labels that are not whole numbers, or outside the classes; the message lists them.
     """
-    if label.dtype.kind not in "iub":
+    if label.dtype.kind not in "iub" and not (label.dtype.kind == "f" and bool((label == np.round(label)).all())):
         raise DataError(
             f"{name}: the label is {label.dtype}; class numbers must be integers.",
             seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label)[:5])}",
-            hint="label = label.round().astype('int64')   # after checking that it holds whole numbers",
+            hint="resize and turn labels by the nearest neighbour, so that they keep their class numbers",
         )
     if label.size and (label.min() < 0 or label.max() >= num_classes):
-        values = [int(v) for v in np.unique(label) if not 0 <= v < num_classes and v != ignore_index]
+        found = [int(v) for v in np.unique(label)]
+        values = [v for v in found if not 0 <= v < num_classes and v != ignore_index]
         if values:
+            hint = f"map it to a class, raise the number of classes, or ignore it: loss.ignore_index={values[-1]}"
+            if num_classes == 2 and len({0, *found} - {ignore_index}) == 2:
+                hint = f"label = (label == {values[-1]}).astype('uint8')   # a mask of 0 and {values[-1]}: its foreground is 1"
             raise DataError(
-                f"{name}: label {', '.join(map(str, values[:8]))} outside the classes 0 … {num_classes - 1}.",
-                hint=f"map it to a class, raise the number of classes, or ignore it: loss.ignore_index={values[-1]}",
+                f"{name}: label {', '.join(map(str, values[:8]))} outside the classes 0 … {num_classes - 1}.", hint=hint
             )
 
 
@@ -153,7 +166,8 @@ class Seeded(Dataset[Item]):
     """A data set whose items depend on nothing but (seed, draw, index).
 
     Whatever the worker, the order or the step at which a run was resumed: python's, numpy's and torch's global random
-    states are set from the key, the item is read, and the states are put back as they were.
+    states, and those of generators that the data set holds itself, such as MONAI's random transforms, are set from the
+    key, the item is read, and the states are put back as they were.
 
     Args:
         dataset: Any map-style data set.
@@ -162,6 +176,7 @@ class Seeded(Dataset[Item]):
 
     def __init__(self, dataset: Dataset[Item], seed: int) -> None:
         self.dataset, self.seed = dataset, seed
+        self._own = Generators(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -176,7 +191,7 @@ class Seeded(Dataset[Item]):
             What the wrapped data set returns.
         """
         draw, index = key
-        with seeded(self.seed, draw, index):
+        with seeded(self.seed, draw, index), self._own.seeded(self.seed, draw, index, 1):
             return self.dataset[index]
 
 

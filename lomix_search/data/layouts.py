@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,8 @@ class Source:
         group: The set that its folder names (``"train"``, ``"CVC-300"``); empty where folders say nothing.
         files: All files that it is read from.
         read: Reads them.
+        reading: What their reading depends on beside their content, in words; a case that was prepared by another
+            reading is made again.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Source:
     group: str
     files: tuple[Path, ...]
     read: Callable[[], Case]
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,17 @@ class Layout:
         find: Raw folder → sources, sorted by name.
         labels: Names of the label values of the raw form; 0 is the background.
         intensity: ``ct`` clips to −125 … 275 HU and scales to 0 … 1; ``mr`` scales the 0.5 to 99.5 percentiles of a
-            volume to 0 … 1; ``picture`` keeps 0 … 255.
+            volume to 0 … 1; ``picture`` keeps 0 … 255; ``range`` scales ``window`` to 0 … 1.
         size: Rows and columns that training sees by default.
         short_form: An order of names in use for preprocessed files that renumber the labels. Several are in use, so it
             is suggested to the user and never assumed.
-        window: Of a CT, in HU, where it is not −125 … 275.
+        window: Of a CT, in HU, where it is not −125 … 275; of ``range``, what all images lie in.
     """
 
     name: str
     find: Finder
     labels: Mapping[int, str]
-    intensity: Literal["ct", "mr", "picture"]
+    intensity: Literal["ct", "mr", "picture", "range"]
     size: int
     short_form: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
@@ -88,8 +93,8 @@ def find_synapse(raw: Path) -> list[Source]:
     slices, volumes = sorted(raw.rglob("case*_slice*.npz")), sorted(raw.rglob("case*.h5"))
     if slices or volumes:
         return _sorted([*_slice_sources(slices, "image"), *(_h5_source(path) for path in volumes)])
-    images = {_number(p): p for p in _nifti(raw, r"img\d+") if "testing" not in map(str.lower, p.parts)}
-    labels = {_number(p): p for p in _nifti(raw, r"label\d+")}
+    seen = [p for p in _nifti(raw, r"img\d+") if "testing" not in map(str.lower, p.relative_to(raw).parts)]
+    images, labels = _by(_number, seen), _by(_number, _nifti(raw, r"label\d+"))
     _check_pairs(raw, images, labels, "img/img0001.nii.gz with label/label0001.nii.gz, or train_npz/ with test_vol_h5/")
     return _sorted(
         Source(name, name, "", (image, labels[n]), partial(read_nifti_pair, name, image, labels[n]))
@@ -123,12 +128,21 @@ def find_acdc(raw: Path) -> list[Source]:
     Raises:
         DataError: neither form, no Info.cfg, or images and labels that do not pair up.
     """
-    preprocessed = [p for p in sorted(raw.rglob("case_*.npz")) if re.match(r"case_\d+_(slice|volume)E[DS]", p.name)]
+    preprocessed = [p for p in sorted(raw.rglob("case_*.npz")) if p.is_file()]
+    if strange := [str(p) for p in preprocessed if not _ACDC_NPZ.match(p.name)]:
+        raise DataError(
+            f"{raw}: {len(strange)} npz files name no slice or volume of ED or ES.",
+            seen=strange[:8],
+            hint="name them case_001_sliceED_0.npz or case_001_volumeED.npz, or move them away",
+        )
     if preprocessed:
-        slices = [p for p in preprocessed if "_slice" in p.name]
-        return _sorted([*_slice_sources(slices, "img"), *(_npz_volume(p) for p in preprocessed if p not in slices)])
-    folders = sorted({p.parent for p in raw.rglob("patient*_gt.nii*") if not p.name.startswith(".")})
-    if not folders:
+        slices, volumes = ([p for p in preprocessed if ("_slice" in p.name) == wanted] for wanted in (True, False))
+        return _sorted([*_slice_sources(slices, "img"), *map(_npz_volume, volumes)])
+    files = [p for p in raw.rglob("patient*.nii*") if re.match(r"patient\d+_(frame\d+|4d)", p.name) and p.is_file()]
+    labelled = {p.parent for p in files if "_gt." in p.name}
+    # The challenge's testing patients came without labels; any other patient without them is told.
+    folders = sorted({p.parent for p in files if p.parent in labelled or p.parent.parent.name != "testing"})
+    if not labelled:
         raise DataError(
             f"{raw} holds no ACDC data.",
             seen=_listing(raw),
@@ -139,7 +153,17 @@ def find_acdc(raw: Path) -> list[Source]:
 
 
 def _acdc_patient(folder: Path) -> list[Source]:
-    patient, sources = folder.name, []
+    """Return two sources; one that says what is wrong where something is, so that it is told with all other faults."""
+    try:
+        if not any(folder.glob("patient*_gt.nii*")):
+            raise DataError(f"{folder} has images and no label (…_gt.nii.gz).", hint="move it away, or find its labels")
+        return list(_acdc_phases(folder))
+    except DataError as error:
+        return [Source(folder.name, folder.name, folder.parent.name, (), partial(_refuse, error))]
+
+
+def _acdc_phases(folder: Path) -> Iterator[Source]:
+    patient = folder.name
     for phase, frame in _info(folder).items():
         stem = f"{patient}_frame{frame:02d}"
         label = _one_of(folder, f"{stem}_gt")
@@ -148,8 +172,11 @@ def _acdc_patient(folder: Path) -> list[Source]:
             image, number = whole, frame - 1  # frames count from 1
         name = f"{patient}_{phase}"
         read = partial(read_nifti_pair, name, image, label, number)
-        sources.append(Source(name, patient, folder.parent.name, (image, label), read))
-    return sources
+        yield Source(name, patient, folder.parent.name, (image, label), read)
+
+
+def _refuse(error: DataError) -> Case:
+    raise error
 
 
 def _info(folder: Path) -> dict[str, int]:
@@ -167,27 +194,31 @@ def _npz_volume(path: Path) -> Source:
     name = _acdc_name(path)
 
     def read() -> Case:
-        image, label = read_npz(path, "img")
+        image, label = read_npz(path, "img", axes=3)
         return Case(name, image[:, None], label)
 
-    return Source(name, name[:10], path.parent.name, (path,), read)
+    return Source(name, name.partition("_")[0], path.parent.name, (path,), read)
+
+
+_ACDC_NPZ = re.compile(r"case_(\d+)_(?:slice|volume)_?(E[DS])(?=[_.])")
 
 
 def _acdc_name(path: Path) -> str:
-    number, phase = re.match(r"case_(\d+)_(?:slice|volume)(E[DS])", path.name).groups()  # type: ignore[union-attr]
+    number, phase = _ACDC_NPZ.match(path.name).groups()  # type: ignore[union-attr]
     return f"patient{int(number):03d}_{phase}"
 
 
 def _slice_sources(paths: Iterable[Path], image_key: str) -> list[Source]:
     """Put single-slice npz files together to volumes, in the order of their numbers."""
-    cases: dict[str, dict[int, Path]] = {}
+    cases: dict[str, list[Path]] = {}
     for path in paths:
         name = _acdc_name(path) if image_key == "img" else path.name.partition("_")[0]
-        cases.setdefault(name, {})[int(re.findall(r"\d+", path.stem)[-1])] = path
+        cases.setdefault(name, []).append(path)
     sources = []
-    for name, files in cases.items():
+    for name, members in cases.items():
+        files = _by(_last_number, members)
         ordered = tuple(files[number] for number in sorted(files))
-        gaps = sorted(set(range(min(files), max(files) + 1)) - set(files))
+        gaps = sorted(set(range(min(1, *files), max(files) + 1)) - set(files))  # numbers begin with 0 or 1
         read = partial(_read_slices, name, ordered, image_key, gaps)
         patient = name.partition("_")[0]
         sources.append(Source(name, patient, ordered[0].parent.name.replace("_npz", ""), ordered, read))
@@ -197,7 +228,12 @@ def _slice_sources(paths: Iterable[Path], image_key: str) -> list[Source]:
 def _read_slices(name: str, paths: tuple[Path, ...], image_key: str, gaps: list[int]) -> Case:
     if gaps:
         raise DataError(f"{paths[0].parent}: {name} lacks slice {', '.join(map(str, gaps[:8]))}.")
-    pairs = [read_npz(path, image_key) for path in paths]
+    if len({path.parent for path in paths}) > 1:
+        seen = sorted({str(path.parent) for path in paths})
+        raise DataError(
+            f"the slices of {name} lie in several folders.", seen=seen, hint="keep those of one case together"
+        )
+    pairs = [read_npz(path, image_key, axes=2) for path in paths]
     shapes = {image.shape for image, _ in pairs}
     if len(shapes) > 1:
         raise DataError(f"{paths[0].parent}: the slices of {name} differ in size.", seen=str(sorted(shapes)))
@@ -250,8 +286,8 @@ def find_isic(raw: Path) -> list[Source]:
         DataError: no pictures, or pictures and masks that do not pair up.
     """
     files = [p for p in sorted(raw.rglob("ISIC_*")) if p.suffix.lower() in SUFFIXES]
-    images = {p.stem: p for p in files if re.fullmatch(r"ISIC_\d+", p.stem)}
-    masks = {p.stem.removesuffix("_segmentation"): p for p in files if p.stem.endswith("_segmentation")}
+    images = _by_name(p for p in files if re.fullmatch(r"ISIC_\d+", p.stem))
+    masks = _by_name((p for p in files if p.stem.endswith("_segmentation")), "_segmentation")
     _check_pairs(raw, images, masks, "ISIC_0000000.jpg with ISIC_0000000_segmentation.png")
     return _sorted(_picture(stem, _official(path, raw), path, (masks[stem],)) for stem, path in images.items())
 
@@ -269,10 +305,10 @@ def find_busi(raw: Path) -> list[Source]:
         DataError: no pictures, or pictures without a mask.
     """
     files = [p for p in sorted(raw.rglob("*")) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    images = {p.stem: p for p in files if re.fullmatch(r"\w+ ?\(\d+\)", p.stem)}
+    images = _by_name(p for p in files if re.fullmatch(r"\w+ ?\(\d+\)", p.stem))
     masks: dict[str, list[Path]] = {}
-    for path in files:
-        if found := re.fullmatch(r"(\w+ ?\(\d+\))_mask(_\d+)?", path.stem):
+    for stem, path in _by_name(files).items():
+        if found := re.fullmatch(r"(\w+ ?\(\d+\))_mask(_\d+)?", stem):
             masks.setdefault(found[1], []).append(path)
     _check_pairs(
         raw, images, {stem: paths[0] for stem, paths in masks.items()}, "benign (1).png and benign (1)_mask.png"
@@ -286,7 +322,19 @@ def _picture(name: str, group: str, image: Path, masks: tuple[Path, ...]) -> Sou
 
 def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     inside = [p for f in folder.iterdir() if f.is_dir() and f.name.lower() in names for p in sorted(f.iterdir())]
-    return {p.stem: p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")}
+    return _by_name(p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _by_name(paths: Iterable[Path], tail: str = "") -> dict[str, Path]:
+    """Return files by their stems, in one form of Unicode; two of one name are a fault, not one of them."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = unicodedata.normalize("NFC", path.stem).removesuffix(tail)
+        if (other := found.setdefault(stem, path)) is not path:
+            raise DataError(
+                f"{path} and {other} have one name.", hint="put one of them elsewhere; a case has one picture and mask"
+            )
+    return found
 
 
 def _official(path: Path, raw: Path) -> str:
@@ -314,16 +362,17 @@ def find_nodules(raw: Path) -> list[Source]:
     """
     if raw.name == "pycerr" and not raw.exists() and (found := importlib.util.find_spec("cerr")) and found.origin:
         raw = Path(found.origin).parent / "datasets" / "radiomics_phantom_dicom"
-    folders = sorted({path.parent for path in raw.rglob("*.dcm")})
+    folders = sorted({path.parent for path in _dicom(raw.rglob("*"))})
     if not folders:
         raise DataError(
             f"{raw} holds no DICOM files.",
             seen=_listing(raw),
             hint="pip install --no-deps pycerr; lomix prepare chest_nodules pycerr data/chest_nodules",
         )
-    files = {folder: tuple(sorted(folder.glob("*.dcm"))) for folder in folders}
+    files = {folder: tuple(sorted(_dicom(folder.iterdir()))) for folder in folders}
+    names = {folder: folder.resolve().name for folder in folders}  # "." has a name too
     return _sorted(
-        Source(f.name, f.name, "", files[f], partial(read_dicom_case, f.name, files[f], "GTV-1")) for f in folders
+        Source(name, name, "", files[f], partial(read_dicom_case, name, files[f], "GTV-1")) for f, name in names.items()
     )
 
 
@@ -343,16 +392,36 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def _nifti(raw: Path, pattern: str) -> list[Path]:
-    return [p for p in sorted(raw.rglob("*.nii*")) if re.fullmatch(rf"{pattern}\.nii(\.gz)?", p.name)]
+    return [p for p in sorted(raw.rglob("*.nii*")) if p.is_file() and re.fullmatch(rf"{pattern}\.nii(\.gz)?", p.name)]
+
+
+def _dicom(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() == ".dcm" and p.is_file() and not p.name.startswith(".")]
 
 
 def _number(path: Path) -> int:
     return int(re.findall(r"\d+", path.name)[0])
 
 
+def _last_number(path: Path) -> int:
+    return int(re.findall(r"\d+", path.stem)[-1])
+
+
+def _by(key: Callable[[Path], Key], paths: Iterable[Path]) -> dict[Key, Path]:
+    """Return files by what names their case; two of one name are refused, since one of them would be lost."""
+    found: dict[Key, Path] = {}
+    for path in paths:
+        if (other := found.setdefault(key(path), path)) != path:
+            raise DataError(
+                f"{other} and {path} are of one name; it must be clear which is meant.", hint="move one of them away"
+            )
+    return found
+
+
 def _one_of(folder: Path, stem: str) -> Path:
-    plain = folder / f"{stem}.nii"
-    return plain if plain.exists() else folder / f"{stem}.nii.gz"
+    plain, packed = folder / f"{stem}.nii", folder / f"{stem}.nii.gz"
+    there = _by(lambda _: stem, [path for path in (plain, packed) if path.is_file()])
+    return there.get(stem, packed)
 
 
 def _check_pairs(raw: Path, images: Mapping[Key, Path], labels: Mapping[Key, Path], expected: str) -> None:
@@ -377,7 +446,9 @@ def _listing(folder: Path) -> str:
 def _sorted(sources: Iterable[Source]) -> list[Source]:
     ordered = sorted(sources, key=lambda source: source.name)
     names = [source.name for source in ordered]
-    if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
-        files = [str(path) for source in ordered if source.name == twice[0] for path in source.files[:1]]
-        raise DataError(f"{twice[0]} is there twice.", seen=files, hint="remove one of them")
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        first = [f"{s.name}: {s.files[0] if s.files else s.group}" for s in ordered if s.name in twice]
+        more = [f"and {len(first) - 8} more"] if len(first) > 8 else []
+        raise DataError(f"{', '.join(twice[:8])} is there twice.", seen=[*first[:8], *more], hint="remove one of them")
     return ordered

@@ -2,12 +2,18 @@
 
 import hashlib
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+from pydantic import field_validator
 
 from lomix_search.data.volumes import readable
 from lomix_search.errors import DataError
-from lomix_search.typed import Frozen, validate
+from lomix_search.typed import Frozen, read_json, validate
+
+READERS = "2"
+"""Version of the readers; another one when a raw file comes to mean another thing, so that its case is made again."""
 
 
 class Entry(Frozen):
@@ -24,6 +30,9 @@ class Entry(Frozen):
         labels: Pixels of each raw label value.
         sources: sha256 of each raw file, by path relative to the raw folder.
         files: sha256 of each prepared file.
+        reading: How the raw files were read: the version of the readers, and what else it depended on; empty for cases
+            of earlier versions.
+        resize: How the training form was made from the native one; empty in folders of earlier versions.
     """
 
     name: str
@@ -36,6 +45,20 @@ class Entry(Frozen):
     labels: dict[int, int]
     sources: dict[str, str]
     files: dict[str, str]
+    resize: str = ""
+    reading: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        return case_name(name)
+
+    @field_validator("files")
+    @classmethod
+    def _beside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            case_name(name)
+        return files
 
 
 class Manifest(Frozen):
@@ -56,6 +79,17 @@ class Manifest(Frozen):
     intensity: str
     labels: dict[int, str]
     cases: tuple[Entry, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the data are: sha256 over names, patients, grids, label names and the hash of every prepared array.
+
+        Data that were prepared again from the same files have the same one, wherever they lie; where any voxel, label,
+        patient or case differs, it is another. Nothing but the manifest is read, which takes milliseconds.
+        """
+        cases = [entry.model_dump(mode="json", exclude={"group", "sources", "reading"}) for entry in self.cases]
+        content = {"size": self.size, "labels": sorted(self.labels.items()), "cases": cases}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(out: str | Path) -> Manifest:
@@ -78,7 +112,7 @@ def read_manifest(out: str | Path) -> Manifest:
             hint=f"lomix prepare BENCHMARK RAW {out}" + ("   # goes on where it stopped" if begun else ""),
         )
     with readable(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, DataError)
     return validate(Manifest, content, str(path), DataError)
 
 
@@ -103,6 +137,83 @@ def verify(out: str | Path) -> list[str]:
             elif sha256(path) != expected:
                 faults.append(f"{path} was changed after it was prepared")
     return faults
+
+
+def check_file(path: str, expected: str) -> tuple[int, int, int]:
+    """Make sure that a prepared file is what its manifest says. Each state of it is read and hashed once a process.
+
+    Args:
+        path: The file.
+        expected: Its sha256; empty where the manifest has none.
+
+    Returns:
+        Its time of change, size and number: another state of the file has others.
+
+    Raises:
+        DataError: a flipped bit, a cut or a replaced file; the message names it.
+    """
+    try:
+        stat = os.stat(path)  # noqa: PTH116  (this is done at every slice; a Path would take longer than the rest)
+        state = stat.st_mtime_ns, stat.st_size, stat.st_ino
+        if not expected or _checked.get(path) == (*state, expected):
+            return state
+        same = sha256(Path(path)) == expected
+    except OSError as cause:
+        raise DataError(
+            f"{path} cannot be read; the prepared folder was changed or cut short.", seen=str(cause), hint=_AGAIN
+        ) from None
+    if not same:
+        raise DataError(f"{path} was changed or damaged after it was prepared.", seen="its sha256 differs", hint=_AGAIN)
+    _checked[path] = (*state, expected)
+    return state
+
+
+def check_size(path: Path, entry: Entry, size: int) -> None:
+    """Make sure that a case has as many slices as its manifest says, before any is counted on.
+
+    Args:
+        path: Its labels of the training form.
+        entry: The case.
+        size: Rows and columns of the training form.
+
+    Raises:
+        DataError: the file is missing, or too small for so many slices.
+    """
+    there = path.stat().st_size if path.is_file() else 0
+    if there < entry.shape[0] * size * size:
+        raise DataError(
+            f"{path} is missing or cut short: manifest.json says {entry.shape[0]} slices.",
+            seen=f"{there:,} bytes",
+            hint=_AGAIN,
+        )
+
+
+_AGAIN = "run lomix prepare again; it remakes what is missing or damaged"
+_checked: dict[str, tuple[int, int, int, str]] = {}
+
+
+def case_name(name: str) -> str:
+    """Check that a name can be a folder's below another, and nowhere else.
+
+    Args:
+        name: Parts may be joined by ``/``.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: it is empty, leads elsewhere, or has signs that no name has.
+    """
+    parts = PurePosixPath(name).parts
+    plain = name.isprintable() and "\\" not in name and "/".join(parts) == name
+    if (
+        not parts
+        or not plain
+        or name.startswith("/")
+        or any(p in (".", "..") or p.startswith(".unfinished.") for p in parts)
+    ):
+        raise ValueError(f"{name!r} is no name of a case: it would not stay inside its folder")
+    return name
 
 
 def sha256(path: Path) -> str:

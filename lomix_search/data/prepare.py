@@ -11,26 +11,27 @@ read, so one random slice costs one small read.
 """
 
 import errno
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lomix_search.data.convert import resize, scale
+from lomix_search.data.convert import scale
 from lomix_search.data.layouts import LAYOUTS, Layout, Source
-from lomix_search.data.manifest import Entry, Manifest, sha256
+from lomix_search.data.manifest import READERS, Entry, Manifest, case_name, sha256
+from lomix_search.data.resize import RULE, resize_images, resize_labels
 from lomix_search.data.volumes import Case, readable
-from lomix_search.errors import DataError, nearest
-from lomix_search.typed import validate, write_text
+from lomix_search.errors import DataError, LomixError, MissingExtraError, nearest
+from lomix_search.typed import write_text
 
 Array = NDArray[Any]
 
@@ -114,6 +115,7 @@ def prepare_layout(
         DataError: as :func:`prepare`.
     """
     sources, size = layout.find(raw), size or layout.size
+    _check_names(sources)
     _remove_leftovers(out)
     (out / "manifest.json").unlink(missing_ok=True)  # what it says is about to change
 
@@ -149,12 +151,16 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
     """Prepare one case into a folder that appears whole or not at all."""
     hashes = {_relative(path, raw): _hash(path) for path in source.files}
     scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
-    if (known := _finished(cases / source.name, hashes, scaling, size)) is not None:
+    reading = f"{READERS} {source.reading}".rstrip()
+    same = {"patient": source.patient, "group": source.group, "sources": hashes, "scaling": scaling, "reading": reading}
+    same |= {"resize": RULE}
+    if (known := _finished(cases / source.name, same, size)) is not None:
         return known
     case = source.read()
     _check_labels(case, layout, source.files[-1])
     scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
-    image, label = resize(scaled, case.label, size)
+    image = resize_images(scaled, (size, size), picture=layout.intensity == "picture")
+    label = resize_labels(case.label, (size, size))
     arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
     with _appearing(cases / source.name, cases) as folder:
         for name, array in arrays.items():
@@ -167,8 +173,10 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
             spacing=case.spacing,
             origin=dict(case.origin),
             scaling=scaling,
+            resize=RULE,
             labels=_counts(case.label),
             sources=hashes,
+            reading=reading,
             files={f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays},
         )
         write_text(folder / "case.json", entry.model_dump_json(indent=1) + "\n")
@@ -204,17 +212,23 @@ def _check_labels(case: Case, layout: Layout, path: Path) -> None:
         )
 
 
-def _finished(folder: Path, hashes: dict[str, str], scaling: str, size: int) -> Entry | None:
-    """Return the entry of a case that was prepared from the same files in the same way."""
+def _finished(folder: Path, same: Mapping[str, Any], size: int) -> Entry | None:
+    """Return the entry of a case that was prepared from the same files in the same way, and is whole to the bit."""
     path = folder / "case.json"
-    if not path.exists():
+    try:
+        entry = Entry.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):  # none, or damaged: it is made again
         return None
-    entry = validate(Entry, json.loads(path.read_text(encoding="utf-8")), str(path), DataError)
-    same = entry.sources == hashes and entry.scaling == scaling and f"image_{size}.npy" in entry.files
-    return entry if same and all((folder / name).exists() for name in entry.files) else None
+    if any(getattr(entry, key) != value for key, value in same.items()) or f"image_{size}.npy" not in entry.files:
+        return None
+    whole = all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in entry.files.items())
+    return entry if whole else None
 
 
 def _counts(label: Array) -> dict[int, int]:
+    if label.max(initial=0) > 1 << 16:  # a table of counts would be mostly empty
+        values, counts = np.unique(label, return_counts=True)
+        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     counts = np.bincount(label.ravel(), minlength=1)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
@@ -245,16 +259,18 @@ def _in_parallel(
 ) -> tuple[list[Entry], list[str]]:
     """Do all cases in threads (reading, unzipping and resampling leave the interpreter free); collect every fault."""
     sources, entries, faults = list(sources), [], []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(f"prepare {title}", total=len(sources))
-        futures = [pool.submit(work, source) for source in sources]
+        futures = {pool.submit(work, source): source for source in sources}
         try:
             for future in as_completed(futures):
                 try:
                     entries.append(future.result())
-                except DataError as error:
-                    faults.append(str(error))
+                except MissingExtraError:
+                    raise
+                except Exception as error:  # whatever one case does, the others are prepared and kept
+                    faults.append(_fault(futures[future], error))
                 bar.advance(task)
         except BaseException:  # Ctrl-C, a missing extra: do not begin what has not begun
             pool.shutdown(cancel_futures=True)
@@ -262,11 +278,35 @@ def _in_parallel(
     return entries, sorted(faults)
 
 
+def _fault(source: Source, error: Exception) -> str:
+    if isinstance(error, LomixError):
+        return str(error)
+    files = ", ".join(map(str, source.files[:2])) + ", …" * (len(source.files) > 2)
+    return f"{source.name} ({files}) cannot be prepared.\n  Seen: {type(error).__name__}: {error}"
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    """Every case has a folder of its own, inside the one that is written."""
+    names, faults = {source.name for source in sources}, []
+    for name in sorted(names):
+        try:
+            case_name(name)
+        except ValueError as error:
+            faults.append(str(error))
+        faults += [f"{name!r} would lie inside {up!r}" for up in map(str, PurePosixPath(name).parents) if up in names]
+    if len(names) < len(sources):
+        faults += [f"{name!r} is there twice" for name, n in Counter(s.name for s in sources).items() if n > 1]
+    if faults:
+        raise DataError("cases cannot be told apart by their names.", seen=faults[:8], hint="rename these files")
+
+
 def _label_names(layout: Layout, entries: Sequence[Entry], given: Sequence[str]) -> dict[int, str]:
     highest = max((value for entry in entries for value in entry.labels), default=0)
     if given:
         if highest > len(given):
             raise DataError(f"{len(given)} label names, but labels go to {highest}.", seen=", ".join(given))
+        if twice := sorted({name for name in given if name == "background" or list(given).count(name) > 1}):
+            raise DataError(f"label name {', '.join(map(repr, twice))} is taken.", seen=", ".join(given))
         return dict(enumerate(given, 1))
     preprocessed = any(Path(name).suffix in (".npz", ".h5") for entry in entries for name in entry.sources)
     if preprocessed and layout.short_form and highest <= len(layout.short_form):

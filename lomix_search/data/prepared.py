@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.dataset import Augment, Item, Slices, Splits
-from lomix_search.data.manifest import Entry, Manifest, read_manifest
+from lomix_search.data.manifest import Entry, Manifest, check_file, check_size, read_manifest
 from lomix_search.data.split import Plan, Split, make_split
 from lomix_search.data.volumes import Case
 from lomix_search.errors import DataError, nearest
@@ -58,6 +58,13 @@ class Settings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _of_one_name(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in classes if name == "background" or classes.count(name) > 1}):
+            raise ValueError(f"{', '.join(map(repr, twice))} is there twice; each class needs a name of its own")
+        return classes
 
     def plan(self) -> Plan:
         """Return how to split."""
@@ -109,7 +116,37 @@ def splits_of(settings: Settings) -> tuple[Manifest, Split]:
     return manifest, make_split(manifest.cases, settings.plan())
 
 
-def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class ClassTable:
+    """The class number of each raw label value; values without a class are background.
+
+    Args:
+        values: Raw values of classes 1, 2, …
+    """
+
+    values: tuple[int, ...]
+
+    def __getitem__(self, label: Any) -> Any:
+        """Return the class numbers of raw labels (integers of any type), in the smallest type that holds them."""
+        label = np.asarray(label)
+        if label.dtype in (np.uint8, np.uint16):
+            return self._narrow[label]
+        numbers = np.zeros(label.shape, self._narrow.dtype)
+        for number, value in enumerate(self.values, 1):
+            numbers[label == value] = number
+        return numbers
+
+    @cached_property
+    def _narrow(self) -> Array:
+        """Class numbers of all labels of 16 bits."""
+        table = np.zeros(2**16, np.min_scalar_type(len(self.values)))
+        for number, value in enumerate(self.values, 1):
+            if value < len(table):
+                table[value] = number
+        return table
+
+
+def class_table(manifest: Manifest, classes: Sequence[str]) -> ClassTable:
     """Return the class number of each raw label value.
 
     Args:
@@ -117,10 +154,10 @@ def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]
         classes: Names of classes 1, 2, …
 
     Returns:
-        256 class numbers; labels without a class are background.
+        What is indexed with raw labels.
 
     Raises:
-        DataError: a class that the data does not have.
+        DataError: a class that the data does not have, or a name that means two classes or two labels.
     """
     value_of = {name: value for value, name in manifest.labels.items()}
     if missing := [name for name in classes if name not in value_of]:
@@ -128,9 +165,13 @@ def class_table(manifest: Manifest, classes: Sequence[str]) -> NDArray[np.uint8]
             f"the prepared {manifest.benchmark} data has no label {missing[0]!r}. {nearest(missing[0], value_of)}",
             hint="data.classes = [" + ", ".join(f'"{name}"' for name in value_of) + "]",
         )
-    table = np.zeros(256, np.uint8)
-    table[[value_of[name] for name in classes]] = np.arange(1, len(classes) + 1)
-    return table
+    for what, names in (
+        ("data.classes", classes),
+        ("the prepared data", [n for n in manifest.labels.values() if n in classes]),
+    ):
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise DataError(f"{what} names {twice[0]!r} twice; a name means one class.", seen=", ".join(names))
+    return ClassTable(tuple(value_of[name] for name in classes))
 
 
 @dataclass(frozen=True)
@@ -146,7 +187,7 @@ class Opened:
 
     root: Path
     manifest: Manifest
-    table: NDArray[np.uint8]
+    table: ClassTable
     normalize: str
 
     def slices(self, names: Sequence[str], num_classes: int, augment: str) -> Slices:
@@ -160,12 +201,15 @@ class Opened:
         Returns:
             The slices, case by case.
         """
-        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         folder, size = self.root / "cases", self.manifest.size
+        for name in names:
+            check_size(folder / name / f"label_{size}.npy", self.entries[name], size)
+        index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         finish = Finish(augmentation(augment), self.manifest.intensity == "picture", self.normalize)
+        hashes = {name: self.entries[name].files for name in names}
         return Slices(
-            Planes(folder, f"image_{size}.npy", index),
-            Planes(folder, f"label_{size}.npy", index, self.table),
+            Planes(folder, f"image_{size}.npy", index, hashes),
+            Planes(folder, f"label_{size}.npy", index, hashes, self.table),
             [name for name, _ in index],
             num_classes=num_classes,
             names=[f"{self.root}: {name}, slice {z}" for name, z in index],
@@ -179,14 +223,30 @@ class Opened:
             name: Of the case.
 
         Returns:
-            The case: image float32 as the network takes it, label in class numbers.
+            The case: image float32 as the network takes it, at native size and at that of training, label in class
+            numbers.
         """
-        entry, folder = self.entries[name], self.root / "cases" / name
-        image = np.asarray(_open(str(folder / "image.npy")))
-        finish = Finish(None, self.manifest.intensity == "picture", self.normalize)
-        finished = finish(torch.from_numpy(image.astype(np.float32)), torch.zeros(0))[0].numpy()
-        label = self.table[np.asarray(_open(str(folder / "label.npy")))]
-        return Case(name, finished, label, entry.spacing, entry.origin, entry.patient)
+        entry, folder, size = self.entries[name], self.root / "cases" / name, self.manifest.size
+        picture = self.manifest.intensity == "picture"
+        finish = Finish(None, picture, self.normalize)
+        native, small = (
+            finish(torch.from_numpy(np.array(_open(folder / f"{file}.npy", entry.files), np.float32)), torch.zeros(0))[
+                0
+            ].numpy()
+            for file in ("image", f"image_{size}")
+        )
+        label = self.table[np.asarray(_open(folder / "label.npy", entry.files))]
+        corners = not entry.resize and not picture  # as earlier versions resized volumes, but not pictures
+        written = (entry.spacing, entry.origin, entry.patient)
+        return Case(name, native, label, *written, small=small, corners=corners, values=self._values(entry))
+
+    def _values(self, entry: Entry) -> tuple[int, ...]:
+        """Return what the raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""
+        own = {int(label): int(value) for label, value in entry.origin.get("values", ())}
+        as_stored = self.manifest.benchmark == "own" and entry.resize
+        if "size" in entry.origin and not own and not as_stored and set(self.manifest.labels) == {1}:
+            own = {1: 255}
+        return tuple(own.get(value, value) for value in (0, *self.table.values))
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
@@ -227,13 +287,15 @@ class Planes(Sequence[Array]):
         folder: Holds one folder a case.
         file: The array in each.
         places: (case, slice) of every item.
+        hashes: sha256 of the files of each case, by name.
         table: Maps values, where given.
     """
 
     folder: Path
     file: str
     places: Sequence[tuple[str, int]]
-    table: NDArray[np.uint8] | None = None
+    hashes: Mapping[str, Mapping[str, str]]
+    table: ClassTable | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -241,7 +303,7 @@ class Planes(Sequence[Array]):
     def __getitem__(self, index: Any) -> Any:
         """Read one slice."""
         name, number = self.places[index]
-        plane = _open(str(self.folder / name / self.file))[number]
+        plane = _open(self.folder / name / self.file, self.hashes[name])[number]
         return plane if self.table is None else self.table[plane]
 
 
@@ -270,9 +332,14 @@ class Finish:
         return image, label
 
 
+def _open(path: Path, hashes: Mapping[str, str]) -> Array:
+    """Map an array into memory; it is read as it is used, after its hash was compared once in this process."""
+    return _mapped(str(path), check_file(str(path), hashes.get(path.name, "")))
+
+
 @lru_cache(maxsize=128)  # one open file each
-def _open(path: str) -> Array:
-    """Map an array into memory; it is read as it is used."""
+def _mapped(path: str, state: tuple[int, int, int]) -> Array:
+    """Map one state of a file; prepared again, it is another."""
     try:
         mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as cause:

@@ -4,8 +4,10 @@ An image is ``(slices, channels, rows, columns)``: slices run from feet to head,
 the patient's right to left, so that a slice looks as radiologists show it. A label is ``(slices, rows, columns)``.
 """
 
-import zlib
-from collections.abc import Iterator, Mapping
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import DataError, require
+from lomix_search.errors import DataError, LomixError, require
 
 Array = NDArray[Any]
 
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 _SPACING = (0.01, 100.0)  # millimetres; outside, a header's unit is wrong
+_APART = 0.1  # voxels by which the corners of one grid may differ between two files, for rounding
+_FLAT = 1e-3  # volume of the three axes' unit vectors below which two of them fall together
+_DEFLATE = 1032  # no gzip file holds more than this many bytes a byte
+_WORK = 16  # bytes a voxel that preparing needs at least: as read, turned, scaled
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,14 @@ class Case:
         image: (slices, channels, rows, columns).
         label: (slices, rows, columns), raw label values.
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
-        origin: How to write a prediction in the file's own form: ``affine`` and ``shape`` of a NIfTI file, ``size`` of
-            a picture; empty otherwise.
+        origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
+            ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where
+            the reader changed them; empty otherwise.
         patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
+        small: The image as training sees it, (slices, channels, rows, columns) of that size; resized from ``image``
+            when left out.
+        corners: ``small`` has its corner pixels on those of ``image``, as volumes that earlier versions prepared.
+        values: What the raw file writes for class 0, 1, …, where it is not these numbers; predictions are saved so.
     """
 
     name: str
@@ -42,6 +53,9 @@ class Case:
     spacing: tuple[float, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     patient: str = ""
+    small: Array | None = None
+    corners: bool = False
+    values: tuple[int, ...] = ()
 
 
 def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = None) -> Case:
@@ -61,66 +75,89 @@ def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = Non
             numbers; the message names the file.
     """
     values, spacing, origin = read_nifti(image, frame)
-    raw, _, of_label = read_nifti(label)
+    whole, _, of_label = read_nifti_label(label)
     if origin["shape"] != of_label["shape"]:
         raise DataError(
             f"{label}: image and label have different shapes.",
             seen=[f"image {_times(origin['shape'])} ({image})", f"label {_times(of_label['shape'])}"],
         )
-    if not np.allclose(origin["affine"], of_label["affine"], atol=1e-2):
+    if _apart(origin, of_label) > _APART * min(spacing):
         raise DataError(
             f"{label}: image and label lie on different grids (their affines differ).",
-            seen=[f"image {_rows(origin['affine'])}", f"label {_rows(of_label['affine'])}"],
+            seen=[
+                f"image {_rows(origin['affine'])} {origin['unit']}",
+                f"label {_rows(of_label['affine'])} {of_label['unit']}",
+            ],
             hint="resample the label to its image, or copy the image's affine if only the header is wrong",
         )
-    return Case(name, values[:, None], whole_labels(raw, label), spacing, origin)
+    origin |= {"header": nifti_header(image, label)}
+    return Case(name, values[:, None], whole, spacing, origin)
 
 
 def read_nifti(path: Path, frame: int | None = None) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
-    """Read a NIfTI file into the canonical axes.
+    """Read an image into the canonical axes.
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
-        frame: Which frame of a 4D file, from 0.
+        frame: Which frame of a 4D file, from 0; needed where there are several.
 
     Returns:
-        Values (slices, rows, columns), float32; spacing in mm; affine and shape of the file's own grid.
+        Values (slices, rows, columns), slope and intercept applied, float32, or float64 where the file's own type needs
+        it; spacing in mm; affine, shape and unit of the file's own grid.
 
     Raises:
-        DataError: the file is missing, empty, cut short, not a volume, or its spacing makes no sense.
+        DataError: the file is missing, empty, cut short, not a volume of numbers, or its grid makes no sense.
+    """
+    values, affine, unit = _stored(path, frame)
+    return _canonical(path, values.astype(_float_of(values.dtype)), affine, unit)
+
+
+def read_nifti_label(path: Path) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
+    """Read a label into the canonical axes, every value as it is meant.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``, 3D.
+
+    Returns:
+        As :func:`read_nifti`; values in the smallest unsigned type that holds them.
+
+    Raises:
+        DataError: as :func:`read_nifti`, and as :func:`whole_labels`.
+    """
+    values, affine, unit = _stored(path, None)
+    return _canonical(path, whole_labels(values, path), affine, unit)
+
+
+def nifti_header(image: Path, label: Path) -> dict[str, Any]:
+    """Return what else of a NIfTI file's header a prediction must have, to lie where the file lies in every program.
+
+    Args:
+        image: Whose grid, units and codes count.
+        label: Who says how many axes a segmentation of it has: 3, or 4 with one frame.
+
+    Returns:
+        ``units`` of space and time, ``zooms``, ``sform`` and ``qform`` as (code, matrix), and ``axes``.
     """
     nib = require("nibabel", "data")
-    with readable(path):
-        file = nib.load(str(path))
-        shape = file.shape
-        if len(shape) == 4 and (frame is not None or shape[3] == 1):
-            values = np.asarray(file.dataobj[..., frame or 0], np.float32)
-        else:
-            values = np.asarray(file.dataobj, np.float32)
-        unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
-    if values.ndim != 3:
-        raise DataError(f"{path}: {_times(shape)} values; a volume has 3 axes.", hint="save one frame a file")
-    scale = _MILLIMETRES.get(unit, 1.0)
-    affine = np.asarray(file.affine, float)
-    spacing = tuple(float(s) * scale for s in nib.affines.voxel_sizes(affine))
-    if not all(_SPACING[0] <= s <= _SPACING[1] for s in spacing):
-        raise DataError(
-            f"{path}: the header's spacing or unit is wrong.",
-            seen=f"voxels of {_times(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
-            hint="image.header.set_zooms((…)); image.header.set_xyzt_units('mm'); nibabel.save(image, …)",
-        )
-    turned, order = _to_canonical(values, affine)
-    return turned, tuple(spacing[axis] for axis in order), {"affine": affine.tolist(), "shape": list(values.shape)}
+    with readable(image), readable(label):
+        header, axes = nib.load(str(image)).header, len(nib.load(str(label)).shape)
+        if not hasattr(header, "get_qform"):  # Analyze has neither units nor codes
+            return {"axes": axes}
+        forms = {key: getattr(header, f"get_{key}")(coded=True) for key in ("sform", "qform")}
+        coded = {key: [int(code), None if matrix is None else matrix.tolist()] for key, (matrix, code) in forms.items()}
+        zooms = [float(zoom) for zoom in header.get_zooms()[:3]]
+        return {"units": list(header.get_xyzt_units()), "zooms": zooms, **coded, "axes": axes}
 
 
 def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tuple[float, ...] = ()) -> None:
-    """Write a prediction on the grid of the image it was made for.
+    """Write a prediction on the grid of the image it was made for, in the smallest type that holds its labels.
 
     Args:
         path: ``.nii.gz``.
-        label: (slices, rows, columns), canonical axes, whole numbers to 255.
-        origin: ``affine`` and ``shape`` of that image; without them the canonical axes are written with ``spacing``.
-        spacing: Millimetres between slices, rows, columns, where ``origin`` is empty.
+        label: (slices, rows, columns), canonical axes, whole numbers from 0 up.
+        origin: ``affine``, ``shape`` and ``header`` of that image; without them the canonical axes are written with
+            ``spacing``.
+        spacing: Millimetres between slices, rows, columns; tells the unit where ``origin`` does not.
     """
     nib = require("nibabel", "data")
     if "affine" in origin:
@@ -129,46 +166,73 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
     else:
         z, y, x = spacing or (1.0, 1.0, 1.0)
         affine, values = np.diag([-x, -y, z, 1.0]), label.transpose(2, 1, 0)  # columns to the left, rows to the back
+    header: Mapping[str, Any] = origin.get("header", {})
+    values = values.reshape(*values.shape, *[1] * (header.get("axes", 3) - 3))
+    narrow = np.result_type(
+        label.dtype if label.dtype.kind == "u" else np.min_scalar_type(int(label.max(initial=0))), np.uint8
+    )
+    file = nib.Nifti1Image(np.ascontiguousarray(values, narrow), affine)
+    file.header.set_xyzt_units(*header.get("units", [_unit(affine, spacing)]))
+    if "sform" in header:
+        file.header.set_zooms((*header["zooms"], *[1.0] * (values.ndim - 3)))
+        for key, set_form in (("qform", file.set_qform), ("sform", file.set_sform)):
+            code, matrix = header[key]
+            set_form(None if matrix is None else np.asarray(matrix), code, update_affine=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.ascontiguousarray(values, np.uint8), affine), str(path))
+    nib.save(file, str(path))
 
 
-def read_npz(path: Path, image_key: str) -> tuple[Array, Array]:
+def _unit(affine: Array, spacing: tuple[float, ...]) -> str:
+    """Tell the unit of an affine from a spacing that is known to be in millimetres."""
+    ratio = np.prod(spacing) ** (1 / 3) / abs(np.linalg.det(affine[:3, :3])) ** (1 / 3) if spacing else 1.0
+    return next((unit for unit, factor in _MILLIMETRES.items() if abs(ratio / factor - 1) < 0.1), "unknown")
+
+
+def read_npz(path: Path, image_key: str, axes: int) -> tuple[Array, Array]:
     """Read a slice or volume of a community's preprocessed form.
 
     Args:
-        path: ``.npz`` with an image and ``label``.
+        path: ``.npz`` with an image and ``label``. Pickled objects in it are never loaded.
         image_key: ``"image"`` or ``"img"``.
+        axes: 2 for a slice, 3 for a volume.
 
     Returns:
         Image and label as stored.
 
     Raises:
-        DataError: unreadable, a key is missing, or shapes differ.
+        DataError: unreadable, a key is missing, not numbers, or shapes differ.
     """
-    with readable(path), np.load(path, allow_pickle=False) as content:
-        return _pair_of(path, content, image_key)
+    with readable(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_keys(path, [name.removesuffix(".npy") for name in archive.namelist()], image_key)
+            for key in (image_key, "label"):
+                _check_member(path, archive, key)
+        with np.load(path, allow_pickle=False) as content:
+            return _pair_of(path, content[image_key], content["label"], axes)
 
 
 def read_h5(path: Path, image_key: str = "image") -> tuple[Array, Array]:
     """Read a volume of the community's preprocessed form.
 
     Args:
-        path: ``.h5`` with an image and ``label``, slices first.
+        path: ``.h5`` with an image and ``label``, slices first. Links, virtual data sets and raw storage in other files
+            are never followed: a file must hold its own data.
         image_key: Name of the image.
 
     Returns:
         Image and label as stored.
 
     Raises:
-        DataError: unreadable, a key is missing, or shapes differ.
+        DataError: unreadable, a key is missing, not numbers, not in this file, or shapes differ.
     """
     h5py = require("h5py", "data")
     with readable(path), h5py.File(path, "r") as content:
-        return _pair_of(path, content, image_key)
+        _check_keys(path, list(content), image_key)
+        image, label = (_dataset(h5py, path, content, key) for key in (image_key, "label"))
+        return _pair_of(path, image[()], label[()], 3)
 
 
-def whole_labels(label: Array, path: Path) -> NDArray[np.uint8]:
+def whole_labels(label: Array, path: Path) -> Array:
     """Turn labels that may be stored as floats into whole numbers.
 
     Args:
@@ -176,22 +240,45 @@ def whole_labels(label: Array, path: Path) -> NDArray[np.uint8]:
         path: The file they come from.
 
     Returns:
-        The same, uint8.
+        The same values in the smallest unsigned type that holds them.
 
     Raises:
-        DataError: values that are not whole, negative, or above 255.
+        DataError: values that are not whole, negative, or above 2³² − 1.
     """
-    whole = np.rint(label)
-    if not np.isfinite(label).all() or np.abs(label - whole).max(initial=0) > 1e-3:
-        odd = np.unique(label[~(np.abs(label - whole) <= 1e-3)])[:5]
+    if label.dtype.kind not in "iub":
+        whole, finite = np.rint(label), np.isfinite(label)
+        odd = ~finite
+        odd[finite] = np.abs(label[finite] - whole[finite]) > 1e-3
+        if odd.any():
+            raise DataError(
+                f"{path}: labels must be whole numbers.",
+                seen=f"values such as {', '.join(f'{v:g}' for v in np.unique(label[odd])[:5])}",
+                hint="resample labels with nearest-neighbour interpolation",
+            )
+        label = whole
+    low, high = int(label.min(initial=0)), int(label.max(initial=0))
+    if low < 0 or high > np.iinfo(np.uint32).max:
+        raise DataError(f"{path}: labels must lie in 0 … 2³² − 1.", seen=f"{low} … {high}")
+    return label.astype(np.min_scalar_type(high))
+
+
+def check_memory(path: Path, shape: Sequence[int]) -> None:
+    """Refuse a volume that this machine cannot hold, before anything is allocated.
+
+    Args:
+        path: The file.
+        shape: Its voxels.
+
+    Raises:
+        DataError: more than the memory of the machine.
+    """
+    needed, there = math.prod(map(int, shape)) * _WORK, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
         raise DataError(
-            f"{path}: labels must be whole numbers.",
-            seen=f"values such as {', '.join(f'{v:g}' for v in odd)}",
-            hint="resample labels with nearest-neighbour interpolation",
+            f"{path}: {_times(shape)} values are more than this machine's memory holds.",
+            seen=f"{needed / 2**30:,.0f} GiB to prepare it, {there / 2**30:,.0f} GiB there",
+            hint="check the header; if it is true, cut the volume into parts or take a larger machine",
         )
-    if whole.min(initial=0) < 0 or whole.max(initial=0) > 255:
-        raise DataError(f"{path}: labels must lie in 0 … 255.", seen=f"{whole.min():g} … {whole.max():g}")
-    return whole.astype(np.uint8)
 
 
 @contextmanager
@@ -208,39 +295,163 @@ def readable(path: Path) -> Iterator[None]:
         DataError: the file cannot be read.
     """
     try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; a file was expected.")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty.", hint="copy or download it again")
         yield
+    except LomixError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except MemoryError:
-        raise
-    except (OSError, EOFError, ValueError, KeyError, zlib.error) as cause:
+    except PermissionError as cause:
+        raise DataError(f"{path} may not be read.", seen=str(cause), hint=f'chmod u+r "{path}"') from None
+    except MemoryError as cause:
+        raise DataError(f"{path} does not fit into memory.", seen=str(cause), hint="--workers 1") from None
+    except Exception as cause:  # readers throw errors of every class at files that are not theirs
         raise DataError(
             f"{path} cannot be read; it is cut short or not what its name says.",
             seen=f"{type(cause).__name__}: {cause}",
             hint="copy or download it again",
         ) from None
-    except Exception as cause:  # nibabel, zipfile and PIL each have error classes of their own, below Exception only
-        if type(cause).__module__.partition(".")[0] in ("nibabel", "zipfile", "PIL"):
-            raise DataError(
-                f"{path} cannot be read; it is cut short or not what its name says.",
-                seen=f"{type(cause).__name__}: {cause}",
-                hint="copy or download it again",
-            ) from None
-        raise
 
 
-def _pair_of(path: Path, content: Any, image_key: str) -> tuple[Array, Array]:
-    if missing := [key for key in (image_key, "label") if key not in content]:
-        raise DataError(f"{path} has no {' and no '.join(missing)}.", seen=f"it has {', '.join(content)}")
-    image, label = np.asarray(content[image_key]), np.asarray(content["label"])
+# -- NIfTI -------------------------------------------------------------------------------------------------------------
+
+
+def _stored(path: Path, frame: int | None) -> tuple[Array, Array, str]:
+    """Return the values of a volume, in their own type where no slope scales them, its affine and its unit."""
+    nib = require("nibabel", "data")
+    with readable(path):
+        file = nib.load(str(path))
+        shape = tuple(int(n) for n in file.shape)
+        _check_values(path, np.dtype(file.get_data_dtype()))
+        _check_room(path, shape, np.dtype(file.get_data_dtype()).itemsize, int(getattr(file.dataobj, "offset", 0)))
+        frames = shape[3] if len(shape) > 3 and set(shape[4:]) <= {1} else 1
+        if frame is not None and not 0 <= frame < frames:
+            raise DataError(f"{path} has {frames} frame{'s' * (frames > 1)}; number {frame + 1} is wanted.")
+        if len(shape) < 3 or math.prod(shape[3:]) != (1 if frame is None else frames) or 0 in shape:
+            raise DataError(f"{path}: {_times(shape)} values; a volume has 3 axes.", hint="save one frame a file")
+        check_memory(path, shape[:3])
+        index = (..., *((frame or 0,) + (0,) * (len(shape) - 4))) if len(shape) > 3 else (...,)
+        values = np.asanyarray(file.dataobj[index])
+        unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
+        return values, np.asarray(file.affine, float), str(unit)
+
+
+def _check_room(path: Path, shape: Sequence[int], itemsize: int, offset: int) -> None:
+    """Refuse a header that claims more than its file can hold."""
+    needed, there = math.prod(shape) * itemsize + offset, path.stat().st_size
+    most = {".nii": there, ".gz": there * _DEFLATE}.get(path.suffix.lower())
+    if most is not None and needed > most:
+        raise DataError(
+            f"{path} is cut short, or its header is wrong.",
+            seen=f"the header says {_times(shape)} values, {needed:,} bytes; the file has {there:,}",
+            hint="copy or download it again",
+        )
+
+
+def _canonical(path: Path, values: Array, affine: Array, unit: str) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
+    scale = _MILLIMETRES.get(unit, 1.0)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = tuple(float(s) * scale for s in lengths)
+    if not np.isfinite(affine).all() or not all(_SPACING[0] <= s <= _SPACING[1] for s in spacing):
+        raise DataError(
+            f"{path}: the header's spacing or unit is wrong.",
+            seen=f"voxels of {_times(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
+            hint="image.header.set_zooms((…)); image.header.set_xyzt_units('mm'); nibabel.save(image, …)",
+        )
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
+        raise DataError(
+            f"{path}: two axes of its affine fall together, so that it describes no volume.",
+            seen=_rows(affine),
+            hint="nibabel.save(nibabel.Nifti1Image(values, affine), …)   # with the affine of the scan",
+        )
+    turned, order = _to_canonical(values, affine)
+    origin = {"affine": affine.tolist(), "shape": list(values.shape), "unit": unit}
+    return turned, tuple(spacing[axis] for axis in order), origin
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Return by how many millimetres the corners of two grids of one shape differ at most."""
+    corners = np.array([[*(np.array(c) * (np.array(one["shape"]) - 1)), 1] for c in np.ndindex(2, 2, 2)])
+    first, second = (corners @ np.asarray(o["affine"]).T * _MILLIMETRES.get(o["unit"], 1.0) for o in (one, other))
+    return float(np.abs(first - second)[:, :3].max())
+
+
+# -- npz and h5 --------------------------------------------------------------------------------------------------------
+
+
+def _check_keys(path: Path, keys: Sequence[str], image_key: str) -> None:
+    if missing := [key for key in (image_key, "label") if key not in keys]:
+        raise DataError(f"{path} has no {' and no '.join(missing)}.", seen=f"it has {', '.join(keys)}")
+    if twice := sorted({key for key in keys if list(keys).count(key) > 1}):
+        raise DataError(f"{path} has {twice[0]} twice.", hint="save it again")
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Read an array's header alone: what it claims must be numbers, be in the file, and fit into memory."""
+    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(file)
+        _check_values(path, dtype, key)
+        if file.tell() + math.prod(shape) * dtype.itemsize > info.file_size:
+            raise ValueError(f"{key} is said to be {_times(shape)} {dtype}, and has {info.file_size:,} bytes")
+    check_memory(path, shape)
+
+
+def _dataset(h5py: Any, path: Path, content: Any, key: str) -> Any:
+    if not isinstance(content.get(key, getlink=True), h5py.HardLink):
+        raise DataError(
+            f"{path}: {key} is a link to other data, which is not followed.", hint="copy the data into the file"
+        )
+    found = content[key]
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{path}: {key} is no array.", seen=type(found).__name__)
+    if found.is_virtual or found.external:
+        raise DataError(
+            f"{path}: {key} lies in other files, which are not followed.", hint="copy the data into the file"
+        )
+    _check_values(path, found.dtype, key)
+    if found.size and not found.id.get_storage_size():
+        raise DataError(f"{path}: {key} is said to be {_times(found.shape)}, and was never written.")
+    check_memory(path, found.shape)
+    return found
+
+
+def _pair_of(path: Path, image: Array, label: Array, axes: int) -> tuple[Array, Array]:
     if image.shape != label.shape:
         raise DataError(
             f"{path}: image and label have different shapes.",
             seen=f"image {_times(image.shape)}, label {_times(label.shape)}",
         )
-    return image.astype(np.float32), whole_labels(label, path)
+    if image.ndim != axes or 0 in image.shape:
+        raise DataError(
+            f"{path}: {_times(image.shape)} values; a {'slice' if axes == 2 else 'volume'} has {axes} axes."
+        )
+    return image.astype(_float_of(image.dtype)), whole_labels(label, path)
+
+
+def _check_values(path: Path, dtype: Any, key: str = "") -> None:
+    """Refuse what is not one real number a voxel."""
+    if dtype.kind not in "iufb":
+        kind = {"c": "complex numbers", "V": "colours or records", "O": "Python objects, which are never loaded"}
+        raise DataError(
+            f"{path}: {key + ' holds ' * bool(key) or 'holds '}{kind.get(dtype.kind, str(dtype))}; "
+            "need one real number a voxel.",
+            seen=str(dtype),
+            hint="save it anew as integers or floats",
+        )
+
+
+def _float_of(dtype: Any) -> Any:
+    """Return float32 where it holds every value of a type, else float64."""
+    return np.dtype(np.float32 if np.result_type(dtype, np.float32) == np.float32 else np.float64)
+
+
+# -- axes --------------------------------------------------------------------------------------------------------------
 
 
 def _to_canonical(values: Array, affine: Array) -> tuple[Array, tuple[int, int, int]]:

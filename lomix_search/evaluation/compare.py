@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from lomix_search.errors import DataError, nearest, require
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.metrics import mean_of_counted
+from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,9 @@
 """Scoring a network on whole cases, and what comes of it: tables, predictions, overlays."""
 
 import csv
+import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
-from rich.table import Table
 from torch import nn
 
 from lomix_search.data.volumes import Case, readable, write_nifti
 from lomix_search.errors import DataError, require
 from lomix_search.evaluation.infer import How, Prediction, predict
-from lomix_search.evaluation.protocols import find_protocol
+from lomix_search.evaluation.protocols import check_shape, find_protocol
 from lomix_search.metrics import mean_of_counted
 from lomix_search.outputs import reader_of
+from lomix_search.screen import Table
 from lomix_search.typed import write_text
 
 Floats = NDArray[np.float64]
@@ -188,22 +190,26 @@ def evaluate(
         All scores.
 
     Raises:
-        DataError: no cases, or some with known spacing and some without.
+        DataError: no cases, two of one name, some with known spacing and some without, or the protocol is not made for
+            such cases.
         RunError: the network returned something that cannot be scored.
     """
     chosen = find_protocol(protocol)
     how = replace(how or How(), resize=chosen.resize)
     rows: list[Row] = []
     units: dict[str, str] = {}
-    soft, read = chosen.name == "polyp", reader_of(network, len(classes))
+    soft, names, read = chosen.name == "polyp", set[str](), reader_of(network, len(classes))
     for number, case in enumerate(track(cases, "evaluate", disable=not progress)):
         units.setdefault("mm" if case.spacing and chosen.name != "transunet" else "voxel", case.name)
+        _check_name(case.name, names)
+        check_shape(chosen, case.label, case.name)
         prediction = predict(network, case, how, foreground=soft, read=read)
         rows += score_case(case, prediction, classes, protocol, ignore_index)
         if save is not None:
-            save_prediction(Path(save) / "predictions", case, prediction)
+            save_prediction(Path(save) / "predictions", case, prediction, len(classes))
             if number < overlays:
-                save_overlay(Path(save) / "overlays" / f"{case.name}.png", case, prediction.label, ignore_index)
+                overlay = Path(save) / "overlays" / f"{file_name(case.name)}.png"
+                save_overlay(overlay, case, prediction.label, ignore_index)
     evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
     if save is not None:
         write_text(Path(save) / "scores.csv", evaluation.to_csv())
@@ -226,18 +232,37 @@ def score_case(
 
     Returns:
         One row for each foreground class; without a value where no pixel of the case, or none of the class, may count.
+
+    Raises:
+        DataError: prediction and case differ in shape, or the protocol is not made for such cases.
     """
-    chosen, rows = find_protocol(protocol), []
+    chosen = find_protocol(protocol)
+    check_shape(chosen, case.label, case.name)
+    if prediction.label.shape != case.label.shape:
+        shapes = f"prediction {prediction.label.shape}, label {case.label.shape}"
+        raise DataError(f"{case.name}: the prediction has another shape than the label.", seen=shapes)
+    if case.spacing and (len(case.spacing) != case.label.ndim or not min(case.spacing) > 0):
+        raise DataError(
+            f"{case.name}: the spacing must be a positive number for each axis of the label, or be left out.",
+            seen=f"spacing {tuple(case.spacing)}, label {case.label.shape}",
+        )
+    if (highest := int(prediction.label.max(initial=0))) >= len(classes):
+        raise DataError(
+            f"{case.name}: class {highest} is predicted; there are {len(classes)} classes, 0 … {len(classes) - 1}.",
+            hint="the network's channels and the recipe's classes must agree: network.args, data.classes",
+        )
+    rows = []
     kept = None if ignore_index is None else case.label != ignore_index
     kept = None if kept is None or kept.all() else kept
     for number, name in enumerate(classes[1:], 1):
         soft = prediction.foreground if len(classes) == 2 else None
-        said, true = (values == number for values in (prediction.label, case.label))
-        said, true = (said, true) if kept is None else (said & kept, true & kept)
+        predicted, true = (
+            mask if kept is None else mask & kept for mask in (prediction.label == number, case.label == number)
+        )
         if number == ignore_index or (kept is not None and not kept.any()):
             values = dict.fromkeys(chosen.measures, float("nan"))
         else:
-            values = chosen.score(said, true, case.spacing, soft, kept)
+            values = chosen.score(predicted, true, case.spacing, soft, kept)
         rows.append(Row(case.name, case.patient or case.name, name, values))
     return rows
 
@@ -260,35 +285,89 @@ def read_evaluation(path: str | Path) -> Evaluation:
     fixed = ("protocol", "unit", "case", "patient", "class")
     if not lines or any(key not in lines[0] for key in fixed):
         raise DataError(f"{path} holds no scores.", hint="lomix evaluate RUN   # writes scores.csv")
-    rows = [
-        Row(line["case"], line["patient"], line["class"], {k: float(v) for k, v in line.items() if k not in fixed})
-        for line in lines
-    ]
+    try:
+        rows = [
+            Row(line["case"], line["patient"], line["class"], {k: float(v) for k, v in line.items() if k not in fixed})
+            for line in lines
+        ]
+    except (ValueError, TypeError) as cause:  # no number, a row of another length
+        raise DataError(f"{path} is damaged.", seen=str(cause), hint="lomix evaluate RUN   # writes it anew") from None
     return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows))
 
 
-def save_prediction(folder: Path, case: Case, prediction: Prediction) -> Path:
-    """Write a prediction in the raw file's own form.
+def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: int = 0) -> Path:
+    """Write a prediction in the raw file's own form, with the label values that the raw file has.
 
     Args:
         folder: Where.
         case: The case it was made for.
         prediction: What was predicted.
+        classes: How many there are, with the background; of a picture, two are written as 0/255 where the case does not
+            say what its file has.
 
     Returns:
-        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` (0/255, or class numbers) for a picture.
+        The file: ``NAME.nii.gz`` for a volume; for a picture ``NAME.png`` of 8 or 16 bits, ``NAME.tif`` of 32 where a
+        label is above 65535.
     """
-    if "size" in case.origin:
-        path, plane = folder / f"{case.name}.png", prediction.label[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        require("PIL.Image", "data").fromarray(plane * 255 if plane.max(initial=0) <= 1 else plane).save(path)
+    label, picture = prediction.label, "size" in case.origin
+    values: Sequence[int] = case.values
+    if not values and picture and (classes or 1 + int(label.max(initial=0))) <= 2:
+        values = (0, 255)
+    if values:
+        label = np.array(values, np.min_scalar_type(max(values)))[label]
+    if not picture:
+        path = folder / f"{file_name(case.name)}.nii.gz"
+        write_nifti(path, label, case.origin, case.spacing)
         return path
-    path = folder / f"{case.name}.nii.gz"
-    write_nifti(path, prediction.label, case.origin, case.spacing)
+    wide = label.dtype.itemsize > 2
+    path = folder / f"{file_name(case.name)}.{'tif' if wide else 'png'}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(path)
     return path
 
 
-def save_overlay(path: Path, case: Case, prediction: NDArray[np.uint8], ignore_index: int | None = None) -> None:
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # devices of Windows
+_LONGEST = 200  # bytes; file systems take 255 with the ending
+
+
+def file_name(name: str) -> str:
+    """Return where a case's files go below a folder; never outside it, and never where another case's go.
+
+    Names of plain signs are kept, ``SET/stem`` is a file in a folder. All else is written as %XX, as in addresses; of a
+    name that is too long, the end becomes its hash.
+
+    Args:
+        name: Of a case; any text.
+
+    Returns:
+        A relative path without an ending.
+    """
+    *folders, last = (_part(part) for part in name.split("/"))
+    return "/".join([*(re.sub(r"\.(?=(png|tif|gz)$)", "%2E", folder) for folder in folders), last])
+
+
+def _part(part: str) -> str:
+    if part.strip(".") == "" or _RESERVED.match(part):  # "", ".", ".." and devices: their first sign as well
+        part, first = part[1:], f"%{ord(part[0]):02X}" if part else "%"
+    else:
+        first = ""
+    kept = re.sub(r'[%<>:"\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]$', lambda sign: f"%{ord(sign[0]):02X}", part)
+    whole = first + kept
+    if len(whole.encode()) <= _LONGEST:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:32]
+    return whole.encode()[: _LONGEST - 33].decode(errors="ignore") + "%-" + digest
+
+
+def _check_name(name: str, seen: set[str]) -> None:
+    if name in seen:
+        raise DataError(
+            f"two cases are named {name!r}; scores and files are kept by name.", hint="give every case its own name"
+        )
+    seen.add(name)
+
+
+def save_overlay(path: Path, case: Case, prediction: NDArray[Any], ignore_index: int | None = None) -> None:
     """Write a picture to look at: the slice with the most foreground, bare, with the truth, and with the prediction.
 
     Args:
@@ -308,7 +387,7 @@ def save_overlay(path: Path, case: Case, prediction: NDArray[np.uint8], ignore_i
     require("PIL.Image", "data").fromarray(np.concatenate(views, 1).astype(np.uint8)).save(path)
 
 
-def _painted(bare: NDArray[Any], label: NDArray[np.uint8]) -> NDArray[Any]:
+def _painted(bare: NDArray[Any], label: NDArray[Any]) -> NDArray[Any]:
     painted = bare.transpose(1, 2, 0).astype(float)
     for number in np.unique(label[label > 0]):
         colour = np.array(_COLOURS[(int(number) - 1) % len(_COLOURS)], float)

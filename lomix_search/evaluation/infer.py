@@ -1,7 +1,6 @@
 """Predicting whole cases with bounded memory: slice by slice, or by sliding windows."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lomix_search.data.convert import resize
+from lomix_search.data.resize import resize_images, resize_labels, resize_scores
 from lomix_search.data.volumes import Case
 from lomix_search.errors import require
+from lomix_search.modes import evaluating
 from lomix_search.outputs import Reader, probabilities, reader_of
 
 Array = NDArray[Any]
@@ -24,7 +23,8 @@ class How:
     """How whole cases are predicted.
 
     Args:
-        size: Rows and columns that the network was trained on; None feeds slices as they are.
+        size: Rows and columns that the network was trained on (one number where they are equal); None feeds slices as
+            they are.
         resize: How the prediction gets back to the case's size: class numbers by nearest neighbour, or logits linearly.
         batch_size: Slices or windows at a time.
         window: Sliding window: (rows, columns) in every slice, or (slices, rows, columns) for a 3D network.
@@ -33,7 +33,7 @@ class How:
         device: Where the network runs; where its parameters are when left out.
     """
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     resize: Literal["nearest", "linear"] = "linear"
     batch_size: int = 8
     window: tuple[int, ...] | None = None
@@ -41,17 +41,22 @@ class How:
     flips: bool = False
     device: torch.device | str | None = None
 
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """Rows and columns that the network was trained on."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
 
 @dataclass(frozen=True)
 class Prediction:
     """A predicted case.
 
     Args:
-        label: Class numbers, (slices, rows, columns).
+        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
         foreground: 1 − probability of the background, the same shape; None where it was not asked for.
     """
 
-    label: NDArray[np.uint8]
+    label: Array
     foreground: NDArray[np.float32] | None = None
 
 
@@ -76,47 +81,41 @@ def predict(
     """
     read = read or reader_of(network)
     device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
-    training = network.training
-    network.eval()
-    try:
+    with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(read, case, how, device)
             parts = [_decide(probability, foreground)]
         else:
-            parts = [_slices(read, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
-    finally:
-        network.train(training)
+            parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
     label = np.concatenate([part[0] for part in parts])
     scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
     return Prediction(label, scores)
 
 
-def _batches(case: Case, size: int) -> list[Array]:
-    return [case.image[start : start + size] for start in range(0, len(case.image), size)]
+def _batches(case: Case, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, len(case.image), size)]
 
 
 def _slices(
-    read: Reader, images: Array, how: How, device: torch.device | None, foreground: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    read: Reader, case: Case, batch: slice, how: How, device: torch.device | None, foreground: bool
+) -> tuple[Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
-    native, given = images.shape[2:], images
-    if how.size is not None and native != (how.size, how.size):
-        given = resize(images.astype(np.float32), np.zeros((len(images), *native), np.uint8), how.size)[0]
-    probability = _average(read, torch.from_numpy(np.ascontiguousarray(given, np.float32)).to(device), how)
+    native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
+    probability = _average(read, torch.from_numpy(np.array(given, np.float32)).to(device), how)
     if how.resize == "linear":
-        probability = F.interpolate(probability, size=native, mode="bilinear", align_corners=False)
-        return _decide(probability.movedim(0, 1), foreground)
+        return _decide(resize_scores(probability, native, corners=corners).movedim(0, 1), foreground)
     label, scores = _decide(probability.movedim(0, 1), foreground)
-    return _nearest(label, native), None if scores is None else _nearest(scores, native)
+    back = None if scores is None else resize_labels(scores, native, corners=corners)
+    return resize_labels(label, native, corners=corners), back
 
 
-def _nearest(planes: Any, size: Sequence[int]) -> Any:
-    """Resize back as the community does: order 0 of scipy's zoom."""
-    if planes.shape[1:] == tuple(size):
-        return planes
-    ndimage = require("scipy.ndimage", "data")
-    factors = (size[0] / planes.shape[1], size[1] / planes.shape[2])
-    return np.stack([ndimage.zoom(plane, factors, order=0) for plane in planes])
+def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
+    """Return slices as the network saw them in training, and whether their corner pixels lie on those of the case."""
+    if size is None or case.image.shape[2:] == size:
+        return case.image[batch], False
+    if case.small is not None and case.small.shape[2:] == size:
+        return case.small[batch], case.corners
+    return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
 
 
 def _volume(read: Reader, case: Case, how: How, device: torch.device | None) -> Tensor:
@@ -143,7 +142,7 @@ def _logits(read: Reader, images: Tensor, how: How) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
     """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
-    label = probability.argmax(0).to(torch.uint8).cpu().numpy()
+    label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return label, (1 - probability[0]).cpu().numpy() if foreground else None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import require
+from lomix_search.errors import DataError, require
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -43,7 +43,8 @@ def iou(prediction: Mask, truth: Mask) -> float:
 def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> tuple[Array, Array]:
     """Return the distance of every surface voxel to the other mask's surface.
 
-    A surface voxel is one that an erosion by its direct neighbours removes.
+    A surface voxel is one that an erosion by its direct neighbours removes; beyond the array lies background. Along an
+    axis of length 1 there are no neighbours: the surface of a picture, or of a volume of one slice, is its outline.
 
     Args:
         prediction: Not empty.
@@ -52,8 +53,19 @@ def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -
 
     Returns:
         Distances from the prediction to the truth, and from the truth to the prediction; in the unit of ``spacing``.
+
+    Raises:
+        DataError: a mask is empty, or shapes and spacing do not fit each other.
     """
     ndimage = require("scipy.ndimage", "data")
+    if prediction.shape != truth.shape or len(spacing) != truth.ndim or not (prediction.any() and truth.any()):
+        seen = f"prediction {prediction.shape}, truth {truth.shape}, spacing {tuple(spacing)}"
+        raise DataError(
+            "surface distances need two masks of one shape, none empty, and a spacing for each axis.", seen=seen
+        )
+    axes = [axis for axis, length in enumerate(truth.shape) if length > 1] or [0]
+    prediction, truth = (np.asarray(m, bool).reshape([m.shape[axis] for axis in axes]) for m in (prediction, truth))
+    spacing = [spacing[axis] for axis in axes]
     box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # what lies outside changes nothing
     surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (prediction, truth)]
     to = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]

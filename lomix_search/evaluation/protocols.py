@@ -1,5 +1,6 @@
 """Named protocols: which measures, and what an empty mask counts."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,7 @@ class Protocol:
         score: (prediction, truth, spacing, foreground score, pixels that count or None for all) of one class → values
             by name; neither prediction nor truth holds pixels that do not count.
         about: What it stands for, in one line.
+        plane: Made for pictures: (rows, columns), or a volume of one slice.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Protocol:
     resize: Literal["nearest", "linear"]
     score: Score
     about: str
+    plane: bool = False
 
 
 def find_protocol(name: str) -> Protocol:
@@ -52,16 +55,41 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def check_shape(protocol: Protocol, label: Array, name: str) -> None:
+    """Refuse a case that a protocol is not made for.
+
+    Args:
+        protocol: The protocol.
+        label: Of the case.
+        name: Of the case.
+
+    Raises:
+        DataError: a volume of several slices for a protocol of pictures.
+    """
+    if protocol.plane and math.prod(label.shape[:-2]) != 1:
+        raise DataError(
+            f"{name}: protocol {protocol.name} scores pictures, and this is a volume of {label.shape[0]} slices.",
+            hint='evaluate.protocol="strict"',
+        )
+
+
+def _plane(values: Array) -> Array:
+    """Return a picture as (rows, columns)."""
+    if math.prod(values.shape[:-2]) != 1:
+        raise DataError("this protocol scores pictures, one at a time.", seen=f"an array of {values.shape}")
+    return values.reshape(values.shape[-2:])
+
+
 def _strict(
     prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
 ) -> Scores:
     """Score in millimetres; a missed structure is the worst there is, an empty one found empty is right."""
     if not prediction.any() and not truth.any():
         return {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "asd": 0.0}
-    if not prediction.any() or not truth.any():
-        worst = float(np.linalg.norm(np.multiply(truth.shape, spacing or 1)))
-        return {"dice": 0.0, "iou": 0.0, "hd95": worst, "asd": worst}
     grid = spacing or (1.0,) * truth.ndim
+    if not prediction.any() or not truth.any():
+        worst = math.hypot(*(n * s for n, s in zip(truth.shape, grid, strict=True) if n > 1))  # a plane has no depth
+        return {"dice": 0.0, "iou": 0.0, "hd95": worst, "asd": worst}
     return {
         "dice": measures.dice(prediction, truth),
         "iou": measures.iou(prediction, truth),
@@ -94,10 +122,11 @@ def _polyp(
     Dice and IoU are taken at probability 0.5. All others stretch the scores of each picture to 0 … 1 first, as PraNet's
     test script does, so that even a picture without any confident pixel gets a foreground.
     """
-    soft = np.asarray(prediction if score is None else score, np.float32)
-    counted = np.ones(truth.shape, bool) if kept is None else kept
-    soft = (soft[0] - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
-    truth, prediction, counted = truth[0], prediction[0], counted[0]
+    prediction, truth, soft = (
+        _plane(values) for values in (prediction, truth, np.asarray(prediction if score is None else score, np.float32))
+    )
+    counted = np.ones(truth.shape, bool) if kept is None else _plane(kept)
+    soft = (soft - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
     similarity = measures.s_measure(soft, truth, counted=counted)
     soft, truth, prediction = soft[counted], truth[counted], prediction[counted]  # all else are counts of pixels
     dice_curve, iou_curve = measures.threshold_curve(soft, truth)
@@ -118,8 +147,9 @@ def _isic(
     prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
 ) -> Scores:
     """Score a picture as the ISIC 2018 challenge did: a Jaccard index below 0.65 counts 0."""
+    prediction, truth = _plane(prediction), _plane(truth)
     if kept is not None:
-        prediction, truth = prediction[kept], truth[kept]
+        prediction, truth = prediction[_plane(kept)], truth[_plane(kept)]
     empty = not truth.any() and not prediction.any()
     jaccard = 1.0 if empty else measures.iou(prediction, truth)
     true, false = truth.any(), (~truth).any()
@@ -156,6 +186,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "linear",
             _polyp,
             "one picture a case; at threshold 0.5 and as means over 256 thresholds",
+            plane=True,
         ),
         Protocol(
             "isic2018",
@@ -163,6 +194,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "linear",
             _isic,
             "the challenge's: a Jaccard index below 0.65 counts 0",
+            plane=True,
         ),
     )
 }

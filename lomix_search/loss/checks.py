@@ -27,7 +27,10 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: Plan) -> tuple[Tensor, ...
     Raises:
         LossError: they do not fit; names the first one that does not.
     """
-    given = tuple(maps.unbind(0)) if isinstance(maps, Tensor) else tuple(maps)
+    if not isinstance(maps, Tensor | list | tuple):
+        raise LossError(f"The maps are a {type(maps).__name__}; a list of tensors is needed, coarse to fine.")
+    given = tuple(maps.unbind(0)) if isinstance(maps, Tensor) and maps.ndim else tuple(maps)
+    _check_tensors(given)
     if len(given) != plan.num_maps:
         _raise_number(maps, given, plan)
     for i, one in enumerate(given):
@@ -37,7 +40,18 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: Plan) -> tuple[Tensor, ...
             raise LossError(f"The maps have different batch sizes or ranks: map {i + 1} differs.", seen=_shapes(given))
         if not one.is_floating_point():
             raise LossError(f"Map {i + 1} is {one.dtype}; logits are floating point.")
+        if 0 in one.shape[2:]:
+            raise LossError(f"Map {i + 1} has no pixel.", seen=_shapes(given))
     return given
+
+
+def _check_tensors(given: tuple[Tensor, ...]) -> None:
+    """Check that all maps are tensors, on one device."""
+    for i, one in enumerate(given):
+        if not isinstance(one, Tensor):
+            raise LossError(f"Map {i + 1} is a {type(one).__name__}; a tensor is needed.")
+        if one.device != given[0].device:
+            raise LossError(f"Map {i + 1} is on {one.device}, map 1 on {given[0].device}.")
 
 
 def check_tangents(tangents: Sequence[Tensor], maps: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:
@@ -74,6 +88,8 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
     Raises:
         LossError: they do not fit.
     """
+    if not isinstance(labels, Tensor):
+        raise LossError(f"Labels are a {type(labels).__name__}; a tensor is needed.", hint="torch.as_tensor(labels)")
     if labels.is_floating_point() or labels.is_complex():
         raise LossError(f"Labels are {labels.dtype}; classes are integers.", hint="loss(maps, labels.long())")
     like = maps[0]
@@ -85,6 +101,8 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
             seen=_shapes(maps),
             hint="loss(maps, one_hot.argmax(1))" if labels.ndim == like.ndim else "",
         )
+    if 0 in labels.shape[1:]:
+        raise LossError(f"Each image of the labels has no pixel: {_shape(labels)}.", seen=_shapes(maps))
     if labels.shape[0] != like.shape[0]:
         raise LossError(f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.", seen=_shapes(maps))
     if labels.device != like.device:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from lomix_search.errors import LossError
 from lomix_search.loss import fused, native, reference
 from lomix_search.loss.layout import supported
 from lomix_search.loss.plan import Plan
+
+MOST_CLASSES = 2**16 - 1
+"""Of the C++ kernel, which multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
 
 Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -89,7 +93,7 @@ def engine_report() -> str:
     """Say in one line which engine runs on the CPU here, and why not a faster one."""
     loaded = native.library()
     if isinstance(loaded, ctypes.CDLL):
-        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {native.cache_folder()}"
+        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {Path(loaded._name).parent}"
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
@@ -98,6 +102,8 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: tor
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"
+        if num_classes > MOST_CLASSES:
+            return f"it takes up to {MOST_CLASSES} classes, not {num_classes}"
         loaded = native.library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":

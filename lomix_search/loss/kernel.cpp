@@ -6,11 +6,14 @@
 // the cache, so memory does not grow with the number of maps. Pass 1 adds up what cross-entropy and Dice need; pass 2
 // builds every map again and walks back from its loss to the originals and the parameters. Pixels stand in vector
 // lanes, so no sum runs across lanes inside the loops, and no flag that changes the meaning of NaN is needed.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX__)
@@ -19,10 +22,14 @@
 
 namespace {
 
-constexpr int BYTES = 32;  // of one vector; compilers split it where the machine has shorter ones
-#ifndef LOMIX_VECS
-#define LOMIX_VECS 8
+// Bytes of one vector: what the machine has. Compilers can split longer ones, but compare and choose lane by lane then,
+// which makes all of this four times slower.
+#if defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;  // SSE2, NEON
 #endif
+constexpr int TILE_BYTES = 256;  // of one row of a tile: 64 pixels in float, 32 in double
 
 typedef float f32v __attribute__((vector_size(BYTES)));
 typedef double f64v __attribute__((vector_size(BYTES)));
@@ -34,7 +41,7 @@ template <class S> struct Real;
 template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
-  static constexpr int lanes = 8, mantissa = 23, degree = 3;
+  static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 3;
   static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -43.0f;
   static constexpr float magic = 12582912.0f + 127.0f;  // 1.5·2²³ rounds to an integer; 127 is the exponent's bias
   static constexpr float c[] = {0.49999146265318839f, 0.16666458601945933f, 0.041898360355760077f,
@@ -44,7 +51,7 @@ template <> struct Real<float> {
 template <> struct Real<double> {
   using V = f64v;
   using I = i64v;
-  static constexpr int lanes = 4, mantissa = 52, degree = 9;
+  static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 9;
   static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -300.0;
   static constexpr double magic = 6755399441055744.0 + 1023.0;
   static constexpr double c[] = {0.49999999999999084,    0.1666666666666228,    0.041666666667195797,
@@ -69,18 +76,18 @@ inline f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7 in float and 1e-15 in double; NaN stays NaN. Below `low` it stays at e^low, so that squares
-// of probabilities never become denormal.
-template <class S, class V = typename Real<S>::V> inline V exp_down(V d) {
+// e^d for d ≤ 0, to 1e-7 in float and 1e-15 in double; NaN stays NaN. Below `low` it is 0, so that squares of
+// probabilities never become denormal, and a class at −inf has no part in anything.
+template <class S, class V = typename Real<S>::V> inline V exp_down(V given) {
   using R = Real<S>;
-  d = larger(V{} + R::low, d);
+  const V d = larger(V{} + R::low, given);
   const V t = d * R::log2e + R::magic;
   const V r = d - (t - R::magic) * R::ln2;
   V q = V{} + R::c[R::degree];
 #pragma GCC unroll 16
   for (int i = R::degree - 1; i >= 0; --i) q = q * r + R::c[i];
   const V scale = (V)((typename R::I)t << R::mantissa);
-  return (q * (r * r) + r + 1) * scale;
+  return given < R::low ? V{} : (q * (r * r) + r + 1) * scale;
 }
 
 template <class S> inline double lane_sum(typename Real<S>::V v) {
@@ -93,19 +100,19 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
 }
 
 // What python says is to be computed: five numbers, then nodes, then rules (see native.py).
-struct Node { int kind, scale, depth, map; };
+struct Node { int64_t kind, scale, depth, map; };
 enum { ADD, MUL };
-struct Rule { int kind, map, arity, params; const int32_t* scales; };
+struct Rule { int64_t kind, map, arity, params; const int64_t* scales; };
 enum { SUB, AVG, MAX, CONCAT, ATTENTION };
 
 struct Program {
-  int L, C, m;
+  int64_t L, C, m;
   std::vector<Node> nodes;  // two tries in preorder: every sum and product extends a smaller one
   std::vector<Rule> rules;
-  explicit Program(const int32_t* code) : L(code[0]), C(code[1]), m(code[2]) {
-    const int32_t* at = code + 5;
-    for (int i = 0; i < code[3]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
-    for (int i = 0; i < code[4]; ++i) {
+  explicit Program(const int64_t* code) : L(code[0]), C(code[1]), m(code[2]) {
+    const int64_t* at = code + 5;
+    for (int64_t i = 0; i < code[3]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
+    for (int64_t i = 0; i < code[4]; ++i) {
       rules.push_back({at[0], at[1], at[2], at[3], at + 4});
       at += 4 + at[2];
     }
@@ -128,38 +135,43 @@ template <class S> struct Job {
   const S *a = nullptr, *b = nullptr, *g = nullptr;
   S* const* grads = nullptr;
   double* grad_params = nullptr;  // (chunks, num_params)
-  int64_t slopes_size() const { return (int64_t)program->m * (2 * program->C + 1); }
+  int64_t slopes_size() const { return program->m * (2 * program->C + 1); }
   int64_t sums_size() const { return slopes_size() + program->C + 1; }
 };
 
 template <class S, int VECS> struct Worker {
   using V = typename Real<S>::V;
+  static_assert(VECS % 8 == 0, "loops go by 4 and 8 vectors");
   static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
   const Job<S>& job;
   const Program& prog;
-  const int L, C, CV;
+  const int64_t L, C, CV;
   std::vector<V> memory;
   // Originals, their gradients (or tangents), one-hot labels, exponentials, maps on the way down a trie, their adjoints
-  // (or tangents), space to work in.
-  V *P, *G, *Y, *E, *Z, *D, *X;
+  // (or tangents), space to work in; then for each scale one row of VECS vectors: attention's gates, and their changes.
+  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *moves;
+  std::vector<const V*> on_way, tangent_on_way;  // maps, and their tangents, by depth in a trie
   V valid[VECS], inv[VECS];
   double *sums = nullptr, *slopes = nullptr, *grad_params = nullptr;
 
-  explicit Worker(const Job<S>& j) : job(j), prog(*j.program), L(prog.L), C(prog.C), CV(C * VECS) {
-    memory.resize((size_t)CV * (2 * L + 2 + 2 * (L + 1) + L));
+  explicit Worker(const Job<S>& j)
+      : job(j), prog(*j.program), L(prog.L), C(prog.C), CV(C * VECS), on_way(L + 1), tangent_on_way(L + 1) {
+    const std::pair<V**, int64_t> parts[] = {{&P, L * CV},       {&G, L * CV},       {&Y, CV},
+                                             {&E, CV},           {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
+                                             {&X, L * CV},       {&gates, L * VECS}, {&moves, L * VECS}};
+    int64_t size = 0;
+    for (auto [part, count] : parts) size += count;
+    memory.resize(size);
     V* at = memory.data();
-    for (auto [part, count] : {std::pair<V**, int>{&P, L}, {&G, L}, {&Y, 1}, {&E, 1}, {&Z, L + 1}, {&D, L + 1}, {&X, L}}) {
-      *part = at;
-      at += (size_t)CV * count;
-    }
+    for (auto [part, count] : parts) *part = at, at += count;
   }
 
   // -- tiles ----------------------------------------------------------------------------------------------------------
 
   // Read a tile. Pixels that do not count, and those past the end, hold 0 and no class.
   void load(int64_t image, int64_t start, int count) {
-    for (int l = 0; l < L; ++l)
-      for (int c = 0; c < C; ++c) {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t c = 0; c < C; ++c) {
         V* row = P + l * CV + c * VECS;
         if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
         std::memcpy(row, job.maps[l] + (image * C + c) * job.N + start, sizeof(S) * count);
@@ -168,11 +180,11 @@ template <class S, int VECS> struct Worker {
     std::memset(valid, 0, sizeof valid);
     S* y = (S*)Y;
     const int64_t* labels = job.labels + image * job.N + start;
-    const int top = C == 1 ? 2 : C;
+    const int64_t top = C == 1 ? 2 : C;
     for (int t = 0; t < count; ++t) {
       const int64_t label = labels[t];
       if (label == job.ignore || label < 0 || label >= top) {
-        for (int row = 0; row < L * C; ++row) ((S*)P)[row * TILE + t] = 0;
+        for (int64_t row = 0; row < L * C; ++row) ((S*)P)[row * TILE + t] = 0;
         continue;
       }
       ((S*)valid)[t] = 1;
@@ -181,16 +193,20 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  void store(int64_t image, int64_t start, int count) const {
-    for (int l = 0; l < L; ++l)
-      for (int c = 0; c < C; ++c)
-        std::memcpy(job.grads[l] + (image * C + c) * job.N + start, G + l * CV + c * VECS, sizeof(S) * count);
+  // Write the gradients: 0 where a pixel does not count, even where others made the loss NaN.
+  void store(int64_t image, int64_t start, int count) {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t c = 0; c < C; ++c) {
+        V* row = G + l * CV + c * VECS;
+        for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
+        std::memcpy(job.grads[l] + (image * C + c) * job.N + start, row, sizeof(S) * count);
+      }
   }
 
   // Read the tangents into G; 0 where a pixel does not count.
   void load_tangents(int64_t image, int64_t start, int count) {
-    for (int l = 0; l < L; ++l)
-      for (int c = 0; c < C; ++c) {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t c = 0; c < C; ++c) {
         V* row = G + l * CV + c * VECS;
         if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
         std::memcpy(row, job.tangents[l] + (image * C + c) * job.N + start, sizeof(S) * count);
@@ -208,12 +224,12 @@ template <class S, int VECS> struct Worker {
 
   void forward(int64_t chunk) {
     sums = job.sums + chunk * job.sums_size();
-    slopes = job.slopes + chunk * job.slopes_size();
-    double* counts = sums + (int64_t)prog.m * (2 * C + 1);
+    if (job.tangents) slopes = job.slopes + chunk * job.slopes_size();
+    double* counts = sums + prog.m * (2 * C + 1);
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       load(image, start, count);
       for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
-      for (int i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
+      for (int64_t i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
       if (job.tangents) load_tangents(image, start, count);
       for (const Node& node : prog.nodes) add_node(node);
       for (const Rule& rule : prog.rules) {
@@ -229,10 +245,11 @@ template <class S, int VECS> struct Worker {
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       load(image, start, count);
       std::memset(G, 0, sizeof(V) * CV * L);
-      for (int i = 0; i < (int)prog.nodes.size();) i = back_node(i);
+      for (size_t i = 0; i < prog.nodes.size();) i = back_node(i);
       for (const Rule& rule : prog.rules) {
         build(rule, Z);
-        if (adjoint(rule.map, Z, D)) spread(rule, D);
+        adjoint(rule.map, Z, D);
+        spread(rule, D);
       }
       store(image, start, count);
     });
@@ -240,18 +257,18 @@ template <class S, int VECS> struct Worker {
 
   // -- losses of one map ----------------------------------------------------------------------------------------------
 
-  // E = e^(z − max), inv = 1 / Σ E, or 0 where the pixel does not count. Returns, in two sums over lanes, what
-  // cross-entropy needs: Π Σ E over the tile (one logarithm a lane; at most C^VECS ≤ 64^16) and Σ (z_label − max).
-  template <bool LOSS> void softmax(const V* z, V& product, V& chosen) {
-    product = V{} + 1;
-    chosen = V{};
+  // E = e^(z − max), inv = 1 / Σ E, or 0 where the pixel does not count. If LOSS, returns the cross-entropy of the tile,
+  // Σ log Σ E − (z_label − max).
+  template <bool LOSS> double softmax(const V* z) {
+    V product = V{} + 1, chosen = V{};
+    double logs = 0;
     for (int v = 0; v < VECS; ++v) {
       V top = z[v];
-      for (int c = 1; c < C; ++c) top = larger(top, z[c * VECS + v]);
+      for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS + v]);
       V sum = V{}, picked = V{};
-      for (int c = 0; c < C; ++c) {
+      for (int64_t c = 0; c < C; ++c) {
         const V d = z[c * VECS + v] - top;
-        if (LOSS) picked += Y[c * VECS + v] * d;
+        if (LOSS) picked += Y[c * VECS + v] > 0 ? d : V{};  // no product: of 0 and −inf that is NaN
         const V e = exp_down<S>(d);
         E[c * VECS + v] = e;
         sum += e;
@@ -260,34 +277,42 @@ template <class S, int VECS> struct Worker {
       if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
         chosen += picked;
+        if (v % 8 == 7) logs += take_logs(product);
       }
     }
+    return logs - lane_sum<S>(chosen);
   }
 
-  // The same for one channel: E = σ(z) where the pixel counts.
-  template <bool LOSS> void sigmoid(const V* z, V& product, V& chosen) {
-    product = V{} + 1;
-    chosen = V{};
+  // The same for one channel: E = σ(z) where the pixel counts. With the terms of torch's cross-entropy with logits, so
+  // that what is infinite there is infinite here.
+  template <bool LOSS> double sigmoid(const V* z) {
+    V product = V{} + 1, rest = V{};
+    double logs = 0;
     for (int v = 0; v < VECS; ++v) {
       const V negative = z[v] > 0 ? -z[v] : z[v];
       const V e = exp_down<S>(negative), sum = 1 + e;
       E[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
       if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
-        chosen += Y[v] * z[v] - valid[v] * (z[v] > 0 ? z[v] : V{});
+        rest += (valid[v] - Y[v]) * z[v] - valid[v] * (z[v] > 0 ? V{} : z[v]);
+        if (v % 8 == 7) logs += take_logs(product);
       }
     }
+    return logs + lane_sum<S>(rest);
   }
 
-  void add_losses(int map, const V* z) {
-    V product, chosen;
-    if (C > 1) softmax<true>(z, product, chosen);
-    else sigmoid<true>(z, product, chosen);
-    double logs = -lane_sum<S>(chosen);
+  // One logarithm for 8 factors, each at most C: their product is finite while C < 2^16, which engines.py sees to.
+  static double take_logs(V& product) {
+    double logs = 0;
     for (int i = 0; i < LANES; ++i) logs += std::log((double)product[i]);
-    sums[map] += logs;
-    double *overlap = sums + prog.m + (int64_t)map * C, *squares = overlap + (int64_t)prog.m * C;
-    for (int c = 0; c < C; ++c) {
+    product = V{} + 1;
+    return logs;
+  }
+
+  void add_losses(int64_t map, const V* z) {
+    sums[map] += C > 1 ? softmax<true>(z) : sigmoid<true>(z);
+    double *overlap = sums + prog.m + map * C, *squares = overlap + prog.m * C;
+    for (int64_t c = 0; c < C; ++c) {
       V square = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
         const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
@@ -300,17 +325,17 @@ template <class S, int VECS> struct Worker {
   }
 
   // Derivatives of the sums, after add_losses of the same map, whose logits move along t.
-  void add_slopes(int map, const V* t) {
+  void add_slopes(int64_t map, const V* t) {
     V mean[VECS] = {}, ce = V{};
-    for (int c = 0; c < C; ++c)
+    for (int64_t c = 0; c < C; ++c)
       for (int v = 0; v < VECS; ++v) {
         const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
         mean[v] += p * t[c * VECS + v];
         ce += (p - Y[c * VECS + v]) * t[c * VECS + v];
       }
     slopes[map] += lane_sum<S>(ce);
-    double *overlap = slopes + prog.m + (int64_t)map * C, *squares = overlap + (int64_t)prog.m * C;
-    for (int c = 0; c < C; ++c) {
+    double *overlap = slopes + prog.m + map * C, *squares = overlap + prog.m * C;
+    for (int64_t c = 0; c < C; ++c) {
       V square = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
         const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
@@ -323,36 +348,31 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  // d = gradient of the total with respect to the logits z of a map; false if it is 0 because the map has no weight.
-  bool adjoint(int map, const V* z, V* d) {
+  // d = gradient of the total with respect to the logits z of a map.
+  void adjoint(int64_t map, const V* z, V* d) {
     const S *a = job.a + map * C, *b = job.b + map * C, g = job.g[map];
-    bool any = g != 0;
-    for (int c = 0; c < C; ++c) any |= a[c] != 0 || b[c] != 0;
-    if (!any) return false;
-    V unused;
     if (C == 1) {
-      sigmoid<false>(z, unused, unused);
+      sigmoid<false>(z);
       for (int v = 0; v < VECS; ++v) {
         const V p = E[v], slope = p * (1 - p);
         d[v] = slope * (a[0] * p - b[0] * Y[v]) + g * (p - valid[v] * Y[v]);
       }
-      return true;
+      return;
     }
-    softmax<false>(z, unused, unused);
+    softmax<false>(z);
     V mean[VECS] = {};
-    for (int c = 0; c < C; ++c)
+    for (int64_t c = 0; c < C; ++c)
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v] * inv[v];
         E[c * VECS + v] = p;
         mean[v] += p * (a[c] * p - b[c] * Y[c * VECS + v]);
       }
     for (int v = 0; v < VECS; ++v) mean[v] = g - mean[v];
-    for (int c = 0; c < C; ++c)
+    for (int64_t c = 0; c < C; ++c)
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v], y = Y[c * VECS + v];
         d[c * VECS + v] = p * (a[c] * p + mean[v]) - y * (b[c] * p + g);
       }
-    return true;
   }
 
   // -- sums and products ----------------------------------------------------------------------------------------------
@@ -363,8 +383,8 @@ template <class S, int VECS> struct Worker {
     if (node.depth == 1) return last;
     const V* parent = on_way[node.depth - 1];
     V* z = Z + node.depth * CV;
-    if (node.kind == ADD) for (int i = 0; i < CV; ++i) z[i] = parent[i] + last[i];
-    else for (int i = 0; i < CV; ++i) z[i] = parent[i] * last[i];
+    if (node.kind == ADD) for (int64_t i = 0; i < CV; ++i) z[i] = parent[i] + last[i];
+    else for (int64_t i = 0; i < CV; ++i) z[i] = parent[i] * last[i];
     return z;
   }
 
@@ -381,40 +401,39 @@ template <class S, int VECS> struct Worker {
     if (node.depth == 1) return last_tangent;
     const V *parent = on_way[node.depth - 1], *parent_tangent = tangent_on_way[node.depth - 1];
     V* t = D + node.depth * CV;
-    if (node.kind == ADD) for (int i = 0; i < CV; ++i) t[i] = parent_tangent[i] + last_tangent[i];
-    else for (int i = 0; i < CV; ++i) t[i] = parent_tangent[i] * last[i] + parent[i] * last_tangent[i];
+    if (node.kind == ADD) for (int64_t i = 0; i < CV; ++i) t[i] = parent_tangent[i] + last_tangent[i];
+    else for (int64_t i = 0; i < CV; ++i) t[i] = parent_tangent[i] * last[i] + parent[i] * last_tangent[i];
     return t;
   }
 
   // Visit a node and all below it; leaves in D[depth] the adjoint of its map and hands it on to the node's own scale.
-  int back_node(int i) {
+  size_t back_node(size_t i) {
     const Node& node = prog.nodes[i];
     const V* z = on_way[node.depth] = node_map(node);
     V* d = D + node.depth * CV;
-    if (node.map < 0 || !adjoint(node.map, z, d)) std::memset(d, 0, sizeof(V) * CV);
-    int next = i + 1;
-    while (next < (int)prog.nodes.size() && prog.nodes[next].depth > node.depth) {
+    if (node.map < 0) std::memset(d, 0, sizeof(V) * CV);
+    else adjoint(node.map, z, d);
+    size_t next = i + 1;
+    while (next < prog.nodes.size() && prog.nodes[next].depth > node.depth) {
       const Node& child = prog.nodes[next];
       next = back_node(next);
       const V *below = d + CV, *last = P + child.scale * CV;
       V* grad = G + child.scale * CV;
       if (child.kind == ADD)
-        for (int j = 0; j < CV; ++j) {
+        for (int64_t j = 0; j < CV; ++j) {
           grad[j] += below[j];
           d[j] += below[j];
         }
       else
-        for (int j = 0; j < CV; ++j) {
+        for (int64_t j = 0; j < CV; ++j) {
           grad[j] += below[j] * z[j];
           d[j] += below[j] * last[j];
         }
     }
     if (node.depth == 1)
-      for (int j = 0; j < CV; ++j) G[node.scale * CV + j] += d[j];
+      for (int64_t j = 0; j < CV; ++j) G[node.scale * CV + j] += d[j];
     return next;
   }
-
-  const V *on_way[17], *tangent_on_way[17];
 
   // -- the other operators --------------------------------------------------------------------------------------------
 
@@ -424,7 +443,7 @@ template <class S, int VECS> struct Worker {
       case ATTENTION: return build_attention(rule, z);
       case MAX:
         std::memcpy(z, P + rule.scales[0] * CV, sizeof(V) * CV);
-        for (int j = 1; j < rule.arity; ++j) take_larger(z, P + rule.scales[j] * CV, z);
+        for (int64_t j = 1; j < rule.arity; ++j) take_larger(z, P + rule.scales[j] * CV, z);
         return;
       default: return build_linear(rule, P, z);
     }
@@ -444,9 +463,9 @@ template <class S, int VECS> struct Worker {
 
   void build_linear(const Rule& rule, const V* in, V* z) const {
     const S others = rule.kind == SUB ? -1 : 1, factor = rule.kind == AVG ? S(1) / rule.arity : S(1);
-    for (int i = 0; i < CV; ++i) {
+    for (int64_t i = 0; i < CV; ++i) {
       V rest = V{};
-      for (int j = 1; j < rule.arity; ++j) rest += in[rule.scales[j] * CV + i];
+      for (int64_t j = 1; j < rule.arity; ++j) rest += in[rule.scales[j] * CV + i];
       z[i] = (in[rule.scales[0] * CV + i] + others * rest) * factor;
     }
   }
@@ -457,41 +476,41 @@ template <class S, int VECS> struct Worker {
       case ATTENTION: return spread_attention(rule, d);
       case MAX: return spread_max(rule, d);
       default:
-        for (int j = 0; j < rule.arity; ++j) {
+        for (int64_t j = 0; j < rule.arity; ++j) {
           const S factor = rule.kind == AVG ? S(1) / rule.arity : S(j ? -1 : 1);
           V* grad = G + rule.scales[j] * CV;
-          for (int i = 0; i < CV; ++i) grad[i] += factor * d[i];
+          for (int64_t i = 0; i < CV; ++i) grad[i] += factor * d[i];
         }
     }
   }
 
   // NaN in either goes on, as in torch.maximum.
   void take_larger(const V* a, const V* b, V* out) const {
-    for (int i = 0; i < CV; ++i) out[i] = a[i] != a[i] ? a[i] : larger(a[i], b[i]);
+    for (int64_t i = 0; i < CV; ++i) out[i] = a[i] != a[i] ? a[i] : larger(a[i], b[i]);
   }
 
   // Ties share the gradient in halves, one comparison after the other, as torch.maximum does.
   void spread_max(const Rule& rule, V* d) {
     std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
-    for (int j = 1; j + 1 < rule.arity; ++j) take_larger(X + (j - 1) * CV, P + rule.scales[j] * CV, X + j * CV);
-    for (int j = rule.arity - 1; j > 0; --j) {
+    for (int64_t j = 1; j + 1 < rule.arity; ++j) take_larger(X + (j - 1) * CV, P + rule.scales[j] * CV, X + j * CV);
+    for (int64_t j = rule.arity - 1; j > 0; --j) {
       const V *before = X + (j - 1) * CV, *last = P + rule.scales[j] * CV;
       V* grad = G + rule.scales[j] * CV;
-      for (int i = 0; i < CV; ++i) {
+      for (int64_t i = 0; i < CV; ++i) {
         const V half = d[i] * S(0.5), won = last[i] > before[i] ? d[i] : (last[i] == before[i] ? half : V{});
         grad[i] += won;
         d[i] -= won;
       }
     }
-    for (int i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];
+    for (int64_t i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];
   }
 
   void push_max(const Rule& rule, V* t) {
     std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
     std::memcpy(t, G + rule.scales[0] * CV, sizeof(V) * CV);
-    for (int j = 1; j < rule.arity; ++j) {
+    for (int64_t j = 1; j < rule.arity; ++j) {
       const V *last = P + rule.scales[j] * CV, *move = G + rule.scales[j] * CV;
-      for (int i = 0; i < CV; ++i) {
+      for (int64_t i = 0; i < CV; ++i) {
         t[i] = last[i] > X[i] ? move[i] : (last[i] == X[i] ? (t[i] + move[i]) * S(0.5) : t[i]);
       }
       take_larger(X, last, X);
@@ -503,24 +522,24 @@ template <class S, int VECS> struct Worker {
   // The factor of W is `in`, P or its tangents; a sum that has begun goes on, else it begins with the bias, or, where
   // `in` are tangents, with nothing.
   void build_concat(const Rule& rule, const S* params, const V* in, V* z, bool go_on) {
-    const S *w = params + rule.params, *bias = w + (int64_t)C * C * rule.arity;
-    for (int o = 0; o < C;) {
+    const S *w = params + rule.params, *bias = w + C * C * rule.arity;
+    for (int64_t o = 0; o < C;) {
       if (C - o >= 3) concat_rows<3>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 3;
       else concat_rows<1>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 1;
     }
   }
 
   template <int ROWS>
-  void concat_rows(const Rule& rule, const S* w, const S* bias, const V* from, int o, V* z, bool go_on) const {
-    const int width = rule.arity * C;
+  void concat_rows(const Rule& rule, const S* w, const S* bias, const V* from, int64_t o, V* z, bool go_on) const {
+    const int64_t width = rule.arity * C;
     for (int v = 0; v < VECS; v += 4) {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
         for (int k = 0; k < 4; ++k) acc[r][k] = (go_on ? z[(o + r) * VECS + v + k] : V{}) + (bias ? bias[o + r] : S(0));
-      for (int j = 0; j < rule.arity; ++j) {
+      for (int64_t j = 0; j < rule.arity; ++j) {
         const V* in = from + rule.scales[j] * CV + v;
-        const S* row = w + (int64_t)o * width + j * C;
-        for (int c = 0; c < C; ++c)
+        const S* row = w + o * width + j * C;
+        for (int64_t c = 0; c < C; ++c)
           for (int r = 0; r < ROWS; ++r)
             for (int k = 0; k < 4; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
       }
@@ -530,25 +549,25 @@ template <class S, int VECS> struct Worker {
   }
 
   void spread_concat(const Rule& rule, const V* d) {
-    const int width = rule.arity * C;
+    const int64_t width = rule.arity * C;
     const S* w = job.params + rule.params;
-    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + (int64_t)C * width;
-    for (int o = 0; o < C; ++o) {
+    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + C * width;
+    for (int64_t o = 0; o < C; ++o) {
       V sum = V{};
       for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
       grad_bias[o] += lane_sum<S>(sum);
     }
-    for (int j = 0; j < rule.arity; ++j) {
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V* in = P + rule.scales[j] * CV;
       V* grad = G + rule.scales[j] * CV;
-      for (int c = 0; c < C;) {
+      for (int64_t c = 0; c < C;) {
         if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
         else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
       }
-      for (int o = 0; o < C;) {
+      for (int64_t o = 0; o < C;) {
         const int rows = C - o >= 3 ? 3 : 1;
-        for (int c = 0; c < C;) {
-          double* to = grad_w + (int64_t)o * width + j * C + c;
+        for (int64_t c = 0; c < C;) {
+          double* to = grad_w + o * width + j * C + c;
           const V *dz = d + o * VECS, *p = in + c * VECS;
           const int columns = C - c >= 3 ? 3 : 1;
           if (rows == 3 && columns == 3) concat_outer<3, 3>(dz, p, to, width);
@@ -563,52 +582,50 @@ template <class S, int VECS> struct Worker {
   }
 
   // grad[r] += Σ_o W[o][r]·d[o]
-  template <int ROWS> void concat_grad(const S* w, int width, const V* d, V* grad) const {
+  template <int ROWS> void concat_grad(const S* w, int64_t width, const V* d, V* grad) const {
     for (int v = 0; v < VECS; v += 4) {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
         for (int k = 0; k < 4; ++k) acc[r][k] = grad[r * VECS + v + k];
-      for (int o = 0; o < C; ++o)
+      for (int64_t o = 0; o < C; ++o)
         for (int r = 0; r < ROWS; ++r)
-          for (int k = 0; k < 4; ++k) acc[r][k] += w[(int64_t)o * width + r] * d[o * VECS + v + k];
+          for (int k = 0; k < 4; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
       for (int r = 0; r < ROWS; ++r)
         for (int k = 0; k < 4; ++k) grad[r * VECS + v + k] = acc[r][k];
     }
   }
 
   // to[r][s] += Σ over pixels of d[r]·p[s]
-  template <int ROWS, int COLUMNS> void concat_outer(const V* d, const V* p, double* to, int width) const {
+  template <int ROWS, int COLUMNS> void concat_outer(const V* d, const V* p, double* to, int64_t width) const {
     V acc[ROWS][COLUMNS] = {};
     for (int v = 0; v < VECS; ++v)
       for (int r = 0; r < ROWS; ++r)
         for (int s = 0; s < COLUMNS; ++s) acc[r][s] += d[r * VECS + v] * p[s * VECS + v];
     for (int r = 0; r < ROWS; ++r)
-      for (int s = 0; s < COLUMNS; ++s) to[(int64_t)r * width + s] += lane_sum<S>(acc[r][s]);
+      for (int s = 0; s < COLUMNS; ++s) to[r * width + s] += lane_sum<S>(acc[r][s]);
   }
 
   // attention: gates = softmax over j of (w_j·P_j + b_j), w (arity, C); z = Σ gate_j·P_j
 
-  V gates[16][VECS];
-
   void build_attention(const Rule& rule, V* z) {
     const S *w = job.params + rule.params, *bias = w + rule.arity * C;
-    V top[VECS], sum[VECS] = {};
-    for (int j = 0; j < rule.arity; ++j) {
+    V top[VECS] = {}, sum[VECS] = {};
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V* p = P + rule.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) gates[j][v] = V{} + bias[j];
-      for (int c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) gates[j][v] += w[j * C + c] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) top[v] = j ? larger(top[v], gates[j][v]) : gates[j][v];
+      for (int v = 0; v < VECS; ++v) gates[j * VECS + v] = V{} + bias[j];
+      for (int64_t c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) gates[j * VECS + v] += w[j * C + c] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) top[v] = j ? larger(top[v], gates[j * VECS + v]) : gates[j * VECS + v];
     }
-    for (int j = 0; j < rule.arity; ++j)
-      for (int v = 0; v < VECS; ++v) sum[v] += gates[j][v] = exp_down<S>(gates[j][v] - top[v]);
-    for (int j = 0; j < rule.arity; ++j)
-      for (int v = 0; v < VECS; ++v) gates[j][v] /= sum[v];
-    for (int j = 0; j < rule.arity; ++j) {
+    for (int64_t j = 0; j < rule.arity; ++j)
+      for (int v = 0; v < VECS; ++v) sum[v] += gates[j * VECS + v] = exp_down<S>(gates[j * VECS + v] - top[v]);
+    for (int64_t j = 0; j < rule.arity; ++j)
+      for (int v = 0; v < VECS; ++v) gates[j * VECS + v] /= sum[v];
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V* p = P + rule.scales[j] * CV;
-      for (int c = 0; c < C; ++c)
+      for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v) {
-          const V part = gates[j][v] * p[c * VECS + v];
+          const V part = gates[j * VECS + v] * p[c * VECS + v];
           z[c * VECS + v] = j ? z[c * VECS + v] + part : part;
         }
     }
@@ -617,20 +634,20 @@ template <class S, int VECS> struct Worker {
   void push_attention(const Rule& rule, V* t) {
     const S *w = job.params + rule.params, *w_tangent = job.params_tangent + rule.params;
     const S* bias_tangent = w_tangent + rule.arity * C;
-    V move[16][VECS], mean[VECS] = {};
-    for (int j = 0; j < rule.arity; ++j) {
+    V *move = moves, mean[VECS] = {};
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) move[j][v] = V{} + bias_tangent[j];
-      for (int c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) move[j * VECS + v] = V{} + bias_tangent[j];
+      for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v)
-          move[j][v] += w[j * C + c] * dp[c * VECS + v] + w_tangent[j * C + c] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) mean[v] += gates[j][v] * move[j][v];
+          move[j * VECS + v] += w[j * C + c] * dp[c * VECS + v] + w_tangent[j * C + c] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * move[j * VECS + v];
     }
-    for (int j = 0; j < rule.arity; ++j) {
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
-      for (int c = 0; c < C; ++c)
+      for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v) {
-          const V part = gates[j][v] * ((move[j][v] - mean[v]) * p[c * VECS + v] + dp[c * VECS + v]);
+          const V part = gates[j * VECS + v] * ((move[j * VECS + v] - mean[v]) * p[c * VECS + v] + dp[c * VECS + v]);
           t[c * VECS + v] = j ? t[c * VECS + v] + part : part;
         }
     }
@@ -639,27 +656,27 @@ template <class S, int VECS> struct Worker {
   void spread_attention(const Rule& rule, const V* d) {
     const S* w = job.params + rule.params;
     double *grad_w = grad_params + rule.params, *grad_bias = grad_w + rule.arity * C;
-    V slope[16][VECS], mean[VECS] = {};
-    for (int j = 0; j < rule.arity; ++j) {
+    V *slope = moves, mean[VECS] = {};
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V* p = P + rule.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) slope[j][v] = V{};
-      for (int c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) slope[j][v] += d[c * VECS + v] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) mean[v] += gates[j][v] * slope[j][v];
+      for (int v = 0; v < VECS; ++v) slope[j * VECS + v] = V{};
+      for (int64_t c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) slope[j * VECS + v] += d[c * VECS + v] * p[c * VECS + v];
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * slope[j * VECS + v];
     }
-    for (int j = 0; j < rule.arity; ++j) {
+    for (int64_t j = 0; j < rule.arity; ++j) {
       const V* p = P + rule.scales[j] * CV;
       V *grad = G + rule.scales[j] * CV, total = V{};
       for (int v = 0; v < VECS; ++v) {
-        slope[j][v] = gates[j][v] * (slope[j][v] - mean[v]);
-        total += slope[j][v];
+        slope[j * VECS + v] = gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
+        total += slope[j * VECS + v];
       }
       grad_bias[j] += lane_sum<S>(total);
-      for (int c = 0; c < C; ++c) {
+      for (int64_t c = 0; c < C; ++c) {
         V sum = V{};
         for (int v = 0; v < VECS; ++v) {
-          grad[c * VECS + v] += gates[j][v] * d[c * VECS + v] + slope[j][v] * w[j * C + c];
-          sum += slope[j][v] * p[c * VECS + v];
+          grad[c * VECS + v] += gates[j * VECS + v] * d[c * VECS + v] + slope[j * VECS + v] * w[j * C + c];
+          sum += slope[j * VECS + v] * p[c * VECS + v];
         }
         grad_w[j * C + c] += lane_sum<S>(sum);
       }
@@ -668,55 +685,78 @@ template <class S, int VECS> struct Worker {
 };
 
 // Chunks are fixed by python, whatever the number of threads, and each has sums of its own: the result does not depend
-// on which thread was faster.
-template <class S, bool BACK> void run(const Job<S>& job, int threads) {
+// on which thread was faster, nor on how many the system gives. False if there was no memory for even one worker.
+template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
   std::atomic<int64_t> next{0};
   auto work = [&] {
-    Worker<S, LOMIX_VECS> worker(job);
-    for (int64_t chunk; (chunk = next++) < job.chunks;) {
-      if (BACK) worker.backward(chunk);
-      else worker.forward(chunk);
+    try {
+      Worker<S, TILE_BYTES / BYTES> worker(job);
+      for (int64_t chunk; (chunk = next++) < job.chunks;) {
+        if (BACK) worker.backward(chunk);
+        else worker.forward(chunk);
+      }
+    } catch (const std::exception&) {  // no memory: nothing was begun, so the other workers do it all
     }
   };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads && i < job.chunks; ++i) others.emplace_back(work);
+  try {
+    for (int i = 1; i < threads && i < job.chunks; ++i) others.emplace_back(work);
+  } catch (const std::exception&) {  // no more threads to be had: those that there are do it all
+  }
   work();
   for (auto& thread : others) thread.join();
+  return next >= job.chunks;
 }
 
 template <class S>
-void forward(const int32_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
+bool forward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
              int64_t ignore, int64_t chunks, double* sums, const S* const* tangents, const S* params_tangent,
              double* slopes, int threads) {
   const Program program(code);
   Job<S> job{&program, maps, labels, params, B, N, ignore, 0, chunks, sums, tangents, params_tangent, slopes};
-  run<S, false>(job, threads);
+  return run<S, false>(job, threads);
 }
 
 template <class S>
-void backward(const int32_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
+bool backward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
               int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,
               double* grad_params, int threads) {
   const Program program(code);
   Job<S> job{&program, maps, labels, params, B, N, ignore, num_params, chunks};
   job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params;
-  run<S, true>(job, threads);
+  return run<S, true>(job, threads);
+}
+
+// No exception may leave the library: what is left to fail is memory.
+template <class Call> int guarded(Call call) {
+  try {
+    return call() ? 0 : 1;
+  } catch (const std::exception&) {
+    return 1;
+  }
 }
 
 }  // namespace
 
+// Both return 0, or 1 if there was no memory.
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
-  extern "C" void lomix_forward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,               \
-                                       const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \
-                                       double* sums, const S* const* tangents, const S* params_tangent,                \
-                                       double* slopes, int threads) {                                                  \
-    forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, tangents, params_tangent, slopes, threads);     \
+  extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,                \
+                                      const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,           \
+                                      double* sums, const S* const* tangents, const S* params_tangent, double* slopes, \
+                                      int threads) {                                                                   \
+    return guarded([&] {                                                                                               \
+      return forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, tangents, params_tangent, slopes,      \
+                        threads);                                                                                      \
+    });                                                                                                                \
   }                                                                                                                    \
-  extern "C" void lomix_backward_##NAME(const int32_t* code, const S* const* maps, const int64_t* labels,              \
-                                        const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,         \
-                                        int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,       \
-                                        double* grad_params, int threads) {                                            \
-    backward<S>(code, maps, labels, params, B, N, ignore, chunks, num_params, a, b, g, grads, grad_params, threads);   \
+  extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,               \
+                                       const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \
+                                       int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,        \
+                                       double* grad_params, int threads) {                                             \
+    return guarded([&] {                                                                                               \
+      return backward<S>(code, maps, labels, params, B, N, ignore, chunks, num_params, a, b, g, grads, grad_params,    \
+                         threads);                                                                                     \
+    });                                                                                                                \
   }
 
 LOMIX_EXPORT(float, f32)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -83,7 +84,7 @@ class MixtureLoss(nn.Module):
 
     def __init__(
         self,
-        space: SearchSpace | str,
+        space: SearchSpace | str | Path,
         num_maps: int,
         num_classes: int,
         weighting: str | Weighting = "softplus",
@@ -96,7 +97,7 @@ class MixtureLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_settings(num_classes, ce, dice, engine)
-        self.space = SearchSpace.load(space) if isinstance(space, str) else space
+        self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
         self.plan = Plan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
         if not self.plan.maps:
             raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
@@ -238,8 +239,15 @@ class MixtureLoss(nn.Module):
 
         Raises:
             LossError: all weights are 0, or unknown weighting or settings.
+            MixtureError: ``trained_operators``, and the mixture lacks some.
         """
-        space = mixture.space.keep(name for name, weight in mixture.weights.items() if weight > 0)
+        positive = [name for name, weight in mixture.weights.items() if weight > 0]
+        if not positive:
+            raise LossError(
+                f"all {len(mixture.maps)} weights of the mixture are 0; nothing would be trained.",
+                hint="MixtureLoss(mixture.space, mixture.num_maps, mixture.num_classes)  # begins anew on its space",
+            )
+        space = mixture.space.keep(positive)
         maps = tuple(space.maps(mixture.num_maps))
         given, own = tuple(mixture.weights[m.id] for m in maps), dict(settings or {})
         if weighting == "fixed":
@@ -248,8 +256,7 @@ class MixtureLoss(nn.Module):
             built = build_weighting(weighting, maps, own | ({"given": given} if weighting == "anneal" else {}))
         loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=built, **options)
         if trained_operators:
-            wanted = loss.operators.state_dict()
-            loss.operators.load_state_dict({name: t for name, t in mixture.operators.items() if name in wanted})
+            loss.operators.load_state_dict(mixture.operators_like(loss.operators.state_dict()))
         return loss
 
     def directional(

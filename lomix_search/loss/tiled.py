@@ -10,6 +10,7 @@ from functools import reduce
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lomix_search.loss.layout import Layout
 from lomix_search.loss.plan import Plan
@@ -32,12 +33,10 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout)
     """
     groups = _groups(layout, params)
     order = _order(groups, params.device)
-    total = None
+    total = torch.zeros(_size(layout.plan), dtype=torch.float64, device=params.device)
     for tile in _tiles(maps, labels, layout.plan):
         logits = torch.cat([group.build(tile.maps) for group in groups])[order]
-        part = _tile_sums(logits, tile, layout.plan)
-        total = part if total is None else total + part
-    assert total is not None
+        total = total + _tile_sums(logits, tile, layout.plan)
     return total
 
 
@@ -62,7 +61,8 @@ def slopes(
     Returns:
         The sums, and the derivatives of all but label counts and number of pixels, float64.
     """
-    both: list[tuple[Tensor, Tensor]] = []
+    size = _size(layout.plan)
+    totals, changes = torch.zeros(2, size, dtype=torch.float64, device=params.device)
     moves = _tiles(tangents, labels, layout.plan)
     for tile, move in zip(_tiles(maps, labels, layout.plan), moves, strict=True):
 
@@ -72,8 +72,7 @@ def slopes(
             return _tile_sums(logits, tile, layout.plan)
 
         total, change, *_ = torch.func.jvp(sums_of, (tile.maps, params), (move.maps, params_tangent))
-        both.append((total, change))
-    totals, changes = (torch.stack(parts).sum(0) for parts in zip(*both, strict=True))
+        totals, changes = totals + total, changes + change
     return totals, changes[: -layout.plan.num_classes - 1]
 
 
@@ -118,6 +117,8 @@ class _Tile:
     where: tuple[slice, slice, slice]
 
     def store(self, grad: Tensor, grads: Sequence[Tensor]) -> None:
+        """Write the gradients: 0 where a pixel does not count, even where others made the loss NaN."""
+        grad = grad.masked_fill(self.valid == 0, 0)
         for one, part in zip(grads, grad, strict=True):
             images = one[self.where]
             images.copy_(part.view(part.shape[0], images.shape[0], images.shape[2]).transpose(0, 1))
@@ -142,14 +143,20 @@ def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, sli
     labels = labels.where(valid, 0)
     held = torch.stack([one[where].transpose(0, 1).flatten(1) for one in maps]).masked_fill(~valid, 0)
     weights = valid.to(held.dtype)
-    one_hot = torch.nn.functional.one_hot(labels, top).T.to(held.dtype) * weights
+    one_hot = F.one_hot(labels, top).T.to(held.dtype) * weights
     return _Tile(held, labels, one_hot[1:] if plan.binary else one_hot, weights, where)
+
+
+def _size(plan: Plan) -> int:
+    """Return the length of the vector of sums."""
+    return len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
 
 
 def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
     if plan.binary:
         p = torch.sigmoid(logits) * tile.valid
-        ce = torch.nn.functional.softplus(logits) * tile.valid - logits * tile.truth
+        truth = tile.truth.expand_as(logits)
+        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * tile.valid
         overlap = p[:, 0] @ tile.truth.T
     else:
         top = logits.amax(1, keepdim=True)
@@ -157,7 +164,7 @@ def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
         total = exps.sum(1, keepdim=True)
         p = exps.mul_(tile.valid / total)
         at = tile.labels.expand(logits.shape[0], 1, -1)
-        ce = (total.log() + top - logits.gather(1, at)) * tile.valid
+        ce = (total.log() - (logits.gather(1, at) - top)) * tile.valid
         overlap = p.gather(1, at)[:, 0] @ tile.truth.T
     parts = [ce.sum((1, 2)), overlap, (p * p).sum(2), tile.truth.sum(1), tile.valid.sum()]
     return torch.cat([part.reshape(-1).double() for part in parts])

@@ -78,7 +78,8 @@ def _add_losses(z, index, c, y, valid, row, m, C: tl.constexpr):
     p, d, total = _probabilities(z, c, valid, C)
     if C == 1:
         one = tl.sum(tl.where(c[:, None] == 0, z, 0.0), 0)
-        ce = tl.log(total) + tl.where(one > 0, one, 0.0) - tl.where(y == 0, one, 0.0)
+        rest = tl.where(y == 0, 0.0, 1.0) * one  # the terms of torch's: what is infinite there is infinite here
+        ce = tl.log(total) + rest - tl.where(one > 0, 0.0, one)
     else:
         ce = tl.log(total) - tl.sum(tl.where(c[:, None] == y[None, :], d, 0.0), 0)
     tl.atomic_add(row + index, tl.sum(tl.where(valid, ce, 0.0)).to(tl.float64))
@@ -125,8 +126,8 @@ def forward(
     T = dense.dtype.element_ty
     row = rows + tl.program_id(0).to(tl.int64) * (m * (2 * C + 1) + C + 1)
     cat, bias = dense + n_attention * LP * (CP + 1), dense + n_attention * LP * (CP + 1) + n_concat * LP * CP * CP
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        image, pixel = (tile // per_image).to(tl.int64), (tile % per_image) * BLOCK + lane
+    for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
+        image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
         label = tl.load(labels + image * N + pixel, mask=pixel < N, other=-1)
         valid = (label >= 0) & (label < (2 if C == 1 else C)) & (label != ignored) & (pixel < N)
         y = tl.where(valid, 1 - label if C == 1 else label, -1)  # of one channel row 0 is the foreground, label 1
@@ -168,8 +169,8 @@ def backward(
     T = dense.dtype.element_ty
     row = rows + tl.program_id(0).to(tl.int64) * learned
     to_cat, to_bias = n_attention * LP * (CP + 1), n_attention * LP * (CP + 1) + n_concat * LP * CP * CP
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        image, pixel = (tile // per_image).to(tl.int64), (tile % per_image) * BLOCK + lane
+    for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
+        image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
         label = tl.load(labels + image * N + pixel, mask=pixel < N, other=-1)
         valid = (label >= 0) & (label < (2 if C == 1 else C)) & (label != ignored) & (pixel < N)
         y = tl.where(valid, 1 - label if C == 1 else label, -1)
@@ -228,4 +229,5 @@ def backward(
         grads = (G0, G1, G2, G3, G4, G5)
         for i in tl.static_range(L):
             to = grads[i] + (image * C + c[:, None]) * N + pixel[None, :]
-            tl.store(to, _only(G, scale, i).to(grads[i].dtype.element_ty), mask=(c[:, None] < C) & (pixel < N)[None, :])
+            own = tl.where(valid[None, :], _only(G, scale, i), 0.0)  # even where other pixels made the loss NaN
+            tl.store(to, own.to(grads[i].dtype.element_ty), mask=(c[:, None] < C) & (pixel < N)[None, :])

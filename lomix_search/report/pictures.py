@@ -1,5 +1,7 @@
 """Pictures of a run: predictions beside the truth, weights over time and by map, the search space as a graph."""
 
+import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from lomix_search.errors import SpaceError, require
 from lomix_search.mixture import Mixture
 from lomix_search.seen import Seen
 from lomix_search.space import SearchSpace
-from lomix_search.typed import write_text
+from lomix_search.typed import write_bytes, write_text
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -53,7 +55,8 @@ def draw_predictions(
         axes[row, 0].set_ylabel(title)
     for axis, name in zip(axes[0], ("image", "truth", "prediction", "where they differ"), strict=True):
         axis.set_title(name)
-    patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(classes) if i]
+    shown = [f" {name}" if name.startswith("_") else name for name in classes]  # matplotlib leaves out names with _
+    patches = [patch(color=_COLOURS[(i - 1) % len(_COLOURS)], label=name) for i, name in enumerate(shown) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     save_figure(figure, path)
 
@@ -252,8 +255,14 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure so that there is never half of one; the format follows from the ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=130, format=path.suffix[1:])
-    temporary.replace(path)
+    """Write a figure so that there is never half of one; the format follows from the ending.
+
+    Names of classes and cases are shown as they are: a dollar in them begins no formula.
+    """
+    for text in figure.findobj(require("matplotlib.text", "plot").Text):
+        text.set_parse_math(False)
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is shown
+        figure.savefig(content, dpi=130, format=path.suffix[1:])
+    write_bytes(path, content.getvalue())

@@ -17,6 +17,7 @@ from lomix_search.report.charts import COLOURS, Axis, Line, chart, smooth
 from lomix_search.report.parts import bar, duration, facts, number, page, section, table, text, tile, tiles
 from lomix_search.report.slices import viewer
 from lomix_search.report.story import Story
+from lomix_search.results import Scores
 
 _FINAL_BEST = {"final": "final network", "best": "best on validation"}
 
@@ -52,7 +53,7 @@ def header(story: Story) -> str:
     final = story.tested.get("final")
     best = story.best
     if final:
-        shown, what = number(final["mean"]), "mean test Dice, final network"
+        shown, what = number(final.mean), "mean test Dice, final network"
     elif best:
         shown, what = number(best["val/dice"]), f"best mean validation Dice so far, at step {best['step']}"
     else:
@@ -69,7 +70,7 @@ def header(story: Story) -> str:
 def _figures(story: Story) -> Iterable[str]:
     best, mixture = story.best, story.mixture
     if "best" in story.tested:
-        yield tile("best on validation, test Dice", number(story.tested["best"]["mean"]))
+        yield tile("best on validation, test Dice", number(story.tested["best"].mean))
     if best:
         yield tile("best validation Dice", number(best["val/dice"]), f"at step {best['step']}")
     if mixture:
@@ -99,9 +100,9 @@ def _sentence(story: Story) -> str:
         said.append(f"This run {word} at step {story.step:,} of {story.steps:,}{reason}.")
     final = story.tested.get("final")
     if final:
-        cases = len(final["cases"])
-        worst = min(story.classes, key=lambda name: _or(final["per_class"][name], 2.0))
-        top = max(story.classes, key=lambda name: _or(final["per_class"][name], -1.0))
+        cases = len(final.cases)
+        worst = min(story.classes, key=lambda name: _or(final.per_class.get(name), 2.0))
+        top = max(story.classes, key=lambda name: _or(final.per_class.get(name), -1.0))
         if len(story.classes) > 1:
             said.append(f"Best is {_scored(top, final)}, worst {_scored(worst, final)}.")
         few = "One case says nothing about others." if cases == 1 else ""
@@ -109,8 +110,8 @@ def _sentence(story: Story) -> str:
     return " ".join(said)
 
 
-def _scored(name: str, scores: Mapping[str, Any]) -> str:
-    return f"<b>{text(name)}</b> ({number(scores['per_class'][name])})"
+def _scored(name: str, scores: Scores) -> str:
+    return f"<b>{text(name)}</b> ({number(scores.per_class.get(name))})"
 
 
 def _judged(story: Story) -> str:
@@ -136,26 +137,26 @@ def _per_class(story: Story) -> str:
     names = [name for name in _FINAL_BEST if name in story.tested]
     rows = []
     for i, label in enumerate(story.classes):
-        scores = [story.tested[name]["per_class"][label] for name in names]
+        scores = [story.tested[name].per_class.get(label) for name in names]
         rows.append(
             (text(label), bar(_or(scores[0], 0.0), COLOURS[i % len(COLOURS)]), *(number(score) for score in scores))
         )
-    means = [story.tested[name]["mean"] for name in names]
+    means = [story.tested[name].mean for name in names]
     rows.append(("<th scope='row'>mean</th>", bar(_or(means[0], 0.0), "var(--muted)"), *map(number, means)))
     return table(("class", "", *(_FINAL_BEST[name] for name in names)), rows, "per-class total", "Mean of each class")
 
 
 def _per_case(story: Story) -> str:
-    cases = story.tested.get("final", next(iter(story.tested.values())))["cases"]
+    cases = story.tested.get("final", next(iter(story.tested.values()))).cases
     rows = [
-        (text(row["case"]), *(_graded(row.get(name)) for name in story.classes), _graded(row.get("mean")))
+        (text(row.get("case", "")), *(_graded(row.get(name)) for name in story.classes), _graded(row.get("mean")))
         for row in sorted(cases, key=lambda row: _or(row.get("mean"), 2.0))
     ]
     caption = f"All {len(cases)} cases, the worst first" if len(cases) > 1 else "The one case"
     return table(("case", *map(text, story.classes), "mean"), rows, "per-case sortable", caption)
 
 
-def _graded(value: float | None) -> str:
+def _graded(value: float | str | None) -> str:
     """Return a cell shaded by a score in 0 … 1: the lower, the stronger."""
     known = _or(value, 1.0)
     return f'<td style="--low:{max(0.0, min(1.0, 1 - known)):.3f}" class="graded">{number(value)}</td>'
@@ -173,8 +174,8 @@ def _evaluated(name: str, found: Evaluation) -> str:
     return table(("class", *map(text, measures)), rows, "total", caption)
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None or math.isnan(value) else value
+def _or(value: float | str | None, otherwise: float) -> float:
+    return otherwise if value is None or isinstance(value, str) or math.isnan(value) else value
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def _provenance(story: Story) -> str:
     status, known = story.status, story.environments
     pairs = {
         "recipe": f"<code>{text(story.title)}</code>",
-        "seed": text(story.recipe.get("search", {}).get("seed", "–")),
+        "seed": text(story.section("search").get("seed", "–")),
     }
     if story.mixture:
         pairs["network"] = text(story.mixture.provenance.network or "–")
@@ -279,7 +280,7 @@ def _provenance(story: Story) -> str:
         pairs["resumed elsewhere"] = "<br>".join(map(text, lines))
     if status and status.weights:
         pairs["sha256 of weights"] = "<br>".join(
-            f"{text(name)} <code>{digest[:16]}…</code>" for name, digest in status.weights.items()
+            f"{text(name)} <code>{text(digest[:16])}…</code>" for name, digest in status.weights.items()
         )
     pairs["again"] = f"<code>lomix reproduce {text(story.name)}</code>"
     folds = [_fold("every setting of the recipe", _settings(story.recipe))]
@@ -301,15 +302,17 @@ def _environment(environment: Environment) -> dict[str, str]:
     }
     if environment.data:
         of = f"over {text(environment.data.of)}"
-        found["data"] = f"{text(environment.data.kind)}: <code>{environment.data.sha256[:16]}…</code> {of}"
+        found["data"] = f"{text(environment.data.kind)}: <code>{text(environment.data.sha256[:16])}…</code> {of}"
     return found
 
 
 def _git(state: Git | None) -> str:
     if state is None:
         return ""
-    changed = f" with changes <code>{(state.changes or '')[:8]}</code> that are not committed" if state.dirty else ""
-    return f"commit <code>{state.commit[:12]}</code>{changed}"
+    changed = (
+        f" with changes <code>{text((state.changes or '')[:8])}</code> that are not committed" if state.dirty else ""
+    )
+    return f"commit <code>{text(state.commit[:12])}</code>{changed}"
 
 
 def _settings(recipe: Mapping[str, Any]) -> str:

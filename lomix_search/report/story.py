@@ -1,6 +1,5 @@
 """What a page tells of a run: everything read off its folder once, nothing computed from data or network."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from lomix_search.environment import Environment, read_environments
 from lomix_search.errors import RunError
 from lomix_search.evaluation.evaluate import Evaluation, read_evaluation
 from lomix_search.mixture import Mixture
+from lomix_search.results import Scores, read_results
 from lomix_search.seen import Seen
 from lomix_search.status import Status, read_status
-from lomix_search.typed import read_json, read_toml
+from lomix_search.track import read_line
+from lomix_search.typed import read_toml
 
 _POINTS = 300
 
@@ -29,7 +30,7 @@ class Story:
         training: Lines of the log with a training loss, thinned evenly to a few hundred.
         validation: Lines of the log with validation scores, all of them.
         mixture: What was found; None before the end.
-        tested: Test Dice by network: ``mean``, ``per_class``, ``cases``.
+        tested: Test Dice by network.
         evaluations: What ``lomix evaluate`` scored, by network.
         status: What became of the run.
         environments: What it depended on.
@@ -41,11 +42,16 @@ class Story:
     training: Sequence[Mapping[str, Any]]
     validation: Sequence[Mapping[str, Any]]
     mixture: Mixture | None
-    tested: Mapping[str, Any]
+    tested: Mapping[str, Scores]
     evaluations: Mapping[str, Evaluation]
     status: Status | None
     environments: Sequence[Environment]
     seen: Seen | None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a section of the recipe; empty where it has none."""
+        found = self.recipe.get(name)
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def title(self) -> str:
@@ -65,7 +71,8 @@ class Story:
     @property
     def steps(self) -> int:
         """Steps planned."""
-        return int(self.recipe.get("search", {}).get("steps", self.step))
+        steps = self.section("search").get("steps")
+        return steps if isinstance(steps, int) else self.step
 
     @property
     def best(self) -> Mapping[str, Any] | None:
@@ -77,7 +84,7 @@ class Story:
     def classes(self) -> list[str]:
         """Foreground classes that scores are known of."""
         if self.tested:
-            return list(next(iter(self.tested.values()))["per_class"])[1:]
+            return list(next(iter(self.tested.values())).per_class)[1:]
         keys = self.validation[-1] if self.validation else {}
         return [key.removeprefix("val/dice/") for key in keys if key.startswith("val/dice/")][1:]
 
@@ -106,7 +113,7 @@ def read_story(folder: Path) -> Story:
             hint="lomix runs   # lists what there is",
         )
     training, validation = _log(folder / "metrics.jsonl")
-    results, mixture, seen = (folder / name for name in ("results.json", "mixture.json", "seen.npz"))
+    mixture, seen = folder / "mixture.json", folder / "seen.npz"
     evaluated = [path for path in sorted(folder.glob("evaluation/*")) if (path / "scores.csv").exists()]
     return Story(
         folder.resolve().name,
@@ -114,7 +121,7 @@ def read_story(folder: Path) -> Story:
         training,
         validation,
         Mixture.load(mixture) if mixture.exists() else None,
-        read_json(results, RunError)["test_dice"] if results.exists() else {},
+        read_results(folder),
         {path.name: read_evaluation(path) for path in evaluated},
         read_status(folder),
         read_environments(folder),
@@ -127,14 +134,10 @@ def _log(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     lines = path.read_bytes().splitlines()
     trained = [line for line in lines if b'"train/loss": ' in line]
     kept = sorted({round(i) for i in np.linspace(0, len(trained) - 1, min(_POINTS, len(trained)))}) if trained else []
-    return _parsed([trained[i] for i in kept]), _parsed([line for line in lines if b'"val/dice": ' in line])
+    validated = _parsed([line for line in lines if b'"val/dice": ' in line])
+    return _parsed([trained[i] for i in kept]), [line for line in validated if "val/dice" in line]
 
 
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]]:
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:  # the last line of a run that was killed, or is writing
-            continue
-    return found
+    """Read lines; torn ones, as of a run that was killed or is writing, are passed over."""
+    return [found for line in lines if (found := read_line(line)) is not None]

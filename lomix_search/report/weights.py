@@ -102,7 +102,7 @@ def heat_map(mixture: Mixture) -> str:
 
 def _original(m: Map, shown: Mapping[str, str], shade: Mapping[str, float], mixture: Mixture) -> str:
     stage = mixture.stages[m.scales[0] - 1].name if mixture.stages else ""
-    name = f"{m.id}<small>{text(stage)}</small>"
+    name = f"{text(m.id)}<small>{text(stage)}</small>"
     return f'<div class="{_heated(shade[m.id])}" style="--t:{shade[m.id]:.3f}"><b>{name}</b>{shown[m.id]}</div>'
 
 
@@ -245,7 +245,7 @@ def _edge(
 ) -> str:
     (x1, y1), (x2, y2) = place[a], place[b]
     if b not in shade:  # from a stage to an operator
-        return f'<path class="feed" data-a="{a}" data-b="{text(b)}" d="M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}"/>'
+        return f'<path class="feed" data-a="{text(a)}" data-b="{text(b)}" d="M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}"/>'
     bend = 0.62 if a in colours else 0.5
     middle = f"{x2 * bend:.0f} {y2 * bend:.0f}"
     colour = colours.get(a, colours.get("original", COLOURS[0]))
@@ -301,7 +301,7 @@ def verdict(story: Story, mixture: Mixture) -> tuple[str, str, str]:
     numbers = f"{number(spread.effective_maps, 1)} of {count} maps count at the end"
     if first is not None and first["mixture/total"]:
         gone = 1 - spread.total / first["mixture/total"]
-        before = number(first["mixture/effective_maps"], 1)
+        before = number(first.get("mixture/effective_maps"), 1)
         numbers += f" ({before} at the start); {gone:.0%} of the sum of weights is gone"
     if mixture.weighting in ("uniform", "random", "fixed", "anneal"):
         return "so-so", "The weights were set, not searched", f"Weighting {text(mixture.weighting)}: {numbers}."

@@ -1,8 +1,6 @@
 """What a model's softmax or sigmoid means for reading its logits, in eval mode and in train mode."""
 
 import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,11 +17,11 @@ from lomix_search.trace import (
     Inputs,
     Path,
     Trace,
+    fresh,
     inputs_of,
+    on_twin,
     pick,
-    same_random_state,
     trace,
-    twin_of,
     unwrap,
 )
 
@@ -77,14 +75,16 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
     same = before != shape[1] or given[2 if len(given) == len(shape) else 1 :] == shape[2:]
     if tap is not None and ending.alone and (same or ending.scaled):
         return Returned(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
-    as_they_are = ending.alone and not ending.scaled
-    if before != shape[1] or not (as_they_are or _are_probabilities(network, example, place)):
+    ends: str | None = _UNDONE.get(ending.kind, "")
+    if ending.scaled or not ending.alone:
+        ends = _ends_by_value(network, example, place, ending.kind)
+    if before != shape[1] or ends is None:
         raise StageError(
             f"{title} ends in {ending.name}, and what it returns is neither logits nor all of the probabilities.",
             seen=f"output: {' × '.join(map(str, shape))}",
             hint="return the logits from forward(), and apply the activation outside",
         )
-    return Returned(place, shape[1], len(shape), _UNDONE.get(ending.kind, ""), None, others)
+    return Returned(place, shape[1], len(shape), ends, None, others)
 
 
 def logits_tap(found: Trace, ending: Ending, output: fx.Node) -> tuple[Tap | None, int]:
@@ -131,37 +131,44 @@ def ending_in_train_mode(network: nn.Module, example: Any, training: Trace | Non
 
 def _trained(network: nn.Module, example: Any) -> Trace | None:
     """Record a run in train mode; None if the model does not run there on its inputs alone."""
-    with _twin(network) as twin:
+    given = inputs_of(example, network)
+
+    def read(twin: nn.Module) -> Trace | None:
         twin.train()
-        for inputs in _inputs(network, example):
+        for inputs in _varied(given):
             with contextlib.suppress(Exception):  # whatever a user's forward may raise
-                return BACKENDS["record"](twin, *inputs)
-    return None
+                return BACKENDS["record"](twin, *fresh(inputs))
+        return None
+
+    return on_twin(network, given, read)
 
 
-def _are_probabilities(network: nn.Module, example: Any, place: Path) -> bool:
-    """Whether what the model returns for random values lies between 0 and 1."""
-    with _twin(network) as twin:
-        twin.eval()
-        args, kwargs = _inputs(network, example)[0]
+def _ends_by_value(network: nn.Module, example: Any, place: Path, kind: str) -> str | None:
+    """Say what is to be undone in values that are made of probabilities, by those for random inputs.
+
+    Returns None if they are none any more; "softmax" if those of all classes add up to 1, however they were made.
+    """
+    given = inputs_of(example, network)
+
+    def look(twin: nn.Module) -> Tensor:
+        args, kwargs = fresh(_varied(given)[0])
         with torch.no_grad():
-            values = pick(twin(*args, **kwargs), place)
-    return bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all())
+            values: Tensor = pick(twin.eval()(*args, **kwargs), place)
+        return values.exp() if kind.startswith("log_") else values
+
+    values = on_twin(network, given, look)
+    if not bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all()):
+        return None
+    whole = values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < 1e-3).all())
+    return _UNDONE.get(kind, "") if not whole else "" if kind.startswith("log_") else "softmax"
 
 
-@contextlib.contextmanager
-def _twin(network: nn.Module) -> Iterator[nn.Module]:
-    with same_random_state(), twin_of(network) as twin, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield twin
-
-
-def _inputs(network: nn.Module, example: Any) -> tuple[Inputs, Inputs]:
+def _varied(given: Inputs) -> tuple[Inputs, Inputs]:
     """Return the example with random values, and the same twice in a batch, which batch norms may ask for."""
 
     def varied(value: Tensor) -> Tensor:
         return torch.rand_like(value) if value.is_floating_point() and value.ndim > 2 else value
 
-    once: Inputs = pytree.tree_map_only(Tensor, varied, inputs_of(example, network))
+    once: Inputs = pytree.tree_map_only(Tensor, varied, given)
     twice: Inputs = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.ndim else t, once)
     return once, twice

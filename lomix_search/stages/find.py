@@ -16,7 +16,7 @@ from lomix_search.stages.layout import Layout, layout_of, map_layout, read_layou
 from lomix_search.stages.named import chosen
 from lomix_search.stages.output import decided, ending_of, main_output, spell_shape, without_classes
 from lomix_search.stages.returned import CLAMP
-from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
+from lomix_search.stages.stage import Returned, Stage, Stages, Tap, name_of, tap_of
 from lomix_search.stages.supervised import own_logits, places_in_both, supervised
 from lomix_search.trace import Path, Trace, sizes, spell, trace_modes, unwrap
 
@@ -58,7 +58,7 @@ def find_stages(
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
     returned = returned_by(network, example, found, place, logits)
-    stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), place, logits)
+    stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), returned, logits)
     notes += said
     if returned.rivals:
         others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
@@ -74,10 +74,15 @@ def find_stages(
 
 
 def _with_logits(
-    finest: Stage, network: nn.Module, example: Any, traces: tuple[Trace, Trace | None], place: Path, logits: fx.Node
+    finest: Stage,
+    network: nn.Module,
+    example: Any,
+    traces: tuple[Trace, Trace | None],
+    returned: Returned,
+    logits: fx.Node,
 ) -> tuple[Stage, int, list[str]]:
     """Return the finest stage with what its logits in train mode are, their channels, and what to say of it."""
-    found, training = traces
+    (found, training), place = traces, returned.place
     title, classes, ending = type(network).__name__, logits.meta["shape"][1], ending_of(found, place, logits)
     tap, before = (None, classes) if ending is None else logits_tap(found, ending, logits)
     if tap is None and decided(logits):
@@ -90,7 +95,7 @@ def _with_logits(
         return finest, classes, []
     ends = (ending.kind if ending.kind == CLAMP else "") if tap else ""
     if tap is None:
-        ends = ending_in_train_mode(network, example, training, found, finest.own or ())
+        ends = ending_in_train_mode(network, example, training, found, finest.own or ()) and returned.ends
     notes = [f"{title} ends in {ending.name}; in train mode the last map is what comes before it"]
     if before != classes:
         notes.append(f"that has {before} channels, the background among them, and what {title} returns {classes}")

@@ -280,8 +280,8 @@ def _activations(node: fx.Node) -> set[str]:
         if kind := _activation(one):
             found.add(kind)
             continue
-        if one.op == "placeholder" or weighted(one) or (one is node and not one.all_input_nodes):
-            return set()
+        if weighted(one):
+            return set()  # values of another kind, which an attention is multiplied with
         left += [source for source in one.all_input_nodes if source not in seen]
         seen.update(one.all_input_nodes)
     return found

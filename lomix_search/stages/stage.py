@@ -7,9 +7,9 @@ from typing import Any, overload
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch import fx
 
+from lomix_search.screen import Table
 from lomix_search.stages.layout import FORMS, Layout, layout_of
 from lomix_search.trace import Call, Path, Trace, sizes, spell
 

@@ -1,11 +1,9 @@
 """Model + example → data-flow graph, read by the first back end whose graph reproduces the model's output."""
 
-import contextlib
 import dataclasses
 import inspect
 import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,22 +13,14 @@ from lomix_search.errors import TraceError
 from lomix_search.trace.export import export
 from lomix_search.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
 from lomix_search.trace.record import record
+from lomix_search.trace.settings import same_random_state
 from lomix_search.trace.symbolic import symbolic
-from lomix_search.trace.twin import (
-    Inputs,
-    inputs_of,
-    is_compiled,
-    same_kernels,
-    same_random_state,
-    shapes,
-    sizes,
-    twin_of,
-    unwrap,
-)
+from lomix_search.trace.twin import ALONE, Inputs, fresh, inputs_of, is_compiled, on_twin, shapes, sizes, unwrap
 
 __all__ = [
-    "BACKENDS", "Call", "Inputs", "Path", "Trace", "inputs_of", "is_compiled", "leaves", "operation", "pick",
-    "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes", "twin_of", "unwrap",
+    "ALONE", "BACKENDS", "Call", "Inputs", "Path", "Trace", "fresh", "inputs_of", "is_compiled", "leaves",
+    "on_twin", "operation", "pick", "same_random_state", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes",
+    "unwrap",
 ]  # fmt: skip
 
 Backend = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Trace]
@@ -59,8 +49,8 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
         TraceError: the model does not run on the example, or no back end reproduces it.
     """
     network = unwrap(model)
-    with _lent(network) as twin:
-        return _evaluated(twin, inputs_of(example, network), backends)
+    inputs = inputs_of(example, network)
+    return on_twin(network, inputs, lambda twin: _evaluated(twin, inputs, backends))
 
 
 def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
@@ -79,16 +69,12 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
     """
     network = unwrap(model)
     inputs = inputs_of(example, network)
-    with _lent(network) as twin:
+
+    def read(twin: nn.Module) -> tuple[Trace, Trace | None]:
         found = _evaluated(twin, inputs, tuple(BACKENDS))
         return found, _trained(twin, inputs, found)
 
-
-@contextlib.contextmanager
-def _lent(network: nn.Module) -> Iterator[nn.Module]:
-    with same_random_state(), same_kernels(), twin_of(network) as twin, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield twin
+    return on_twin(network, inputs, read)
 
 
 def _evaluated(twin: nn.Module, given: Inputs, backends: tuple[str, ...]) -> Trace:
@@ -116,9 +102,8 @@ def _trained(twin: nn.Module, given: Inputs, evaluated: Trace) -> Trace | None:
     known = [(path, node.meta["shape"][1:]) for path, node in evaluated.outputs]
     for inputs in (given, _doubled(given)):
         try:
-            with torch.no_grad():
-                made = tensors(twin(*inputs[0], **inputs[1]))
-            return evaluated if [(path, t.shape[1:]) for path, t in made] == known else record(twin, *inputs)
+            made = tensors(_called(twin, inputs))
+            return evaluated if [(path, t.shape[1:]) for path, t in made] == known else record(twin, *fresh(inputs))
         except Exception as error:  # whatever a user's forward may raise
             logging.getLogger(__name__).debug("train mode: %s", error)
     return None
@@ -181,8 +166,13 @@ def _required(twin: nn.Module) -> list[str]:
 
 def _run(twin: nn.Module, inputs: Inputs) -> list[Tensor]:
     torch.manual_seed(_SEED)
+    return [leaf.clone() for _, leaf in tensors(_called(twin, inputs))]
+
+
+def _called(twin: nn.Module, inputs: Inputs) -> Any:
+    args, kwargs = fresh(inputs)
     with torch.no_grad():
-        return [leaf.clone() for _, leaf in tensors(twin(*inputs[0], **inputs[1]))]
+        return twin(*args, **kwargs)
 
 
 def _runs(twin: nn.Module, inputs: Inputs) -> bool:
@@ -210,9 +200,9 @@ def _attempt(backend: Backend, twin: nn.Module, made_with: Inputs, inputs: Input
     """Return a trace that gives the expected output, or the reason why there is none."""
     try:
         torch.manual_seed(_SEED)
-        found = backend(twin, *made_with)
+        found = backend(twin, *fresh(made_with))
         torch.manual_seed(_SEED)
-        if not _same(found.run(*inputs), expected):
+        if not _same(found.run(*fresh(inputs)), expected):
             return "; ".join(("its graph gives another output on other values of the same shape", *found.notes[:1]))
     except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
         if "DataDependent" in type(error).__name__:  # torch.export's own words are of symbols: "Eq(u0, 1)"

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from lomix_search.trace.graph import Call, Path, Trace, describe, tensors
 from lomix_search.trace.record import record
+from lomix_search.trace.twin import fresh
 
 Frame = tuple[str, str]
 """A module's path and the key of one of its calls."""
@@ -33,9 +34,9 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         A trace at the level of ATen operations, functional ones as far as torch.export makes them so.
     """
     with torch.no_grad():
-        seen = {(call.path, call.index): call for call in record(model, args, kwargs).calls}
+        seen = {(call.path, call.index): call for call in record(model, *fresh((args, kwargs))).calls}
         with _quiet():
-            module = torch.export.export(model, args, kwargs, strict=False).module(check_guards=False)
+            module = torch.export.export(model, *fresh((args, kwargs)), strict=False).module(check_guards=False)
         result = module(*args, **kwargs)
     for node in module.graph.nodes:
         node.meta.update({"module": "", "writes": (), **describe(node.meta.get("val"))})

@@ -21,7 +21,7 @@ class Call:
 
     Args:
         path: Dotted name of the module; "" is the model itself.
-        index: 0 for the module's first call in a forward pass, 1 for its second, …
+        index: 0 for the module's first call in a forward pass that came to its end, 1 for its second, …
         inputs: The tensors it was given, each with its place among ``(args, kwargs)``.
         outputs: The tensors it returned, each with its place in the returned value.
         first: Position in the graph where the call began.

@@ -3,6 +3,7 @@
 Reads whatever eager PyTorch can run, because it only watches.
 """
 
+import sys
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -30,8 +31,10 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     """
     recorder = Recorder(model)
     given = recorder.placeholders((args, kwargs))
-    hooks = [hook for path, module in model.named_modules() for hook in recorder.watch(path, module)]
+    hooks: list[Any] = []
     try:
+        for path, module in model.named_modules():
+            hooks += recorder.watch(path, module)
         with torch.no_grad(), recorder:
             result = model(*args, **kwargs)
     finally:
@@ -59,7 +62,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             {tensor: name for named in (model.named_buffers(), model.named_parameters()) for name, tensor in named}
         )
         self._counts: Counter[str] = Counter()
-        self._open: list[tuple[str, int, Any, int]] = []
+        self._open: list[tuple[str, Any, int, BaseException | None]] = []
         self._position = 0
 
     def placeholders(self, value: Any) -> tuple[fx.Node, ...]:
@@ -82,20 +85,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
             inputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors((args, kwargs)))
-            self._open.append((path, self._counts[path], inputs, self._position))
-            self._counts[path] += 1
+            self._open.append((path, inputs, self._position, sys.exception()))
 
         def done(_module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> None:
-            while self._open[-1][0] != path:  # calls that ended in an exception which the model caught
-                self._open.pop()
-            name, index, inputs, first = self._open.pop()
+            _, inputs, first, handled = self._open.pop()
+            if sys.exception() is not handled:  # this call ends in an exception, which the model may catch
+                return
             outputs: tuple[tuple[Path, fx.Node], ...]
             outputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors(result))
-            self.calls.append(Call(name, index, inputs, outputs, first, self._position))
+            self.calls.append(Call(path, self._counts[path], inputs, outputs, first, self._position))
+            self._counts[path] += 1
 
         return [
             module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
-            module.register_forward_hook(done, with_kwargs=True),
+            module.register_forward_hook(done, with_kwargs=True, always_call=True),
         ]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -183,21 +183,28 @@ class ValueTracer(fx.Tracer):
             self.graph.erase_node(proxy.node)
         return value
 
+    @contextlib.contextmanager
+    def _inside(self, path: str) -> Iterator[None]:
+        self._open.append(path)
+        try:
+            yield
+        finally:  # a model may catch what one of its modules raises, and go on
+            self._open.pop()
+
     def _called(self, module: nn.Module, original: Any, args: Any, kwargs: Any) -> Any:
         path = self._paths.get(module)
         if path is None:  # made in forward(): nn.Upsample(size)(x)
             return original(module, *args, **kwargs)
-        index, first = self._counts[path], len(self.graph.nodes)
-        self._counts[path] += 1
+        first = len(self.graph.nodes)
         inputs = _nodes((args, kwargs))
-        self._open.append(path)
-        if path and self.is_leaf_module(module, path):
-            result = self.create_proxy("call_module", path, args, kwargs)
-            self._last.meta["layer"] = type(module).__name__
-        else:
-            result = original(module, *args, **kwargs)
-        self._open.pop()
-        self.calls.append(Call(path, index, inputs, _nodes(result), first, len(self.graph.nodes)))
+        with self._inside(path):
+            if path and self.is_leaf_module(module, path):
+                result = self.create_proxy("call_module", path, args, kwargs)
+                self._last.meta["layer"] = type(module).__name__
+            else:
+                result = original(module, *args, **kwargs)
+        self.calls.append(Call(path, self._counts[path], inputs, _nodes(result), first, len(self.graph.nodes)))
+        self._counts[path] += 1
         return result
 
 

@@ -1,20 +1,25 @@
-"""What keeps the user's model as it was: a twin to run instead of it, and the random state put back."""
+"""What keeps the user's model as it was: a twin to run instead of it, and all that both share put back."""
 
-import contextlib
 import copy
-import inspect
-import random
 import sys
-import types
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import TraceError
 from lomix_search.trace.graph import tensors
+from lomix_search.trace.keep import Kept
+from lomix_search.trace.reach import reachable
+from lomix_search.trace.settings import Noted, repeatable_kernels
+
+T = TypeVar("T")
+
+ALONE = threading.RLock()
+"""Held while a model is read: that changes settings of the whole process, and what it sees of torch's own classes."""
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -91,84 +96,91 @@ def sizes(shape: Any) -> str:
     return " × ".join(map(str, shape)) or "scalar"
 
 
-@contextlib.contextmanager
-def same_random_state() -> Iterator[None]:
-    """Put the states of the random generators of torch, CUDA, numpy and Python back afterwards."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+def duplicate(value: Any) -> Any:
+    """Return a deep copy in which nothing has the memory of the original.
 
+    Args:
+        value: A model, or what one is called with.
 
-@contextlib.contextmanager
-def same_kernels() -> Iterator[None]:
-    """Have cuDNN take the same kernel for the same shapes, so that a network that runs twice gives one output.
-
-    Kernels that add up in any order, and those that differ in the bits they keep (TF32), make outputs differ by more
-    than a wrong graph may. Nor is it asked to try all kernels on shapes that it sees a few times.
+    Returns:
+        The copy. Results of earlier passes that the value holds are copied without the graph of their gradients.
     """
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
+    memo: dict[int, Any] = {}
+    for tensor in reachable(value).values():
+        if isinstance(tensor, Tensor) and not tensor.is_leaf:
+            memo[id(tensor)] = tensor.detach().clone()
+        elif isinstance(tensor, nn.Parameter) and (vars(tensor) or tensor.grad is not None):
+            _copy_of_parameter(tensor, memo)
+    return copy.deepcopy(value, memo)
+
+
+def _copy_of_parameter(parameter: nn.Parameter, memo: dict[int, Any]) -> None:
+    """Note a copy with what else was set on the parameter, which torch leaves out."""
+    made = copy.deepcopy(parameter, memo)
+    for name, value in vars(parameter).items():
+        if name not in vars(made):
+            setattr(made, name, copy.deepcopy(value, memo))
+    if made.grad is None and parameter.grad is not None:
+        made.grad = parameter.grad.detach().clone()
+
+
+def fresh(inputs: Inputs) -> Inputs:
+    """Return inputs for one run, which may change them in place; those that cannot be copied are given as they are."""
     try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
+        copied: Inputs = duplicate(inputs)
+    except Exception:  # whatever a user's class may raise
+        return inputs
+    return copied
 
 
-@contextlib.contextmanager
-def twin_of(model: nn.Module) -> Iterator[nn.Module]:
-    """Lend a model that shares the parameters and nothing else, so that runs leave no mark on the user's.
+def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], T]) -> T:
+    """Do something with a twin of a model that may run in any mode: the user's model and inputs stay as they are.
 
-    Buffers, mode and plain attributes are copied, parameters are not. A model that cannot be copied, or whose copy
-    would go on to call it, is lent itself, and its buffers and modes are put back.
+    The twin is a deep copy. What it has in common with the model is put back afterwards: what functions close over,
+    global variables that the network's code names, attributes of classes, what gives itself as its copy. A model that
+    cannot be copied, or whose copy would go on to call it, is lent itself, and put back as a whole. So are the
+    settings and random states of the process, which is why one thread at a time may do this.
+
+    Not put back: what goes out of Python's objects (files, processes), iterators, and attributes of Python's modules.
 
     Args:
         model: The user's model, unwrapped.
+        inputs: What it is called with.
+        work: Takes the twin.
 
-    Yields:
-        The twin.
+    Returns:
+        What ``work`` returns.
     """
-    shared: dict[int, Any] = {id(p): p for p in model.parameters()}
-    for module in model.modules():
-        shared.update({id(t): t for t in vars(module).values() if isinstance(t, Tensor)})
-    twin = None
-    if not _bound(model):
-        with contextlib.suppress(Exception):  # whatever a user's class may raise
-            twin = copy.deepcopy(model, shared)
-    if twin is not None:
-        yield twin
-        return
-    with _restored(model):
-        yield model
+    with ALONE:
+        states: list[Noted | Kept] = [Noted()]
+
+        def put_back() -> None:
+            for state in reversed(states):
+                state.put_back()
+
+        try:
+            try:
+                repeatable_kernels()
+                twin, common = _twin_of(model, inputs)
+                states.append(Kept(common))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    return work(twin)
+            finally:
+                put_back()
+        finally:  # again, in case that Ctrl-C came in the middle of it
+            put_back()
 
 
-def _bound(model: nn.Module) -> bool:
-    """Whether functions that were set on modules (``layer.forward = wrapped``) close over them: copies keep those."""
-    modules = set(model.modules())
-    values = [value for module in modules for value in vars(module).values()]
-    for function in (value for value in values if isinstance(value, types.FunctionType)):
-        with contextlib.suppress(ValueError):  # a name that has no value yet
-            held = inspect.getclosurevars(function).nonlocals.values()
-            owners = (one.__self__ if isinstance(one, types.MethodType) else one for one in held)
-            if any(isinstance(one, nn.Module) and one in modules for one in owners):
-                return True
-    return False
-
-
-@contextlib.contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+def _twin_of(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[Any]]:
+    """Return the twin, and what may change with it."""
+    users = reachable(model, inputs)
     try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+        twin = duplicate(model)
+    except Exception:  # whatever a user's class may raise
+        return model, list(users.values())
+    held = reachable(twin, fresh(inputs))
+    common = [value for key, value in users.items() if key in held]
+    if {id(module) for module in model.modules()} & {id(v) for v in common} - {id(m) for m in twin.modules()}:
+        return model, list(users.values())
+    return twin, common

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lomix_search.data.dataset import Splits
 from lomix_search.heads import Instrumented
 from lomix_search.loss import MixtureLoss
+from lomix_search.modes import evaluating
 from lomix_search.trace import same_random_state
 from lomix_search.track import read_lines
 
@@ -61,11 +62,9 @@ class Meter:
 
 def _flops(net: Instrumented, image: torch.Tensor) -> float:
     """Count the floating point operations of a forward pass of one item: matrix products and convolutions."""
-    training, device = net.training, next(net.parameters()).device
-    net.eval()
-    with same_random_state(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    device = next(net.parameters()).device
+    with evaluating(net), same_random_state(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image[None].to(device))
-    net.train(training)
     return float(counter.get_total_flops())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import secrets
 import time
 import tomllib
 import warnings
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 
 from lomix_search.errors import LomixError, MissingExtraError, RunError
 from lomix_search.recipe import Recipe
 from lomix_search.tune.engines import PerTrial, build_pruner
-from lomix_search.typed import validate, write_text
+from lomix_search.tune.journal import Journal
+from lomix_search.tune.patience import patient
+from lomix_search.typed import Frozen, read_json, validate, write_text
 
 JOURNAL = "journal.log"
 _NOTE = "study.json"
@@ -24,6 +26,13 @@ _PATIENCE = 10.0  # seconds to wait for the process that made a study to describ
 _GRACE = 4  # heartbeats missed before a trial counts as broken off
 _FREE = ("about", "track", "tune.trials", "tune.patience", "tune.target")  # may change while a study goes on
 T = TypeVar("T")
+
+
+class _Note(Frozen):
+    """``study.json``: the study's name and where it lives."""
+
+    study: str
+    storage: str
 
 
 @dataclass(frozen=True)
@@ -44,24 +53,34 @@ class Place:
         """Return how a user names it, without the password."""
         return str(self.journal) if self.url is None else _without_password(self.url)
 
-    def open(self) -> Any:
+    def open(self, say: Callable[[str], object] = warnings.warn) -> Any:
         """Open it.
+
+        Args:
+            say: Told in words what goes wrong and is mended: a database that restarts, a line that was cut off.
 
         Returns:
             Optuna's storage.
 
         Raises:
-            RunError: it cannot be reached.
+            RunError: it cannot be reached or read.
             MissingExtraError: the database's driver is not installed.
         """
         if self.url is not None:
-            return _several_times(lambda: self._database())
+            return patient(_several_times(lambda: self._database()), str(self), say)
         assert self.journal is not None
         try:
-            self.journal.parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
+            return optuna.storages.JournalStorage(Journal(self.journal, say))
+        except LomixError:
+            raise
         except OSError as cause:
             raise RunError(f"the study's file {self.journal} cannot be opened.", seen=str(cause)) from None
+        except Exception as cause:  # whatever Optuna says to lines that are whole and make no sense
+            raise RunError(
+                f"the study's file {self.journal} is no journal of Optuna, or damaged.",
+                seen=f"{type(cause).__name__}: {cause}",
+                hint="lomix tune RECIPE --folder ANOTHER   # the runs of this study's trials stay where they are",
+            ) from None
 
     def _database(self) -> Any:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -127,7 +146,9 @@ def read_place(storage: str | Path | None, folder: Path, heartbeat: int = 30) ->
     return Place(None, text, heartbeat)
 
 
-def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.Study, bool]:
+def join(
+    recipe: Recipe, place: Place, name: str, folder: Path, say: Callable[[str], object] = warnings.warn
+) -> tuple[optuna.Study, bool]:
     """Make a study, or join it if it exists.
 
     Args:
@@ -135,6 +156,7 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
         place: Where it lives.
         name: Its name.
         folder: The study's folder on this machine, which notes where the study lives.
+        say: As for ``Place.open``.
 
     Returns:
         The study, and whether it was made.
@@ -142,7 +164,7 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
     Raises:
         RunError: the study there is of another recipe.
     """
-    storage = place.open()
+    storage = place.open(say)
     sampler, pruner = PerTrial(recipe), build_pruner(recipe)
     directions: list[Any] = [recipe.tune.direction, *(["minimize"] if recipe.tune.cost else [])]
     try:
@@ -156,6 +178,7 @@ def join(recipe: Recipe, place: Place, name: str, folder: Path) -> tuple[optuna.
     else:
         study.set_user_attr("settings", settings_of(recipe))
         study.set_user_attr("recipe", recipe.to_toml())
+        study.set_user_attr("group", f"study-{secrets.token_hex(4)}")
         made = True
     elsewhere = str(place.journal.absolute()) if place.journal else str(place)
     note = {"study": name, "storage": JOURNAL if _inside(place, folder) else elsewhere}
@@ -199,9 +222,9 @@ def _noted(where: str | Path) -> tuple[Place, str | None]:
             raise RunError(f"no study {where}.", hint=["lomix tune best runs/RECIPE-tune", *_EXAMPLE])
         return Place(path, None), None
     if (path / _NOTE).is_file():
-        note = json.loads((path / _NOTE).read_text())
-        beside = "://" not in note["storage"] and not Path(note["storage"]).is_absolute()
-        return read_place(path / note["storage"] if beside else note["storage"], path), note["study"]
+        note = validate(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)
+        beside = "://" not in note.storage and not Path(note.storage).is_absolute()
+        return read_place(path / note.storage if beside else note.storage, path), note.study
     if not (path / JOURNAL).is_file():
         raise RunError(f"{path} holds no study.", hint="lomix tune RECIPE --folder FOLDER")
     return Place(path / JOURNAL, None), None

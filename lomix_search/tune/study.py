@@ -15,6 +15,7 @@ from rich.console import Console
 from lomix_search.errors import RunError
 from lomix_search.progress import Stop
 from lomix_search.recipe import Recipe
+from lomix_search.screen import plain
 from lomix_search.tune.best import best_trials, kept_limits, write_best
 from lomix_search.tune.plots import draw_study
 from lomix_search.tune.slots import Survey, Workers, fill, survey
@@ -62,7 +63,7 @@ def run_study(
     home.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study, made = join(recipe, place, name, home)
+        study, made = join(recipe, place, name, home, say=lambda text: say.print(plain((text, "yellow"))))
         workers = Workers(study, place.journal)
         if not made:
             _let_its_maker_begin(study)
@@ -89,7 +90,7 @@ def _work(
         workers.fail_dead()
         found = survey(study.get_trials(deepcopy=False), wanted)
         if reason := stop_reason(study, recipe, found):
-            say.print(f"the study stops: {reason}", highlight=False)
+            say.print(plain(f"the study stops: {reason}"))
             return
         if found.empty:
             if study.get_trials(deepcopy=False):  # other workers may be about to do the same
@@ -104,13 +105,13 @@ def _work(
             return
         else:
             if not waits:
-                say.print(f"waiting for {len(found.running)} trials of other workers", highlight=False)
+                say.print(plain(f"waiting for {len(found.running)} trials of other workers"))
             waits = True
             wait_along()
             time.sleep(random.uniform(0.5, 1.5) * _POLL)
     if stop.asked == signal.SIGINT:  # during the last step of a trial, which came to its end
         raise KeyboardInterrupt
-    say.print("stopped between two trials; to go on: the same command with --resume", highlight=False)
+    say.print(plain("stopped between two trials; to go on: the same command with --resume"))
 
 
 def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
@@ -125,14 +126,14 @@ def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
     except (optuna.exceptions.OptunaError, ValueError, AssertionError):
         if objective.current is None or not _taken_away(study, objective.current):
             raise
-        say.print("this trial was given to another worker: there was no sign of life from here", highlight=False)
+        say.print(plain("this trial was given to another worker: there was no sign of life from here"))
         return
     trial = study.get_trials(deepcopy=False)[objective.current or 0]
     if trial.state == TrialState.COMPLETE:
-        say.print("done: " + ", ".join(f"{value:.4f}" for value in trial.values), highlight=False)
+        say.print(plain("done: " + ", ".join(f"{value:.4f}" for value in trial.values)))
     elif trial.state == TrialState.PRUNED:
         why = trial.user_attrs.get("over_limit", f"at step {trial.last_step}")
-        say.print(f"pruned: {why}", highlight=False)
+        say.print(plain(f"pruned: {why}"))
 
 
 def _taken_away(study: optuna.Study, number: int) -> bool:
@@ -185,9 +186,9 @@ def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> No
         return
     paths = write_best(study, recipe, home / "best.toml")
     pictures = draw_study(study, recipe, home)
-    say.print(f"best: {', '.join(map(str, paths))}", highlight=False)
+    say.print(plain(f"best: {', '.join(map(str, paths))}"))
     if pictures:
-        say.print(f"drawn: {', '.join(map(str, pictures))}", highlight=False)
+        say.print(plain(f"drawn: {', '.join(map(str, pictures))}"))
 
 
 class _Progress:
@@ -206,10 +207,10 @@ class _Progress:
         if done > self.before:
             left = (time.monotonic() - self.began) / (done - self.before) * (self.wanted - done)
             parts.append(f"about {_span(left)} left")
-        self.say.rule(" · ".join(parts))
+        self.say.rule(plain((" · ".join(parts), "rule.text")))
         crowd = None if self.warned else _crowd(1 + Workers.here(found.running))
         if crowd:
-            self.say.print(crowd, highlight=False)
+            self.say.print(plain(crowd))
             self.warned = True
 
 

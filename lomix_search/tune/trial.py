@@ -1,5 +1,6 @@
 """One trial: a whole run whose validations Optuna watches, and whose end is always recorded with its reason."""
 
+import errno
 import gc
 import math
 import traceback
@@ -19,9 +20,11 @@ from lomix_search.heads import Instrumented
 from lomix_search.loss import MixtureLoss
 from lomix_search.recipe import Recipe
 from lomix_search.run import Outcome
+from lomix_search.screen import plain
 from lomix_search.track import read_lines
 from lomix_search.tune.costs import Meter
 from lomix_search.tune.engines import note_limits
+from lomix_search.tune.patience import StorageLost
 from lomix_search.tune.slots import holder
 from lomix_search.tune.together import run_trial
 from lomix_search.tune.values import suggest
@@ -83,10 +86,14 @@ class Objective:
         except Exception as error:  # whatever a network, a data set or a library may raise
             if _of_the_storage(error):
                 raise
+            if _disk_full(error):  # no fault of these values: the trial goes back into the queue
+                with suppress(Exception):
+                    trial.set_user_attr("stopped", True)
+                raise
             reason = reason_of(error)
             trial.set_user_attr("reason", reason)
             write_text(folder / "error.txt", "".join(traceback.format_exception(error)))
-            self.say.print(f"[red]failed[/red]: {reason.splitlines()[0]}", highlight=False)
+            self.say.print(plain(("failed", "red"), f": {reason.splitlines()[0]}"))
             raise Failed(reason) from None
         finally:
             if torch.cuda.is_available():  # or the next trial finds less than there is
@@ -121,11 +128,12 @@ class Objective:
     def _run(self, trial: optuna.Trial, folder: Path) -> float | tuple[float, float]:
         tune = self.recipe.tune
         values = suggest(trial, tune)
-        self.say.print(shown(values), highlight=False)
+        self.say.print(plain(shown(values)))
         watch = _Watch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
         say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
-        outcome = run_trial(varied, folder, console=say, on_start=watch.start, on_validate=watch.validated)
+        group = trial.study.user_attrs.get("group")
+        outcome = run_trial(varied, folder, console=say, group=group, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
 
 
@@ -205,7 +213,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def _of_the_storage(error: Exception) -> bool:
-    return type(error).__module__.startswith("sqlalchemy.")
+    return isinstance(error, StorageLost) or type(error).__module__.startswith("sqlalchemy.")
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def shown(values: Mapping[str, Any]) -> str:

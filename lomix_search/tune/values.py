@@ -7,6 +7,7 @@ from typing import Any
 from lomix_search.ranges import Range, Tune
 from lomix_search.recipe import Recipe
 from lomix_search.sections import Loss, Optimizer, Search, Space, Weighting
+from lomix_search.settings import split_key
 
 PAPER = {"space": Space(), "loss": Loss(), "weighting": Weighting(), "optimizer": Optimizer(), "search": Search()}
 """The defaults of these sections are the paper's."""
@@ -107,7 +108,7 @@ def _values(content: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
 
 def _look_up(content: Mapping[str, Any], key: str) -> Any:
     value: Any = content
-    for part in key.split("."):
+    for part in split_key(key):
         value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
     return list(value) if isinstance(value, tuple) else value
 

@@ -136,6 +136,10 @@ def build_weighting(kind: str | Weighting, maps: Sequence[Map], settings: Mappin
     if isinstance(kind, str):
         checked = check_weighting(kind, settings or {})
         return _factory(kind)(tuple(maps), **checked)
+    if not isinstance(kind, Weighting):
+        raise LossError(
+            f"weighting is {kind!r}; needed: a name or a Weighting built for the maps.", hint='weighting="softplus"'
+        )
     ids = tuple(m.id for m in maps)
     if kind.map_ids != ids:
         raise LossError(

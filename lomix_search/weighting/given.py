@@ -32,7 +32,7 @@ class Fixed(Weighting):
         values = [float(w) for w in weights]
         check_weights(values, self.map_ids)
         self.register_buffer("given", torch.tensor(values))
-        self._positive = tuple(w != 0 for w in values)
+        self._positive = tuple(w != 0 for w in self.given.tolist())
 
     def weights(self) -> Tensor:
         """Return the given weights."""
@@ -92,8 +92,9 @@ def check_weights(values: Sequence[float], ids: tuple[str, ...], title: str = "F
     """
     if len(values) != len(ids):
         raise LossError(f"{title} has {len(values)} weights; these are {len(ids)} maps.", seen=_few(ids))
-    wrong = [f"{name}: {w}" for name, w in zip(ids, values, strict=True) if not 0 <= w < float("inf")]
+    held = torch.tensor(values).tolist()  # as they will be: 1e39 is infinite then, 1e-60 is 0
+    wrong = [f"{name}: {w}" for name, w, h in zip(ids, values, held, strict=True) if not 0 <= h < float("inf")]
     if wrong:
         raise LossError(f"{title} has {len(wrong)} weights that are negative or not finite.", seen=wrong)
-    if not any(values):
+    if not any(held):
         raise LossError(f"{title} has only weights of 0; nothing would be trained.")

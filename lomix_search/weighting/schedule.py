@@ -58,7 +58,7 @@ class Anneal(Weighting):
         self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self._progress = 0.0
-        values = list(given or [1.0] * len(maps))
+        values = [1.0] * len(maps) if given is None else [float(w) for w in given]
         check_weights(values, self.map_ids, "Anneal")
         self.register_buffer("given", torch.tensor(values), persistent=False)
 

@@ -1,0 +1,134 @@
+"""Which item of which data set an item of a nested data set is, and whose: one rule, through any nesting."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch.utils.data import ConcatDataset, Dataset
+
+from lomix_search.errors import DataError
+
+_DEEPEST = 64  # levels; a data set that holds itself ends there
+
+
+def case_of(items: Any, index: int) -> str:
+    """Name the case (a patient or volume) of an item; an item of which none is known is a case of its own.
+
+    The name comes from the first data set on the way in that tells, by a method ``case(index)`` or, where the items lie
+    in a list of dictionaries as in MONAI, by their key ``"case"``.
+
+    Args:
+        items: A data set, however nested: see ``sources``.
+        index: 0 … len − 1.
+
+    Returns:
+        The name; the index in figures where none is known.
+
+    Raises:
+        DataError: the cases inside a data set are known, but not which of its items is which.
+    """
+    return next((name for source in sources(items, index) if (name := _told(*source)) is not None), str(index))
+
+
+def knows_cases(items: Any) -> bool:
+    """Say whether the case of the first item is known."""
+    return any(_told(*source) is not None for source in sources(items, 0))
+
+
+def owners_of(items: Any) -> list[str]:
+    """Name the case of each item; where all are of one case, or none is known, each item is its own."""
+    found = [case_of(items, i) for i in range(len(items))]
+    return found if len(set(found)) > 1 else [str(i) for i in range(len(items))]
+
+
+def sources(items: Any, index: int) -> Iterator[tuple[Any, int]]:
+    """Follow an item inwards: through ``Subset``, ``ConcatDataset``, ``StackDataset``, MONAI's and a user's wrappers.
+
+    A user's wrapper is followed if it holds the data set inside as ``dataset``, ``data`` or under any other name and
+    is as long: its items are then taken to be those inside, in their order. If it is not, it must tell by ``indices``
+    or by a ``case(index)`` of its own.
+
+    Args:
+        items: The outermost data set.
+        index: Of an item in it.
+
+    Yields:
+        (data set, index) from the outside in; of data sets side by side, one after the other.
+
+    Raises:
+        DataError: a wrapper of another length around items whose cases are known.
+    """
+    yield from _follow(items, int(index), 0)
+
+
+def _follow(items: Any, index: int, depth: int) -> Iterator[tuple[Any, int]]:
+    yield items, index
+    if depth < _DEEPEST:
+        for inner, number in _within(items, index):
+            yield from _follow(inner, number, depth + 1)
+
+
+def _within(items: Any, index: int) -> list[tuple[Any, int]]:
+    """Return where an item lies one level further in; nothing at the innermost."""
+    held = [one for one in _held(items) if _length(one) is not None]
+    if not held:
+        return []
+    if isinstance(items, ConcatDataset) or hasattr(items, "cumulative_sizes"):
+        part = bisect_right(items.cumulative_sizes, index)
+        return [(held[part], index - (items.cumulative_sizes[part - 1] if part else 0))]
+    inner, length = held[0], _length(items)
+    if len(held) == 1 and (picked := getattr(items, "indices", None)) is not None:
+        return [(inner, int(picked[index]))]
+    if each := getattr(items, "samples_per_image", None):  # MONAI's PatchDataset
+        return [(inner, index // each)]
+    same = [one for one in held if length is None or _length(one) == length or _is_zip(items)]
+    if not same and any(_length(one) and knows_cases(one) for one in held):
+        raise DataError(
+            f"{type(items).__name__} holds a data set whose cases are known; which of its items is which is not.",
+            seen=f"{length} items around {_length(inner)}",
+            hint="def case(self, index): return self.dataset.case(…)   # in the class, or an attribute `indices`",
+        )
+    return [(one, index) for one in same]
+
+
+def _held(items: Any) -> list[Any]:
+    """Return the data sets that a data set is made of."""
+    attributes = _attributes(items)
+    parts = attributes.get("datasets", attributes.get("data"))
+    parts = list(parts.values()) if isinstance(parts, Mapping) else parts
+    if isinstance(parts, list | tuple) and parts and all(_is_data(part) for part in parts):
+        return list(parts)
+    named = [attributes[name] for name in ("dataset", "data") if _is_data(attributes.get(name))]
+    return named[:1] or [value for value in attributes.values() if isinstance(value, Dataset)]
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, Dataset) or callable(getattr(value, "case", None))
+
+
+def _is_zip(items: Any) -> bool:
+    """MONAI's ZipDataset ends with the shortest of its data sets; its items are theirs all the same."""
+    return type(items).__name__ == "ZipDataset"
+
+
+def _told(items: Any, index: int) -> str | None:
+    """Return what a data set itself says about the case of an item."""
+    if callable(case := getattr(items, "case", None)):
+        return str(case(index))
+    data = items if isinstance(items, list | tuple) else _attributes(items).get("data")
+    if isinstance(data, list | tuple) and len(data) == _length(items):
+        item = data[index]
+        if isinstance(item, Mapping) and isinstance(item.get("case"), str | int):
+            return str(item["case"])
+    return None
+
+
+def _attributes(items: Any) -> dict[str, Any]:
+    return getattr(items, "__dict__", {})
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except TypeError:
+        return None

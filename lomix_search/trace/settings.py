@@ -1,0 +1,135 @@
+"""What belongs to the whole process, and a network or an interruption may leave changed: noted, and put back."""
+
+import builtins
+import contextlib
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _python_dispatch as dispatch
+
+Read = Callable[[], Any]
+Write = Callable[[Any], Any]
+
+_AUTOCAST = ("cpu", "cuda")
+
+
+def _attribute(owner: Any, name: str) -> tuple[Read, Write]:
+    return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
+
+
+def _settings() -> Iterator[tuple[Read, Write]]:
+    """What reads and what writes each setting; first those on which the others' reading and writing depends."""
+    yield torch._C._len_torch_dispatch_stack, _pop_modes
+    yield torch.is_grad_enabled, torch._C._set_grad_enabled
+    yield from (
+        _attribute(builtins, "isinstance"), _attribute(nn.Module, "__call__"), _attribute(sys, "stdout"),
+        _attribute(sys, "stderr"), _attribute(warnings, "filters"), _attribute(warnings, "showwarning"),
+    )  # fmt: skip
+    yield _device, torch.set_default_device
+    yield torch.get_default_dtype, torch.set_default_dtype
+    yield torch.get_num_threads, torch.set_num_threads
+    yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
+    yield torch.is_anomaly_check_nan_enabled, lambda value: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), value)
+    for kind in _AUTOCAST:
+        yield (
+            (lambda kind=kind: torch.is_autocast_enabled(kind)),
+            (lambda v, kind=kind: torch.set_autocast_enabled(kind, v)),
+        )
+        yield (
+            (lambda kind=kind: torch.get_autocast_dtype(kind)),
+            (lambda v, kind=kind: torch.set_autocast_dtype(kind, v)),
+        )
+    yield torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled
+    yield from _kernels()
+    yield np.geterr, lambda value: np.seterr(**value)
+
+
+def _kernels() -> Iterator[tuple[Read, Write]]:
+    """Which kernels torch takes, and how exact they are."""
+    yield (
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
+    )
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+    for name in ("enabled", "benchmark", "deterministic", "allow_tf32", "fp32_precision"):
+        yield _attribute(cudnn, name)
+    for name in ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+        yield _attribute(cuda.matmul, name)
+    yield _attribute(cuda.matmul, "fp32_precision")
+    yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    yield torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
+    yield cuda.flash_sdp_enabled, cuda.enable_flash_sdp
+    yield cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp
+    yield cuda.math_sdp_enabled, cuda.enable_math_sdp
+
+
+def _device() -> Any:
+    return getattr(getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None), "device", None)
+
+
+def _pop_modes(depth: int) -> None:
+    while torch._C._len_torch_dispatch_stack() > depth:
+        dispatch._pop_mode()  # type: ignore[no-untyped-call]
+
+
+def _random() -> Iterator[tuple[Read, Write]]:
+    yield random.getstate, random.setstate
+    yield np.random.get_state, np.random.set_state
+    yield torch.get_rng_state, torch.set_rng_state
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        yield torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
+    elif hasattr(torch.cuda, "_lazy_seed_tracker"):  # what manual_seed() leaves for the moment when CUDA wakes
+        waiting = vars(torch.cuda._lazy_seed_tracker)
+        yield waiting.copy, waiting.update
+    if torch.backends.mps.is_available():
+        yield torch.mps.get_rng_state, torch.mps.set_rng_state
+
+
+class Noted:
+    """The settings and the random states of the process as they are now."""
+
+    def __init__(self) -> None:
+        self._settings, self._random = _read(_settings()), _read(_random())
+
+    def put_back(self) -> None:
+        """Put back what has changed; harmless a second time."""
+        for read, write, before in self._settings:
+            with contextlib.suppress(Exception):  # two settings of torch may exclude one another
+                if read() is not before and read() != before:
+                    write(before)
+        for _, write, before in self._random:
+            write(before)
+
+
+def _read(pairs: Iterator[tuple[Read, Write]]) -> list[tuple[Read, Write, Any]]:
+    found = []
+    for read, write in pairs:
+        with contextlib.suppress(Exception):  # torch has it not, or has it set by its newer name
+            found.append((read, write, read()))
+    return found
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """Put the states of the random generators of torch, CUDA, numpy and Python back afterwards."""
+    before = _read(_random())
+    try:
+        yield
+    finally:
+        for _, write, state in before:
+            write(state)
+
+
+def repeatable_kernels() -> None:
+    """Have cuDNN take the same kernel for the same shapes, so that a network that runs twice gives one output.
+
+    Kernels that add up in any order make outputs differ by more than a wrong graph may. Nor is cuDNN asked to try all
+    kernels on shapes that it sees a few times.
+    """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
