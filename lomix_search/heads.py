@@ -297,6 +297,9 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
+        if not self._handles and (taps := self._taps()):  # the mode was set past this object, as on a shallow copy
+            with _CHANGING:
+                self._handles += [] if self._handles else hook(self.model, self._shelf, taps)
         output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
@@ -375,8 +378,10 @@ class Instrumented(nn.Module):
         if stage.logits is not None:
             return undone(self._kept(LOGITS, kept), stage.ends)
         if stage.own is not None:
-            rank = len(self.stages[-1].size) + 2
-            return undone(own_map(output, stage.own, rank, self.num_classes, self.stages.network), stage.ends)
+            rank = self.stages.returned.rank
+            main = number == len(self.stages) - 1
+            own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
+            return undone(own, stage.ends)
         features = self._kept(number, kept)
         if features.shape[1] != stage.channels:
             raise StageError(

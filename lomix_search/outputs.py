@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lomix_search.errors import LomixError, RunError
+from lomix_search.errors import LomixError, RunError, TraceError
 from lomix_search.heads import Instrumented, logits_in
 from lomix_search.stages.endings import find_returned
 from lomix_search.stages.returned import read
@@ -132,10 +132,9 @@ class _Bare:
         try:
             found = self._found(images)
         except LomixError as cause:
-            if alone is not None and (alone.min() < -0.1 or alone.max() > 1.1):  # no probabilities, and nothing else
-                return Returned((), alone.shape[1], alone.ndim)
-            if alone is not None and alone.shape[1] > 1 and _sums_to_one(alone.float()):
-                return Returned((), alone.shape[1], alone.ndim, "softmax")
+            by_values = _by_values(alone) if isinstance(cause, TraceError) and alone is not None else None
+            if by_values is not None:
+                return by_values
             raise RunError(
                 f"what {title} returns cannot be read as logits (B, C, *spatial): {str(cause).splitlines()[0]}",
                 seen=seen or f"a {type(output).__name__}",
@@ -169,8 +168,17 @@ def _plainly_logits(values: Tensor) -> bool:
 
     A resizing of probabilities may overshoot a little, so values well below 0 are asked for.
     """
-    low, high = (float(v) for v in torch.aminmax(values))
+    low, high = (float(v) for v in torch.aminmax(values.detach()))
     return low < -0.5 and (high > 0 or (values.shape[1] > 1 and _sums_to_one(values.float().exp())))
+
+
+def _by_values(values: Tensor) -> Returned | None:
+    """Say what the one tensor is that a network returns which cannot be traced; None if its values do not tell."""
+    if values.min() < -0.1 or values.max() > 1.1:
+        return Returned((), values.shape[1], values.ndim)
+    if values.shape[1] > 1 and _sums_to_one(values.float()):
+        return Returned((), values.shape[1], values.ndim, "softmax")
+    return None
 
 
 def _sums_to_one(values: Tensor) -> bool:

@@ -119,11 +119,11 @@ def look(
         for index in chosen:
             image, label = items[index]
             prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
-            truth = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
-            views += _views(image.numpy(), truth, prediction, items.names[index], max(1, most // len(chosen)))
-    *arrays, names = zip(*views, strict=True)  # images, truths, predictions
-    size = tuple(np.max([t.shape for t in arrays[1]], axis=0))  # pictures of several sizes share the largest frame
-    framed = [np.stack([_framed(array, size) for array in these]) for these in arrays]
+            marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+            views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
+    images, truth, predictions, names = zip(*views, strict=True)
+    size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
+    framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]
     return Seen(framed[0], framed[1], framed[2], names, tuple(classes))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
-from lomix_search.data.manifest import Entry, Manifest, verify
+from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.prepared import ClassTable, Settings, class_table, splits_of
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError

@@ -89,6 +89,16 @@ def test_eval_and_back_as_lightning_does_it(way: str) -> None:
         assert same(whole(example), by_hand(net, example))
 
 
+def test_a_mode_that_is_set_past_the_network_is_followed_too() -> None:
+    net, example = build()
+    copy.copy(net).eval()  # takes the hooks off the modules that both share
+    net.model.train()
+    assert same(net(example), by_hand(net, example))
+    net.eval()
+    net.__dict__["training"] = True
+    assert len(net(example)) == 2
+
+
 def test_parts_that_stay_frozen_when_modes_are_set() -> None:
     net, example = build()
     net.model.down.eval()

@@ -14,8 +14,8 @@ from lomix_search.data.volumes import Case, read_nifti_pair
 from lomix_search.errors import DataError, RunError
 from lomix_search.evaluation import measures
 from lomix_search.evaluation.compare import compare
-from lomix_search.evaluation.evaluate import Evaluation, Row, evaluate, read_evaluation
-from lomix_search.evaluation.infer import How, predict
+from lomix_search.evaluation.evaluate import Evaluation, Row, evaluate, read_evaluation, score_case
+from lomix_search.evaluation.infer import How, Prediction, predict
 
 SPACING = (5.0, 0.8, 0.7)
 
@@ -246,3 +246,29 @@ def test_scores_that_are_none(tmp_path: Path) -> None:
         read_evaluation(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_evaluation(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize("protocol", ["strict", "transunet", "polyp", "isic2018"])
+def test_ignored_pixels_count_in_no_measure(protocol: str) -> None:
+    """Scores of a picture whose lower part is ignored, whatever is predicted there, are those of the upper part."""
+    rng = np.random.default_rng(3)
+    truth = twins.organs(rng, (1, 30, 40), 1)
+    truth[:, 26:] = 0
+    score = (0.2 + 0.6 * np.roll(truth, 2, 2) + rng.uniform(0, 0.15, truth.shape)).astype(np.float32)
+    label = np.concatenate([truth, np.full((1, 10, 40), 255, np.uint8)], 1)
+    below = np.concatenate([score, rng.uniform(0, 1, (1, 10, 40)).astype(np.float32)], 1)
+
+    def rows(case: Case, soft: np.ndarray, ignored: int | None) -> dict[str, float]:
+        prediction = Prediction((soft > 0.5).astype(np.uint8), soft)
+        (row,) = score_case(case, prediction, ("background", "it"), protocol, ignored)
+        return dict(row.scores)
+
+    cut = rows(Case("a", score[:, None], truth), score, None)
+    assert rows(Case("a", below[:, None], label), below, 255) == pytest.approx(cut, abs=1e-9)
+    assert rows(Case("a", below[:, None], np.where(label == 255, 0, label)), below, None) != pytest.approx(
+        cut, abs=1e-3
+    )
+    signed = np.where(label == 255, -1, label.astype(np.int64))
+    assert rows(Case("a", below[:, None], signed), below, -1) == pytest.approx(cut, abs=1e-9)
+    nothing = rows(Case("a", below[:, None], np.full_like(label, 255)), below, 255)
+    assert nothing.keys() == cut.keys() and np.isnan(list(nothing.values())).all()

@@ -7,11 +7,13 @@ right Dice is known. Validation in training, ``evaluate``, pictures and reports 
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipe import PARTS, write_tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -20,11 +22,15 @@ from zoo import SmallUNet
 from lomix_search.data.volumes import Case
 from lomix_search.errors import LomixError, RunError, StageError
 from lomix_search.evaluation.evaluate import evaluate
-from lomix_search.evaluation.infer import How, predict as predict_case
+from lomix_search.evaluation.infer import How
+from lomix_search.evaluation.infer import predict as predict_case
 from lomix_search.heads import Instrumented, instrument
 from lomix_search.metrics import score_items
 from lomix_search.outputs import reader_of
-from lomix_search.seen import look
+from lomix_search.recipe import load_recipe
+from lomix_search.run import evaluate_run, run_recipe
+from lomix_search.seen import Seen, look
+from lomix_search.validate import validate_recipe
 
 
 @dataclass
@@ -50,11 +56,10 @@ class Shaped(SmallUNet):
     """A SmallUNet whose answer is laid out, activated and accompanied as a kind says."""
 
     def __init__(self, kind: str, dims: int = 2) -> None:
-        self_classes, self.kind_of = KINDS[kind][0], kind
-        super().__init__(dims, self_classes)
+        classes = KINDS[kind][0]
+        super().__init__(dims, classes)
         self.kind = kind
-        self.side = type(self.head)(8, self_classes, 1)
-        self.other = type(self.head)(4, self_classes, 1)
+        self.side, self.other = type(self.head)(8, classes, 1), type(self.head)(4, classes, 1)
         self.sigmoid, self.softmax, self.log_softmax = nn.Sigmoid(), nn.Softmax(1), nn.LogSoftmax(1)
         self.dropout.p = 0.0
         for part in (self.head, self.side, self.other):
@@ -62,7 +67,7 @@ class Shaped(SmallUNet):
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The finest logits, those of the level below, and the last features."""
-        skips = []
+        self.image, skips = (x > 0.3).float(), []
         for i, down in enumerate(self.down):
             x = down(self.pool(x) if i else x)
             skips.append(x)
@@ -132,6 +137,9 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
     "sigmoid of a scaled map": (1, lambda n, z, c, f: torch.sigmoid(z / 3), binary),
     "mean of two sigmoids": (1, lambda n, z, c, f: (z.sigmoid() + n.other(f).sigmoid()) / 2, None),
     "one minus a sigmoid": (1, lambda n, z, c, f: 1 - torch.sigmoid(z), lambda z: (z[:, 0] < 0).long()),
+    "sigmoid where there is an image": (1, lambda n, z, c, f: z.sigmoid() * n.image, None),
+    "both probabilities": (2, lambda n, z, c, f: torch.cat([1 - z[:, :1].sigmoid(), z[:, :1].sigmoid()], 1), binary),
+    "sigmoid in bytes": (1, lambda n, z, c, f: 255 * torch.sigmoid(z), binary),
     "foreground of a softmax": (2, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
     "without the background": (3, lambda n, z, c, f: z.softmax(1)[:, 1:], largest),
     "logits and probabilities": (1, lambda n, z, c, f: (z, z.sigmoid()), binary),
@@ -145,6 +153,7 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
 }  # fmt: skip
 
 COMPUTED = {
+    "sigmoid where there is an image": lambda n, z, c, f: (z[:, 0] > 0) & (n.image[:, 0] > 0),
     "sigmoid of a sum": lambda n, z, c, f: (z + 0.5 * up(c))[:, 0] > 0,
     "mean of two sigmoids": lambda n, z, c, f: (z.sigmoid() + n.other(f).sigmoid())[:, 0] > 1,
 }
@@ -217,7 +226,16 @@ def found(network: nn.Module, items: Items, ignored: int | None = None) -> dict[
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = {
+    "two channels", "coarse, fine", "fine, coarse resized", "stacked coarse first", "label and mask", "named tuple",
+    "class axis dropped", "class axis dropped after a sigmoid", "sigmoid module", "softmax", "log-softmax module",
+    "log of a softmax", "hardsigmoid", "tanh", "sigmoid of three channels", "sigmoid of a sum", "decision alone",
+    "probabilities and logits", "list in train mode alone", "decision and probabilities", "dict", "logsigmoid",
+}  # fmt: skip
+"""Kinds that are close to another one: tried with --slow."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in KINDS])
 def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(kind: str) -> None:
     network = build(kind)
     items = Items(network)
@@ -225,8 +243,10 @@ def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(ki
     assert 0.5 < right < 0.95 and items.labels.unique().tolist() == list(range(items.classes))
     expected = {"validation": right, "evaluate": right, "pictures": 1.0}
     assert found(network, items) == pytest.approx(expected, abs=1e-6)
-    if kind == "decision alone":
-        return
+    if kind == "decision alone":  # whose logits a module shows
+        assert torch.equal(
+            instrument(network, items.images[:2]).eval().logits(items.images) > 0, network(items.images) > 0
+        )
     net = instrument(network.train(), torch.rand(2, 1, 32, 24))
     assert found(net, items) == pytest.approx(expected, abs=1e-6)
     assert net.training and found(net.strip(), items) == pytest.approx(expected, abs=1e-6)
@@ -243,9 +263,12 @@ def test_every_kind_is_unlike_what_another_output_or_threshold_would_give() -> N
         assert ((network(Items(network).images) > 0)[:, 0] != Items(network).said).float().mean() > 0.2
 
 
-EXACT = {"softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
-         "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
-         "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid"}  # fmt: skip
+EXACT = {
+    "softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
+    "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
+    "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid",
+    "sigmoid in bytes",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", sorted(EXACT))
@@ -330,19 +353,33 @@ def test_channels_that_are_not_the_classes_are_refused() -> None:
 
 
 def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
-    class Bytes(Shaped):
+    class Shifted(Shaped):
         def forward(self, x: Tensor) -> Any:
-            return 255 * self.parts(x)[0].sigmoid()
+            return 2 * self.parts(x)[0].sigmoid() - 1.5
 
     with pytest.raises(StageError) as caught:
-        instrument(Bytes("one channel"), torch.rand(2, 1, 32, 24))
+        instrument(Shifted("one channel"), torch.rand(2, 1, 32, 24))
     assert str(caught.value) == (
-        "Bytes ends in sigmoid, and what it returns is neither logits nor all of the probabilities.\n"
+        "Shifted ends in sigmoid, and what it returns is neither logits nor all of the probabilities.\n"
         "  Seen: output: 2 × 1 × 32 × 24\n"
         "  Try:  return the logits from forward(), and apply the activation outside"
     )
-    with pytest.raises(RunError, match="what Bytes returns cannot be read as logits"):
-        predict_case(Bytes("one channel"), case(), How())
+    with pytest.raises(RunError, match="what Shifted returns cannot be read as logits"):
+        predict_case(Shifted("one channel"), case(), How())
+
+
+def test_decisions_are_no_map_to_train() -> None:
+    class Decides(Shaped):
+        def forward(self, x: Tensor) -> Any:
+            return self.parts(x)[0].argmax(1, keepdim=True).float()
+
+    with pytest.raises(StageError) as caught:
+        instrument(Decides("plain"), torch.rand(2, 1, 32, 24))
+    assert str(caught.value) == (
+        "Decides returns decisions, through which nothing can be trained; a segmentation network returns logits.\n"
+        "  Seen: output: 2 × 1 × 32 × 24\n"
+        "  Try:  return the logits from forward(), and decide outside"
+    )
 
 
 def test_supervision_that_is_switched_off_at_inference_is_followed() -> None:
@@ -438,3 +475,43 @@ def test_published_networks_are_read_at_their_own_finest_map(name: str) -> None:
     assert isinstance(one, Instrumented) and torch.equal(one.eval().logits(images), own(network, images))
     three_d = "DynUNet" in name
     assert three_d or len(network(images)) == 4
+
+
+# -- from a recipe to its scores ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("returns", ["[self.head(x), self.side(y)]", "{'p': self.head(x).softmax(1)}"])
+def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Path) -> None:
+    """With ignored pixels, and a network that does not return its logits alone."""
+    folder = write_tiny(tmp_path / "recipe")
+    text = PARTS.replace("return self.head(x)", f"return {returns}").replace("x = up(", "y, x = x, up(")
+    text = text.replace("self.head = ", "self.side = nn.Conv2d(2 * width, 3, 1)\n        self.head = ")
+    text = text.replace("labels[start:stop], cases, ", "labels[start:stop], cases, ignore_index=-1, ")
+    text = text.replace("    def slowly", "    labels[:, :4, 3:] = -1\n\n    def slowly")
+    text = text.replace('("background", "large", "small"), 1)', '("background", "large", "small"), 1, volumes=volumes)')
+    text = text.replace(
+        "    return Splits(", "    volumes = {'test': [case(i, images, labels) for i in (10, 11)]}\n    return Splits("
+    )
+    text += """
+
+def case(i, images, labels):
+    from lomix_search.data.volumes import Case
+
+    return Case(f"case{i}", images[i][None], labels[i][None])
+"""
+    (folder / "parts.py").write_text(text)
+    recipe = load_recipe(folder, ["loss.ignore_index=-1", "search.steps=30", "search.validate_every=10"])
+    validate_recipe(recipe).check()
+    outcome = run_recipe(recipe, tmp_path / "run")
+    for name in ("best", "final"):
+        whole = evaluate_run(tmp_path / "run", name)
+        for label, dice in list(outcome.test[name].per_class.items())[1:]:
+            assert whole.per_class("dice")[label] == pytest.approx(dice, abs=1e-9)
+    assert 0 < outcome.test["final"].mean < 1
+    seen = Seen.load(tmp_path / "run" / "seen.npz")
+    assert (seen.truth[:, :4, 3:] == 255).all() and (seen.truth[:, 4:] < 3).all()
+    kept = seen.truth != 255
+    for number, label in ((1, "large"), (2, "small")):
+        pairs = [((p == number) & k, t == number) for p, t, k in zip(seen.predictions, seen.truth, kept, strict=True)]
+        dice = np.mean([2 * (p & t).sum() / (p.sum() + t.sum()) for p, t in pairs])
+        assert outcome.test["final"].per_class[label] == pytest.approx(dice, abs=1e-9)

@@ -1,30 +1,18 @@
 """``instrument`` changes neither the model nor the example nor the process, whatever the network does in forward."""
 
 import builtins
-import copy
-import os
 import random
-import signal
-import subprocess
 import sys
-import threading
-import time
 import warnings
-from pathlib import Path
 
-import hostile
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES
-from hostile import HOSTILE, Batch, Boxed, Pair, state_of
+from hostile import HOSTILE, state_of
 from torch import nn
 from torch.fx.experimental import symbolic_shapes  # noqa: F401  imports sympy, which adds a filter of warnings
-from torch.utils._python_dispatch import TorchDispatchMode
-from zoo import SmallUNet, small_unet_2d
 
 import lomix_search as lomix
-from lomix_search.errors import LomixError
 from lomix_search.trace.settings import Noted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.loss import reference
+from lomix_search.loss.alone import FINEST, one_map
 from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range, check_tangents
 from lomix_search.loss.engines import ENGINES, choose_engine, per_map_slopes
 from lomix_search.loss.plan import Plan, widest
@@ -149,15 +150,18 @@ class MixtureLoss(nn.Module):
 
         Args:
             maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
-                (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial).
+                (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial). One
+                map alone (B, C, *spatial), as a network gives it in eval mode, or a list of one, is the finest.
             labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
 
         Returns:
-            The step.
+            The step; of one map alone, that map's loss with weight 1.
 
         Raises:
             LossError: maps or labels do not fit.
         """
+        if (finest := one_map(maps, labels, self.plan)) is not None:
+            return self._of_one(finest, labels)
         given = check_maps(maps, self.plan)
         labels = check_labels(labels, given)
         self._check_range(labels)
@@ -165,6 +169,16 @@ class MixtureLoss(nn.Module):
             losses = self._losses(resize(given, labels.shape[1:]), labels)
             total = self.weighting(losses)
         return Step(total, self._report(losses.detach()), self.weighting.weights().detach())
+
+    def _of_one(self, finest: Tensor, labels: Tensor) -> Step:
+        """Compute the loss of the finest map alone."""
+        plan = replace(self.plan, maps=FINEST, num_maps=1)
+        given = check_maps((finest,), plan)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        with torch.autocast(labels.device.type, enabled=False):
+            losses = self._per_map(resize(given, labels.shape[1:]), labels, plan)
+        return Step(losses[0], losses.detach(), torch.ones_like(losses.detach()))
 
     def culprits(self, step: Step) -> tuple[str, ...]:
         """Name the maps whose loss is not finite; waits for the device.
@@ -304,14 +318,16 @@ class MixtureLoss(nn.Module):
     def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
         active, plan = self._active_plan()
+        return self._spread_out(self._per_map(maps, labels, plan), active)
+
+    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: Plan) -> Tensor:
+        """Return the loss of each map of a plan."""
         if self.loss is not None:
-            losses = reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
-        else:
-            name, dtype = self.engine, maps[0].dtype
-            engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
-            ce, dice = engine(maps, labels, plan, self._operators())
-            losses = self.ce * ce + self.dice * dice
-        return self._spread_out(losses, active)
+            return reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
+        name, dtype = self.engine, maps[0].dtype
+        engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
+        ce, dice = engine(maps, labels, plan, self._operators())
+        return self.ce * ce + self.dice * dice
 
     def _active_plan(self) -> tuple[tuple[bool, ...], Plan]:
         active = self.weighting.active()

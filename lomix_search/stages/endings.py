@@ -71,16 +71,20 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
     if ending is None:
         return Returned(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)
-    same = (ending.given is not None and ending.given.meta["shape"][2:] == shape[2:]) or before != shape[1]
-    if tap is not None and ending.alone and same:
+    given = shape if ending.given is None else ending.given.meta["shape"]
+    same = before != shape[1] or given[2 if len(given) == len(shape) else 1 :] == shape[2:]
+    if tap is not None and ending.alone and (same or ending.scaled):
         return Returned(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
-    if before != shape[1] or not (ending.alone or _are_probabilities(network, example, place)):
+    ends: str | None = _UNDONE.get(ending.kind, "")
+    if ending.scaled or not ending.alone:
+        ends = _ends_by_value(network, example, place, ending.kind)
+    if before != shape[1] or ends is None:
         raise StageError(
             f"{title} ends in {ending.name}, and what it returns is neither logits nor all of the probabilities.",
             seen=f"output: {' × '.join(map(str, shape))}",
             hint="return the logits from forward(), and apply the activation outside",
         )
-    return Returned(place, shape[1], len(shape), _UNDONE.get(ending.kind, ""), None, others)
+    return Returned(place, shape[1], len(shape), ends, None, others)
 
 
 def logits_tap(found: Trace, ending: Ending, output: fx.Node) -> tuple[Tap | None, int]:
@@ -139,17 +143,24 @@ def _trained(network: nn.Module, example: Any) -> Trace | None:
     return on_twin(network, given, read)
 
 
-def _are_probabilities(network: nn.Module, example: Any, place: Path) -> bool:
-    """Whether what the model returns for random values lies between 0 and 1."""
+def _ends_by_value(network: nn.Module, example: Any, place: Path, kind: str) -> str | None:
+    """Say what is to be undone in values that are made of probabilities, by those for random inputs.
+
+    Returns None if they are none any more; "softmax" if those of all classes add up to 1, however they were made.
+    """
     given = inputs_of(example, network)
 
-    def look(twin: nn.Module) -> bool:
-        args, kwargs = _varied(given)[0]
+    def look(twin: nn.Module) -> Tensor:
+        args, kwargs = fresh(_varied(given)[0])
         with torch.no_grad():
-            values = pick(twin.eval()(*args, **kwargs), place)
-        return bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all())
+            values: Tensor = pick(twin.eval()(*args, **kwargs), place)
+        return values.exp() if kind.startswith("log_") else values
 
-    return on_twin(network, given, look)
+    values = on_twin(network, given, look)
+    if not bool((values >= -1e-4).all() and (values <= 1 + 1e-4).all()):
+        return None
+    whole = values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < 1e-3).all())
+    return _UNDONE.get(kind, "") if not whole else "" if kind.startswith("log_") else "softmax"
 
 
 def _varied(given: Inputs) -> tuple[Inputs, Inputs]:

@@ -14,9 +14,9 @@ from lomix_search.stages.endings import ending_in_train_mode, logits_tap, return
 from lomix_search.stages.flow import Flow
 from lomix_search.stages.layout import Layout, layout_of, map_layout, read_layouts
 from lomix_search.stages.named import chosen
-from lomix_search.stages.output import ending_of, main_output, without_classes
+from lomix_search.stages.output import decided, ending_of, main_output, spell_shape, without_classes
 from lomix_search.stages.returned import CLAMP
-from lomix_search.stages.stage import Stage, Stages, Tap, name_of, tap_of
+from lomix_search.stages.stage import Returned, Stage, Stages, Tap, name_of, tap_of
 from lomix_search.stages.supervised import own_logits, places_in_both, supervised
 from lomix_search.trace import Path, Trace, sizes, spell, trace_modes, unwrap
 
@@ -58,18 +58,8 @@ def find_stages(
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
     returned = returned_by(network, example, found, place, logits)
-    if (ending := ending_of(found, place, logits)) is not None:
-        tap, before = logits_tap(found, ending, logits)
-        trained = "" if tap else ending_in_train_mode(network, example, training, found, stages[-1].own or ())
-        stages[-1] = dataclasses.replace(
-            stages[-1], logits=tap, ends=CLAMP if tap and ending.kind == CLAMP else trained
-        )
-        notes.append(f"{title} ends in {ending.name}; in train mode the last map is what comes before it")
-        if before != num_classes:
-            notes.append(
-                f"that has {before} channels, the background among them, and what {title} returns {num_classes}"
-            )
-            num_classes = before
+    stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), returned, logits)
+    notes += said
     if returned.rivals:
         others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
         notes.append(f"{title} returns {others} of this shape; output{spell(place)} is taken as its logits")
@@ -81,6 +71,35 @@ def find_stages(
                 hint="name the others in stages=[…]",
             )
     return Stages(stages, title, found.backend, returned, notes), num_classes, [node.meta for node in nodes]
+
+
+def _with_logits(
+    finest: Stage,
+    network: nn.Module,
+    example: Any,
+    traces: tuple[Trace, Trace | None],
+    returned: Returned,
+    logits: fx.Node,
+) -> tuple[Stage, int, list[str]]:
+    """Return the finest stage with what its logits in train mode are, their channels, and what to say of it."""
+    (found, training), place = traces, returned.place
+    title, classes, ending = type(network).__name__, logits.meta["shape"][1], ending_of(found, place, logits)
+    tap, before = (None, classes) if ending is None else logits_tap(found, ending, logits)
+    if tap is None and decided(logits):
+        raise StageError(
+            f"{title} returns decisions, through which nothing can be trained; a segmentation network returns logits.",
+            seen=f"output{spell_shape(place, logits)}",
+            hint="return the logits from forward(), and decide outside",
+        )
+    if ending is None:
+        return finest, classes, []
+    ends = (ending.kind if ending.kind == CLAMP else "") if tap else ""
+    if tap is None:
+        ends = ending_in_train_mode(network, example, training, found, finest.own or ()) and returned.ends
+    notes = [f"{title} ends in {ending.name}; in train mode the last map is what comes before it"]
+    if before != classes:
+        notes.append(f"that has {before} channels, the background among them, and what {title} returns {classes}")
+    return dataclasses.replace(finest, logits=tap, ends=ends), before, notes
 
 
 def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:

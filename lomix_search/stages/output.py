@@ -14,7 +14,7 @@ from lomix_search.trace import Path, Trace, operation, sizes, spell
 
 _ACTIVATION = re.compile("(log_?)?(softmax|softmin|sigmoid|expit)", re.IGNORECASE)
 _DECIDES = re.compile(
-    "argmax|argmin|argsort|topk|one_hot|bucketize|round_?|heaviside|sign|gt|ge|lt|le|eq|ne|g?t_", re.IGNORECASE
+    "arg(max|min|sort)|topk|one_hot|bucketize|round_?|heaviside|sign|gt_?|ge_?|lt_?|le_?|eq_?|ne_?", re.IGNORECASE
 )
 _LOG = re.compile("log_?")
 _KEEPS = re.compile(
@@ -86,8 +86,8 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Pat
     """Return the finest maps that fit, all of one shape."""
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
-    real = [one for path, node in real for one in _unstacked(found, path, node)]
-    real = [one for one in real if not _decided(one[1])] or real
+    real = [one for path, node in real for one in unstacked(found, path, node)]
+    real = [one for one in real if one[1].op != "placeholder" and not decided(one[1])] or real
     maps = [_channels_first(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
@@ -110,7 +110,21 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Pat
     fitting = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) <= whole] or fitting
     size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
     finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
+    finest = _without_features(found, finest)
     return [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
+
+
+def _without_features(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+    """Leave out maps of more channels out of which others are made: features that are returned beside the logits."""
+    if len({node.meta["shape"] for _, node in maps}) < 2:
+        return maps
+    flow = found.network()
+    made_of = {node: nx.ancestors(flow, node) for _, node in maps}
+
+    def is_feature(node: fx.Node) -> bool:
+        return any(node in made_of[n] and n.meta["shape"][1] < node.meta["shape"][1] for n in made_of)
+
+    return [(path, node) for path, node in maps if not is_feature(node)]
 
 
 def _laid_otherwise(title: str, layout: Layout, seen: list[str]) -> StageError:
@@ -155,7 +169,7 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
 
 
-def _unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
+def unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
     """Return the maps that are stacked in a value along its first or second axis, or the value itself."""
     sources, axis = list(node.all_input_nodes), _stacked_along(node)
     rank = max((len(put.meta["shape"]) for put in found.inputs if layout_of(put)), default=0)
@@ -169,7 +183,7 @@ def _unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.N
 
 
 def _stacked_along(node: fx.Node) -> int | None:
-    """Return the axis along which a value stacks others, in one step or by an unsqueeze of each; None if it does not."""
+    """Return the axis along which a value stacks others, at once or by an unsqueeze of each; None if it does not."""
     name = operation(node)
     lifted = bool(node.all_input_nodes) and all(operation(source) == "unsqueeze" for source in node.all_input_nodes)
     if not (name == "stack" or (name.startswith("cat") and lifted)):
@@ -178,7 +192,7 @@ def _stacked_along(node: fx.Node) -> int | None:
     return axis % len(node.meta["shape"]) if isinstance(axis, int) else None
 
 
-def _decided(node: fx.Node) -> bool:
+def decided(node: fx.Node) -> bool:
     """Whether a value holds decisions, such as class numbers as floats, rather than scores."""
     while not weighted(node) and len(node.all_input_nodes) == 1:
         if _DECIDES.fullmatch(operation(node)):
@@ -199,6 +213,7 @@ class Ending:
         given: What it is applied to; None where the output is made of several.
         alone: Whether nothing changes its values afterwards, but for their axes and size.
         decided: Whether they are compared or rounded afterwards.
+        scaled: Whether they are multiplied by a number above 0 afterwards, as bytes are.
     """
 
     kind: str
@@ -206,6 +221,7 @@ class Ending:
     given: fx.Node | None
     alone: bool
     decided: bool = False
+    scaled: bool = False
 
 
 def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
@@ -219,19 +235,21 @@ def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
     Returns:
         None if the output is made of logits already.
     """
-    node, alone, decided, logged, cut = _start(found, place, output), True, False, False, None
+    node, cut = _start(found, place, output), None
+    alone, compared, logged, scaled = True, False, False, False
     while not (kind := _activation(node)):
         if weighted(node) or len(node.all_input_nodes) != 1:
             break
         name = operation(node)
         cut = cut or (Ending("clamp", name, node.all_input_nodes[0], alone) if _cuts(node) else None)
-        decided, logged = decided or bool(_DECIDES.fullmatch(name)), logged or bool(_LOG.fullmatch(name))
-        alone = alone and bool(_KEEPS.search(name) or _LOG.fullmatch(name))
+        compared, logged = compared or bool(_DECIDES.fullmatch(name)), logged or bool(_LOG.fullmatch(name))
+        scaled = scaled or _scales(node)
+        alone = alone and bool(_KEEPS.search(name) or _LOG.fullmatch(name) or _scales(node))
         node = node.all_input_nodes[0]
     if kind:
         kind = f"log_{kind}" if logged and not kind.startswith("log_") else kind
         reversed_ = "softmin" in operation(node).lower()
-        return Ending(kind, operation(node), None if reversed_ else node.all_input_nodes[0], alone, decided)
+        return Ending(kind, operation(node), None if reversed_ else node.all_input_nodes[0], alone, compared, scaled)
     if cut is None and len(node.all_input_nodes) > 1 and (parts := _activations(node)):
         return Ending(parts.pop() if len(parts) == 1 else "sigmoid", operation(node), None, False)
     return cut
@@ -262,11 +280,19 @@ def _activations(node: fx.Node) -> set[str]:
         if kind := _activation(one):
             found.add(kind)
             continue
-        if one.op == "placeholder" or weighted(one) or (one is node and not one.all_input_nodes):
-            return set()
+        if weighted(one):
+            return set()  # values of another kind, which an attention is multiplied with
         left += [source for source in one.all_input_nodes if source not in seen]
         seen.update(one.all_input_nodes)
     return found
+
+
+def _scales(node: fx.Node) -> bool:
+    """Whether an operation multiplies or divides by a number above 0."""
+    numbers = [value for value in node.args if isinstance(value, int | float) and not isinstance(value, bool)]
+    times = re.fullmatch("i?(r?mul|multiply|r?(true_?)?div(ide)?)_?", operation(node))
+    divided_by = isinstance(node.args[0] if node.args else None, int | float) and "div" in operation(node)
+    return bool(times) and len(numbers) == 1 and numbers[0] > 0 and not divided_by
 
 
 def _cuts(node: fx.Node) -> bool:

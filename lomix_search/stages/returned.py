@@ -30,7 +30,7 @@ def read(returned: Returned, value: Any, title: str) -> Tensor:
     return undone(own_map(value, returned.place, returned.rank, returned.classes, title), returned.ends)
 
 
-def own_map(value: Any, place: Path, rank: int, classes: int, title: str) -> Tensor:
+def own_map(value: Any, place: Path, rank: int, classes: int, title: str, main: bool = True) -> Tensor:
     """Return the map of logits at a place in what a model returned.
 
     A model that was told to return its main output alone (nnU-Net's ``deep_supervision = False``) is followed.
@@ -41,6 +41,7 @@ def own_map(value: Any, place: Path, rank: int, classes: int, title: str) -> Ten
         rank: Its axes there.
         classes: Its channels there.
         title: The model's class name.
+        main: Whether it is the main one, which may be returned alone.
 
     Returns:
         The map.
@@ -48,11 +49,10 @@ def own_map(value: Any, place: Path, rank: int, classes: int, title: str) -> Ten
     Raises:
         StageError: there is no such map.
     """
-    alone = isinstance(value, Tensor) and bool(place) and place[0][0] in ("item", "attr")
-    if alone or (isinstance(value, Tensor) and value.ndim == rank and place[:1] and place[0][0] == "stacked"):
-        place = ()
+    within = place[:1] and place[0][0] in ("item", "attr", "stacked")
+    alone = isinstance(value, Tensor) and value.ndim == rank and within
     try:
-        found = pick(value, place)
+        found = pick(value, place) if not alone else value if main else None
     except (LookupError, TypeError, AttributeError, RuntimeError):
         found = None
     if isinstance(found, Tensor) and found.ndim == rank and found.shape[1] == classes:

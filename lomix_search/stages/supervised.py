@@ -8,7 +8,7 @@ from torch import fx
 from lomix_search.errors import StageError
 from lomix_search.stages.flow import Flow
 from lomix_search.stages.layout import read_layouts
-from lomix_search.stages.output import main_output
+from lomix_search.stages.output import main_output, unstacked
 from lomix_search.stages.stage import SIDES, Place, Tap, values
 from lomix_search.trace import Path, Trace
 
@@ -85,7 +85,7 @@ def _main(training: Trace, classes: int) -> tuple[Path, fx.Node] | None:
 def _maps(found: Trace, rank: int, classes: int) -> list[tuple[Path, fx.Node]]:
     """Every map of logits that a model returns; a tensor in which they are stacked counts as several."""
     maps: list[tuple[Path, fx.Node]] = []
-    for path, node in found.outputs:
+    for path, node in (one for output in found.outputs for one in unstacked(found, *output)):
         shape = node.meta["shape"]
         if len(shape) == rank and shape[1] == classes:
             maps.append((path, node))
