@@ -202,7 +202,7 @@ NO_CLASSES: dict[str, tuple[list[NDArray[Any]], Write, str, str]] = {
     "0/1/255 in one": ([blocks([1, 255]), blocks([1])], save8, "c0.png", "3 values"),
     "VOC's border": ([blocks([1, 2, 3, 255]), blocks([1])], save8, "c0.png", "leave out"),
     "objects": ([objects(12), objects(5), objects(9)], save8, "c0.png", "objects, not classes"),
-    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(0)], save8, "c0.png", "objects, not"),
+    "objects by other numbers": ([objects(9) * 7, objects(8) * 11, objects(8) * 13], save8, "c0.png", "objects, not"),
     "VOC's border beside one class": ([blocks([5, 255]), blocks([5])], save8, "c0.png", "leave out"),
     "many objects": ([RNG.permutation(100)[:, None].repeat(99, 1).repeat(2, 0)] * 2, save16, "c0.png", "more than 64"),
     "above 65535": ([blocks([1, 70000]), blocks([1])], lambda p, m: tiff(p, m.astype(np.int32)), "c0.png", "whole"),
@@ -238,6 +238,15 @@ def test_or_as_classes_if_all_are_named(tmp_path: Path) -> None:
     assert look.labels == (1, 255)
     labels = make(tmp_path, *found, classes=["cell", "border"])
     np.testing.assert_array_equal(labels["c0"], blocks([1, 255]))
+
+
+def test_classes_that_few_masks_have_are_classes(tmp_path: Path) -> None:
+    masks = [blocks([41 + i]) for i in range(10)] + [blocks([41, 45, 50])]
+    assert look_at(*data(tmp_path / "one", masks, save8)).labels == tuple(range(41, 51))
+    masks = [blocks(list(range(41, 46))), blocks(list(range(46, 51)))]
+    assert look_at(*data(tmp_path / "five", masks, save8)).labels == tuple(range(41, 51))
+    masks = [blocks([1, 2, 3]), blocks([1, 2]), blocks([1]), blocks([0])]  # one inside another, as parts of a tumour
+    assert look_at(*data(tmp_path / "nested", masks, save8)).labels == (1, 2, 3)
 
 
 def test_a_thin_class_beside_solid_ones_is_a_class(tmp_path: Path) -> None:

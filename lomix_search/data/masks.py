@@ -29,7 +29,7 @@ _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in
 _CONTRAST = 128  # range of values that makes black and white of a JPEG
 _ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
 _NOISE = 6  # so many values without any solid place are noise
-_INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do as many that no other mask has
+_INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do more that no other mask has
 _LOW = 32  # 255 beside values below this alone is hardly a class like them
 
 
@@ -362,7 +362,7 @@ def _counting(masks: _Masks) -> bool:
         return True
     found = Counter(value for n in numbers for value in n)
     own = sum(count == 1 for count in found.values())
-    return len(numbers) > 1 and len(found) >= _INSTANCES * len(numbers) and 2 * own > len(found)
+    return len(numbers) > 2 and len(found) > _INSTANCES * len(numbers) and 2 * own > len(found)
 
 
 def _classes(masks: _Masks) -> Coding:
