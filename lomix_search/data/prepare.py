@@ -159,7 +159,7 @@ def _prepare_case(source: Source, layout: Layout, raw: Path, cases: Path, size: 
     case = source.read()
     _check_labels(case, layout, source.files[-1])
     scaled = scale(case.image, layout.intensity, source.files[0], layout.window)
-    image = resize_images(scaled, (size, size), picture=layout.intensity == "picture")
+    image = resize_images(scaled, (size, size), picture=layout.intensity in ("picture", "range"))
     label = resize_labels(case.label, (size, size))
     arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
     with _appearing(cases / source.name, cases) as folder:
