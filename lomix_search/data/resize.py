@@ -41,7 +41,8 @@ def resize_images(images: Array, size: Sequence[int], *, picture: bool) -> Array
     if images.shape[2:] == tuple(size):
         return images
     wide = torch.from_numpy(np.array(images, np.float32))
-    made = _interpolate(wide, size, "bilinear" if picture else "bicubic").numpy()
+    mode = "bilinear" if picture else "bicubic"
+    made = F.interpolate(wide, tuple(size), mode=mode, align_corners=False, antialias=True).numpy()
     if images.dtype.kind in "iu":
         limits = np.iinfo(images.dtype)
         made = np.rint(made).clip(limits.min, limits.max)
@@ -83,11 +84,8 @@ def resize_scores(scores: Tensor, size: Sequence[int], *, corners: bool = False)
         return scores
     if corners:
         return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=True)
-    return _interpolate(scores, size, "bilinear")
-
-
-def _interpolate(images: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    return F.interpolate(images, tuple(size), mode=mode, align_corners=False, antialias=True)
+    shrinks = any(new < old for old, new in zip(scores.shape[2:], size, strict=True))
+    return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _nearest(old: int, new: int, corners: bool) -> NDArray[np.int64]:
