@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -192,13 +192,20 @@ def search_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def evaluate_run(
-    folder: Path, network: str = "final", *, changes: Sequence[str] = (), overlays: int = 0, progress: bool = False
+    folder: Path,
+    network: str = "final",
+    *,
+    subset: str = "test",
+    changes: Sequence[str] = (),
+    overlays: int = 0,
+    progress: bool = False,
 ) -> Evaluation:
-    """Score a finished run's network on the whole test cases of its recipe, at native size, by the recipe's protocol.
+    """Score a finished run's network on whole cases of its recipe, at native size, by the recipe's protocol.
 
     Args:
-        folder: The run folder; tables and predictions go to ``folder/evaluation/<network>``.
+        folder: The run folder; tables and predictions go to :func:`evaluation_folder`.
         network: ``"final"``, or ``"best"`` on validation.
+        subset: ``"test"``, or ``"val"``: the cases that validated, which chose ``best.pt``.
         changes: ``key=value`` changes of the recipe, e.g. ``evaluate.protocol=transunet``.
         overlays: Number of cases to draw.
         progress: Show a progress bar.
@@ -207,18 +214,25 @@ def evaluate_run(
         All scores.
 
     Raises:
-        RunError: no such network, or not a finished run.
+        RunError: no such network or subset, or not a finished run.
     """
-    if network not in ("final", "best"):
-        raise RunError(f'network "{network}": unknown. {nearest(network, ("final", "best"))}')
+    for what, given, known in (("network", network, ("final", "best")), ("subset", subset, ("test", "val"))):
+        if given not in known:
+            raise RunError(f'{what} "{given}": unknown. {nearest(given, known)}')
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
     net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
-    save = _writable(folder / "evaluation" / network)
-    return recipe.score(net, splits, save=save, overlays=overlays, progress=progress)
+    save = _writable(evaluation_folder(folder, network, subset))
+    chosen: Literal["test", "val"] = "val" if subset == "val" else "test"
+    return recipe.score(net, splits, chosen, save=save, overlays=overlays, progress=progress)
+
+
+def evaluation_folder(folder: Path, network: str, subset: str) -> Path:
+    """Return where ``evaluate_run`` leaves what it found: ``evaluation/final`` or ``evaluation/final-val``."""
+    return folder / "evaluation" / (network if subset == "test" else f"{network}-{subset}")
 
 
 def _writable(folder: Path) -> Path | None:

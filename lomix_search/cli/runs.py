@@ -14,7 +14,7 @@ from lomix_search.mixture import Mixture
 from lomix_search.portions import label_fraction as portion
 from lomix_search.rank import rank
 from lomix_search.recipe import DATA_KINDS, Recipe, home_of, load_recipe
-from lomix_search.run import Outcome, evaluate_run, run_recipe, with_mixture
+from lomix_search.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
 from lomix_search.screen import Table
 from lomix_search.typed import write_text
 
@@ -105,17 +105,18 @@ def evaluate_command(
     protocol: Annotated[
         str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
     ] = None,
+    subset: Annotated[str, typer.Option("--on", help='"test", or "val": the cases that validated')] = "test",
     overlays: Annotated[int, typer.Option(help="draw so many cases", min=0)] = 0,
 ) -> None:
-    """Score a run's network on whole test cases; with two runs, also their paired difference."""
+    """Score a run's network on whole cases; with two runs, also their paired difference."""
     changes = [f"evaluate.protocol={protocol}"] if protocol else []
     scores = []
     for one in (folder, *([other] if other else [])):
-        scores.append(evaluate_run(one, network, changes=changes, overlays=overlays, progress=True))
-        console.print(f"{one}, {network} network")
+        scores.append(evaluate_run(one, network, subset=subset, changes=changes, overlays=overlays, progress=True))
+        console.print(f"{one}, {network} network, {subset} cases")
         console.print(scores[-1])
         if os.access(one, os.W_OK):
-            console.print(f"tables and predictions: {one / 'evaluation' / network}")
+            console.print(f"tables and predictions: {evaluation_folder(one, network, subset)}")
     if other is not None:
         console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
 
