@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -239,3 +240,36 @@ def test_processes_that_start_together_share_one(set_: Set, tmp_path: Path) -> N
         assert one.returncode == 0, said
     assert len(names(tmp_path / "cache")) == 1
     assert loaded().parent == tmp_path / "cache"
+
+
+WITHOUT_AVX = """
+import time, torch
+from lomix_search.loss import MixtureLoss, native
+native.TUNE = (("-march=x86-64", "-ffp-contract=fast"),)  # SSE2 alone
+torch.set_num_threads(1)
+for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+    torch.manual_seed(0)
+    loss = MixtureLoss("lomix", 4, 9).to(dtype)
+    maps = [torch.randn(2, 9, 64, 64, dtype=dtype, requires_grad=True) for _ in range(4)]
+    labels = torch.randint(9, (2, 64, 64))
+    found, seconds = {}, {}
+    for engine in ("native", "tiled", "reference"):
+        loss.engine = engine
+        for _ in range(5):
+            begun = time.process_time()
+            total = loss(maps, labels).total
+            found[engine] = total, *torch.autograd.grad(total, maps)
+            spent = time.process_time() - begun
+            seconds[engine] = min(spent, seconds.get(engine, spent))
+    for one, other in zip(found["native"], found["reference"]):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    assert min(seconds, key=seconds.get) == "native", seconds
+"""
+
+
+@pytest.mark.slow  # it compiles
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="for x86")
+def test_without_avx_it_is_right_and_still_the_fastest(set_: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it may be chosen there: vectors of 32 bytes made it slower than plain PyTorch."""
+    monkeypatch.delenv("CXX")
+    subprocess.run([sys.executable, "-c", WITHOUT_AVX], check=True)

@@ -355,7 +355,7 @@ template <class S, int VECS> struct Worker {
       sigmoid<false>(z);
       for (int v = 0; v < VECS; ++v) {
         const V p = E[v], slope = p * (1 - p);
-        d[v] = slope * (a[0] * p - b[0] * Y[v]) + g * (p - valid[v] * Y[v]);
+        d[v] = slope * (a[0] * p - b[0] * Y[v]) + g * (p - Y[v]);
       }
       return;
     }
@@ -367,11 +367,10 @@ template <class S, int VECS> struct Worker {
         E[c * VECS + v] = p;
         mean[v] += p * (a[c] * p - b[c] * Y[c * VECS + v]);
       }
-    for (int v = 0; v < VECS; ++v) mean[v] = g - mean[v];
     for (int64_t c = 0; c < C; ++c)
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v], y = Y[c * VECS + v];
-        d[c * VECS + v] = p * (a[c] * p + mean[v]) - y * (b[c] * p + g);
+        d[c * VECS + v] = p * ((a[c] * p - b[c] * y) - mean[v]) + g * (p - y);  // 0 to the last bit where p is y
       }
   }
 

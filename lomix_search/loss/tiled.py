@@ -177,8 +177,8 @@ def _adjoint(logits: Tensor, tile: _Tile, plan: Plan, a: Tensor, b: Tensor, g: T
         p = torch.sigmoid(logits) * tile.valid
         return p * (1 - p) * (a * p - b * y) + g * (p - y)
     p = torch.softmax(logits, 1) * tile.valid
-    through = p * (a * p - b * y)
-    return through - p * (through.sum(1, keepdim=True) - g) - g * y
+    pull = a * p - b * y
+    return p * (pull - (p * pull).sum(1, keepdim=True)) + g * (p - y)  # 0 to the last bit where p is y
 
 
 def _groups(layout: Layout, params: Tensor) -> list["_Group"]:

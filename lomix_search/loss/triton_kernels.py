@@ -97,11 +97,11 @@ def _adjoint(z, index, c, y, valid, a, b, g, C: tl.constexpr):
     a_row = tl.load(a + index * C + c, mask=c < C, other=0.0)
     b_row = tl.load(b + index * C + c, mask=c < C, other=0.0)
     slope = tl.load(g + index)
-    through = p * (a_row[:, None] * p - b_row[:, None] * truth)
+    pull = a_row[:, None] * p - b_row[:, None] * truth
     if C == 1:
-        return through * (1.0 - p) + slope * (p - truth)
+        return pull * p * (1.0 - p) + slope * (p - truth)
     else:  # noqa: RET505
-        return through - p * (tl.sum(through, 0)[None, :] - slope) - slope * truth
+        return p * (pull - tl.sum(p * pull, 0)[None, :]) + slope * (p - truth)  # 0 to the last bit where p is truth
 
 
 @triton.jit
