@@ -77,3 +77,19 @@ def test_what_fails_in_drawing_leaves_a_finished_run_finished(
         run_recipe(tiny(tmp_path / "recipe", ["search.steps=2"]), tmp_path / "run")
     assert read_status(tmp_path / "run").state == "finished"  # type: ignore[union-attr]
     assert json.loads((tmp_path / "run/results.json").read_text())["test_dice"]["final"]["mean"] >= 0
+
+
+def test_what_ends_a_run_is_told_by_its_class(tmp_path: Path) -> None:
+    """A user's code may say anything: only the class of an error says what it is."""
+    from lomix_search.errors import RunError
+    from lomix_search.status import recorded
+    from lomix_search.tune.trial import reason_of
+
+    for error, state in ((SystemExit(3), "failed"), (SystemExit(0), "stopped"), (KeyboardInterrupt(), "stopped")):
+        with pytest.raises(type(error)), recorded(tmp_path):
+            raise error
+        assert read_status(tmp_path).state == state  # type: ignore[union-attr]
+    assert reason_of(FileNotFoundError("out of memory.txt")) == "FileNotFoundError: out of memory.txt"
+    assert reason_of(RuntimeError("CUDA out of memory.")).startswith("out of memory: ")
+    assert reason_of(ValueError("not finite")) == "ValueError: not finite"
+    assert reason_of(RunError("the loss is not finite")).startswith("not finite: RunError")
