@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +43,6 @@ def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, t
     run_recipe(tiny(tmp_path / "recipe"), tmp_path / "whole")
     assert (folder / "results.json").read_bytes() == (tmp_path / "whole/results.json").read_bytes()
     assert (folder / "predictions.png").exists() and read_status(folder).state == "finished"  # type: ignore[union-attr]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "given", [["-m", "lomix_search", "ls"], ["-c", "from lomix_search.__main__ import main; main()", "ls"]]
-)
-def test_sigterm_while_the_program_is_imported_ends_cleanly(given: list[str]) -> None:
-    own = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen([sys.executable, *given], env=own, stdout=subprocess.PIPE)
-    until = time.monotonic() + 100
-    while "libc10" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is being imported
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=100)[0] == b"" and process.returncode == 0
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device", "predictions.png"), ValueError("no colours")])
