@@ -95,7 +95,7 @@ def _why(error: BaseException) -> tuple[State, str]:
     """Say what an error that ends a run makes of it: asked to stop, or failed."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped", "Ctrl-C"
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and error.code in (None, 0):  # as the handlers of SIGTERM end a process
         return "stopped", "SIGTERM"
     if type(error).__name__ == "TrialPruned":  # Optuna's, which need not be installed
         return "stopped", f"pruned {error}".strip()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +45,6 @@ def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, t
     assert (folder / "predictions.png").exists() and read_status(folder).state == "finished"  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "given", [["-m", "lomix_search", "ls"], ["-c", "from lomix_search.__main__ import main; main()", "ls"]]
-)
-def test_sigterm_while_the_program_is_imported_ends_cleanly(given: list[str]) -> None:
-    own = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen([sys.executable, *given], env=own, stdout=subprocess.PIPE)
-    until = time.monotonic() + 100
-    while "libc10" not in Path(f"/proc/{process.pid}/maps").read_text():  # torch is being imported
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=100)[0] == b"" and process.returncode == 0
-
-
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device", "predictions.png"), ValueError("no colours")])
 def test_what_fails_in_drawing_leaves_a_finished_run_finished(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,3 +61,19 @@ def test_what_fails_in_drawing_leaves_a_finished_run_finished(
         run_recipe(tiny(tmp_path / "recipe", ["search.steps=2"]), tmp_path / "run")
     assert read_status(tmp_path / "run").state == "finished"  # type: ignore[union-attr]
     assert json.loads((tmp_path / "run/results.json").read_text())["test_dice"]["final"]["mean"] >= 0
+
+
+def test_what_ends_a_run_is_told_by_its_class(tmp_path: Path) -> None:
+    """A user's code may say anything: only the class of an error says what it is."""
+    from lomix_search.errors import RunError
+    from lomix_search.status import recorded
+    from lomix_search.tune.trial import reason_of
+
+    for error, state in ((SystemExit(3), "failed"), (SystemExit(0), "stopped"), (KeyboardInterrupt(), "stopped")):
+        with pytest.raises(type(error)), recorded(tmp_path):
+            raise error
+        assert read_status(tmp_path).state == state  # type: ignore[union-attr]
+    assert reason_of(FileNotFoundError("out of memory.txt")) == "FileNotFoundError: out of memory.txt"
+    assert reason_of(RuntimeError("CUDA out of memory.")).startswith("out of memory: ")
+    assert reason_of(ValueError("not finite")) == "ValueError: not finite"
+    assert reason_of(RunError("the loss is not finite")).startswith("not finite: RunError")

@@ -21,7 +21,8 @@ def main() -> NoReturn:
     """Run the command line.
 
     Errors of the library, and files that cannot be read or written, print as text and end with exit code 2. SIGTERM
-    ends with exit code 0 at any moment; what was begun goes on with --resume.
+    ends with exit code 0 from here on, and what was begun goes on with --resume; before, while Python still imports the
+    library, nothing has begun, and the process ends as any other (143 in a shell).
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -205,7 +205,8 @@ def reason_of(error: BaseException) -> str:
         A reason that starts with its kind: ``out of memory``, ``not finite``, or the name of the error.
     """
     text = str(error)
-    if isinstance(error, MemoryError) or any(word in text.lower() for word in _MEMORY):
+    plain_error = isinstance(error, RuntimeError | LomixError)  # on a CPU, PyTorch's words are all there is
+    if isinstance(error, MemoryError) or (plain_error and any(word in text.lower() for word in _MEMORY)):
         return f"out of memory: {text.splitlines()[0] if text else 'MemoryError'}"
     if isinstance(error, LomixError) and "not finite" in text:
         return f"not finite: {type(error).__name__}: {text}"
