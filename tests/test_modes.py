@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_robust import normed
-from test_search import CLASSES, Shapes, build
+from test_search import CLASSES, Shapes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
