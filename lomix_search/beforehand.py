@@ -44,7 +44,7 @@ def look_over(items: Uniform) -> Print:
     if not len(items):
         raise DataError(f"the {items.what} set is empty.", hint="lomix validate RECIPE   # lists what was found")
     _check_labels_at_hand(items)
-    prints = {}
+    prints: dict[str, str] = {}
     for index in _spread(len(items)):
         first, again = (_print(*_read(items, index)) for _ in range(2))
         if first != again:
@@ -100,7 +100,7 @@ def check_same_data(before: Mapping[str, Print], now: Mapping[str, Print], folde
     Raises:
         RunError: a set has changed.
     """
-    sets = [what for what in before | now if what != "validation" or what in before.keys() & now.keys()]
+    sets = [what for what in {**before, **now} if what != "validation" or what in before.keys() & now.keys()]
     found = [line for what in sets for line in _changes(what, before.get(what), now.get(what))]
     if found and not accept:
         raise data_changed(folder, found)

@@ -161,7 +161,8 @@ batchsize = 4
         "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
         "  optimizer.lr = -0.001: input should be greater than 0\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
-        "label_fraction, other_data, patience, precision, seed, shrink, skip_not_finite, steps, validate_every, workers."
+        "label_fraction, "
+        "other_data, patience, precision, seed, shrink, skip_not_finite, steps, validate_every, workers."
     )
 
 

@@ -190,8 +190,8 @@ def test_resuming_with_other_settings_or_another_network_is_refused(tmp_path: Pa
     assert str(caught.value) == (
         f"{tmp_path} was started with other settings.\n"
         "  Seen: steps: 2 before, 1 now\n"
-        "  Try:  use the same ones, or another folder; checkpoint_every, other_data, patience, skip_not_finite, workers "
-        "may change, and steps may grow"
+        "  Try:  use the same ones, or another folder; checkpoint_every, other_data, patience, skip_not_finite, "
+        "workers may change, and steps may grow"
     )
     net, loss = build("mutation")
     with pytest.raises(RunError, match="is of another network or search space"):

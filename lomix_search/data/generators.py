@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GLOBAL = tuple(map(id, (np.random.mtrand._rand, random._inst, torch.default_generator)))  # type: ignore[attr-defined]
+_GLOBAL = tuple(map(id, (np.random.mtrand._rand, random._inst, torch.default_generator)))
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _FEW = 64  # elements; a longer list is one of data
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), np.ndarray, np.generic, Tensor, type, types.ModuleType)
@@ -87,7 +87,7 @@ def _is_monai(value: Any) -> bool:
 
 def _seed(one: Any, word: int) -> None:
     if isinstance(one, np.random.Generator):
-        one.bit_generator.state = type(one.bit_generator)(word).state  # type: ignore[call-arg]
+        one.bit_generator.state = type(one.bit_generator)(word).state
     elif isinstance(one, np.random.RandomState):
         kind: Any = type(one._bit_generator)
         one.set_state(np.random.RandomState(kind(word)).get_state(legacy=False))
