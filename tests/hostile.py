@@ -22,7 +22,9 @@ def state_of(*roots: Any) -> dict[str, Any]:
     seen: dict[int, str] = {}
 
     def walk(path: str, value: Any) -> None:
-        if isinstance(value, (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)):
+        if isinstance(
+            value, (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+        ):
             found[path] = repr(value)
             return
         if id(value) in seen:

@@ -243,7 +243,9 @@ def _attempt(
         begin()
         torch.manual_seed(_SEED)
         found = backend(twin, *fresh(made_with))
-        if not _gives(found, inputs, expected) and not (begin is not _nothing and _gives(found, inputs, expected, begin)):
+        if not _gives(found, inputs, expected) and not (
+            begin is not _nothing and _gives(found, inputs, expected, begin)
+        ):
             return "; ".join(("its graph gives another output on other values of the same shape", *found.notes[:1]))
     except Exception as error:  # tracing runs the user's code on stand-ins, which may raise anything
         if "DataDependent" in type(error).__name__:  # torch.export's own words are of symbols: "Eq(u0, 1)"

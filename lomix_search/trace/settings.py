@@ -39,8 +39,14 @@ def _settings() -> Iterator[tuple[Read, Write]]:
     yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
     yield torch.is_anomaly_check_nan_enabled, lambda value: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), value)
     for kind in ("cpu", "cuda"):
-        yield (lambda kind=kind: torch.is_autocast_enabled(kind)), (lambda v, kind=kind: torch.set_autocast_enabled(kind, v))
-        yield (lambda kind=kind: torch.get_autocast_dtype(kind)), (lambda v, kind=kind: torch.set_autocast_dtype(kind, v))
+        yield (
+            (lambda kind=kind: torch.is_autocast_enabled(kind)),
+            (lambda v, kind=kind: torch.set_autocast_enabled(kind, v)),
+        )
+        yield (
+            (lambda kind=kind: torch.get_autocast_dtype(kind)),
+            (lambda v, kind=kind: torch.set_autocast_dtype(kind, v)),
+        )
     yield torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled
     yield from _kernels()
     yield np.geterr, lambda value: np.seterr(**value)
@@ -75,9 +81,21 @@ def _precisions() -> Iterator[tuple[Read, Write]]:
     yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     yield _attribute(torch.backends.cudnn, "allow_tf32")
     yield _attribute(torch.backends.cuda.matmul, "allow_tf32")
-    for name in ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn", "mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"):
+    for name in (
+        "",
+        "cuda.matmul",
+        "cudnn",
+        "cudnn.conv",
+        "cudnn.rnn",
+        "mkldnn",
+        "mkldnn.matmul",
+        "mkldnn.conv",
+        "mkldnn.rnn",
+    ):
         with contextlib.suppress(AttributeError):  # torch before 2.9 has the older ones alone
-            yield _attribute(functools.reduce(getattr, name.split(".") if name else (), torch.backends), "fp32_precision")
+            yield _attribute(
+                functools.reduce(getattr, name.split(".") if name else (), torch.backends), "fp32_precision"
+            )
 
 
 def _tried(read: Read) -> Any:
