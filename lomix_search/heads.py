@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
+<<<<<<< HEAD
 from lomix_search.stages.returned import CLAMP, own_map, read, undone
 from lomix_search.stages.stage import Returned
 from lomix_search.trace import is_compiled, pick, unwrap
+=======
+from lomix_search.trace import ALONE, is_compiled, pick, unwrap
+>>>>>>> trace
 
 LOGITS = -1
 """The number under which hooks keep the logits of a model that returns probabilities."""
@@ -57,8 +61,9 @@ def instrument(
             seen=", ".join(stage.name for stage in model.stages),
             hint="train it as it is, or instrument(net.strip(), example) to begin anew",
         )
-    found, classes, tensors = find_stages(model, example, num_classes, stages)
-    return Instrumented(model, found, classes, make_heads(found, classes, tensors))
+    with ALONE:  # another thread may be reading this very model
+        found, classes, tensors = find_stages(model, example, num_classes, stages)
+        return Instrumented(model, found, classes, make_heads(found, classes, tensors))
 
 
 def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any]]) -> nn.ModuleDict:

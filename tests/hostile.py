@@ -7,7 +7,7 @@ import random
 import types
 import warnings
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from zoo import SmallUNet
 
 
 def state_of(*roots: Any) -> dict[str, Any]:
-    """Everything that can be seen of some values, by its path: for tensors bits, memory, version, flags, gradient."""
+    """Everything that can be seen of some values, by its path: for tensors bits, version, flags, gradient."""
     found: dict[str, Any] = {}
     seen: dict[int, str] = {}
 
@@ -93,8 +93,8 @@ def bits_of(value: Tensor) -> Any:
     form = (*form, value.dtype, value.shape, value._version)
     if value.layout != torch.strided or value.is_meta:
         return form if value.is_meta else (*form, repr(value))
-    plain = value.detach().contiguous().view(-1)
-    return (*form, value.data_ptr(), value.stride(), plain.view(torch.uint8).numpy().tobytes())
+    plain = value.detach().contiguous().clone().view(-1)  # numpy() forbids the user's own memory to be resized
+    return (*form, value.stride(), plain.view(torch.uint8).numpy().tobytes())
 
 
 class Odd(SmallUNet):
@@ -294,7 +294,7 @@ class Itself:
 @hostile
 class Counters(Odd):
     total = 0
-    history: list = []
+    history: ClassVar[list] = []
     table = torch.zeros(3)
 
     def __init__(self):

@@ -68,7 +68,7 @@ def test_ignored_pixels_count_nowhere(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_a_label_that_is_a_class_and_ignored(recipe: Recipe, tmp_path: Path) -> None:
     changed = load_recipe(tmp_path / "mine/recipe.toml", ['data.classes=["cell", "unclear"]'])
-    with pytest.raises(DataError, match=r"label 255 is 'unclear' in data.classes, and loss.ignore_index leaves it out"):
+    with pytest.raises(DataError, match=r"label 255 is 'unclear' in data.classes; loss.ignore_index leaves it out"):
         changed.build_data()
 
 

@@ -1,7 +1,14 @@
 """``instrument`` changes neither the model nor the example nor the process, whatever the network does in forward."""
 
 import builtins
+<<<<<<< HEAD
 import random
+=======
+import contextlib
+import os
+import random
+import subprocess
+>>>>>>> trace
 import sys
 import warnings
 
@@ -11,6 +18,11 @@ import torch
 from hostile import HOSTILE, state_of
 from torch import nn
 from torch.fx.experimental import symbolic_shapes  # noqa: F401  imports sympy, which adds a filter of warnings
+<<<<<<< HEAD
+=======
+from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import SmallUNet
+>>>>>>> trace
 
 import lomix_search as lomix
 from lomix_search.trace.settings import Noted
@@ -90,3 +102,128 @@ def test_the_picture_sees_what_each_of_them_writes(name):
     with torch.no_grad():
         model(example)
     assert before != picture(model, example) or around != process()
+
+
+def test_an_example_of_several_values_keeps_them_all():
+    example = (torch.rand(1, 1, 16, 16), {"pair": (torch.rand(1, 1, 16, 16), torch.ones(1)), "list": [], "gone": 1})
+    for model, given in (
+        (Pair(), example),
+        (Pair(), {"x": example[0], "extra": example[1]}),
+        (Boxed(), (Batch(torch.rand(1, 1, 16, 16), {"n": 0}),)),
+    ):
+        before = state_of(model, given)
+        assert len(lomix.instrument(model.eval(), given).stages) == 2
+        same(before, state_of(model.train(), given))
+
+
+class Stops(TorchDispatchMode):
+    """Raises at one of the operations that run under it."""
+
+    def __init__(self, number, kind):
+        super().__init__()
+        self.left, self.kind = number, kind
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise self.kind("here")
+        return func(*args, **(kwargs or {}))
+
+
+def interrupted(name, number, kind):
+    """Instrument with an exception at one of the operations; returns whether there were as many."""
+    model, example = built(name), torch.rand(2, 1, 16, 16)
+    before, around = picture(model, example), process()
+    with contextlib.suppress(kind, LomixError), Stops(number, kind) as stops:
+        lomix.instrument(model, example).strip()
+    same(before, picture(model, example))
+    same(around, process())
+    return stops.left <= 0
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("name", ["Renormalised", "SolidPart"])
+def test_an_interruption_at_an_operation_leaves_nothing_behind(name, kind):
+    for number in (1, 2, 5, 20, 50, 90, 140, 200, 300):
+        interrupted(name, number, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Renormalised", "Globals", "SolidPart", "LazyStubborn"])
+def test_an_interruption_at_every_operation_leaves_nothing_behind(name):
+    number = 1
+    while interrupted(name, number, KeyboardInterrupt):
+        number += 1
+    assert number > 100
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["one model", "several models"])
+def test_threads_that_instrument_at_once_find_what_one_finds(alike):
+    models = [SmallUNet()] * 8 if alike else [HOSTILE["MaxNorm"]() for _ in range(8)]
+    example, found, around = torch.rand(1, 1, 16, 16), [], process()
+
+    def work(model):
+        net = lomix.instrument(model, example)
+        found.append(([s.name for s in net.stages], [s.size for s in net.stages], net.stages.backend))
+
+    threads = [threading.Thread(target=work, args=(model.eval(),)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(["up.0", "up.1"], [(8, 8), (16, 16)], "fx")] * 8
+    same(around, process())
+
+
+def test_a_network_that_goes_on_from_its_last_pass_says_so():
+    class Restless(SmallUNet):
+        def forward(self, x):
+            return super().forward(x) + time.perf_counter_ns() % 1000
+
+    with pytest.raises(LomixError) as caught:
+        lomix.instrument(Restless(), torch.rand(1, 1, 16, 16))
+    assert "it returns something else each time it is called with the same values" in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", FAMILIES, ids=lambda entry: entry["id"])
+def test_every_family_is_left_as_it_was(entry):
+    model, inputs = entry["build"](), entry["inputs"]()
+    for mode in (True, False):
+        model.train(mode)
+        before, around = state_of(model, inputs), process()
+        with contextlib.suppress(LomixError):
+            lomix.instrument(model, inputs).strip()
+        same(before, state_of(model, inputs))
+        same(around, process())
+
+
+CTRL_C = """
+import _thread, sys, threading, torch, lomix_search as lomix
+import test_untouched as t
+model, example = t.built(sys.argv[1]), torch.rand(2, 1, 64, 64)
+lomix.instrument(t.built("MaxNorm"), example)
+before, around = t.picture(model, example), t.process()
+hit = 0
+for wait in (0.005, 0.01, 0.02, 0.03, 0.05, 0.08):
+    timer = threading.Timer(wait, _thread.interrupt_main)
+    try:
+        timer.start()
+        lomix.instrument(model, example).strip()
+        timer.join()
+    except KeyboardInterrupt:
+        hit += 1
+    t.same(before, t.picture(model, example))
+    t.same(around, t.process())
+print("hit", hit)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Renormalised", "SolidPart"])
+def test_ctrl_c_leaves_nothing_behind(name):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", CTRL_C, name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 0

@@ -186,7 +186,7 @@ def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | 
     ignored = ignore_index if ignore_index is not None and ignore_index > len(classes) else None
     if ignored in values:
         raise DataError(
-            f"label {ignored} is {classes[values.index(ignored)]!r} in data.classes, and loss.ignore_index leaves it out.",
+            f"label {ignored} is {classes[values.index(ignored)]!r} in data.classes; loss.ignore_index leaves it out.",
             hint="take the name out of data.classes, or loss.ignore_index out of the recipe",
         )
     return ClassTable(values, ignored)

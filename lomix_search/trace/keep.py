@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from lomix_search.trace.reach import contents, foreign, global_names, slots
 
@@ -278,7 +278,8 @@ def _keep_function(value: types.FunctionType) -> Undo:
     before = {name: known.get(name, _MISSING) for name in global_names(value)}
 
     def undo() -> None:
-        value.__code__, value.__defaults__, value.__kwdefaults__ = code, defaults, named
+        if (value.__code__, value.__defaults__, value.__kwdefaults__) != (code, defaults, named):
+            value.__code__, value.__defaults__, value.__kwdefaults__ = code, defaults, named
         for name, item in before.items():
             if item is _MISSING:
                 known.pop(name, None)

@@ -24,6 +24,10 @@ def _attribute(owner: Any, name: str) -> tuple[Read, Write]:
     return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
 
 
+def _of_device(read: Callable[[str], Any], write: Callable[[str, Any], Any], kind: str) -> tuple[Read, Write]:
+    return (lambda: read(kind)), (lambda value: write(kind, value))
+
+
 def _settings() -> Iterator[tuple[Read, Write]]:
     """What reads and what writes each setting; first those on which the others' reading and writing depends."""
     yield torch._C._len_torch_dispatch_stack, _pop_modes
@@ -39,6 +43,7 @@ def _settings() -> Iterator[tuple[Read, Write]]:
     yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
     yield torch.is_anomaly_check_nan_enabled, lambda value: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), value)
     for kind in ("cpu", "cuda"):
+<<<<<<< HEAD
         yield (
             (lambda kind=kind: torch.is_autocast_enabled(kind)),
             (lambda v, kind=kind: torch.set_autocast_enabled(kind, v)),
@@ -47,6 +52,10 @@ def _settings() -> Iterator[tuple[Read, Write]]:
             (lambda kind=kind: torch.get_autocast_dtype(kind)),
             (lambda v, kind=kind: torch.set_autocast_dtype(kind, v)),
         )
+=======
+        yield _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, kind)
+        yield _of_device(torch.get_autocast_dtype, torch.set_autocast_dtype, kind)
+>>>>>>> trace
     yield torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled
     yield from _kernels()
     yield np.geterr, lambda value: np.seterr(**value)
@@ -118,7 +127,7 @@ def _device() -> Any:
 
 def _pop_modes(depth: int) -> None:
     while torch._C._len_torch_dispatch_stack() > depth:
-        dispatch._pop_mode()  # type: ignore[no-untyped-call]
+        dispatch._pop_mode()
 
 
 def _random() -> Iterator[tuple[Read, Write]]:
