@@ -10,13 +10,9 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.stages import Stages, Tap, find_stages
-<<<<<<< HEAD
 from lomix_search.stages.returned import CLAMP, own_map, read, undone
 from lomix_search.stages.stage import Returned
-from lomix_search.trace import is_compiled, pick, unwrap
-=======
 from lomix_search.trace import ALONE, is_compiled, pick, unwrap
->>>>>>> trace
 
 LOGITS = -1
 """The number under which hooks keep the logits of a model that returns probabilities."""

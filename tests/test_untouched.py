@@ -1,30 +1,27 @@
 """``instrument`` changes neither the model nor the example nor the process, whatever the network does in forward."""
 
 import builtins
-<<<<<<< HEAD
-import random
-=======
 import contextlib
 import os
 import random
 import subprocess
->>>>>>> trace
 import sys
+import threading
+import time
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from hostile import HOSTILE, state_of
+from families import FAMILIES
+from hostile import HOSTILE, Batch, Boxed, Pair, state_of
 from torch import nn
 from torch.fx.experimental import symbolic_shapes  # noqa: F401  imports sympy, which adds a filter of warnings
-<<<<<<< HEAD
-=======
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import SmallUNet
->>>>>>> trace
 
 import lomix_search as lomix
+from lomix_search.errors import LomixError
 from lomix_search.trace.settings import Noted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")

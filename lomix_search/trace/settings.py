@@ -43,19 +43,8 @@ def _settings() -> Iterator[tuple[Read, Write]]:
     yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
     yield torch.is_anomaly_check_nan_enabled, lambda value: torch.set_anomaly_enabled(torch.is_anomaly_enabled(), value)
     for kind in ("cpu", "cuda"):
-<<<<<<< HEAD
-        yield (
-            (lambda kind=kind: torch.is_autocast_enabled(kind)),
-            (lambda v, kind=kind: torch.set_autocast_enabled(kind, v)),
-        )
-        yield (
-            (lambda kind=kind: torch.get_autocast_dtype(kind)),
-            (lambda v, kind=kind: torch.set_autocast_dtype(kind, v)),
-        )
-=======
         yield _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, kind)
         yield _of_device(torch.get_autocast_dtype, torch.set_autocast_dtype, kind)
->>>>>>> trace
     yield torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled
     yield from _kernels()
     yield np.geterr, lambda value: np.seterr(**value)
