@@ -252,9 +252,9 @@ def test_what_is_no_tensor_or_elsewhere_is_refused(engine: str) -> None:
     maps, labels = [torch.randn(2, 3, 4) for _ in range(2)], torch.randint(3, (2, 4))
     for wrong, message in (
         ([maps[0], maps[1].numpy()], "Map 2 is a ndarray; a tensor is needed."),
-        ({"fine": maps[0], "coarse": maps[1]}, "The maps are a dict; a list of tensors is needed, coarse to fine."),
+        ({"fine": maps[0], "coarse": maps[1]}, "MixtureLoss got a dict; maps are tensors, coarse to fine"),
         ([maps[0], maps[1].to("meta")], "Map 2 is on meta, map 1 on cpu."),
-        (None, "The maps are a NoneType; a list of tensors is needed, coarse to fine."),
+        (None, "MixtureLoss got a NoneType; maps are tensors, coarse to fine"),
     ):
         with pytest.raises(LossError) as caught:
             loss(wrong, labels)

@@ -11,7 +11,8 @@ from monai import data as monai_data
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
 
-from lomix_search.data.dataset import Slices
+from lomix_search.data.dataset import Slices, Truth
+from lomix_search.data.nested import truth_of
 from lomix_search.errors import DataError, RunError
 from lomix_search.metrics import score_items
 from lomix_search.portions import check_apart, label_fraction, set_aside
@@ -174,3 +175,21 @@ def test_held_out_items_are_told_apart_through_any_nesting() -> None:
     with pytest.raises(RunError, match="1 held-out items are training items too"):
         check_apart(held, {"training": train})
     check_apart(Subset(items, [9]), {"training": train, "validation": None})
+
+
+class Told(Slices):
+    """Slices whose predictions are scored at twice their size."""
+
+    def truth(self, index: int) -> Truth:
+        return Truth(self[index][1].repeat_interleave(2, 0).repeat_interleave(2, 1))
+
+
+def test_truths_are_followed_through_what_changes_no_item() -> None:
+    whole = cases()
+    items = Told(whole.images, whole.labels, whole.cases, num_classes=2)
+    nested = ConcatDataset([Subset(items, [3, 1]), Subset(Subset(items, [0, 5, 7]), [2, 0])])
+    for index, inner in enumerate((3, 1, 7, 0)):
+        assert torch.equal(truth_of(nested, index).label, items.truth(inner).label)
+    assert truth_of(Wrapped(items), 0) is None  # it may have cut or turned the items
+    assert truth_of(whole, 0) is None
+    assert score_items(Threshold(), Subset(items, [0, 1]), ("background", "disc")).dice.shape == (1, 2)

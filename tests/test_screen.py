@@ -11,6 +11,7 @@ from tiny_recipe import PARTS, RECIPE
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
+from lomix_search.cli.app import console
 from lomix_search.errors import RunError
 
 BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"
@@ -19,7 +20,7 @@ BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe whose classes, cases, name, note and folder all look like markup."""
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "_width", 300)  # COLUMNS is read when the package is imported
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "[red]x[" / "[/x]"
     folder.mkdir(parents=True)
@@ -38,11 +39,12 @@ def call(*arguments: object) -> str:
 
 def test_run_runs_and_compare_show_names_as_they_are(recipe: Path) -> None:
     said = call("run", recipe, "--folder", "runs/[/x]", "space.name=mutation")
-    assert all(name in said for name in ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]: "))
+    wanted = ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]: ")
+    assert [name for name in wanted if name not in said] == [], said
     other = Path(shutil.copytree("runs/[/x]", f"runs/{BOLD}"), "recipe.toml")
     other.write_text(other.read_text().replace("lr = 0.03", "lr = 0.01"))
     listed = call("runs")
-    assert all(name in listed for name in (BOLD, CLOSING, RED))
+    assert [name for name in (BOLD, CLOSING, RED) if name not in listed] == [], listed
     Path("runs/[i]").mkdir()
     Path("runs/[i]/status.json").write_text("{}")  # damaged: the reason is told below it
     assert "damaged" in call("runs") and "runs/[i]/status.json has" in call("runs")

@@ -1,5 +1,6 @@
 """What users write on a command line, split where TOML splits it; values as they are or refused."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -119,13 +120,13 @@ def test_values_nested_deep_are_read_or_refused(recipe: Path, depth: int, tmp_pa
         try:
             load_recipe(recipe, [f"network.args.a={text}"]).to_toml()
         except RecipeError as error:
-            assert "nested too deep" in str(error)
+            assert re.search("nested (more than|too deep)", str(error))
         path = tmp_path / "recipe.toml"
         path.write_text(f"[network]\nbuild = 'a:b'\nargs.a = {text}\n[data]\nkind = 'chest_ct'\n")
         try:
             load_recipe(path)
         except RecipeError as error:
-            assert "nested too deep" in str(error)
+            assert re.search("nested (more than|too deep)", str(error))
 
 
 def test_files_that_are_no_recipe_are_refused_by_name(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_files_that_are_no_recipe_are_refused_by_name(tmp_path: Path) -> None:
     assert load_recipe(path).search.steps == 4
     with path.open("wb") as file:
         file.truncate(1 << 33)
-    assert "is no TOML file of this library.\n  Seen: 8,192 MiB" in message(path)
+    assert "has more than 16 MiB; no such file is so large" in message(path)
     assert 'no recipe "/dev/zero"' in message(Path("/dev/zero"))
 
 

@@ -217,7 +217,7 @@ def test_storages_that_cannot_be_shared_or_reached(tmp_path: Path) -> None:
     )
     (tmp_path / "file").write_text("")
     assert refused(recipe, str(tmp_path / "file/study.log"), tmp_path).startswith(
-        f"the study's file {tmp_path}/file/study.log cannot be opened.\n  Seen: "
+        f"{tmp_path}/file cannot be written: File exists.\n  Seen: "
     )
     with pytest.raises(RunError, match="--heartbeat 0: needs 1 second or more."):
         read_place("postgresql://host/db", tmp_path, heartbeat=0)

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from lomix_search.errors import DataError
 
@@ -34,14 +34,17 @@ def truth_of(items: Any, index: int) -> Any:
     """Return what a prediction for an item is scored against; None: its own label.
 
     Args:
-        items: A data set, however nested: see ``sources``.
+        items: A data set; ``Subset`` and ``ConcatDataset`` are followed. Any other wrapper may have changed the items, and
+            what it holds says nothing about them then.
         index: 0 … len − 1.
 
     Returns:
-        What the first data set on the way in says that has a method ``truth(index)``.
+        What the data set inside says, if it has a method ``truth(index)``.
     """
-    told = (inner.truth(number) for inner, number in sources(items, index) if callable(getattr(inner, "truth", None)))
-    return next(told, None)
+    if callable(tell := getattr(items, "truth", None)):
+        return tell(index)
+    inner = _within(items, index) if isinstance(items, Subset | ConcatDataset) else []
+    return truth_of(*inner[0]) if inner else None
 
 
 def knows_cases(items: Any) -> bool:
