@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from lomix_search.data.dataset import Item, Seeded, check_label
+from lomix_search.data.nested import truth_of
 from lomix_search.errors import DataError
 
 _PAIR = 'return image, label   # or {"image": image, "label": label}'
@@ -63,6 +64,10 @@ class Uniform(Dataset[Item]):
             DataError: it is of another form, or labels are outside the classes; names the item.
         """
         return self.checked(self.dataset[index], index)
+
+    def truth(self, index: int) -> Any:
+        """Return what a prediction for an item is scored against, where the data set inside tells."""
+        return truth_of(self.dataset, index)
 
     def checked(self, raw: Any, index: int) -> Item:
         """Return an item that was read, in the one form."""

@@ -34,8 +34,8 @@ def truth_of(items: Any, index: int) -> Any:
     """Return what a prediction for an item is scored against; None: its own label.
 
     Args:
-        items: A data set; ``Subset`` and ``ConcatDataset`` are followed. Any other wrapper may have changed the items, and
-            what it holds says nothing about them then.
+        items: A data set; ``Subset`` and ``ConcatDataset`` are followed. Other wrappers may have changed the items:
+            then what it holds says nothing about them.
         index: 0 … len − 1.
 
     Returns:
