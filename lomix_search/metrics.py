@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from lomix_search.data.dataset import Seeded, Truth
@@ -16,13 +15,13 @@ from lomix_search.data.nested import case_of, truth_of
 from lomix_search.data.resize import resize_scores
 from lomix_search.distributed import gather, share
 from lomix_search.errors import DataError
+from lomix_search.linear import interpolate
 from lomix_search.modes import evaluating
 from lomix_search.outputs import Reader, class_numbers, reader_of
 from lomix_search.screen import Table
 
 Floats = NDArray[np.float64]
 UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def mean_of_counted(values: Floats, axis: int) -> Floats:
@@ -202,7 +201,7 @@ def predict(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | Non
 def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
     if logits.shape[2:] == tuple(size) or logits.ndim == 4:
         return resize_scores(logits, size, corners=corners)
-    return F.interpolate(logits, tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)
+    return interpolate(logits, size)
 
 
 def score_items(

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -175,21 +176,58 @@ def test_gradcheck(engine: str, classes: int) -> None:
     assert right_by_differences(engine, classes)
 
 
+F32, F64 = torch.float32, torch.float64
+
+
+def slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+SLOW_TYPES = [slow(c, t) for c in (1, 2, 3, 4, 9) for t in (F32, F64, torch.bfloat16)]
+
+
+def on_threads(count: int, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """Return what ``work`` does on that many threads."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        return work()
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("engine", able())
-def test_the_same_run_to_run_and_on_any_number_of_threads(engine: str) -> None:
+def test_the_same_run_to_run(engine: str) -> None:
     maps = [torch.randn(2, 4, 40, 41) for _ in range(4)]
     labels = torch.randint(4, (2, 40, 41))
     loss = MixtureLoss("lomix", 4, 4)
-    first = outcome(loss, maps, labels, engine)
-    threads = torch.get_num_threads()
-    try:
-        counts = (1, 2, 3) if engine == "native" else (threads,)
-        for count in counts:
-            torch.set_num_threads(count)
-            again = outcome(loss, maps, labels, engine)
-            assert all(torch.equal(a, b) for a, b in zip(first[1:], again[1:], strict=True)), count
-    finally:
-        torch.set_num_threads(threads)
+    first, again = (outcome(loss, maps, labels, engine) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.skipif("native" not in able(), reason="no C++ compiler")
+@pytest.mark.parametrize(("classes", "dtype"), [(1, F32), (3, F32), (3, F64), (4, F64), *SLOW_TYPES])
+@pytest.mark.parametrize("size", [(51, 90), (9, 19, 21), *(slow(s) for s in [(61, 67), (14, 37, 31), (4000,)])])
+def test_the_same_to_the_last_bit_on_any_number_of_threads(
+    size: tuple[int, ...], classes: int, dtype: torch.dtype
+) -> None:
+    """Total, per-map losses and all gradients, of maps in their own sizes; and ``directional``."""
+    torch.manual_seed(0)
+    labels = torch.randint(max(classes, 2), (2, *size))
+    labels[torch.rand(labels.shape) < 0.1] = 200
+    maps = [torch.randn(2, classes, *(-(-n // stride) for n in size)).to(dtype) for stride in (4, 3, 1)]
+    maps.append(torch.randn(2, classes, *(2 * n for n in size)).to(dtype))  # finer than the labels
+    loss = MixtureLoss("extended", 4, classes, ignore_index=200)
+    loss = loss.double() if dtype == torch.float64 else loss
+    tangents = [torch.randn_like(one) for one in maps]
+
+    def work() -> list[Tensor]:
+        return [*outcome(loss, maps, labels, "native"), loss.directional(maps, labels, tangents)]
+
+    first = on_threads(1, work)
+    for count in (2, 3, 4, 7):
+        again = on_threads(count, work)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)), count
 
 
 @pytest.mark.parametrize("engine", able())

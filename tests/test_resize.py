@@ -29,6 +29,25 @@ from lomix_search.recipe import Recipe
 SIZES = [((1024, 1024), (224, 224)), ((301, 400), (224, 160)), ((96, 130), (224, 352)), ((333, 64), (128, 127))]
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("size", [(90, 151), (20, 170), (30, 31)])
+def test_scores_are_the_same_to_the_last_bit_on_any_number_of_threads(
+    size: tuple[int, int], corners: bool, channels: int
+) -> None:
+    scores = torch.randn(2, channels, 40, 52, generator=torch.Generator().manual_seed(0))
+    scores = scores.contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = resize_scores(scores, size, corners=corners)
+        for count in (2, 3, 7):
+            torch.set_num_threads(count)
+            assert torch.equal(resize_scores(scores, size, corners=corners), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def blobs(size: tuple[int, int], sigma: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian blobs (n, 1, rows, columns) and where their centres lie, in pixels from the border."""
     places = np.array([(r, c) for r, c in ((0.25, 0.6), (0.77, 0.22))]) * size

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from lomix_search.linear import interpolate
+
 Array = NDArray[Any]
 
 RULE = "centres"
@@ -83,9 +85,9 @@ def resize_scores(scores: Tensor, size: Sequence[int], *, corners: bool = False)
     if scores.shape[2:] == tuple(size):
         return scores
     if corners:
-        return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=True)
+        return interpolate(scores, size, corners=True)
     shrinks = any(new < old for old, new in zip(scores.shape[2:], size, strict=True))
-    return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False, antialias=shrinks)
+    return interpolate(scores, size, antialias=shrinks)
 
 
 def _nearest(old: int, new: int, corners: bool) -> NDArray[np.int64]:

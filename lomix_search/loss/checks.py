@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from lomix_search.errors import LossError
+from lomix_search.linear import MODES
 from lomix_search.loss.plan import Plan
-
-RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""Spatial ranks that the loss knows, and how maps of each are resized."""
 
 EVAL = "net.train()  # in eval mode the network returns one map only"
 
@@ -35,7 +33,7 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: Plan) -> tuple[Tensor, ...
     if len(given) != plan.num_maps:
         _raise_number(maps, given, plan)
     for i, one in enumerate(given):
-        if one.ndim - 2 not in RESIZE or one.shape[1] != plan.num_classes:
+        if one.ndim - 2 not in MODES or one.shape[1] != plan.num_classes:
             _raise_shape(i, given, plan, isinstance(maps, Tensor))
         if one.shape[0] != given[0].shape[0] or one.ndim != given[0].ndim:
             raise LossError(f"The maps have different batch sizes or ranks: map {i + 1} differs.", seen=_shapes(given))
@@ -279,9 +277,9 @@ def _raise_number(maps: Sequence[Tensor] | Tensor, given: tuple[Tensor, ...], pl
 
 def _raise_shape(i: int, given: tuple[Tensor, ...], plan: Plan, stacked: bool) -> None:
     one, hint = given[i], []
-    if stacked or one.ndim - 2 not in RESIZE:
+    if stacked or one.ndim - 2 not in MODES:
         hint.append(EVAL)
-    if one.ndim - 2 not in RESIZE:
+    if one.ndim - 2 not in MODES:
         what = f"has shape {_shape(one)}; needed (B, {plan.num_classes}, *spatial) with 1 to 3 spatial axes"
     else:
         what = f"has {one.shape[1]} channels; the loss was built for {plan.num_classes} classes"

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lomix_search.errors import LossError, nearest
+from lomix_search.linear import interpolate
 from lomix_search.loss import reference
 from lomix_search.loss.alone import FINEST, one_map
-from lomix_search.loss.checks import RESIZE, LateCheck, check_labels, check_maps, check_range, check_tangents
+from lomix_search.loss.checks import LateCheck, check_labels, check_maps, check_range, check_tangents
 from lomix_search.loss.engines import ENGINES, choose_engine, per_map_slopes
 from lomix_search.loss.plan import Plan, widest
 from lomix_search.mixture import MapWeight, Mixture, Provenance, StageInfo
@@ -369,10 +369,7 @@ def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
         Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
     """
     wide = widest(maps)
-    return tuple(
-        one if one.shape[2:] == size else F.interpolate(one.to(wide), size, mode=RESIZE[len(size)], align_corners=False)
-        for one in maps
-    )
+    return tuple(one if one.shape[2:] == size else interpolate(one.to(wide), size) for one in maps)
 
 
 def _build_operators(plan: Plan) -> nn.ModuleDict:
