@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import linecache
 import os
 import random
 import subprocess
@@ -21,7 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import SmallUNet
 
 import lomix_search as lomix
+from lomix_search import heads
 from lomix_search.errors import LomixError
+from lomix_search.heads import TapHook
 from lomix_search.trace.settings import Noted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")
@@ -152,6 +155,99 @@ def test_an_interruption_at_every_operation_leaves_nothing_behind(name):
     while interrupted(name, number, KeyboardInterrupt):
         number += 1
     assert number > 100
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["instrument", "train", "stage_features", "forward"])
+def test_an_interruption_at_any_registration_of_a_hook_leaves_no_hook(monkeypatch, what, when, kind):
+    model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
+    before = picture(model, example)
+    net = None if what == "instrument" else lomix.instrument(model, example).eval()
+    model.train()
+    number, plain = 0, (nn.Module.register_forward_hook, nn.Module.register_forward_pre_hook)
+
+    def stopping(register):
+        def registered(module, hook, **options):
+            nonlocal left
+            if isinstance(hook, TapHook):
+                left -= 1
+                if left == 0 and when == "before":
+                    raise kind("here")
+                handle = register(module, hook, **options)
+                if left == 0:
+                    raise kind("here")
+                return handle
+            return register(module, hook, **options)
+
+        return registered
+
+    left = 0
+    while left <= 0:
+        number += 1
+        left = number
+        monkeypatch.setattr(nn.Module, "register_forward_hook", stopping(plain[0]))
+        monkeypatch.setattr(nn.Module, "register_forward_pre_hook", stopping(plain[1]))
+        with contextlib.suppress(kind):
+            if net is None:
+                lomix.instrument(model, example).strip()
+            elif what == "forward":  # as where the mode was set past the object
+                vars(net)["training"] = True
+                net(example), net.eval()
+            elif what == "train":
+                net.train().eval()
+            else:
+                net.stage_features(example)
+        monkeypatch.undo()
+        assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()) == 0
+        if net is not None:
+            net.eval()
+    assert number > 1
+    model.train()
+    if net is None:
+        same(before, picture(model, example))
+
+
+def test_an_interruption_at_any_line_where_heads_and_hooks_are_made_leaves_nothing_behind(monkeypatch):
+    model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
+    found, lines = heads.find_stages(model, example), 0
+    monkeypatch.setattr(heads, "find_stages", lambda *_: found)  # else each of many traced lines would take long
+
+    def stopped(number):
+        """Instrument with an interruption at one of the lines of heads.py after the stages were found."""
+        nonlocal lines
+        lines = 0
+
+        def line(frame, event, _arg):
+            nonlocal lines
+            source = linecache.getline(heads.__file__, frame.f_lineno).strip()
+            if event == "line" and not source.startswith("with "):  # Python looks for signals only inside a with
+                lines += 1
+                if lines == number:
+                    raise KeyboardInterrupt
+            return line
+
+        def called(frame, _event, _arg):
+            inside = frame.f_code.co_filename == heads.__file__
+            return line if inside and frame.f_code.co_name not in ("instrument", "unhook") else None
+
+        before, around, traced = picture(model, example), process(), sys.gettrace()
+        try:
+            sys.settrace(called)
+            lomix.instrument(model, example)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(traced)
+            if lines >= number:
+                same(before, picture(model, example))
+            same(around, process())
+        return False
+
+    number = 1
+    while stopped(number):
+        number += 1
+    assert number > 30
 
 
 @pytest.mark.parametrize("alike", [True, False], ids=["one model", "several models"])
