@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import gc
 import linecache
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ import lomix_search as lomix
 from lomix_search import heads
 from lomix_search.errors import LomixError
 from lomix_search.heads import TapHook
+from lomix_search.trace import twin
 from lomix_search.trace.settings import Noted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")
@@ -77,7 +80,9 @@ def _process():
     noted.put_back()
 
 
-@pytest.mark.parametrize("mode", ["train", "eval", "frozen"])
+@pytest.mark.parametrize(
+    "mode", ["train", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("eval", "frozen"))]
+)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_network_that_writes_in_forward_is_left_as_it_was(name, mode):
     model, example = built(name), torch.rand(2, 1, 16, 16)
@@ -266,6 +271,29 @@ def test_threads_that_instrument_at_once_find_what_one_finds(alike):
         thread.join()
     assert found == [(["up.0", "up.1"], [(8, 8), (16, 16)], "fx")] * 8
     same(around, process())
+
+
+@pytest.mark.parametrize("ending", [lambda x: x.softmax(1), lambda x: x.sigmoid() / 2 + 0.25, lambda x: x])
+def test_one_copy_of_the_network_is_held_at_a_time(ending, monkeypatch):
+    class Ends(SmallUNet):
+        def forward(self, x):
+            return ending(super().forward(x) + super().forward(x.flip(-1)).flip(-1))
+
+    copies, plain = [], twin.duplicate
+
+    def duplicated(value):
+        assert not [one for one in copies if one() is not None]
+        made = plain(value)
+        copies.extend([weakref.ref(made)] if isinstance(made, nn.Module) else [])
+        return made
+
+    monkeypatch.setattr(twin, "_twin_of", lambda model, _: (duplicated(model), []))
+    gc.collect()
+    with contextlib.suppress(LomixError):
+        lomix.instrument(Ends(), torch.rand(1, 1, 16, 16))
+    gc.collect()
+    assert copies
+    assert not [one for one in copies if one() is not None]
 
 
 def test_a_network_that_goes_on_from_its_last_pass_says_so():
