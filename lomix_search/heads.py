@@ -166,26 +166,43 @@ class TapHook:
                     call.kept[number] = tensor.clone() if tap.copy else tensor
 
 
-def hook(model: nn.Module, shelf: Shelf, taps: Mapping[int, Tap]) -> list[Any]:
-    """Put hooks on the modules of a model.
+def hook(model: nn.Module, shelf: Shelf, taps: Mapping[int, Tap], handles: list[Any]) -> None:
+    """Put hooks on the modules of a model: all of them or, if it is interrupted, none.
 
     Args:
         model: The user's network.
         shelf: Whose passes they serve.
         taps: What to keep, by number. Where the model has no such module any more, nothing is kept.
-
-    Returns:
-        Handles; their ``remove()`` takes the hooks off again.
+        handles: Gets one for each hook; their ``remove()`` takes the hooks off again.
     """
     grouped: dict[tuple[str, str], dict[int, Tap]] = {}
     for number, tap in taps.items():
         grouped.setdefault((tap.path, tap.side), {})[number] = tap
-    handles = []
-    for (path, side), group in grouped.items():
-        if (module := _module_at(model, path)) is not None:
-            register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
-            handles.append(register(TapHook(shelf, side, group), with_kwargs=True))
-    return handles
+    try:
+        for (path, side), group in grouped.items():
+            if (module := _module_at(model, path)) is not None:
+                register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
+                handles.append(register(TapHook(shelf, side, group), with_kwargs=True))
+    except BaseException:
+        unhook(model, shelf)
+        raise
+
+
+def unhook(model: nn.Module, shelf: Shelf) -> None:
+    """Take all hooks of a shelf off a model, those too whose handles an interruption lost.
+
+    Args:
+        model: The user's network.
+        shelf: Whose hooks to take off.
+    """
+    for module in unwrap(model).modules():
+        before = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
+        after = module._forward_hooks, module._forward_hooks_with_kwargs, module._forward_hooks_always_called
+        for hooks, *flags in (before, after):
+            for key in [key for key, one in hooks.items() if isinstance(one, TapHook) and one.shelf is shelf]:
+                for flag in flags:
+                    flag.pop(key, None)
+                hooks.pop(key, None)  # last: an interruption before it leaves what another call finds again
 
 
 def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> dict[int, Tensor]:
@@ -200,12 +217,12 @@ def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any
     Returns:
         The tensors by number; those that were not reached are missing.
     """
-    shelf = Shelf()
-    handles = hook(model, shelf, taps)
+    shelf, handles = Shelf(), list[Any]()
     try:
+        hook(model, shelf, taps, handles)
         return shelf.keep(lambda: _eager(model)(*args, **kwargs))[1]
     finally:
-        for handle in handles:
+        for handle in handles:  # not unhook(): a module may be replaced in the pass, and keeps its hook
             handle.remove()
 
 
@@ -274,7 +291,11 @@ class Instrumented(nn.Module):
         self._shelf = Shelf()
         self._handles: list[Any] = []
         self._stripped = False
-        self.training = model.training  # not train(): parts that the user froze stay as they are
+        try:
+            self.training = model.training  # not train(): parts that the user froze stay as they are
+        except BaseException:  # nobody gets this object, so nobody could take its hooks off again
+            unhook(model, self._shelf)
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Let the hooks follow the mode, whoever sets it: ``train()``, or a loop that sets ``.training`` itself."""
@@ -300,7 +321,8 @@ class Instrumented(nn.Module):
             return self.model(*args, **kwargs)
         if not self._handles and (taps := self._taps()):  # the mode was set past this object, as on a shallow copy
             with _CHANGING:
-                self._handles += [] if self._handles else hook(self.model, self._shelf, taps)
+                if not self._handles:
+                    hook(self.model, self._shelf, taps, self._handles)
         output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
@@ -361,7 +383,7 @@ class Instrumented(nn.Module):
         with _CHANGING:
             self._detach()
             if self.training and not self._stripped:
-                self._handles += hook(self.model, self._shelf, self._taps())
+                hook(self.model, self._shelf, self._taps(), self._handles)
 
     def _taps(self) -> dict[int, Tap]:
         """Return what hooks keep in train mode, by number."""

@@ -2,13 +2,16 @@
 
 import builtins
 import contextlib
+import gc
+import itertools
+import linecache
 import os
 import random
 import subprocess
 import sys
 import threading
-import time
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -21,7 +24,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import SmallUNet
 
 import lomix_search as lomix
+from lomix_search import heads
 from lomix_search.errors import LomixError
+from lomix_search.heads import TapHook
+from lomix_search.trace import twin
 from lomix_search.trace.settings import Noted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")
@@ -74,7 +80,9 @@ def _process():
     noted.put_back()
 
 
-@pytest.mark.parametrize("mode", ["train", "eval", "frozen"])
+@pytest.mark.parametrize(
+    "mode", ["train", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("eval", "frozen"))]
+)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_network_that_writes_in_forward_is_left_as_it_was(name, mode):
     model, example = built(name), torch.rand(2, 1, 16, 16)
@@ -154,6 +162,99 @@ def test_an_interruption_at_every_operation_leaves_nothing_behind(name):
     assert number > 100
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["instrument", "train", "stage_features", "forward"])
+def test_an_interruption_at_any_registration_of_a_hook_leaves_no_hook(monkeypatch, what, when, kind):
+    model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
+    before = picture(model, example)
+    net = None if what == "instrument" else lomix.instrument(model, example).eval()
+    model.train()
+    number, plain = 0, (nn.Module.register_forward_hook, nn.Module.register_forward_pre_hook)
+
+    def stopping(register):
+        def registered(module, hook, **options):
+            nonlocal left
+            if isinstance(hook, TapHook):
+                left -= 1
+                if left == 0 and when == "before":
+                    raise kind("here")
+                handle = register(module, hook, **options)
+                if left == 0:
+                    raise kind("here")
+                return handle
+            return register(module, hook, **options)
+
+        return registered
+
+    left = 0
+    while left <= 0:
+        number += 1
+        left = number
+        monkeypatch.setattr(nn.Module, "register_forward_hook", stopping(plain[0]))
+        monkeypatch.setattr(nn.Module, "register_forward_pre_hook", stopping(plain[1]))
+        with contextlib.suppress(kind):
+            if net is None:
+                lomix.instrument(model, example).strip()
+            elif what == "forward":  # as where the mode was set past the object
+                vars(net)["training"] = True
+                net(example), net.eval()
+            elif what == "train":
+                net.train().eval()
+            else:
+                net.stage_features(example)
+        monkeypatch.undo()
+        assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()) == 0
+        if net is not None:
+            net.eval()
+    assert number > 1
+    model.train()
+    if net is None:
+        same(before, picture(model, example))
+
+
+def test_an_interruption_at_any_line_where_heads_and_hooks_are_made_leaves_nothing_behind(monkeypatch):
+    model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
+    found, lines = heads.find_stages(model, example), 0
+    monkeypatch.setattr(heads, "find_stages", lambda *_: found)  # else each of many traced lines would take long
+
+    def stopped(number):
+        """Instrument with an interruption at one of the lines of heads.py after the stages were found."""
+        nonlocal lines
+        lines = 0
+
+        def line(frame, event, _arg):
+            nonlocal lines
+            source = linecache.getline(heads.__file__, frame.f_lineno).strip()
+            if event == "line" and not source.startswith("with "):  # Python looks for signals only inside a with
+                lines += 1
+                if lines == number:
+                    raise KeyboardInterrupt
+            return line
+
+        def called(frame, _event, _arg):
+            inside = frame.f_code.co_filename == heads.__file__
+            return line if inside and frame.f_code.co_name not in ("instrument", "unhook") else None
+
+        before, around, traced = picture(model, example), process(), sys.gettrace()
+        try:
+            sys.settrace(called)
+            lomix.instrument(model, example)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(traced)
+            if lines >= number:
+                same(before, picture(model, example))
+            same(around, process())
+        return False
+
+    number = 1
+    while stopped(number):
+        number += 1
+    assert number > 30
+
+
 @pytest.mark.parametrize("alike", [True, False], ids=["one model", "several models"])
 def test_threads_that_instrument_at_once_find_what_one_finds(alike):
     models = [SmallUNet()] * 8 if alike else [HOSTILE["MaxNorm"]() for _ in range(8)]
@@ -172,10 +273,35 @@ def test_threads_that_instrument_at_once_find_what_one_finds(alike):
     same(around, process())
 
 
+@pytest.mark.parametrize("ending", [lambda x: x.softmax(1), lambda x: x.sigmoid() / 2 + 0.25, lambda x: x])
+def test_one_copy_of_the_network_is_held_at_a_time(ending, monkeypatch):
+    class Ends(SmallUNet):
+        def forward(self, x):
+            return ending(super().forward(x) + super().forward(x.flip(-1)).flip(-1))
+
+    copies, plain = [], twin.duplicate
+
+    def duplicated(value):
+        assert not [one for one in copies if one() is not None]
+        made = plain(value)
+        copies.extend([weakref.ref(made)] if isinstance(made, nn.Module) else [])
+        return made
+
+    monkeypatch.setattr(twin, "_twin_of", lambda model, _: (duplicated(model), []))
+    gc.collect()
+    with contextlib.suppress(LomixError):
+        lomix.instrument(Ends(), torch.rand(1, 1, 16, 16))
+    gc.collect()
+    assert copies
+    assert not [one for one in copies if one() is not None]
+
+
 def test_a_network_that_goes_on_from_its_last_pass_says_so():
+    ticks = itertools.count()  # as a clock, which nobody can put back, but never the same twice
+
     class Restless(SmallUNet):
         def forward(self, x):
-            return super().forward(x) + time.perf_counter_ns() % 1000
+            return super().forward(x) + next(ticks)
 
     with pytest.raises(LomixError) as caught:
         lomix.instrument(Restless(), torch.rand(1, 1, 16, 16))

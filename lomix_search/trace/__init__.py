@@ -64,7 +64,8 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
 
     Returns:
         Two traces: the same twice if both modes return values of the same shapes; the second is None if the model does
-        not run in train mode on inputs alone.
+        not run in train mode on inputs alone. They tell what was done and cannot be run again: that would hold a whole
+        copy of the model.
 
     Raises:
         TraceError: as :func:`trace`.
@@ -74,9 +75,21 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
 
     def read(twin: nn.Module) -> tuple[Trace, Trace | None]:
         found = _evaluated(twin, inputs, tuple(BACKENDS))
-        return found, _trained(twin, inputs, found)
+        training = _trained(twin, inputs, found)
+        told = _told(found)
+        return told, told if training is found else training and _told(training)
 
     return on_twin(network, inputs, read)
+
+
+def _told(found: Trace) -> Trace:
+    """Let go of the network that a trace was made of."""
+    found.graph.owning_module = None
+    return dataclasses.replace(found, run=_gone)
+
+
+def _gone(_args: Any, _kwargs: Any) -> list[Tensor]:
+    raise RuntimeError("the network of this trace is gone; trace() returns one that runs")
 
 
 def _evaluated(twin: nn.Module, given: Inputs, backends: tuple[str, ...]) -> Trace:
