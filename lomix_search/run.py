@@ -19,7 +19,7 @@ from lomix_search.environment import Environment, environment_of, note_environme
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.evaluate import Evaluation
 from lomix_search.heads import Instrumented, instrument
-from lomix_search.lock import hold, writing
+from lomix_search.lock import hold, sweep, writing
 from lomix_search.loss import MixtureLoss
 from lomix_search.metrics import DiceResult, score_items
 from lomix_search.mixture import Mixture, Provenance
@@ -225,6 +225,7 @@ def evaluate_run(
     splits = recipe.build_data()
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
     net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
+    sweep(folder / "evaluation", age=3600)
     save = _writable(evaluation_folder(folder, network, subset))
     chosen: Literal["test", "val"] = "val" if subset == "val" else "test"
     return recipe.score(net, splits, chosen, save=save, overlays=overlays, progress=progress)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from lomix_search.errors import RecipeError, require
+from lomix_search.lock import sweep
 from lomix_search.ranges import MOST_TRIALS
 from lomix_search.recipe import Recipe, home_of
 
@@ -67,6 +68,7 @@ def tune(
     if not 1 <= wanted <= MOST_TRIALS:
         raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.")
     home = Path(folder or home_of(recipe, "-tune"))
+    sweep(home, age=3600)  # other workers may be writing
     return run_study(
         recipe,
         wanted,
