@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ def same(home: Path) -> object:
 
 def resumed(home: Path) -> object:
     """Run on two processes, then one, then two: stopped after steps 4 and 8."""
+    warnings.filterwarnings("ignore", message=".* in other surroundings than before: processes: ")  # as it is
     fine(lambda: run(home / "whole", steps=12), 1)
     for steps, count in ((4, 2), (8, 1), (12, 2)):
         fine(lambda steps=steps: run(home / "parts", steps=steps, resume=True), count)  # type: ignore[misc]
