@@ -108,6 +108,9 @@ _RUNNING = threading.local()
 class Shelf:
     """Ties hooks to the passes that they serve; a copy of a network gets one of its own, with its hooks."""
 
+    def __init__(self) -> None:
+        self.hooked = False  # whether there are hooks; torch.compile reads this, and could not read their handles
+
     def keep(self, run: Callable[[], Any]) -> tuple[Any, dict[int, Tensor]]:
         """Run a forward pass.
 
@@ -319,10 +322,10 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
-        if not self._handles and (taps := self._taps()):  # the mode was set past this object, as on a shallow copy
+        if not self._shelf.hooked and self._taps():  # the mode was set past this object, as on a shallow copy
             with _CHANGING:
-                if not self._handles:
-                    hook(self.model, self._shelf, taps, self._handles)
+                if not self._shelf.hooked:
+                    self._attach()
         output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
@@ -383,7 +386,11 @@ class Instrumented(nn.Module):
         with _CHANGING:
             self._detach()
             if self.training and not self._stripped:
-                hook(self.model, self._shelf, self._taps(), self._handles)
+                self._attach()
+
+    def _attach(self) -> None:
+        hook(self.model, self._shelf, self._taps(), self._handles)
+        self._shelf.hooked = bool(self._handles)
 
     def _taps(self) -> dict[int, Tap]:
         """Return what hooks keep in train mode, by number."""
@@ -395,6 +402,7 @@ class Instrumented(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._shelf.hooked = False
 
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
         stage = self.stages[number]

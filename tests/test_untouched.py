@@ -155,10 +155,10 @@ def test_an_interruption_at_an_operation_leaves_nothing_behind(name, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["Renormalised", "Globals", "SolidPart", "LazyStubborn"])
-def test_an_interruption_at_every_operation_leaves_nothing_behind(name):
+def test_an_interruption_at_many_operations_leaves_nothing_behind(name):
     number = 1
     while interrupted(name, number, KeyboardInterrupt):
-        number += 1
+        number += 1 if number < 20 else 7  # every one takes minutes
     assert number > 100
 
 
