@@ -229,7 +229,7 @@ def test_a_signal_in_a_trials_last_validation_ends_the_worker_after_it(number: i
     recipe, home = write_tiny(tmp_path / "recipe"), tmp_path / "study"
     parts, flag = recipe / "parts.py", str(tmp_path / "sent")
     log = f"Path({str(home)!r}).glob('trial_0000/metrics.jsonl')"
-    last = f"any('\\"step\\": 8,' in file.read_text() for file in {log})"  # the last step is logged, then validated
+    last = f"any('step\": 8,' in file.read_text() for file in {log})"  # the last step is logged, then validated
     sent = f"        if not self.training and {last}:\n            send({number:d}, {flag!r})\n        return self.head"
     parts.write_text(SIGNALLED + parts.read_text().replace("        return self.head", sent))
     process = worker(recipe, home, "--trials", "2")
