@@ -94,6 +94,23 @@ class DiceResult:
         return table
 
 
+def check_class_names(names: Sequence[str]) -> None:
+    """Check that scores can be told apart by the names of their classes.
+
+    Args:
+        names: Of all classes, the background first.
+
+    Raises:
+        DataError: a name is there twice, or is one of the columns beside those of the classes.
+    """
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DataError(f"two classes are named {twice[0]!r}; each needs a name of its own.", seen=", ".join(names))
+    if taken := [name for name in names[1:] if name in ("case", "mean")]:
+        raise DataError(
+            f"a class is named {taken[0]!r}, as a column beside those of the classes is.", hint=f'"{taken[0]}s", say'
+        )
+
+
 @dataclass
 class DiceMeter:
     """Counts true, predicted and common pixels per case and class while batches go by.
@@ -109,6 +126,10 @@ class DiceMeter:
     classes: tuple[str, ...]
     ignore_index: int | None = None
     _counts: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        check_class_names(self.classes)
 
     def update(self, prediction: Tensor, label: Tensor, cases: Sequence[str]) -> None:
         """Count a batch.

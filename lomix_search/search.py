@@ -38,7 +38,7 @@ from lomix_search.errors import RunError, nearest
 from lomix_search.lock import hold, writing
 from lomix_search.lookahead import Looker
 from lomix_search.loss import MixtureLoss, Step
-from lomix_search.metrics import DiceResult, score_items
+from lomix_search.metrics import DiceResult, check_class_names, score_items
 from lomix_search.mixture import Mixture, Provenance
 from lomix_search.modes import train as train_mode
 from lomix_search.modes import undisturbed
@@ -339,6 +339,8 @@ def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str
             seen=", ".join(given),
             hint="search(…, classes=[" + ", ".join(f'"class {i}"' for i in range(number)) + "])",
         )
+    if given is not None:
+        check_class_names(given)
     return given or [f"class {i}" for i in range(number)]
 
 

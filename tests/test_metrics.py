@@ -128,3 +128,10 @@ def test_messages(prediction: torch.Tensor, label: torch.Tensor, cases: list[str
     with pytest.raises(DataError) as error:
         DiceMeter(CLASSES).update(prediction, label, cases)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("names", [("background", "a", "a"), ("background", "mean"), ("background", "case")])
+def test_names_by_which_scores_could_not_be_told_apart_are_refused(names: tuple[str, ...]) -> None:
+    """A second class of one name, or one named like a column, would take the place of the first in every table."""
+    with pytest.raises(DataError, match=r"two classes are named 'a'|a class is named '(mean|case)'"):
+        DiceMeter(names)
