@@ -1,44 +1,78 @@
-"""Checks that imports inside lomix_search point only back up the data-flow order of import_order.txt."""
+"""Checks that imports inside lomix_search point only up the packages of import_order.txt, never in a circle."""
 
 import ast
 import sys
 from pathlib import Path
 
+import networkx as nx
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = "lomix_search"
+PACKAGE = ROOT / "lomix_search"
+ORDER = ROOT / ".ci" / "import_order.txt"
 
 
 def main() -> int:
-    lines = (ROOT / ".ci" / "import_order.txt").read_text().splitlines()
-    order = {name: i for i, name in enumerate(line for line in lines if line and not line.startswith("#"))}
-    faults = [fault for path in sorted((ROOT / PACKAGE).rglob("*.py")) for fault in check(path, order)]
+    imports = read_imports()
+    faults = [*out_of_order(imports), *circles(imports)]
     print("\n".join(faults))
     return bool(faults)
 
 
-def check(path: Path, order: dict[str, int]) -> list[str]:
-    where = path.relative_to(ROOT / PACKAGE)
-    own = where.parts[0].removesuffix(".py")
-    if own not in order:
-        return [f"{where}: {own} has no line in .ci/import_order.txt"]
-    return [
-        f"{where}:{line}: imports {name}, which stands below {own} in .ci/import_order.txt"
-        for name, line in imported(ast.parse(path.read_text()))
-        if name != own and order.get(name, len(order)) > order[own] and name != "__init__"
-    ]
+def rooms() -> dict[str, int]:
+    """Return each package's line in the order."""
+    lines = [line.split() for line in ORDER.read_text().splitlines() if line and not line.startswith("#")]
+    return {room: line for line, names in enumerate(lines) for room in names}
 
 
-def imported(tree: ast.Module) -> list[tuple[str, int]]:
-    """Return (top module inside the package, line) of each import, those inside functions too."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
-            parts = node.module.split(".")
-            names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-            found += [("__init__" if name.startswith("__") else name, node.lineno) for name in names]
-        elif isinstance(node, ast.Import):
-            found += [(a.name.split(".")[1], node.lineno) for a in node.names if a.name.startswith(f"{PACKAGE}.")]
-    return found
+def room_of(module: str) -> str:
+    """Return the package that a module lies in: ``mixture`` for ``mixture.loss.plan``."""
+    return module.split(".")[0]
+
+
+def read_imports() -> nx.DiGraph:
+    """Return which module imports which, those inside functions too, each edge with a line it stands on."""
+    files = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(files)
+    for module, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            for imported in imported_by(node, files):
+                if imported != module:
+                    graph.add_edge(module, imported, line=node.lineno, file=path.relative_to(ROOT))
+    return graph
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def imported_by(node: ast.AST, files: dict[str, Path]) -> list[str]:
+    """Return the modules of the package that one import statement names."""
+    if isinstance(node, ast.Import):
+        return [a.name.removeprefix("lomix_search.") for a in node.names if a.name.startswith("lomix_search.")]
+    if not isinstance(node, ast.ImportFrom) or not f"{node.module}.".startswith("lomix_search."):
+        return []
+    base = (node.module or "").removeprefix("lomix_search").removeprefix(".")
+    names = [f"{base}.{alias.name}".strip(".") for alias in node.names]
+    return [name if name in files else base or "__init__" for name in names]
+
+
+def out_of_order(imports: nx.DiGraph) -> list[str]:
+    order = rooms()
+    faults = [f"{room} has no line in {ORDER.name}" for room in sorted({room_of(m) for m in imports} - set(order))]
+    for module, imported, at in imports.edges(data=True):
+        own, other = room_of(module), room_of(imported)
+        if own in order and other in order and own != other != "__init__" and order[other] >= order[own]:
+            faults.append(
+                f"{at['file']}:{at['line']}: {own} imports {other}, which does not stand above it in {ORDER.name}"
+            )
+    return faults
+
+
+def circles(imports: nx.DiGraph) -> list[str]:
+    circle = [sorted(part) for part in nx.strongly_connected_components(imports) if len(part) > 1]
+    return ["modules that import one another: " + ", ".join(part) for part in circle]
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from lomix_search.checkpoint import read_tensors
 from lomix_search.data.dataset import Order, Seeded
-from lomix_search.lookahead import finest_loss
-from lomix_search.loss.mixture import resize
-from lomix_search.recipe import load_recipe
-from lomix_search.run import build_loss, build_net
-from lomix_search.training import seed_everything
+from lomix_search.experiments.run import build_loss, build_net
+from lomix_search.mixture.loss.module import resize
+from lomix_search.recipe.recipe import load_recipe
+from lomix_search.training.checkpoint import read_tensors
+from lomix_search.training.held_out import finest_loss
+from lomix_search.training.state import seed_everything
 
 
 def main() -> None:

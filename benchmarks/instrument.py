@@ -24,7 +24,7 @@ from loss_cost import memory, spread, synchronize
 from steps import CLASSES, NETWORKS
 from torch import nn
 
-from lomix_search.heads import TapHook, instrument
+from lomix_search.instrumentation.instrumented import TapHook, instrument
 
 
 def unet() -> nn.Module:

@@ -12,9 +12,9 @@ from monai.networks.nets import BasicUNet
 
 import lomix_search as lomix
 from lomix_search.data.dataset import Slices
-from lomix_search.lookahead import Looker
-from lomix_search.loss.engines import engine_report
-from lomix_search.weighting import Lookahead
+from lomix_search.mixture.loss.dispatch import engine_report
+from lomix_search.mixture.weighting import Lookahead
+from lomix_search.training.held_out import Looker
 
 
 def main() -> None:

@@ -27,9 +27,9 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from lomix_search.loss import MixtureLoss  # noqa: E402 — the checkout's, whatever is installed
-from lomix_search.loss.engines import ENGINES, choose_engine, engine_report  # noqa: E402
-from lomix_search.loss.reference import fuse  # noqa: E402
+from lomix_search.mixture.loss import MixtureLoss  # noqa: E402 — the checkout's, whatever is installed
+from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine, engine_report  # noqa: E402
+from lomix_search.mixture.loss.reference import fuse  # noqa: E402
 
 REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32"}
 PATHS = ("last layer", "deep supervision", "straightforward", "reference", "tiled", "native")

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from lomix_search.report import new_figure, save_figure
-from lomix_search.verdict import Paired, paired
+from lomix_search.experiments.compare.verdict import Paired, paired
+from lomix_search.experiments.pictures import new_figure, save_figure
 
 BASE = "last_layer"
 Scores = Mapping[str, Mapping[str, list[float]]]

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from loss_cost import ROOT
 
-from lomix_search.checkpoint import read_tensors
-from lomix_search.mixture import Mixture
-from lomix_search.track import read_lines
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.training.checkpoint import read_tensors
+from lomix_search.training.trackers import read_lines
 
 
 def run(recipe: str, folder: Path, steps: int, processes: int, threads: int) -> None:

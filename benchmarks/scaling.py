@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from loss_cost import REFERENCE, build
 
-from lomix_search.loss import MixtureLoss
-from lomix_search.loss.engines import choose_engine
-from lomix_search.space import SearchSpace
-from lomix_search.weighting import Fixed
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.loss.dispatch import choose_engine
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.mixture.weighting import Fixed
 
 BASE = REFERENCE | {"batch": 1, "size": [112, 112]}
 AXES: dict[str, list[tuple[int, dict[str, object]]]] = {

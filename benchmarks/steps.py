@@ -21,9 +21,9 @@ import torch
 from loss_cost import ROOT, memory, ratios, spread, synchronize
 from torch import nn
 
-from lomix_search.heads import instrument
-from lomix_search.loss import MixtureLoss
-from lomix_search.objects import load_object
+from lomix_search.instrumentation.instrumented import instrument
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.recipe.objects import load_object
 
 CLASSES = 9
 LOSSES = ("last layer", "deep supervision", "mixture")

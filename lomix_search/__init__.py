@@ -3,14 +3,13 @@
 The whole public surface is what this module exports; everything else is importable from its own module.
 """
 
-__version__ = "0.1.0"
+from lomix_search.experiments.tune import tune
+from lomix_search.instrumentation.instrumented import instrument
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.operators import operator
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.training.search import search
+from lomix_search.utils.shipped import VERSION as __version__
 
-from lomix_search.heads import instrument
-from lomix_search.loss import MixtureLoss
-from lomix_search.mixture import Mixture
-from lomix_search.operators import operator
-from lomix_search.search import search
-from lomix_search.space import SearchSpace
-from lomix_search.tune import tune
-
-__all__ = ["Mixture", "MixtureLoss", "SearchSpace", "instrument", "operator", "search", "tune"]
+__all__ = ["Mixture", "MixtureLoss", "SearchSpace", "__version__", "instrument", "operator", "search", "tune"]

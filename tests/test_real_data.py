@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lomix_search.checkpoint import read_tensors
 from lomix_search.data.prepare import prepare
-from lomix_search.new import new_recipe
-from lomix_search.recipe import Recipe, load_recipe
-from lomix_search.run import run_recipe
-from lomix_search.shelf import shelved
-from lomix_search.track import read_lines
-from lomix_search.typed import to_toml
-from lomix_search.validate import validate_recipe
+from lomix_search.experiments.run import run_recipe
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.recipe import Recipe, load_recipe
+from lomix_search.recipe.validate import validate_recipe
+from lomix_search.training.checkpoint import read_tensors
+from lomix_search.training.trackers import read_lines
+from lomix_search.utils.schema import to_toml
+from lomix_search.utils.shipped import shelved
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

@@ -7,10 +7,10 @@ import sys
 from typing import NoReturn
 
 from lomix_search.cli.app import app as app
-from lomix_search.cli import runs, folders, studies, shelf, network  # noqa: F401 — each adds its commands, in this order
-from lomix_search.distributed import is_main, rank
+from lomix_search.cli import runs, reports as folders, studies, recipes as shelf, network  # noqa: F401 — each adds its commands, in this order
+from lomix_search.utils.distributed import is_main, rank
 from lomix_search.errors import LomixError
-from lomix_search.screen import Terminal, plain
+from lomix_search.utils.terminal import Terminal, plain
 
 
 class Terminated(SystemExit):

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.distributed import is_main
 from lomix_search.errors import RecipeError, RunError, nearest
-from lomix_search.screen import Terminal
-from lomix_search.settings import names_of
+from lomix_search.recipe.overrides import names_of
+from lomix_search.utils.distributed import is_main
+from lomix_search.utils.terminal import Terminal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Terminal(quiet=not is_main())  # of several processes the first speaks

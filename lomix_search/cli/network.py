@@ -10,17 +10,17 @@ import typer
 from torch import nn
 
 from lomix_search.cli.app import app, console, listed, shape
-from lomix_search.doctor import doctor
-from lomix_search.draw import draw
 from lomix_search.errors import RunError
-from lomix_search.heads import instrument
-from lomix_search.mixture import Mixture
-from lomix_search.objects import call, load_object
-from lomix_search.report import draw_space
-from lomix_search.settings import split_setting, toml_or_text
-from lomix_search.space import SearchSpace
-from lomix_search.trace import trace
-from lomix_search.typed import shortened, write_text
+from lomix_search.experiments.pictures import draw_space
+from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.instrumented import instrument
+from lomix_search.instrumentation.trace import trace
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.recipe.objects import call, load_object
+from lomix_search.recipe.overrides import split_setting, toml_or_text
+from lomix_search.training.cost import doctor
+from lomix_search.utils.schema import shortened, write_text
 
 
 @app.command()

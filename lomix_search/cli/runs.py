@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
-from lomix_search.evaluation.compare import compare
-from lomix_search.mixture import Mixture
-from lomix_search.portions import label_fraction as portion
-from lomix_search.rank import rank
-from lomix_search.recipe import DATA_KINDS, Recipe, home_of, load_recipe
-from lomix_search.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
-from lomix_search.screen import Table
-from lomix_search.typed import write_text
+from lomix_search.data.subsets import label_fraction as portion
+from lomix_search.evaluation.paired import compare
+from lomix_search.experiments.compare.rank import rank
+from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.recipe.recipe import DATA_KINDS, Recipe, home_of, load_recipe
+from lomix_search.utils.schema import write_text
+from lomix_search.utils.terminal import Table
 
 
 @app.command()

@@ -8,15 +8,15 @@ import typer
 from typer.core import TyperGroup
 
 from lomix_search.cli.app import Folder, Overrides, app, console, numbers
-from lomix_search.compare import compare_strategies
-from lomix_search.distributed import is_main, join
 from lomix_search.errors import require
-from lomix_search.ranges import MOST_TRIALS
-from lomix_search.recipe import Recipe, home_of, load_recipe
-from lomix_search.screen import Table
-from lomix_search.strategies import read_strategies
-from lomix_search.tune import tune
-from lomix_search.verdict import to_table
+from lomix_search.experiments.compare.runner import compare_strategies
+from lomix_search.experiments.compare.strategies import read_strategies
+from lomix_search.experiments.compare.verdict import to_table
+from lomix_search.experiments.tune import tune
+from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
+from lomix_search.recipe.tuning import MOST_TRIALS
+from lomix_search.utils.distributed import is_main, join
+from lomix_search.utils.terminal import Table
 
 
 @app.command("compare")
@@ -77,7 +77,7 @@ def tune_command(
     join()
     if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
         require("optuna", "tune")
-        from lomix_search.tune.together import follow
+        from lomix_search.experiments.tune.processes import follow
 
         follow()
         return
@@ -98,8 +98,8 @@ def best_command(
 ) -> None:
     """Show the best trials of a study, and write them as recipes."""
     require("optuna", "tune")
-    from lomix_search.tune.best import write_best
-    from lomix_search.tune.storage import open_study
+    from lomix_search.experiments.tune.best import write_best
+    from lomix_search.experiments.tune.storage import open_study
 
     opened, recipe = open_study(where, study)
     _show_study(opened, recipe, top)
@@ -116,8 +116,8 @@ def plot_command(
 ) -> None:
     """Draw a study: history, importance of each parameter, validation curves, or the front."""
     require("optuna", "tune"), require("matplotlib", "plot")
-    from lomix_search.tune.plots import draw_study
-    from lomix_search.tune.storage import open_study
+    from lomix_search.experiments.tune.plots import draw_study
+    from lomix_search.experiments.tune.storage import open_study
 
     for path in draw_study(*open_study(where, study), folder):
         console.print(f"drawn: {path}")
@@ -125,9 +125,9 @@ def plot_command(
 
 def _show_study(study: Any, recipe: Recipe, top: int) -> None:
     """Print the states of all trials, and the best ones with their values."""
-    from lomix_search.tune.best import best_trials
-    from lomix_search.tune.trial import shown
-    from lomix_search.tune.values import decode
+    from lomix_search.experiments.tune.best import best_trials
+    from lomix_search.experiments.tune.trial import shown
+    from lomix_search.experiments.tune.values import decode
 
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     console.print(f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lomix_search.data.generators import Generators
-from lomix_search.data.volumes import Case
+from lomix_search.data.readers.volumes import Case
 from lomix_search.errors import DataError
 
 Item = tuple[Tensor, Tensor]

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from lomix_search.data.volumes import readable
+from lomix_search.data.readers.volumes import readable
 from lomix_search.errors import DataError
-from lomix_search.typed import Frozen, read_json, validate
+from lomix_search.utils.schema import Frozen, read_json, validate
 
 READERS = "2"
 """Version of the readers; another one when a raw file comes to mean another thing, so that its case is made again."""

@@ -16,8 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from lomix_search.data.maskfile import HIGHEST, Array, Grain, How, Key, MaskFile, Seen, channel, key_of, ranked, summed
-from lomix_search.data.maskfile import open_mask as open_mask
+from lomix_search.data.readers.mask_file import (
+    HIGHEST,
+    Array,
+    Grain,
+    How,
+    Key,
+    MaskFile,
+    Seen,
+    channel,
+    key_of,
+    ranked,
+    summed,
+)
+from lomix_search.data.readers.mask_file import open_mask as open_mask
 from lomix_search.errors import DataError
 
 MOST = 64  # more label values than this are not classes unless they are named

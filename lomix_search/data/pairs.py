@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lomix_search.data.stored import SUFFIXES
+from lomix_search.data.readers.picture_file import SUFFIXES
 from lomix_search.errors import DataError
 
 NIFTI = (".nii", ".nii.gz")

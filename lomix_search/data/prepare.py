@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lomix_search.data.convert import scale
-from lomix_search.data.layouts import LAYOUTS, Layout, Source
+from lomix_search.data.benchmarks import LAYOUTS, Layout, Source
+from lomix_search.data.intensities import scale
 from lomix_search.data.manifest import READERS, Entry, Manifest, case_name, sha256
+from lomix_search.data.readers.volumes import Case, readable
 from lomix_search.data.resize import RULE, resize_images, resize_labels
-from lomix_search.data.volumes import Case, readable
 from lomix_search.errors import DataError, LomixError, MissingExtraError, nearest
-from lomix_search.typed import write_text
+from lomix_search.utils.schema import write_text
 
 Array = NDArray[Any]
 

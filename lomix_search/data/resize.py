@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from lomix_search.linear import interpolate
+from lomix_search.utils.interpolation import interpolate
 
 Array = NDArray[Any]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from lomix_search.data.manifest import Entry
 from lomix_search.errors import DataError, nearest
-from lomix_search.typed import Frozen, read_toml, validate
+from lomix_search.utils.schema import Frozen, read_toml, validate
 
 
 class SplitFile(Frozen):

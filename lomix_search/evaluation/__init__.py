@@ -1,1 +1,5 @@
-"""Scoring networks on whole cases by named protocols; see ``docs/benchmarks.md`` for where they differ and why."""
+"""Scores: of whole cases by named protocols, of networks, and of two networks against each other.
+
+An instrumented or plain network and cases go in; tables of scores with intervals come out. ``docs/benchmarks.md`` says
+where the protocols differ and why. Imports ``errors``, ``utils``, ``instrumentation`` and ``data``.
+"""

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from lomix_search.data.volumes import Case, readable, write_nifti
+from lomix_search.data.readers.volumes import Case, readable, write_nifti
 from lomix_search.errors import DataError, require
-from lomix_search.evaluation.infer import How, Prediction, predict
+from lomix_search.evaluation.dice import mean_of_counted
+from lomix_search.evaluation.inference import How, Prediction, predict
 from lomix_search.evaluation.protocols import check_shape, find_protocol
-from lomix_search.metrics import mean_of_counted
-from lomix_search.outputs import reader_of
-from lomix_search.screen import Table
-from lomix_search.typed import write_text
+from lomix_search.instrumentation.outputs import reader_of
+from lomix_search.utils.schema import write_text
+from lomix_search.utils.terminal import Table
 
 Floats = NDArray[np.float64]
 
@@ -176,7 +176,8 @@ def evaluate(
     """Score a network on whole cases.
 
     Args:
-        network: The network, instrumented or not; :func:`lomix_search.outputs.reader_of` finds its logits.
+        network: The network, instrumented or not; :func:`~lomix_search.instrumentation.outputs.reader_of` finds
+            its logits.
         cases: Whole cases at native size, e.g. ``splits.volumes["test"]``; read one at a time.
         classes: All classes, the background first.
         protocol: Name of a protocol; it decides how predictions get back to native size.

@@ -3,9 +3,9 @@
 import copy
 
 import torch
-from zoo import small_unet_2d
+from support.zoo import small_unet_2d
 
-from lomix_search.heads import instrument
+from lomix_search.instrumentation.instrumented import instrument
 
 
 def exported(model, example):

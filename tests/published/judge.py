@@ -7,9 +7,9 @@ import warnings
 import torch
 
 from lomix_search.errors import LomixError
-from lomix_search.heads import instrument
-from lomix_search.loss import MixtureLoss
-from lomix_search.trace import pick, tensors
+from lomix_search.instrumentation.instrumented import instrument
+from lomix_search.instrumentation.trace import pick, tensors
+from lomix_search.mixture.loss import MixtureLoss
 
 
 @dataclasses.dataclass

@@ -1,0 +1,1 @@
+"""One file or one case of each format, read as its type and values say, or refused by name."""

@@ -1,0 +1,151 @@
+"""Predicting whole cases with bounded memory: slice by slice, or by sliding windows."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lomix_search.data.readers.volumes import Case
+from lomix_search.data.resize import resize_images, resize_labels, resize_scores
+from lomix_search.errors import require
+from lomix_search.instrumentation.modes import evaluating
+from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class How:
+    """How whole cases are predicted.
+
+    Args:
+        size: Rows and columns that the network was trained on (one number where they are equal); None feeds slices as
+            they are.
+        resize: How the prediction gets back to the case's size: class numbers by nearest neighbour, or logits linearly.
+        batch_size: Slices or windows at a time.
+        window: Sliding window: (rows, columns) in every slice, or (slices, rows, columns) for a 3D network.
+        overlap: Of neighbouring windows.
+        flips: Average over flips of rows and columns.
+        device: Where the network runs; where its parameters are when left out.
+    """
+
+    size: int | tuple[int, int] | None = None
+    resize: Literal["nearest", "linear"] = "linear"
+    batch_size: int = 8
+    window: tuple[int, ...] | None = None
+    overlap: float = 0.25
+    flips: bool = False
+    device: torch.device | str | None = None
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        """Rows and columns that the network was trained on."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted case.
+
+    Args:
+        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
+        foreground: 1 − probability of the background, the same shape; None where it was not asked for.
+    """
+
+    label: Array
+    foreground: NDArray[np.float32] | None = None
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, case: Case, how: How, foreground: bool = False, read: Reader | None = None
+) -> Prediction:
+    """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
+
+    Args:
+        network: The network; C = 1 channel means a binary task by the logistic function.
+        case: The case, image as the network takes it.
+        how: As described there.
+        foreground: Also return the foreground probability.
+        read: What :func:`lomix_search.instrumentation.outputs.reader_of` made of the network; made anew when left out.
+
+    Returns:
+        Class numbers at the case's own size.
+
+    Raises:
+        RunError: the network returns nothing that can be read as logits, or values that are not finite.
+    """
+    read = read or reader_of(network)
+    device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
+    with evaluating(network):
+        if how.window is not None and len(how.window) == 3:
+            probability = _volume(read, case, how, device)
+            parts = [_decide(probability, foreground)]
+        else:
+            parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
+    label = np.concatenate([part[0] for part in parts])
+    scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
+    return Prediction(label, scores)
+
+
+def _batches(case: Case, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, len(case.image), size)]
+
+
+def _slices(
+    read: Reader, case: Case, batch: slice, how: How, device: torch.device | None, foreground: bool
+) -> tuple[Array, NDArray[np.float32] | None]:
+    """Predict some slices (n, C, rows, columns) at their own size."""
+    native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
+    images = torch.from_numpy(np.array(given, np.float32)).to(device)
+    if how.resize == "linear":
+        probability = _average(read, images, how, lambda logits: resize_scores(logits.float(), native, corners=corners))
+        return _decide(probability.movedim(0, 1), foreground)
+    probability = _average(read, images, how)
+    label, scores = _decide(probability.movedim(0, 1), foreground)
+    back = None if scores is None else resize_labels(scores, native, corners=corners)
+    return resize_labels(label, native, corners=corners), back
+
+
+def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
+    """Return slices as the network saw them in training, and whether their corner pixels lie on those of the case."""
+    if size is None or case.image.shape[2:] == size:
+        return case.image[batch], False
+    if case.small is not None and case.small.shape[2:] == size:
+        return case.small[batch], case.corners
+    return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
+
+
+def _volume(read: Reader, case: Case, how: How, device: torch.device | None) -> Tensor:
+    """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
+    volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
+    return _average(read, volume.to(device), how)[0].cpu()
+
+
+def _average(read: Reader, images: Tensor, how: How, resized: Callable[[Tensor], Tensor] = lambda t: t) -> Tensor:
+    """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
+    axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
+    total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
+    assert isinstance(total, Tensor)
+    return total / len(axes)
+
+
+def _logits(read: Reader, images: Tensor, how: How) -> Tensor:
+    if how.window is None:
+        return read(images)
+    inferers = require("monai.inferers", "data")
+    logits: Tensor = inferers.sliding_window_inference(
+        images, how.window, how.batch_size, read, overlap=how.overlap, mode="gaussian"
+    )
+    return logits
+
+
+def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
+    """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
+    label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
+    return label, (1 - probability[0]).cpu().numpy() if foreground else None

@@ -1,0 +1,159 @@
+"""What a network made of some items: images, truths and predictions kept with the run, to look at later."""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lomix_search.data.dataset import Slices
+from lomix_search.errors import RunError
+from lomix_search.evaluation.dice import predict
+from lomix_search.instrumentation.modes import evaluating
+from lomix_search.instrumentation.outputs import reader_of
+from lomix_search.utils.schema import write_bytes
+
+_BYTE = np.dtype(np.uint8)
+
+
+_IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Slices as a network saw them.
+
+    Args:
+        images: (N, H, W), or (N, H, W, 3) for colour; uint8, each stretched to 0 … 255.
+        truth: (N, H, W) uint8 class numbers; 255 where a label is ignored.
+        predictions: (N, H, W) uint8 class numbers.
+        names: What to call each slice.
+        classes: Names, background first.
+    """
+
+    images: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    predictions: NDArray[np.uint8]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def some(self, number: int) -> "Seen":
+        """Return so many slices, evenly spread."""
+        kept = _spread(len(self.names), number)
+        names = tuple(self.names[i] for i in kept)
+        return replace(
+            self, images=self.images[kept], truth=self.truth[kept], predictions=self.predictions[kept], names=names
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file, atomically."""
+        buffer = io.BytesIO()
+        text = {"names": np.array(self.names, np.str_), "classes": np.array(self.classes, np.str_)}
+        np.savez_compressed(
+            buffer, images=self.images, truth=self.truth, predictions=self.predictions, allow_pickle=False, **text
+        )
+        write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Seen":
+        """Read what ``save`` wrote; nothing in it is executed.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The slices.
+
+        Raises:
+            RunError: the file is damaged or another one.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = [file[name] for name in ("images", "truth", "predictions")]
+                names, classes = (tuple(str(text) for text in file[name]) for name in ("names", "classes"))
+            found = cls(arrays[0], arrays[1], arrays[2], names, classes)
+            found.check()
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as cause:
+            raise RunError(f"{path} is damaged or holds no slices.", seen=str(cause)) from None
+        return found
+
+    def check(self) -> None:
+        """Check that the arrays fit each other.
+
+        Raises:
+            ValueError: they do not.
+        """
+        arrays = {"images": self.images, "truth": self.truth, "predictions": self.predictions}
+        shape = (len(self.names), *self.truth.shape[1:3])
+        fits = shape[0] > 0 and self.truth.shape == self.predictions.shape == shape and len(shape) == 3
+        if not fits or self.images.shape not in (shape, (*shape, 3)) or {a.dtype for a in arrays.values()} != {_BYTE}:
+            seen = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+            raise ValueError(f"{seen}, {len(self.names)} names")
+
+
+def look(
+    net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
+) -> Seen:
+    """Predict some items, evenly spread; of a volume, some of its slices.
+
+    Args:
+        net: The network; its mode is put back.
+        items: Items without augmentation.
+        classes: Names, background first.
+        most: Slices at most.
+        ignore_index: Label value whose pixels count nowhere.
+
+    Returns:
+        What was seen.
+    """
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes)), []
+    with evaluating(net):
+        for index in chosen:
+            image, label = items[index]
+            prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+            views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
+    images, truth, predictions, names = zip(*views, strict=True)
+    size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
+    framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]
+    return Seen(framed[0], framed[1], framed[2], names, tuple(classes))
+
+
+def _views(
+    image: NDArray[Any], label: NDArray[Any], prediction: NDArray[Any], name: str, slices: int
+) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], str]]:
+    """Turn an item (C, H, W), or some slices of one (C, D, H, W), into pictures."""
+    picture = _stretched(image)
+    if label.ndim == 2:
+        return [(picture, _small(label), _small(prediction), name)]
+    return [
+        (picture[d], _small(label[d]), _small(prediction[d]), f"{name}, plane {d}") for d in _spread(len(label), slices)
+    ]
+
+
+def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return one grey channel, or three colours last, in 0 … 255."""
+    low, high = float(image.min()), float(image.max())
+    scaled = ((image - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
+    return np.moveaxis(scaled, 0, -1) if len(image) == 3 else scaled[0]
+
+
+def _small(label: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.where((label < 0) | (label > 255), _IGNORED, label).astype(np.uint8)
+
+
+def _framed(array: NDArray[np.uint8], size: Sequence[int]) -> NDArray[np.uint8]:
+    missing = [(0, wanted - given) for wanted, given in zip(size, array.shape, strict=False)]
+    return np.pad(array, [*missing, *[(0, 0)] * (array.ndim - 2)])
+
+
+def _spread(number: int, most: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, number - 1, min(most, number))}) if number else []

@@ -1,0 +1,49 @@
+"""``results.json`` of a run folder: what the trained networks scored on the test data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ConfigDict
+
+from lomix_search.errors import RunError
+from lomix_search.utils.schema import Frozen, read_json, validate
+
+
+class Scores(Frozen):
+    """Test Dice of one network.
+
+    Args:
+        mean: Mean over the foreground classes; NaN or None where there was nothing to score, here and below.
+        per_class: By class name, the background first.
+        cases: One row a case: its name under ``case``, the Dice of each foreground class, and their mean.
+        step: The step the network is of, where that is not the last one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    mean: float | None
+    per_class: dict[str, float | None]
+    cases: tuple[dict[str, float | str | None], ...]
+    step: int | None = None
+
+
+class _Results(Frozen):
+    test_dice: dict[str, Scores]
+
+
+def read_results(folder: Path) -> Mapping[str, Scores]:
+    """Read the test scores of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Scores by network (``final``, ``best``); empty where nothing was scored.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return {}
+    return validate(_Results, read_json(path, RunError), str(path), RunError).test_dice

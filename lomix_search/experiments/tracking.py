@@ -1,0 +1,126 @@
+"""Which trackers a recipe asks for, and the pictures that they get."""
+
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from lomix_search.data.dataset import Slices
+from lomix_search.errors import MissingExtraError, require
+from lomix_search.experiments.outgoing import outgoing, public_name
+from lomix_search.experiments.pictures import draw_heat_map, draw_seen
+from lomix_search.experiments.predictions import look
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.recipe.recipe import Recipe
+from lomix_search.training import trackers as track
+from lomix_search.training.trackers import Tracker, Trackers, opened
+from lomix_search.utils.schema import write_text
+from lomix_search.utils.shipped import shelved
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Check that what a recipe asks for is installed, before anything is written.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    for package in ("wandb", "tensorboard"):
+        if getattr(recipe.track, package):
+            require(package, package)
+
+
+def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | None = None) -> list[Tracker]:
+    """Start the trackers that a recipe asks for.
+
+    Args:
+        recipe: The recipe.
+        folder: The run folder.
+        maps: Ids of the supervised maps.
+        group: What the run belongs to; ``track.group`` goes before it.
+
+    Returns:
+        Those that started.
+    """
+    asked, config = recipe.track, outgoing(recipe)
+    name = asked.name or f"{public_name(recipe)}-{recipe.weighting.name}-seed{recipe.search.seed}"
+    makers: dict[str, Callable[[], Tracker]] = {
+        "Wandb": partial(Wandb, folder, asked.project, config, asked.online, asked.group or group, maps, name),
+        "TensorBoard": partial(TensorBoard, folder, config, _start(folder), maps),
+    }
+    wanted = {"Wandb": asked.wandb, "TensorBoard": asked.tensorboard}
+    return opened({kind: make for kind, make in makers.items() if wanted[kind]})
+
+
+class Wandb(track.Wandb):
+    """As ``track.Wandb``, but without names of folders in mixture files: a recipe may be called after its own."""
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Log files, mixture files without those names."""
+        with tempfile.TemporaryDirectory() as folder:
+            super().files([_unnamed(path, Path(folder)) for path in paths])
+
+
+class TensorBoard(track.TensorBoard):
+    """As ``track.TensorBoard``, but without names of folders in mixture files."""
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Log files, mixture files without those names."""
+        with tempfile.TemporaryDirectory() as folder:
+            super().files([_unnamed(path, Path(folder)) for path in paths])
+
+
+def _unnamed(path: Path, folder: Path) -> Path:
+    if path.suffix != ".json":
+        return path
+    content = json.loads(path.read_text(encoding="utf-8"))
+    origin, space = content.get("provenance", {}), content.get("space", {})
+    if origin.get("recipe") not in shelved("recipes"):
+        origin.pop("recipe", None)
+    if isinstance(operators := space.get("operators_file"), str):
+        space["operators_file"] = Path(operators).name
+    write_text(folder / path.name, json.dumps(content, indent=2) + "\n")
+    return folder / path.name
+
+
+def track_pictures(
+    log: Trackers,
+    net: nn.Module,
+    mixture: Mixture,
+    items: Slices,
+    classes: Sequence[str],
+    ignore_index: int | None = None,
+) -> None:
+    """Hand trackers the heat map of the weights and some predictions; these without the names of cases.
+
+    Args:
+        log: The trackers.
+        net: The trained network.
+        mixture: What was found.
+        items: Items to predict, without augmentation.
+        classes: Names, background first.
+        ignore_index: Label value whose pixels count nowhere.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            heat_map, predictions = (Path(folder) / name for name in ("heat_map.png", "predictions.png"))
+            draw_heat_map(heat_map, mixture)
+            draw_seen(predictions, look(net, items, classes, 4, ignore_index), "item")
+            log.files([heat_map, predictions])
+    except MissingExtraError as missing:
+        warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)
+    except Exception as fault:  # a full disk, say: the run is finished by now
+        warnings.warn(f"no pictures are tracked: {type(fault).__name__}: {fault}", stacklevel=2)
+
+
+def _start(folder: Path) -> int:
+    """Return the step that a run will start from, by the names of its checkpoints."""
+    found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
+    return max((int(match[1]) for match in found if match), default=0)

@@ -1,0 +1,231 @@
+"""The outer search: Optuna varies what a recipe declares under ``[tune]``; every trial is a whole run."""
+
+import os
+import random
+import signal
+import time
+import warnings
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import TrialState
+from rich.console import Console
+
+from lomix_search.errors import RunError
+from lomix_search.experiments.tune.best import best_trials, kept_limits, write_best
+from lomix_search.experiments.tune.plots import draw_study
+from lomix_search.experiments.tune.processes import leading, wait_along
+from lomix_search.experiments.tune.slots import Survey, Workers, fill, survey
+from lomix_search.experiments.tune.storage import Place, join
+from lomix_search.experiments.tune.trial import Failed, Objective, Surplus, tell_stopped
+from lomix_search.experiments.tune.values import starting_points
+from lomix_search.recipe.recipe import Recipe
+from lomix_search.utils.progress import Stop
+from lomix_search.utils.terminal import plain
+
+_POLL = 1.0  # seconds between two looks at the trials of other workers
+_HEAD_START = 5.0  # seconds that the maker of a study gets to queue its trials
+
+
+def run_study(
+    recipe: Recipe,
+    wanted: int,
+    home: Path,
+    place: Place,
+    name: str,
+    *,
+    resume: bool,
+    leave: bool,
+    say: Console,
+) -> optuna.Study:
+    """Make or join a study and work on it until it is done.
+
+    Args:
+        recipe: What to tune.
+        wanted: Number of finished trials.
+        home: The study's folder on this machine.
+        place: Where the study lives.
+        name: The study's name.
+        resume: Join a study that exists.
+        leave: Go when no trial is left to start, without waiting for those of other workers.
+        say: Where to report.
+
+    Returns:
+        The study.
+
+    Raises:
+        RunError: it exists and ``resume`` is off, is of another recipe, or every trial failed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if place.journal is not None and place.journal.exists() and not resume:
+        raise RunError(f"{home} holds a study already.", hint=["add --resume to go on with it", "or --folder ANOTHER"])
+    home.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study, made = join(recipe, place, name, home, say=lambda text: say.print(plain((text, "yellow"))))
+        workers = Workers(study, place.journal)
+        if not made:
+            _let_its_maker_begin(study)
+        with workers.at_work(), leading(), Stop(signal.SIGTERM) as stop:
+            _work(study, recipe, wanted, home, workers, leave, say, stop)
+    _report(study, recipe, home, say)
+    return study
+
+
+def _work(
+    study: optuna.Study,
+    recipe: Recipe,
+    wanted: int,
+    home: Path,
+    workers: Workers,
+    leave: bool,
+    say: Console,
+    stop: Stop,
+) -> None:
+    """Take trials until there are none, or until asked to stop between two; a search that runs stops by itself."""
+    first, objective = starting_points(recipe), Objective(recipe, home, workers.name, say)
+    progress, waits = _Progress(wanted, say), False
+    while not stop.asked:
+        workers.fail_dead()
+        found = survey(study.get_trials(deepcopy=False), wanted)
+        if reason := stop_reason(study, recipe, found):
+            say.print(plain(f"the study stops: {reason}"))
+            return
+        if found.empty:
+            if study.get_trials(deepcopy=False):  # other workers may be about to do the same
+                time.sleep(random.uniform(0, _POLL))
+                found = survey(study.get_trials(deepcopy=False), wanted)
+            fill(study, found, first)
+        elif found.waiting:
+            progress.show(found, best_trials(study, recipe))
+            _one(study, objective, say)
+            waits = False
+        elif not found.running or leave:
+            return
+        else:
+            if not waits:
+                say.print(plain(f"waiting for {len(found.running)} trials of other workers"))
+            waits = True
+            wait_along()
+            time.sleep(random.uniform(0.5, 1.5) * _POLL)
+    if stop.asked == signal.SIGINT:  # during the last step of a trial, which came to its end
+        raise KeyboardInterrupt
+    say.print(plain("stopped between two trials; to go on: the same command with --resume"))
+
+
+def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
+    """Run the next trial of the queue."""
+    objective.forget()
+    try:
+        study.optimize(objective, n_trials=1, catch=(Failed, Surplus))
+    except (SystemExit, KeyboardInterrupt):
+        if objective.current is not None:
+            tell_stopped(study, objective.current)
+        raise
+    except (optuna.exceptions.OptunaError, ValueError, AssertionError):
+        if objective.current is None or not _taken_away(study, objective.current):
+            raise
+        say.print(plain("this trial was given to another worker: there was no sign of life from here"))
+        return
+    trial = study.get_trials(deepcopy=False)[objective.current or 0]
+    if trial.state == TrialState.COMPLETE:
+        say.print(plain("done: " + ", ".join(f"{value:.4f}" for value in trial.values)))
+    elif trial.state == TrialState.PRUNED:
+        why = trial.user_attrs.get("over_limit", f"at step {trial.last_step}")
+        say.print(plain(f"pruned: {why}"))
+
+
+def _taken_away(study: optuna.Study, number: int) -> bool:
+    trial = study.get_trials(deepcopy=False)[number]
+    return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
+
+
+def stop_reason(study: optuna.Study, recipe: Recipe, found: Survey) -> str | None:
+    """Say why a study needs no more trials, None while it does.
+
+    Args:
+        study: The study.
+        recipe: Says when to stop.
+        found: Where the study stands.
+
+    Returns:
+        The reason, in words.
+    """
+    tune, best = recipe.tune, best_trials(study, recipe)
+    if not best:
+        return None
+    up = tune.direction == "maximize"
+    value = best[0].values[0]
+    if tune.target is not None and (value >= tune.target if up else value <= tune.target):
+        return f"{tune.metric} {value:.4f} has reached its target {tune.target:g}"
+    newest = max(trial.number for trial in best)
+    since = sum(trial.number > newest for trial in found.finished)
+    if tune.patience is not None and since >= tune.patience:
+        return f"{since} trials in a row were no better"
+    return None
+
+
+def _let_its_maker_begin(study: optuna.Study) -> None:
+    """Wait while the process that has just made the study queues its trials."""
+    until, before = time.monotonic() + _HEAD_START, -1
+    while (now := len(study.get_trials(deepcopy=False))) != before or now == 0:
+        if now == 0 and time.monotonic() > until:
+            return
+        before = now
+        time.sleep(0.3)
+
+
+def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> None:
+    """Write the best recipe and the pictures; raise if nothing came out of the study."""
+    if not best_trials(study, recipe):
+        trials = [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs or not kept_limits(t)]
+        seen = [f"trial {t.number}: {t.user_attrs.get('reason') or t.user_attrs.get('over_limit')}" for t in trials]
+        if seen:
+            raise RunError("every trial of the study failed.", seen=[line.splitlines()[0] for line in seen[:5]])
+        return
+    paths = write_best(study, recipe, home / "best.toml")
+    pictures = draw_study(study, recipe, home)
+    say.print(plain(f"best: {', '.join(map(str, paths))}"))
+    if pictures:
+        say.print(plain(f"drawn: {', '.join(map(str, pictures))}"))
+
+
+class _Progress:
+    """Says before each trial where the study stands and how long it may last."""
+
+    def __init__(self, wanted: int, say: Console) -> None:
+        self.wanted, self.say, self.began, self.before = wanted, say, time.monotonic(), -1
+        self.warned = False
+
+    def show(self, found: Survey, best: list[optuna.trial.FrozenTrial]) -> None:
+        done = len(found.finished)
+        self.before = done if self.before < 0 else self.before
+        parts = [f"{done} of {self.wanted} trials finished"]
+        parts += [f"{len(found.running)} on other workers"] if found.running else []
+        parts += [f"best {best[0].values[0]:.4f}"] if best else []
+        if done > self.before:
+            left = (time.monotonic() - self.began) / (done - self.before) * (self.wanted - done)
+            parts.append(f"about {_span(left)} left")
+        self.say.rule(plain((" · ".join(parts), "rule.text")))
+        crowd = None if self.warned else _crowd(1 + Workers.here(found.running))
+        if crowd:
+            self.say.print(plain(crowd))
+            self.warned = True
+
+
+def _crowd(workers: int) -> str | None:
+    """Say how many threads each of the workers on this machine should take, if they take more than there are cores."""
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    share = max(1, cores // workers)
+    if workers * threads <= cores or threads <= share:
+        return None
+    return (
+        f"{workers} workers on this machine take {threads} threads each of {cores} cores and wait for one another: "
+        f"start each with OMP_NUM_THREADS={share}"
+    )
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "1 min"

@@ -1,0 +1,499 @@
+"""Stages → an instrumented network: heads on the stages in training, the user's own network otherwise."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import StageError
+from lomix_search.instrumentation.stages import Stages, Tap, find_stages
+from lomix_search.instrumentation.stages.returned import CLAMP, own_map, read, undone
+from lomix_search.instrumentation.stages.stage import Returned
+from lomix_search.instrumentation.trace import ALONE, is_compiled, pick, unwrap
+
+LOGITS = -1
+"""The number under which hooks keep the logits of a model that returns probabilities."""
+
+_CHANGING = threading.Lock()
+"""Held while hooks are put on and taken off, so that two threads never leave two sets."""
+
+_CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def instrument(
+    model: nn.Module, example: Any, num_classes: int | None = None, stages: Sequence[str] | None = None
+) -> "Instrumented":
+    """Give any segmentation network a logits map for each decoder stage in training.
+
+    The model is not changed except by hooks, which :meth:`Instrumented.strip` removes; its weights, mode, buffers and
+    the random generators stay as they were.
+
+    Args:
+        model: The user's network.
+        example: What the model is called with: a tensor, a tuple of inputs, or a mapping of keyword inputs; moved to
+            the model's device and floating type. Values do not matter, shapes do.
+        num_classes: Channels of the logits; None reads them from the model's output.
+        stages: Module paths to tap instead of what is detected; ``in:path`` for a module's input, ``path#1`` for its
+            second call, ``path[1]['key']`` for a place in what it returns.
+
+    Returns:
+        The network to train; ``print(net.stages)`` shows what was found.
+
+    Raises:
+        TraceError: the model does not run on the example or cannot be read.
+        StageError: it has fewer than two stages, returns no map of logits, or is instrumented already.
+
+    Example:
+        >>> net = instrument(unet, torch.zeros(1, 1, 64, 64))  # doctest: +SKIP
+        >>> [tuple(logits.shape) for logits in net(images)]  # doctest: +SKIP
+        [(4, 3, 16, 16), (4, 3, 32, 32), (4, 3, 64, 64)]
+    """
+    if isinstance(model, Instrumented):
+        raise StageError(
+            f"this {model.stages.network} is instrumented already.",
+            seen=", ".join(stage.name for stage in model.stages),
+            hint="train it as it is, or instrument(net.strip(), example) to begin anew",
+        )
+    with ALONE:  # another thread may be reading this very model
+        found, classes, tensors = find_stages(model, example, num_classes, stages)
+        return Instrumented(model, found, classes, make_heads(found, classes, tensors))
+
+
+def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any]]) -> nn.ModuleDict:
+    """Make a 1×1 convolution for each stage that has no logits of its own.
+
+    Weights are small and biases zero, so that every head starts near equal probabilities whatever the features' scale.
+    The random generators are left alone; the draw follows ``torch.initial_seed()``.
+
+    Args:
+        stages: Coarse to fine.
+        num_classes: Output channels.
+        tensors: ``dtype`` and ``device`` of each stage's features.
+
+    Returns:
+        Heads by the stage's number.
+    """
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    heads = nn.ModuleDict()
+    for i, (stage, tensor) in enumerate(zip(stages, tensors, strict=True)):
+        if stage.own is None:
+            outputs = num_classes // stage.parts
+            head = nn.utils.skip_init(_CONVOLUTION[len(stage.size)], stage.channels, outputs, 1)  # type: ignore[no-untyped-call]
+            nn.init.normal_(head.weight, std=0.1 * stage.channels**-0.5, generator=generator)
+            nn.init.zeros_(head.bias)
+            heads[str(i)] = head.to(tensor["device"], tensor["dtype"])
+    return heads
+
+
+class Call:
+    """What hooks keep of one forward pass; no other pass, whatever thread, replica or copy it runs in, sees it.
+
+    Args:
+        shelf: Whose pass it is.
+    """
+
+    def __init__(self, shelf: "Shelf") -> None:
+        self.shelf = shelf
+        self.kept: dict[int, Tensor] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+
+_RUNNING = threading.local()
+"""The passes that this thread is in, the innermost last."""
+
+
+class Shelf:
+    """Ties hooks to the passes that they serve; a copy of a network gets one of its own, with its hooks."""
+
+    def __init__(self) -> None:
+        self.hooked = False  # whether there are hooks; torch.compile reads this, and could not read their handles
+
+    def keep(self, run: Callable[[], Any]) -> tuple[Any, dict[int, Tensor]]:
+        """Run a forward pass.
+
+        Args:
+            run: Calls the model.
+
+        Returns:
+            What it returned, and the tensors that hooks kept, by the number of their stage.
+        """
+        call, running = Call(self), _running()
+        running.append(call)
+        try:
+            return run(), call.kept
+        finally:
+            running.pop()
+
+    def call(self) -> Call | None:
+        """Return the pass of this shelf that the thread is in, if it is in one."""
+        return next((call for call in reversed(_running()) if call.shelf is self), None)
+
+
+def _running() -> list[Call]:
+    if not hasattr(_RUNNING, "calls"):
+        _RUNNING.calls = []
+    calls: list[Call] = _RUNNING.calls
+    return calls
+
+
+class TapHook:
+    """A hook on one module that keeps the tensors of its stages.
+
+    Args:
+        shelf: Whose passes it serves.
+        side: "input" or "output".
+        taps: Stage number → tap, all on this module and side.
+    """
+
+    def __init__(self, shelf: Shelf, side: str, taps: dict[int, Tap]) -> None:
+        self.shelf, self.side, self.taps = shelf, side, taps
+        self.key = (next(iter(taps.values())).path, side)
+
+    def __call__(self, _module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+        """Keep what a tap asks for in this call."""
+        call = self.shelf.call()
+        if call is None:
+            return
+        count = call.counts[self.key]
+        call.counts[self.key] = count + 1
+        for number, tap in self.taps.items():
+            if tap.call == count:
+                try:
+                    tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
+                except (LookupError, TypeError, AttributeError):
+                    continue  # nothing sits there in this pass, which is said where it is missed
+                if isinstance(tensor, Tensor):
+                    call.kept[number] = tensor.clone() if tap.copy else tensor
+
+
+def hook(model: nn.Module, shelf: Shelf, taps: Mapping[int, Tap], handles: list[Any]) -> None:
+    """Put hooks on the modules of a model: all of them or, if it is interrupted, none.
+
+    Args:
+        model: The user's network.
+        shelf: Whose passes they serve.
+        taps: What to keep, by number. Where the model has no such module any more, nothing is kept.
+        handles: Gets one for each hook; their ``remove()`` takes the hooks off again.
+    """
+    grouped: dict[tuple[str, str], dict[int, Tap]] = {}
+    for number, tap in taps.items():
+        grouped.setdefault((tap.path, tap.side), {})[number] = tap
+    try:
+        for (path, side), group in grouped.items():
+            if (module := _module_at(model, path)) is not None:
+                register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
+                handles.append(register(TapHook(shelf, side, group), with_kwargs=True))
+    except BaseException:
+        unhook(model, shelf)
+        raise
+
+
+def unhook(model: nn.Module, shelf: Shelf) -> None:
+    """Take all hooks of a shelf off a model, those too whose handles an interruption lost.
+
+    Args:
+        model: The user's network.
+        shelf: Whose hooks to take off.
+    """
+    for module in unwrap(model).modules():
+        before = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
+        after = module._forward_hooks, module._forward_hooks_with_kwargs, module._forward_hooks_always_called
+        for hooks, *flags in (before, after):
+            for key in [key for key, one in hooks.items() if isinstance(one, TapHook) and one.shelf is shelf]:
+                for flag in flags:
+                    flag.pop(key, None)
+                hooks.pop(key, None)  # last: an interruption before it leaves what another call finds again
+
+
+def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> dict[int, Tensor]:
+    """Run a model once, in the mode it is in, with hooks for this pass alone.
+
+    Args:
+        model: The user's network.
+        taps: What to keep, by number.
+        args: What the model takes.
+        kwargs: What the model takes by name.
+
+    Returns:
+        The tensors by number; those that were not reached are missing.
+    """
+    shelf, handles = Shelf(), list[Any]()
+    try:
+        hook(model, shelf, taps, handles)
+        return shelf.keep(lambda: _eager(model)(*args, **kwargs))[1]
+    finally:
+        for handle in handles:  # not unhook(): a module may be replaced in the pass, and keeps its hook
+            handle.remove()
+
+
+def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> Tensor:
+    """Run a model in eval mode and return its own logits.
+
+    Args:
+        model: The user's network.
+        returned: Where they are.
+        args: What the model takes.
+        kwargs: What the model takes by name.
+
+    Returns:
+        Logits (B, C, *spatial), for probabilities those that they were made of.
+
+    Raises:
+        StageError: the model returned something else than on the example.
+    """
+    title = type(unwrap(model)).__name__
+    if returned.tap is None:
+        return read(returned, model(*args, **kwargs), title)
+    kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
+    if LOGITS not in kept:
+        raise StageError(
+            f"the logits of {title} were not reached in this forward pass.",
+            seen=f"tapped at the {returned.tap}",
+            hint="instrument again with an example like this input, with the model set as it is now",
+        )
+    return undone(kept[LOGITS], returned.ends if returned.ends == CLAMP else "")
+
+
+def _eager(model: nn.Module) -> nn.Module:
+    """Return what runs hooks that were just put on: compiled code would skip them."""
+    return model._orig_mod if is_compiled(model) else model
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return unwrap(model).get_submodule(path)
+    except AttributeError:
+        return None
+
+
+class Instrumented(nn.Module):
+    """The user's network with heads.
+
+    In train mode it returns a list of logits, coarse to fine, each B × C × its own size; the last is the model's own
+    output, with an axis for its one class if it came without. In eval mode it returns exactly what the model returns.
+
+    The user's weights are in ``net.model``: ``net.model.load_state_dict(bare)`` and
+    ``bare.load_state_dict(net.model.state_dict())`` carry them in both directions.
+
+    Args:
+        model: The user's network; becomes ``net.model``.
+        stages: What was found in it.
+        num_classes: Channels of the logits.
+        heads: One for each stage without logits of its own, by number.
+    """
+
+    def __init__(self, model: nn.Module, stages: Stages, num_classes: int, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.model = model
+        self.heads = heads
+        self.stages = stages
+        self.num_classes = num_classes
+        self._shelf = Shelf()
+        self._handles: list[Any] = []
+        self._stripped = False
+        try:
+            self.training = model.training  # not train(): parts that the user froze stay as they are
+        except BaseException:  # nobody gets this object, so nobody could take its hooks off again
+            unhook(model, self._shelf)
+            raise
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let the hooks follow the mode, whoever sets it: ``train()``, or a loop that sets ``.training`` itself."""
+        super().__setattr__(name, value)
+        if name == "training" and "_stripped" in self.__dict__:
+            self._sync()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes by name.
+
+        Returns:
+            Logits, coarse to fine, in train mode; what the model returns in eval mode.
+
+        Raises:
+            StageError: the network was stripped, or a stage was not reached in this pass.
+        """
+        self._check()
+        if not self.training:
+            return self.model(*args, **kwargs)
+        if not self._shelf.hooked and self._taps():  # the mode was set past this object, as on a shallow copy
+            with _CHANGING:
+                if not self._shelf.hooked:
+                    self._attach()
+        output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
+        *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
+        return [*(_with_frames(logits, finest) for logits in coarse), finest]
+
+    def logits(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the network and return its finest map alone, in eval mode too, whatever the user's model returns.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes by name.
+
+        Returns:
+            Logits B × C × size; those that come before a final softmax or sigmoid.
+
+        Raises:
+            StageError: the network was stripped, or returned something else than on the example.
+        """
+        self._check()
+        if self.training:
+            finest: Tensor = self(*args, **kwargs)[-1]
+            return finest
+        return logits_in(self.model, self.stages.returned, args, kwargs)
+
+    def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes by name.
+
+        Returns:
+            One tensor for each of ``net.stages``.
+
+        Raises:
+            StageError: the network was stripped, or a stage was not reached in this pass.
+        """
+        self._check()
+        kept = run_tapped(self.model, {i: stage.tap for i, stage in enumerate(self.stages)}, args, kwargs)
+        return [self._kept(i, kept) for i in range(len(self.stages))]
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the parameters of the heads, which the user's model does not have."""
+        return self.heads.parameters()
+
+    def strip(self) -> nn.Module:
+        """Remove the hooks and give the user's own model back; this object cannot be used any more.
+
+        Returns:
+            The very object that was instrumented, with the weights it has now.
+        """
+        with _CHANGING:
+            self._detach()
+        self._stripped = True
+        return self.model
+
+    def _sync(self) -> None:
+        """Hooks exist in train mode only, and only where a head needs them: eval mode costs nothing."""
+        with _CHANGING:
+            self._detach()
+            if self.training and not self._stripped:
+                self._attach()
+
+    def _attach(self) -> None:
+        hook(self.model, self._shelf, self._taps(), self._handles)
+        self._shelf.hooked = bool(self._handles)
+
+    def _taps(self) -> dict[int, Tap]:
+        """Return what hooks keep in train mode, by number."""
+        taps = {i: stage.tap for i, stage in enumerate(self.stages) if stage.own is None}
+        logits = self.stages[-1].logits
+        return taps if logits is None else {**taps, LOGITS: logits}
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._shelf.hooked = False
+
+    def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
+        stage = self.stages[number]
+        if stage.logits is not None:
+            return undone(self._kept(LOGITS, kept), stage.ends)
+        if stage.own is not None:
+            rank = self.stages.returned.rank
+            main = number == len(self.stages) - 1
+            own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
+            return undone(own, stage.ends)
+        features = self._kept(number, kept)
+        if features.shape[1] != stage.channels:
+            raise StageError(
+                f'stage "{stage.name}" of {self.stages.network} has {features.shape[1]} channels; its head was made '
+                f"for {stage.channels}.",
+                seen=f"tapped at the {stage.source}",
+                hint="net = lomix.instrument(net.strip(), example)  # makes new heads",
+            )
+        logits: Tensor = self.heads[str(number)](features)
+        parts = stage.parts  # classes that lie in the batch
+        return logits if parts == 1 else logits.reshape(len(logits) // parts, -1, *logits.shape[2:])
+
+    def _kept(self, number: int, kept: dict[int, Tensor]) -> Tensor:
+        if number not in kept:
+            raise self._missed(number)
+        if torch.is_grad_enabled() and not kept[number].requires_grad:
+            self._check_frozen(number)
+        return self._laid_out(number, kept[number])
+
+    def _missed(self, number: int) -> StageError:
+        """Return the error for a stage that was not reached: its module is gone, or this pass does not call it."""
+        stage = self.stages[number]
+        tap = stage.logits if number == LOGITS and stage.logits is not None else stage.tap
+        what, module = f'stage "{stage.name}" of {self.stages.network}', _module_at(self.model, tap.path)
+        instrument_again = "net = lomix.instrument(net.strip(), example)"
+        if module is None:
+            return StageError(
+                f'{what} was tapped at "{tap.path}"; the network has no such module any more.',
+                hint=instrument_again,
+            )
+        hooks = module._forward_pre_hooks if tap.side == "input" else module._forward_hooks
+        hooked = any(isinstance(one, TapHook) and one.shelf is self._shelf for one in hooks.values())
+        if self.training and number in self._taps() and not hooked:
+            return StageError(
+                f"{what} was tapped at a module that is no longer in it; another one stands there now.",
+                seen=f"{tap.path or 'the model'} was replaced after instrument()",
+                hint=[
+                    "net.train()  # taps what stands there now, and keeps the heads",
+                    f"{instrument_again}  # with new heads, if it has other channels",
+                ],
+            )
+        return StageError(
+            f"{what} was not reached in this forward pass.",
+            seen=f"tapped at the {stage.source}",
+            hint="instrument again with an example like this input",
+        )
+
+    def _laid_out(self, number: int, tensor: Tensor) -> Tensor:
+        """Return a stage's tensor as B × C × space."""
+        stage = self.stages[number]
+        if number == LOGITS or stage.tap.layout is None:
+            return tensor
+        try:
+            return stage.tap.layout.map_of(tensor)
+        except ValueError as error:
+            raise StageError(
+                f'stage "{stage.name}" of {self.stages.network}: {error}.',
+                seen=f"tapped at the {stage.source}",
+                hint="instrument again with an example of the proportions of this input",
+            ) from error
+
+    def _check_frozen(self, number: int) -> None:
+        tap = self.stages[number].tap
+        if any(p.requires_grad for p in unwrap(self.model).get_submodule(tap.path).parameters()):
+            raise StageError(
+                f'stage "{self.stages[number].name}" of {self.stages.network} carries no gradient, '
+                "so that its head would not train the network.",
+                seen=f"the {tap} was made without gradients, as reentrant checkpointing does",
+                hint="torch.utils.checkpoint.checkpoint(…, use_reentrant=False)",
+            )
+
+    def _check(self) -> None:
+        if self._stripped:
+            raise StageError(
+                f"this instrumented {self.stages.network} was stripped; its hooks are gone.",
+                hint="net = lomix.instrument(model, example)  # or use the model that strip() returned",
+            )
+
+
+def _with_frames(logits: Tensor, finest: Tensor) -> Tensor:
+    """Put frames (or slices) that the network lays into the batch back on an axis of their own, as in its output."""
+    if logits.ndim != finest.ndim - 1:
+        return logits
+    return logits.reshape(len(finest), -1, *logits.shape[1:]).movedim(1, 2)

@@ -1,0 +1,188 @@
+"""From what a network returns to class numbers: the one place where both questions are answered.
+
+Which of its outputs are the logits, and what do they say? Validation, evaluation, reports and pictures all ask here.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import LomixError, RunError, TraceError
+from lomix_search.instrumentation.instrumented import Instrumented, logits_in
+from lomix_search.instrumentation.stages.endings import find_returned
+from lomix_search.instrumentation.stages.returned import read
+from lomix_search.instrumentation.stages.stage import Returned
+from lomix_search.instrumentation.trace import leaves, shapes, unwrap
+
+Reader = Callable[[Tensor], Tensor]
+"""Images (B, C, *spatial) → logits (B, classes, *spatial of the network's own)."""
+
+
+def reader_of(network: nn.Module | Reader, classes: int | None = None) -> Reader:
+    """Return a function that runs a network and returns its logits.
+
+    An instrumented network knows where they are. A bare one that returns one tensor of plain logits is taken at its
+    word; any other is traced on the first batch, as ``instrument`` does, and found to return the same map.
+
+    Args:
+        network: In eval mode whenever the reader is called. A reader is returned as it is.
+        classes: Number of classes, the background among them; the logits must have as many channels, or one for two
+            classes. None takes any.
+
+    Returns:
+        The reader.
+    """
+    if not isinstance(network, nn.Module):
+        return network
+    inner = unwrap(network)
+    if isinstance(inner, Instrumented):
+        return _Checked(inner.logits, type(unwrap(inner.model)).__name__, classes)
+    return _Checked(_Bare(network, classes), type(inner).__name__, classes)
+
+
+def class_numbers(logits: Tensor) -> Tensor:
+    """Return the class of each pixel.
+
+    Args:
+        logits: (B, C, *spatial); one channel means a binary task.
+
+    Returns:
+        (B, *spatial) int64: the largest channel; of one channel, 1 where it is above 0, which is a probability of 0.5.
+    """
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the probability of each class.
+
+    Args:
+        logits: (B, C, *spatial); one channel means a binary task.
+
+    Returns:
+        (B, classes, *spatial), float32 at least; of one channel, those of background and foreground.
+
+    Raises:
+        RunError: a logit is NaN or infinite.
+    """
+    if not torch.isfinite(logits).all():
+        raise RunError("the network returned NaN or infinite logits.", hint="load the best checkpoint, or search again")
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    if wide.shape[1] > 1:
+        return torch.softmax(wide, 1)
+    foreground = torch.sigmoid(wide)
+    return torch.cat([1 - foreground, foreground], 1)
+
+
+class _Checked:
+    """A reader whose channels must be those of the classes."""
+
+    def __init__(self, read: Reader, title: str, classes: int | None) -> None:
+        self.read, self.title, self.classes = read, title, classes
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.read(images)
+        if self.classes is not None and logits.shape[1] not in _channels(self.classes):
+            raise RunError(
+                f"{self.title} returns {logits.shape[1]} channels; the data has {self.classes} classes.",
+                seen=f"logits: {shapes(((logits,), {}))}",
+                hint=f"build the network with {self.classes} output channels",
+            )
+        return logits
+
+
+class _Bare:
+    """Reads a network that is not instrumented."""
+
+    def __init__(self, network: nn.Module, classes: int | None) -> None:
+        self.network, self.classes = network, classes
+        self.plain = False  # whether it was seen to return plain logits
+        self.returned: Returned | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.returned is not None and self.returned.tap is not None:
+            return logits_in(self.network, self.returned, (images,), {})
+        output = self.network(images)
+        if self.returned is None:
+            alone = self._only_map(output, images)
+            if alone is not None and (self.plain or not torch.isfinite(alone).all()):
+                return alone
+            if alone is not None and _plainly_logits(alone):
+                self.plain = True
+                return alone
+            self.returned = self._find(images, output, alone)
+            if self.returned.tap is not None:
+                return self(images)
+        return read(self.returned, output, type(unwrap(self.network)).__name__)
+
+    def _only_map(self, output: Any, images: Tensor) -> Tensor | None:
+        """Return the one tensor that an output holds, if it looks like a map of logits; else None."""
+        found = [leaf for _, leaf in leaves(output) if isinstance(leaf, Tensor)]
+        one = found[0] if len(found) == 1 else None
+        if one is None or one.ndim != images.ndim or len(one) != len(images) or not one.is_floating_point():
+            return None
+        known = one.shape[2:] == images.shape[2:] if self.classes is None else one.shape[1] in _channels(self.classes)
+        return one if known else None
+
+    def _find(self, images: Tensor, output: Any, alone: Tensor | None) -> Returned:
+        title = type(unwrap(self.network)).__name__
+        seen = [f"output {shapes(((leaf,), {}))}" for _, leaf in leaves(output) if isinstance(leaf, Tensor)]
+        try:
+            found = self._found(images)
+        except LomixError as cause:
+            by_values = _by_values(alone) if isinstance(cause, TraceError) and alone is not None else None
+            if by_values is not None:
+                return by_values
+            raise RunError(
+                f"what {title} returns cannot be read as logits (B, C, *spatial): {str(cause).splitlines()[0]}",
+                seen=seen or f"a {type(output).__name__}",
+                hint="return the logits alone from forward(), without a softmax or sigmoid",
+            ) from cause
+        if found.rivals:
+            raise RunError(
+                f"{title} returns {found.rivals + 1} maps that could be the logits; which is meant cannot be told.",
+                seen=seen,
+                hint="return the logits alone from forward(), or evaluate lomix.instrument(network, example), which "
+                "says which map it takes",
+            )
+        return found
+
+    def _found(self, images: Tensor) -> Returned:
+        """Find the logits as ``instrument`` does; where these have other channels, those that have the right ones."""
+        found = find_returned(self.network, images[:2])
+        if self.classes is not None and found.classes not in _channels(self.classes):
+            for channels in _channels(self.classes):
+                with contextlib.suppress(LomixError):
+                    return find_returned(self.network, images[:2], channels)
+        return found
+
+
+def _channels(classes: int) -> tuple[int, ...]:
+    return (2, 1) if classes == 2 else (classes,)
+
+
+def _plainly_logits(values: Tensor) -> bool:
+    """Whether values can be no probabilities, and no logarithms of some but those of a softmax, which are logits.
+
+    A resizing of probabilities may overshoot a little, so values well below 0 are asked for, and of one channel, which
+    is compared with 0, some above 1 too.
+    """
+    low, high = (float(v) for v in torch.aminmax(values.detach()))
+    if values.shape[1] == 1:
+        return low < -0.5 and high > 1.1
+    return low < -0.5 and (high > 0 or _sums_to_one(values.float().exp()))
+
+
+def _by_values(values: Tensor) -> Returned | None:
+    """Say what the one tensor is that a network returns which cannot be traced; None if its values do not tell."""
+    if values.min() < -0.1 or values.max() > 1.1:
+        return Returned((), values.shape[1], values.ndim)
+    if values.shape[1] > 1 and _sums_to_one(values.float()):
+        return Returned((), values.shape[1], values.ndim, "softmax")
+    return None
+
+
+def _sums_to_one(values: Tensor) -> bool:
+    return bool(((values.sum(1) - 1).abs() < 1e-3).all())

@@ -1,0 +1,190 @@
+"""From a model and an example to its stages."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+from torch import fx, nn
+
+from lomix_search.errors import StageError
+from lomix_search.instrumentation.stages.axes import Layout, layout_of, map_layout, read_layouts
+from lomix_search.instrumentation.stages.decoder import decoder_stages
+from lomix_search.instrumentation.stages.endings import ending_in_train_mode, logits_tap, returned_by
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.named import chosen
+from lomix_search.instrumentation.stages.output import decided, ending_of, main_output, spell_shape, without_classes
+from lomix_search.instrumentation.stages.returned import CLAMP
+from lomix_search.instrumentation.stages.stage import Returned, Stage, Stages, Tap, name_of, tap_of
+from lomix_search.instrumentation.stages.supervised import own_logits, places_in_both, supervised
+from lomix_search.instrumentation.trace import Path, Trace, sizes, spell, trace_modes, unwrap
+
+
+def find_stages(
+    model: nn.Module, example: Any, num_classes: int | None = None, names: Sequence[str] | None = None
+) -> tuple[Stages, int, list[dict[str, Any]]]:
+    """Find the decoder stages of a model.
+
+    Args:
+        model: Any eager network.
+        example: As for :func:`lomix_search.instrumentation.trace.trace`.
+        num_classes: Channels of the logits; None reads them from the model's output.
+        names: The user's own choice, module paths; None detects them.
+
+    Returns:
+        The stages, the number of classes, and for each stage the metadata of its tensor (shape, dtype, device).
+
+    Raises:
+        TraceError: the model could not be read.
+        StageError: the output is no map of logits, or fewer than two stages were found or named.
+    """
+    network = unwrap(model)
+    title = type(network).__name__
+    found, training = trace_modes(network, example)
+    read_layouts(found)
+    place, logits = main_output(found, num_classes, title)
+    num_classes = logits.meta["shape"][1]
+    nodes = detected(found, logits, training) if names is None else chosen(found, network, names)
+    nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
+    if nodes and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes):
+        raise without_classes(title, place, logits)
+    taps = taps_of(found, nodes, training)
+    own = own_logits(training, logits.meta["shape"], taps, place)
+    stages = [
+        _stage(found, node, tap, own.get(i), logits) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))
+    ]
+    if len(stages) < 2:
+        raise too_few(title, stages, found, logits)
+    notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
+    returned = returned_by(network, example, found, place, logits)
+    stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), returned, logits)
+    notes += said
+    if returned.rivals:
+        others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
+        notes.append(f"{title} returns {others} of this shape; output{spell(place)} is taken as its logits")
+    for stage in stages:
+        if stage.own is None and num_classes % stage.parts:
+            raise StageError(
+                f'stage "{stage.name}" of {title} has {stage.parts} maps for each image; a head makes {num_classes} '
+                "classes of one.",
+                hint="name the others in stages=[…]",
+            )
+    return Stages(stages, title, found.backend, returned, notes), num_classes, [node.meta for node in nodes]
+
+
+def _with_logits(
+    finest: Stage,
+    network: nn.Module,
+    example: Any,
+    traces: tuple[Trace, Trace | None],
+    returned: Returned,
+    logits: fx.Node,
+) -> tuple[Stage, int, list[str]]:
+    """Return the finest stage with what its logits in train mode are, their channels, and what to say of it."""
+    (found, training), place = traces, returned.place
+    title, classes, ending = type(network).__name__, logits.meta["shape"][1], ending_of(found, place, logits)
+    tap, before = (None, classes) if ending is None else logits_tap(found, ending, logits)
+    if tap is None and decided(logits):
+        raise StageError(
+            f"{title} returns decisions, through which nothing can be trained; a segmentation network returns logits.",
+            seen=f"output{spell_shape(place, logits)}",
+            hint="return the logits from forward(), and decide outside",
+        )
+    if ending is None:
+        return finest, classes, []
+    ends = (ending.kind if ending.kind == CLAMP else "") if tap else ""
+    if tap is None:
+        ends = ending_in_train_mode(network, example, training, found, finest.own or ()) and returned.ends
+    notes = [f"{title} ends in {ending.name}; in train mode the last map is what comes before it"]
+    if before != classes:
+        notes.append(f"that has {before} channels, the background among them, and what {title} returns {classes}")
+    return dataclasses.replace(finest, logits=tap, ends=ends), before, notes
+
+
+def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:
+    """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
+
+    Args:
+        found: A trace.
+        logits: The model's main output.
+        training: A trace in train mode, if there is one.
+
+    Returns:
+        Nodes that can be tapped, coarse to fine.
+    """
+    seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
+    flow = found.network()
+    stages: list[fx.Node] = []
+    for node in decoder_stages(found, logits, supervised(found, logits, training)):
+        reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
+        near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
+        stages += [node] if node in seen else near[:1]
+    return stages
+
+
+def taps_of(found: Trace, nodes: Sequence[fx.Node], training: Trace | None) -> list[Tap]:
+    """Return where each value is tapped, in both modes if there is such a place.
+
+    Args:
+        found: A trace.
+        nodes: The stages' values, coarse to fine.
+        training: A trace in train mode, if there is one.
+
+    Returns:
+        One tap for each node.
+    """
+    both = places_in_both(found, training)
+    order = {node: i for i, node in enumerate(found.graph.nodes)}
+    since = [0, *(order[node] for node in nodes)]
+    taps = [tap_of(found, node, start, both) for node, start in zip(nodes, since, strict=False)]
+    return [tap for tap in taps if tap is not None]
+
+
+def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None, logits: fx.Node) -> Stage:
+    layout = map_layout(node)
+    given = [map_layout(put).size for put in found.inputs if layout_of(put)]
+    whole = max((size for size in given if len(size) == len(layout.size)), default=())
+    stride = tuple(a / b for a, b in zip(whole, layout.size, strict=False))
+    shape, whole_batch = node.meta["shape"], logits.meta["shape"]
+    parts = shape[0] // whole_batch[0] if len(shape) == len(whole_batch) and tap.layout is None else 1
+    return Stage(name_of(found, tap), layout.channels, layout.size, stride, str(tap), tap, own, parts=max(1, parts))
+
+
+def too_few(title: str, stages: Sequence[Stage], found: Trace, logits: fx.Node) -> StageError:
+    """Return the error that says that there is nothing to mix, with what could be named instead.
+
+    Args:
+        title: The model's class name.
+        stages: What was detected or named.
+        found: A trace.
+        logits: The model's main output.
+
+    Returns:
+        An error with the last value of each resolution and the line that taps them.
+    """
+    count = f"{len(stages)} decoder stage" if stages else "no decoder stage that was found"
+    near = candidates(found, logits)
+    rows = [f"{sizes(layout.size)}: {name} ({layout.channels} channels)" for name, layout in near]
+    names = ", ".join(f'"{name}"' for name, _ in near)
+    line = f"instrument(net, example, stages=[{names}])  # the last value of each size; leave out what is no decoder"
+    return StageError(
+        f"{title} has {count}; a mixture needs at least 2.",
+        seen=rows or "no feature map on the way to the output",
+        hint=line if len(near) > 1 else "a network whose decoder has several scales; one scale leaves nothing to mix",
+    )
+
+
+def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
+    """Return the last value of each resolution that a module sees, coarse to fine, by the name that taps it."""
+    flow = Flow(found, logits)
+    last = {flow.size(node): node for node in flow.maps if node in flow.seen and node is not logits}
+    nodes = [
+        node for size, node in sorted(last.items(), key=lambda item: math.prod(item[0])) if node.op != "placeholder"
+    ]
+    taps = [tap_of(found, node) for node in nodes]
+    return [
+        (name_of(found, tap), map_layout(node))
+        for node, tap in zip(nodes, taps, strict=True)
+        if tap is not None and tap.path
+    ]

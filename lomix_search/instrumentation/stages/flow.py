@@ -1,0 +1,304 @@
+"""The data flow that leads to one output, reduced to feature maps: sizes, rises, merges, and the trunk through them."""
+
+import dataclasses
+import math
+import re
+from functools import cached_property
+
+import networkx as nx
+from torch import fx
+
+from lomix_search.instrumentation.stages.axes import layout_of
+from lomix_search.instrumentation.trace import Trace, operation
+
+Size = tuple[int, ...]
+
+RISE = 1.4
+"""A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
+
+_WEIGHTED = re.compile(r"conv|(?<!bi)(?<!tri)linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
+_PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item", re.IGNORECASE)
+_ALIKE = re.compile(r"new_(zeros|ones|full|empty)|(zeros|ones|full|empty|rand|randn)_like")
+"""What is made of another value's shape alone."""
+
+_COPY = re.compile(r"copy_|setitem|after|empty|zeros", re.IGNORECASE)
+_GATE = re.compile(r"sigmoid|softmax", re.IGNORECASE)
+_MULTIPLY = re.compile(r"i?mul_?|multiply_?", re.IGNORECASE)
+_ADD = re.compile(r"i?(add|sub)_?", re.IGNORECASE)
+_JOIN = re.compile(r"cat|stack", re.IGNORECASE)
+_POOL = re.compile(r"adaptive|mean|max$|amax|sum|std|var", re.IGNORECASE)
+_CONV = re.compile("conv", re.IGNORECASE)
+_READS_ONE = re.compile("conv|grid_sample", re.IGNORECASE)
+
+
+DOUBLE = 1.9
+"""As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets)."""
+
+
+def grows(a: Size, b: Size, rise: float = RISE) -> bool:
+    """Whether a map of size ``b`` is on a finer level than one of size ``a``; compared from the last axis."""
+    ratios = [y / x for x, y in zip(a[::-1], b[::-1], strict=False)]
+    return max(ratios) >= rise and min(ratios) > 1 / RISE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flow:
+    """The data flow that leads to one output.
+
+    Args:
+        trace: One forward pass.
+        output: The logits.
+        hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
+        supervised: Maps from which the network makes logits of its own in train mode alone.
+        gathered: What blocks return that pool a map to several sizes and bring all of them back to one.
+    """
+
+    trace: Trace
+    output: fx.Node
+    hidden: frozenset[fx.Node] = frozenset()
+    supervised: frozenset[fx.Node] = frozenset()
+    gathered: frozenset[fx.Node] = frozenset()
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """The output and all it depends on, without what does not depend on the inputs (parameters, constants)."""
+        whole = self.trace.network()
+        alike = [node for node in whole if _ALIKE.fullmatch(operation(node))]
+        whole.remove_edges_from([(source, node) for node in alike for source in whole.pred[node]])
+        fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
+        whole.remove_edges_from([(n.args[0], n) for n in whole if operation(n) == "copy_"])  # what was there is lost
+        return whole.subgraph(fed & nx.ancestors(whole, self.output) | {self.output}).copy()
+
+    @cached_property
+    def maps(self) -> nx.DiGraph:
+        """The feature maps alone; an edge where one leads to another through values that are no maps."""
+        found = nx.DiGraph()
+        behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
+        for node in sorted(self.graph, key=self.order):
+            given = list(self.graph.pred[node])
+            if _READS_ONE.search(operation(node)) and len(node.args) > 1:  # a function; weights and places are no map
+                given = [p for p in given if p is node.args[0]]
+            elif _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
+                given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
+            elif _ADD.fullmatch(operation(node)):  # nor does what is the same everywhere: a style, a time
+                given = [p for p in given if not _constant(p)] or given
+            sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
+            if self._is_map(node):
+                found.add_node(node)
+                found.add_edges_from((source, node) for source in sources)
+                sources = (node,)
+            behind[node] = sources
+        return found
+
+    @cached_property
+    def gates(self) -> set[fx.Node]:
+        """Attention values: what a sigmoid or softmax makes, until a layer with weights works on it."""
+        found: set[fx.Node] = set()
+        for node in sorted(self.graph, key=self.order):
+            passed = any(p in found for p in self.graph.pred[node]) and not weighted(node) and not joins(node)
+            product = bool(_MULTIPLY.fullmatch(operation(node))) and any(p not in found for p in self.graph.pred[node])
+            if _GATE.search(operation(node)) or (passed and not product):
+                found.add(node)
+        return found
+
+    @cached_property
+    def seen(self) -> set[fx.Node]:
+        """What a module is given or returns."""
+        return {node for call in self.trace.calls for _, node in (*call.outputs, *call.inputs)}
+
+    def order(self, node: fx.Node) -> int:
+        """Return when a node ran."""
+        return self.graph.nodes[node]["order"]  # type: ignore[no-any-return]
+
+    def size(self, node: fx.Node) -> Size:
+        """Return the spatial size of a feature map."""
+        layout = layout_of(node)
+        return layout.size if layout else ()
+
+    @cached_property
+    def rises(self) -> set[fx.Node]:
+        """Maps on a finer level than every map they are made from; padding does not count."""
+        return {
+            node for node, sources in self.maps.pred.items() if sources and all(self.climbs(s, node) for s in sources)
+        }
+
+    def climbs(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
+        name = operation(node)
+        return not _PAD.search(name) and grows(
+            self.size(source), self.size(node), DOUBLE if _COPY.search(name) else RISE
+        )
+
+    @cached_property
+    def risen(self) -> set[fx.Node]:
+        """All maps that depend on a rise: decoder, and what looks like one."""
+        return self.rises.union(*(nx.descendants(self.maps, rise) for rise in self.rises))
+
+    @cached_property
+    def parted(self) -> dict[fx.Node, fx.Node | None]:
+        """For each map the last one before it that all ways to it pass, if there is one."""
+        root = object()
+        graph = self.maps.copy()
+        graph.add_edges_from((root, node) for node in self.maps if not self.maps.pred[node])
+        found = nx.immediate_dominators(graph, root)
+        return {node: None if found[node] is root else found[node] for node in self.maps}
+
+    @cached_property
+    def merges(self) -> set[fx.Node]:
+        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
+        found = set()
+        for node in self.maps:
+            peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
+            split = self.parted[node]
+            near = split in self.risen and not grows(self.size(split), self.size(node))
+            if len(peers) > 1 and not near and node in self.risen:
+                found.add(node)
+        return found
+
+    @cached_property
+    def trunk(self) -> list[fx.Node]:
+        """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order."""
+        best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
+        for node in sorted(self.maps, key=self.order):
+            given = self.graph.pred[node]
+            ways = [
+                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self._wide(s), s)
+                for s in self.maps.pred[node]
+            ]
+            before, *_, source = max(ways, default=(0, None), key=lambda way: (*way[:4], self.order(way[4])))
+            best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
+        path = [self.output]
+        while (source := best[path[-1]][1]) is not None and (
+            "pad" in operation(source).lower() or not grows(self.size(path[-1]), self.size(source))
+        ):
+            path.append(source)
+        return path[::-1]
+
+    def _climbed(self, source: fx.Node, node: fx.Node) -> int:
+        """What a rise is worth: 10 for each doubling, and no less than 10."""
+        if node not in self.rises:
+            return 0
+        ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
+        return 10 * max(1, round(math.log2(ratio)))
+
+    def _wide(self, node: fx.Node) -> bool:
+        """Whether a map has more channels than the output, which coarser logits laid beside features have not."""
+        layout = layout_of(node)
+        return layout is not None and layout.channels > self.output.meta["shape"][1]
+
+    def takes_skip(self, node: fx.Node) -> bool:
+        """Whether a map that does not come out of the decoder is merged in."""
+        return node in self.merges and any(source not in self.risen for source in self.maps.pred[node])
+
+    def _worth(self, node: fx.Node) -> int:
+        """A skip is worth a rise; a merge of two decoder maps (side outputs, nested skips) less."""
+        return 10 if self.takes_skip(node) else 3 * (node in self.merges)
+
+    @cached_property
+    def own(self) -> set[fx.Node]:
+        """Maps from which a layer of the network's own makes coarser logits that it returns beside its output."""
+        whole, rank, classes = self.trace.network(), len(self.output.meta["shape"]), self.output.meta["shape"][1]
+        shapes = [(node, node.meta.get("shape", ())) for _, node in self.trace.outputs if node is not self.output]
+        sides = [node for node, shape in shapes if len(shape) == rank and shape[1] == classes]
+        main = self._before_logits(whole, self.output)
+        made = {source for node in sides for source in self._before_logits(whole, node)}
+        made |= self.supervised & set(self.maps)
+        return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
+
+    def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:
+        """The finest maps that a last layer with weights is given on the way to some logits."""
+        found: list[fx.Node] = []
+        front, passed = [(logits, False)], set()
+        while front:
+            node, made = front.pop()
+            if made and node in self.maps:
+                found.append(node)
+            elif (node, made) not in passed and not (made and weighted(node)):
+                passed.add((node, made))
+                front += [(source, made or weighted(node)) for source in whole.pred[node]]
+        finest = max((math.prod(self.size(node)) for node in found), default=0)
+        return [node for node in found if math.prod(self.size(node)) == finest]
+
+    def works_between(self, start: fx.Node, end: fx.Node) -> bool:
+        """Whether a layer with weights stands on a way from ``start`` (itself left out) to ``end``."""
+        between = nx.descendants(self.graph, start) & ({end} | nx.ancestors(self.graph, end))
+        return any(weighted(node) for node in between)
+
+    def _is_map(self, node: fx.Node) -> bool:
+        if node in self._tail:
+            return True
+        found = node.meta.get("map")
+        if found is None or node in self.hidden or found.channels < 2 or len(found.size) not in self._dims:
+            return False
+        return node not in self.pooled
+
+    @cached_property
+    def pooled(self) -> set[fx.Node]:
+        """What a global pooling makes, until it meets a map again: a gate or a context, no level of the network."""
+        found: set[fx.Node] = set()
+        for node in sorted(self.graph, key=self.order):
+            layout, sources = node.meta.get("map"), [s for s in self.graph.pred[node] if s.meta.get("map")]
+            if layout is None or set(layout.size) != {1} or not sources:
+                continue
+            drop = max(max(s.meta["map"].size) for s in sources)
+            if drop >= 4 or (drop > 1 and _POOL.search(operation(node))) or all(s in found for s in sources):
+                found.add(node)
+        return found
+
+    @cached_property
+    def contexts(self) -> set[fx.Node]:
+        """Maps made of nothing but what a global pooling made, spread out again."""
+        return {node for node in self.maps if any(s in self.pooled for s in self.graph.pred[node])}
+
+    @cached_property
+    def _tail(self) -> set[fx.Node]:
+        """The output and what leads to it without another layer; elsewhere, one channel is a gate."""
+        found, front, rank = {self.output}, [self.output], len(self.output.meta["shape"])
+        while front:
+            node = front.pop()
+            for source in () if weighted(node) else self.graph.pred[node]:
+                shape = source.meta.get("shape", ())
+                fits = len(shape) == rank
+                if fits and shape[1] <= self.output.meta["shape"][1] and source.op != "placeholder":
+                    front += [source] * (source not in found)
+                    found.add(source)
+        return found
+
+    @cached_property
+    def _dims(self) -> set[int]:
+        """Numbers of spatial axes: the output's, and that of the layers with which the network mostly works."""
+        made = [node.meta["map"] for node in self.graph if node.meta.get("map") and _CONV.search(operation(node))]
+        dims = [len(layout.size) for layout in made]
+        return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
+
+
+def kind(path: str) -> str:
+    """Return how a module is called, but for numbers."""
+    return re.sub(r"\d+", "#", path)
+
+
+def channels(node: fx.Node) -> int:
+    """Return the number of channels of a value that is a map; 0 for others."""
+    layout = layout_of(node)
+    return layout.channels if layout else 0
+
+
+def weighted(node: fx.Node) -> bool:
+    """Whether a node is a layer that learns, or mixes channels as one."""
+    return node.op.startswith("call") and bool(_WEIGHTED.search(operation(node)))
+
+
+def joins(node: fx.Node) -> bool:
+    """Whether a node lays maps beside each other."""
+    return bool(_JOIN.search(operation(node)))
+
+
+def _broadcast(node: fx.Node, product: fx.Node) -> bool:
+    """Whether a factor has fewer values than the product: it weighs channels or positions."""
+    given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
+    return bool(given < made)
+
+
+def _constant(node: fx.Node) -> bool:
+    """Whether a value has no more than one position."""
+    return bool(math.prod(node.meta.get("shape", ())[2:]) == 1)

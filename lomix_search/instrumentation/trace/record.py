@@ -1,0 +1,158 @@
+"""The recorded run: note every operation at the dispatcher while the model runs once, and every module call by hooks.
+
+Reads whatever eager PyTorch can run, because it only watches.
+"""
+
+import sys
+from collections import Counter, defaultdict
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
+
+from lomix_search.instrumentation.trace.graph import Call, Path, Trace, after, describe, reading, replay, tensors
+
+_READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
+
+
+def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    """Run the model once and return what happened; parameters, buffers and RNG change as the run changes them.
+
+    Args:
+        model: Runs in whatever mode it is in, without gradients.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+
+    Returns:
+        A trace at the level of ATen operations, views and in-place changes included.
+    """
+    recorder = Recorder(model)
+    given = recorder.placeholders((args, kwargs))
+    hooks: list[Any] = []
+    try:
+        for path, module in model.named_modules():
+            hooks += recorder.watch(path, module)
+        with torch.no_grad(), recorder:
+            result = model(*args, **kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    outputs = tuple((path, recorder.node_of(leaf)) for path, leaf in tensors(result))
+    recorder.graph.output(tuple(node for _, node in outputs))
+    calls = tuple(sorted(recorder.calls, key=lambda call: (call.first, call.depth)))
+    run = replay(recorder.constants, recorder.graph)
+    return Trace(recorder.graph, run, calls, given, outputs, "record", notes=tuple(recorder.reads))
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Turns every operation under it into an fx node. Holds tensors weakly, so memory is that of the run itself."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = fx.Graph()
+        self.constants = nn.Module()
+        self.calls: list[Call] = []
+        self.reads: dict[str, None] = {}
+        self._nodes: Any = WeakTensorKeyDictionary()
+        self._aliases: dict[int, list[Any]] = defaultdict(list)
+        self._names: Any = WeakTensorKeyDictionary(
+            {tensor: name for named in (model.named_buffers(), model.named_parameters()) for name, tensor in named}
+        )
+        self._counts: Counter[str] = Counter()
+        self._open: list[tuple[str, Any, int, BaseException | None]] = []
+        self._position = 0
+
+    def placeholders(self, value: Any) -> tuple[fx.Node, ...]:
+        """Make the inputs of the graph."""
+        made = []
+        for i, (_, tensor) in enumerate(tensors(value)):
+            made.append(self._made(self.graph.placeholder(f"input_{i}"), tensor))
+        return tuple(made)
+
+    def node_of(self, tensor: Tensor) -> fx.Node:
+        """Return the node that stands for a tensor; one never seen before is a constant."""
+        if tensor not in self._nodes:
+            name = self._names.get(tensor, f"constant_{self._position}").replace(".", "__")
+            setattr(self.constants, name, tensor.detach())
+            self._made(self.graph.create_node("get_attr", name, name=name), tensor)
+        return self._nodes[tensor]  # type: ignore[no-any-return]
+
+    def watch(self, path: str, module: nn.Module) -> list[Any]:
+        """Note the calls of one module; returns the hooks to remove."""
+
+        def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            inputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors((args, kwargs)))
+            self._open.append((path, inputs, self._position, sys.exception()))
+
+        def done(_module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> None:
+            _, inputs, first, handled = self._open.pop()
+            if sys.exception() is not handled:  # this call ends in an exception, which the model may catch
+                return
+            outputs: tuple[tuple[Path, fx.Node], ...]
+            outputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors(result))
+            self.calls.append(Call(path, self._counts[path], inputs, outputs, first, self._position))
+            self._counts[path] += 1
+
+        return [
+            module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+            module.register_forward_hook(done, with_kwargs=True, always_call=True),
+        ]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        arguments = pytree.tree_map(self._argument, (args, kwargs))
+        result = func(*args, **kwargs)
+        if func in _READS:
+            self.reads.setdefault(reading())
+        if given or any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
+            node = self.graph.call_function(func, *arguments)
+            self._made(node, result)
+            self._changed(func, node, args, kwargs)
+        return result
+
+    def _argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return self.node_of(leaf)
+        return None if isinstance(leaf, torch.Generator) else leaf
+
+    def _made(self, node: fx.Node, result: Any) -> fx.Node:
+        self._position += 1
+        node.meta.update(describe(result), module=self._open[-1][0] if self._open else "", writes=())
+        if isinstance(result, Tensor):
+            self._nodes[result] = node
+            self._aliases[result.untyped_storage()._cdata].append(TensorWeakRef(result))
+        elif isinstance(result, (tuple, list)):
+            for i, item in enumerate(result):
+                if isinstance(item, Tensor):
+                    self._made(self.graph.call_function(_item, (node, i)), item)
+        return node
+
+    def _changed(self, func: Any, node: fx.Node, args: Any, kwargs: Any) -> None:
+        """After an in-place operation, the changed tensor and all that shares its memory stand for new values."""
+        schema = func._schema.arguments
+        named = {**dict(zip((argument.name for argument in schema), args, strict=False)), **kwargs}
+        written = [named.get(a.name) for a in schema if a.alias_info is not None and a.alias_info.is_write]
+        for changed in pytree.tree_leaves(written):
+            if isinstance(changed, Tensor):
+                node.meta["writes"] += tuple(self._stale(changed, node))
+
+    def _stale(self, changed: Tensor, node: fx.Node) -> list[fx.Node]:
+        old = []
+        for reference in self._aliases[changed.untyped_storage()._cdata]:
+            alias = reference()
+            if alias is None or self._nodes.get(alias) is node:
+                continue
+            old.append(self._nodes[alias])
+            new = self.graph.call_function(after, (old[-1], node))
+            new.meta.update(describe(alias), module=node.meta["module"], writes=())
+            self._position += 1
+            self._nodes[alias] = new
+        return old
+
+
+def _item(values: Any, index: int) -> Any:
+    return values[index]

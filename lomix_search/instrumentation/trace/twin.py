@@ -1,0 +1,186 @@
+"""What keeps the user's model as it was: a twin to run instead of it, and all that both share put back."""
+
+import copy
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import TraceError
+from lomix_search.instrumentation.trace.graph import tensors
+from lomix_search.instrumentation.trace.process import Noted, repeatable_kernels
+from lomix_search.instrumentation.trace.reachable import reachable
+from lomix_search.instrumentation.trace.snapshot import Kept
+
+T = TypeVar("T")
+
+ALONE = threading.RLock()
+"""Held while a model is read: that changes settings of the whole process, and what it sees of torch's own classes."""
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the network inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+
+    Args:
+        model: The user's model.
+
+    Returns:
+        The module whose submodules are called in eager mode.
+
+    Raises:
+        TraceError: it is a ScriptModule, a class, or no module at all.
+    """
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise TraceError(
+            f"{model.__name__} is a class; a network made of it can be instrumented.",
+            hint=f"instrument({model.__name__}(…), example)",
+        )
+    if not isinstance(model, nn.Module):
+        raise TraceError(
+            f"{type(model).__name__} is no torch.nn.Module; only modules can be instrumented.",
+            hint="instrument(network, example, num_classes=…)",
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TraceError(
+            f"{model.original_name} is a ScriptModule; its submodules take no hooks, and eager PyTorch is needed.",
+            hint="instrument the model first and script it afterwards: torch.jit.script(net.strip())",
+        )
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrap(model.module)
+    return unwrap(model._orig_mod) if is_compiled(model) else model
+
+
+def is_compiled(model: nn.Module) -> TypeGuard["torch._dynamo.OptimizedModule"]:
+    """Whether a module comes from ``torch.compile``; asked without importing the compiler, which takes seconds."""
+    return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
+
+
+def inputs_of(example: Any, model: nn.Module) -> Inputs:
+    """Turn an example into ``(args, kwargs)`` on the model's device and in its floating type.
+
+    Args:
+        example: A tensor, a tuple or list of positional inputs, or a mapping of keyword inputs.
+        model: Says which device and dtype.
+
+    Returns:
+        Positional and keyword inputs.
+    """
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+
+    def fitted(value: Any) -> Any:
+        if isinstance(value, Tensor) and first is not None:
+            return value.to(first.device, first.dtype if value.is_floating_point() else None)
+        return value
+
+    if isinstance(example, Mapping):
+        return (), {key: fitted(value) for key, value in example.items()}
+    if isinstance(example, (tuple, list)):
+        return tuple(fitted(value) for value in example), {}
+    return (fitted(example),), {}
+
+
+def shapes(inputs: Inputs) -> str:
+    """Write the inputs for an error message: ``float32 1 × 3 × 64 × 64``."""
+    found = [f"{str(t.dtype).removeprefix('torch.')} {sizes(t.shape)}" for _, t in tensors(inputs)]
+    return ", ".join(found) or "no tensor"
+
+
+def sizes(shape: Any) -> str:
+    """Write a shape: ``64 × 224 × 224``."""
+    return " × ".join(map(str, shape)) or "scalar"
+
+
+def duplicate(value: Any) -> Any:
+    """Return a deep copy in which nothing has the memory of the original.
+
+    Args:
+        value: A model, or what one is called with.
+
+    Returns:
+        The copy. Results of earlier passes that the value holds are copied without the graph of their gradients.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in reachable(value).values():
+        if isinstance(tensor, Tensor) and not tensor.is_leaf:
+            memo[id(tensor)] = tensor.detach().clone()
+        elif isinstance(tensor, nn.Parameter) and (vars(tensor) or tensor.grad is not None):
+            _copy_of_parameter(tensor, memo)
+    return copy.deepcopy(value, memo)
+
+
+def _copy_of_parameter(parameter: nn.Parameter, memo: dict[int, Any]) -> None:
+    """Note a copy with what else was set on the parameter, which torch leaves out."""
+    made = copy.deepcopy(parameter, memo)
+    for name, value in vars(parameter).items():
+        if name not in vars(made):
+            setattr(made, name, copy.deepcopy(value, memo))
+    if made.grad is None and parameter.grad is not None:
+        made.grad = parameter.grad.detach().clone()
+
+
+def fresh(inputs: Inputs) -> Inputs:
+    """Return inputs for one run, which may change them in place; those that cannot be copied are given as they are."""
+    try:
+        copied: Inputs = duplicate(inputs)
+    except Exception:  # whatever a user's class may raise
+        return inputs
+    return copied
+
+
+def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], T]) -> T:
+    """Do something with a twin of a model that may run in any mode: the user's model and inputs stay as they are.
+
+    The twin is a deep copy. What it has in common with the model is put back afterwards: what functions close over,
+    global variables that the network's code names, attributes of classes, what gives itself as its copy. A model that
+    cannot be copied, or whose copy would go on to call it, is lent itself, and put back as a whole. So are the
+    settings and random states of the process, which is why one thread at a time may do this.
+
+    Not put back: what goes out of Python's objects (files, processes), iterators, and attributes of Python's modules.
+
+    Args:
+        model: The user's model, unwrapped.
+        inputs: What it is called with.
+        work: Takes the twin.
+
+    Returns:
+        What ``work`` returns.
+    """
+    with ALONE:
+        states: list[Noted | Kept] = [Noted()]
+
+        def put_back() -> None:
+            for state in reversed(states):
+                state.put_back()
+
+        try:
+            try:
+                repeatable_kernels()
+                twin, common = _twin_of(model, inputs)
+                states.append(Kept(common))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    return work(twin)
+            finally:
+                put_back()
+        finally:  # again, in case that Ctrl-C came in the middle of it
+            put_back()
+
+
+def _twin_of(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[Any]]:
+    """Return the twin, and what may change with it."""
+    users = reachable(model, inputs)
+    try:
+        twin = duplicate(model)
+    except Exception:  # whatever a user's class may raise
+        return model, list(users.values())
+    held = reachable(twin, fresh(inputs))
+    common = [value for key, value in users.items() if key in held]
+    if {id(module) for module in model.modules()} & {id(v) for v in common} - {id(m) for m in twin.modules()}:
+        return model, list(users.values())
+    return twin, common

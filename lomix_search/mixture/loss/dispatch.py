@@ -1,0 +1,125 @@
+"""Which engine computes the losses: the fastest that this machine has the tools for."""
+
+import ctypes
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import LossError
+from lomix_search.mixture.loss import fused, reference
+from lomix_search.mixture.loss.backends import native
+from lomix_search.mixture.loss.plan import Plan
+from lomix_search.mixture.loss.program import supported
+
+MOST_CLASSES = 2**16 - 1
+"""Of the C++ kernel, which multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+
+Engine = Callable[..., tuple[Tensor, Tensor]]
+
+ENGINES: dict[str, Engine] = {
+    "reference": reference.per_map_losses,
+    "tiled": partial(fused.per_map_losses, back_end="tiled"),
+    "native": partial(fused.per_map_losses, back_end="native"),
+    "triton": partial(fused.per_map_losses, back_end="triton"),
+}
+"""All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
+
+
+def choose_engine(
+    name: str, device: str, num_maps: int = 4, num_classes: int = 2, dtype: torch.dtype = torch.float32
+) -> str:
+    """Pick the engine for a device.
+
+    Args:
+        name: ``"auto"`` or a name of ``ENGINES``.
+        device: Type of the device that the maps are on.
+        num_maps: L, number of originals.
+        num_classes: C.
+        dtype: Of the logits.
+
+    Returns:
+        A name of ``ENGINES``.
+
+    Raises:
+        LossError: the engine asked for by name cannot run here; says why.
+    """
+    if name != "auto":
+        if why := _missing(name, device, num_maps, num_classes, dtype):
+            raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
+        return name
+    order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
+    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes, dtype)), "reference")
+
+
+# What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
+choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def per_map_slopes(
+    name: str,
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Compute directional derivatives by the engine of that name, or by the reference where it cannot.
+
+    Args:
+        name: ``"auto"`` or a name of ``ENGINES``.
+        maps: Originals of the labels' size.
+        labels: Classes (B, *spatial).
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original.
+        operator_tangents: By ``<Map.parameters>.<parameter>``.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, maps[0].dtype)
+    given = (maps, labels, plan, operators, tangents, operator_tangents)
+    if engine == "reference" or not all(map(supported, plan.maps)):
+        return reference.per_map_slopes(*given)
+    return fused.per_map_slopes(*given, back_end=engine)
+
+
+def engine_report() -> str:
+    """Say in one line which engine runs on the CPU here, and why not a faster one."""
+    loaded = native.library()
+    if isinstance(loaded, ctypes.CDLL):
+        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {Path(loaded._name).parent}"
+    return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
+
+
+def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
+    """Return why an engine cannot run on a device, or an empty text."""
+    if name == "native":
+        if device != "cpu":
+            return "it is for the CPU"
+        if num_classes > MOST_CLASSES:
+            return f"it takes up to {MOST_CLASSES} classes, not {num_classes}"
+        loaded = native.library()
+        return "" if isinstance(loaded, ctypes.CDLL) else loaded
+    if name == "triton":
+        return _missing_triton(device, num_maps, num_classes, dtype)
+    return ""
+
+
+def _missing_triton(device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
+    if device != "cuda" and not interpreted:
+        return "it is for CUDA"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if num_maps > 6 or num_classes > 64:
+        return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
+    if num_maps == 1 and dtype == torch.float64 and not interpreted:
+        return "Triton 3.6 cannot compile one map in float64"
+    return ""

@@ -1,0 +1,270 @@
+"""The mixture's losses in two passes over the pixels, holding no map: sums first, then the gradient.
+
+Cross-entropy and Dice of all maps follow from sums over pixels (pass 1). The gradient of the total with respect to the
+logits of a map needs those sums, so pass 2 builds every map again, tile by tile, and walks back to the originals. What
+walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
+
+In a distributed run (``Plan.together``) the sums of all processes are added up between the passes, m·(2·C + 1) + C + 1
+numbers in float64: cross-entropy and Dice are then those of the whole batch.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import LossError
+from lomix_search.mixture.loss import reference
+from lomix_search.mixture.loss.backends import native, tiled
+from lomix_search.mixture.loss.checks import check_range
+from lomix_search.mixture.loss.plan import SMOOTH, Plan, widest
+from lomix_search.mixture.loss.program import group, lay_out, pack, pack_tangents, read_plan, write_plan
+from lomix_search.utils.distributed import size, sum_over_processes
+
+BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
+"""Each has ``sums`` and ``gradients``. The one in Triton joins when it is first asked for, being slow to import."""
+
+
+def back_end_of(name: str) -> ModuleType:
+    """Return a back end, importing it if need be."""
+    if name == "triton" and name not in BACK_ENDS:
+        BACK_ENDS[name] = importlib.import_module("lomix_search.mixture.loss.backends.triton")
+    return BACK_ENDS[name]
+
+
+class Sums(NamedTuple):
+    """What pass 1 adds up, over all pixels that count; every part float64.
+
+    Args:
+        ce: Σ −log p_label (m,).
+        overlap: Σ p·y (m, C).
+        squares: Σ p² (m, C).
+        counts: Σ y (C,), which is Σ y² too.
+        pixels: How many pixels count, ().
+    """
+
+    ce: Tensor
+    overlap: Tensor
+    squares: Tensor
+    counts: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def split(cls, flat: Tensor, plan: Plan) -> "Sums":
+        """Cut the vector that back ends return."""
+        m, c = len(plan.maps), plan.num_classes
+        ce, overlap, squares, counts, pixels = torch.split(flat, [m, m * c, m * c, c, 1])
+        return cls(ce, overlap.view(m, c), squares.view(m, c), counts, pixels[0])
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Return cross-entropies (m,) and Dice losses (m,)."""
+        dice = 1 - (2 * self.overlap + SMOOTH) / self._union()
+        return self.ce / self.pixels.clamp(min=1), dice.mean(1)
+
+    def factors(self, grad_ce: Tensor, grad_dice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a, b (m, C) and g (m,): the total's gradient is a·p − b·y in p, and g·(p − y) in the logits."""
+        union, share = self._union(), grad_dice.double()[:, None] / self.overlap.shape[1]
+        a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
+        return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
+
+    def slopes(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of cross-entropies and Dice losses (m,) from those of ce, overlap and squares."""
+        m, c = self.overlap.shape
+        ce, overlap, squares = torch.split(flat, [m, m * c, m * c])
+        union, value = self._union(), (2 * self.overlap + SMOOTH) / self._union()
+        dice = (value * squares.view(m, c) - 2 * overlap.view(m, c)) / union
+        return ce / self.pixels.clamp(min=1), dice.mean(1)
+
+    def _union(self) -> Tensor:
+        return self.squares + self.counts + SMOOTH
+
+
+def per_map_losses(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str = "tiled"
+) -> tuple[Tensor, Tensor]:
+    """Compute cross-entropy and Dice loss of every map of the plan, as ``reference.per_map_losses`` does.
+
+    Operators that users registered are not known here; their maps take the reference path.
+
+    Args:
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, of any floating type.
+        labels: Classes (B, *spatial), int64.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Cross-entropies (m,) and Dice losses (m,).
+    """
+    known, others = group(plan.maps)
+    if not others:
+        return _fused(maps, labels, plan, operators, back_end)
+    slow = replace(plan, maps=tuple(plan.maps[i] for i in others))
+    parts = [reference.per_map_losses(maps, labels, slow, operators)]
+    if known:
+        fast = replace(plan, maps=tuple(plan.maps[i] for i in known))
+        parts.insert(0, _fused(maps, labels, fast, operators, back_end))
+    order = torch.tensor([*known, *others], device=labels.device).argsort()
+    ce, dice = (torch.cat(part)[order] for part in zip(*parts, strict=True))
+    return ce, dice
+
+
+def per_map_slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Mapping[str, nn.Module],
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+    back_end: str = "tiled",
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivative of every loss as maps and operators move along tangents, in one pass.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``.
+        plan: What to compute; all maps must be ``supported``.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original, of its shape.
+        operator_tangents: By ``<Map.parameters>.weight`` and ``.bias``; what is missing stays where it is.
+        back_end: A name of ``BACK_ENDS``; Triton's has no such pass, so plain PyTorch takes its place.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    dtype, device = widest(maps), labels.device
+    flat, moves = ([one.detach().to(dtype).flatten(2).contiguous() for one in many] for many in (maps, tangents))
+    params = pack(plan, operators, dtype, device).detach()
+    params_tangent = pack_tangents(plan, operators, operator_tangents, dtype, device).detach()
+    engine = back_end_of("tiled" if back_end == "triton" else back_end)
+    sums, change = engine.slopes(flat, labels.flatten(1).contiguous(), params, lay_out(plan), moves, params_tangent)
+    if plan.together:
+        sums, change = sum_over_processes(sums), sum_over_processes(change)
+    ce, dice = Sums.split(sums, plan).slopes(change)
+    return ce.to(dtype), dice.to(dtype)
+
+
+def _fused(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str
+) -> tuple[Tensor, Tensor]:
+    flat = [one.flatten(2) for one in maps]
+    params = pack(plan, operators, widest(maps), labels.device)
+    ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, write_plan(plan), back_end)
+    return ce, dice
+
+
+@torch.library.custom_op("lomix::mixture_losses", mutates_args=())
+def mixture_losses(
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pass 1 as one operator.
+
+    Args:
+        maps: L originals (B, C, N).
+        labels: Classes (B, N), int64.
+        params: Packed parameters.
+        plan: A plan, as ``write_plan`` writes it.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Cross-entropies (m,), Dice losses (m,) and the sums that the backward pass needs.
+    """
+    read = read_plan(plan)
+    if labels.device.type == "cpu":  # here too, because a compiled step comes in by this door
+        check_range(labels, read)
+    held = _held(maps, params, back_end)
+    sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
+    if read.together:
+        sums = sum_over_processes(sums)
+    ce, dice = Sums.split(sums, read).losses()
+    return ce.to(params.dtype), dice.to(params.dtype), sums
+
+
+@mixture_losses.register_fake
+def _(maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str) -> tuple[Tensor, ...]:
+    m, c = len(read_plan(plan).maps), read_plan(plan).num_classes
+    return params.new_empty(m), params.new_empty(m), params.new_empty(m * (2 * c + 1) + c + 1, dtype=torch.float64)
+
+
+@torch.library.custom_op("lomix::mixture_gradients", mutates_args=())
+def mixture_gradients(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    sums: Tensor,
+    grad_ce: Tensor,
+    grad_dice: Tensor,
+    plan: str,
+    back_end: str,
+) -> list[Tensor]:
+    """Pass 2 as one operator.
+
+    Args:
+        maps: L originals (B, C, N).
+        labels: Classes (B, N), int64.
+        params: Packed parameters.
+        sums: What pass 1 added up.
+        grad_ce: Gradient of the total with respect to the cross-entropies (m,).
+        grad_dice: Gradient of the total with respect to the Dice losses (m,).
+        plan: A plan, as ``write_plan`` writes it.
+        back_end: A name of ``BACK_ENDS``.
+
+    Returns:
+        Gradients of the maps, then of the packed parameters; where the sums are those of all processes, times their
+        number, so that the mean over them, as DDP takes it, is the gradient of the whole.
+    """
+    read = read_plan(plan)
+    held = _held(maps, params, back_end)
+    times = size() if read.together else 1
+    factors = Sums.split(sums, read).factors(grad_ce * times, grad_dice * times)
+    given = (held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
+    grads, grad_params = back_end_of(back_end).gradients(*given)
+    return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]
+
+
+@mixture_gradients.register_fake
+def _(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    sums: Tensor,
+    grad_ce: Tensor,
+    grad_dice: Tensor,
+    plan: str,
+    back_end: str,
+) -> list[Tensor]:
+    like = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in maps]
+    return [*like, torch.empty_like(params)]
+
+
+def _held(maps: Sequence[Tensor], params: Tensor, back_end: str) -> list[Tensor]:
+    """Return the maps as back ends want them; Triton's widens half precision to float32 as it reads.
+
+    Not to float64: on its interpreter float64 becomes 0 where it is stored as bfloat16.
+    """
+    if back_end == "triton" and params.dtype == torch.float32:
+        return [one.contiguous() for one in maps]
+    return [one.to(params.dtype).contiguous() for one in maps]
+
+
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+    maps, labels, params, ctx.plan, ctx.back_end = inputs  # type: ignore[attr-defined]
+    ctx.save_for_backward(labels, params, output[2], *maps)  # type: ignore[arg-type, misc]
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[object, ...]:
+    labels, params, sums, *maps = ctx.saved_tensors  # type: ignore[attr-defined]
+    found = mixture_gradients(maps, labels, params, sums, grads[0], grads[1], ctx.plan, ctx.back_end)  # type: ignore[attr-defined]
+    return found[:-1], None, found[-1], None, None
+
+
+def _refuse(ctx: object, *grads: object) -> None:
+    raise LossError("The fused mixture loss has no second derivative.", hint='MixtureLoss(…, engine="reference")')
+
+
+mixture_losses.register_autograd(_backward, setup_context=_save)
+mixture_gradients.register_autograd(_refuse)

@@ -1,0 +1,396 @@
+"""``MixtureLoss``: the whole mixture of a search space as one loss."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lomix_search.errors import LossError, nearest
+from lomix_search.mixture.loss import reference
+from lomix_search.mixture.loss.checks import LateCheck, check_labels, check_maps, check_range, check_tangents
+from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine, per_map_slopes
+from lomix_search.mixture.loss.finest import FINEST, one_map
+from lomix_search.mixture.loss.plan import Plan, widest
+from lomix_search.mixture.mixture import MapWeight, Mixture, Provenance, StageInfo
+from lomix_search.mixture.operators import find_operator
+from lomix_search.mixture.space import Map, SearchSpace
+from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
+from lomix_search.utils.interpolation import interpolate
+
+
+class StageLike(Protocol):
+    """What a mixture notes of a stage."""
+
+    @property
+    def name(self) -> str:
+        """Module path."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the feature map."""
+
+    @property
+    def stride(self) -> Sequence[float]:
+        """Input size divided by the stage's size."""
+
+
+class Step(NamedTuple):
+    """What one call of the loss gives.
+
+    Args:
+        total: The scalar to call ``backward`` on.
+        per_map: ℓₖ (m,), detached; NaN for maps that were skipped because their weight is 0.
+        weights: wₖ (m,), detached.
+    """
+
+    total: Tensor
+    per_map: Tensor
+    weights: Tensor
+
+
+class MixtureLoss(nn.Module):
+    """Σₖ wₖ·(ce·CEₖ + dice·Diceₖ) over all maps of a search space.
+
+    Operators that learn and the weighting are parameters of this module: give them to the optimizer of the network.
+    Losses are computed in float32 at least, whatever autocast says: a product of four half-precision logits overflows.
+
+    Args:
+        space: The search space, or the name or path of one.
+        num_maps: L, number of originals.
+        num_classes: C, channels of each original; 1 means binary: cross-entropy with logits and Dice of the
+            foreground's sigmoid.
+        weighting: A name of ``WEIGHTINGS`` or a ``Weighting`` built for the maps of the space.
+        ce: Share of the cross-entropy in a map's loss.
+        dice: Share of the Dice loss.
+        ignore_index: Pixels with this label count nowhere.
+        engine: ``"auto"`` or a name of ``ENGINES``.
+        loss: Any other ``(logits (B, C, *spatial), labels (B, *spatial)) -> scalar``, instead of cross-entropy and
+            Dice; always runs on the reference path.
+        together: In a distributed run, the loss of the whole batch on every process, see ``together`` below; ``search``
+            sets it.
+
+    Raises:
+        LossError: unknown engine or weighting, or numbers that make no loss.
+        SpaceError: the space does not fit the number of maps.
+
+    Source: LoMix (NeurIPS 2025). Differs from its code in: ``concat`` is learned, any number of maps, any of their
+    sizes, binary and 3D, ignored labels.
+    """
+
+    _kept: Tensor
+
+    def __init__(
+        self,
+        space: SearchSpace | str | Path,
+        num_maps: int,
+        num_classes: int,
+        weighting: str | Weighting = "softplus",
+        ce: float = 0.3,
+        dice: float = 0.7,
+        ignore_index: int | None = None,
+        engine: str = "auto",
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        together: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_settings(num_classes, ce, dice, engine)
+        self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+        self.plan = Plan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
+        if not self.plan.maps:
+            raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
+        self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
+        self.together = together
+        self.operators = _build_operators(self.plan)
+        self.weighting = build_weighting(weighting, self.plan.maps)
+        self._late = LateCheck()
+        self._active = self.weighting.active()
+        self.register_buffer("_kept", _indices(self._active), persistent=False)
+
+    @property
+    def maps(self) -> tuple[Map, ...]:
+        """The supervised maps, in the order of losses and weights."""
+        return self.plan.maps
+
+    @property
+    def num_classes(self) -> int:
+        """C, channels of every map; 1 means binary."""
+        return self.plan.num_classes
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label that counts nowhere."""
+        return self.plan.ignore_index
+
+    @property
+    def together(self) -> bool:
+        """Whether the loss is that of the whole batch of all processes: one batch, one loss, whatever holds its parts.
+
+        The Dice meant is that of the paper, of the batch: Σ over all its items, all processes' together, and then the
+        ratio; cross-entropy is the mean over all pixels of all processes that count. A mean of the processes' own Dice
+        losses would be another loss: its ratios are of fewer items and noisier, a class that a process's part lacks
+        counts there as (nearly) 1 or 0, and so the weights found would depend on the number of processes. Gradients
+        are such that their mean over processes, as DDP takes it, is that of the whole.
+        """
+        return self.plan.together
+
+    @together.setter
+    def together(self, wanted: bool) -> None:
+        self.plan = replace(self.plan, together=wanted)
+
+    @property
+    def map_ids(self) -> tuple[str, ...]:
+        """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
+        return tuple(m.id for m in self.plan.maps)
+
+    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Step:
+        """Compute the total and every map's loss.
+
+        Args:
+            maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
+                (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial). One
+                map alone (B, C, *spatial), as a network gives it in eval mode, or a list of one, is the finest.
+            labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
+
+        Returns:
+            The step; of one map alone, that map's loss with weight 1.
+
+        Raises:
+            LossError: maps or labels do not fit.
+        """
+        if (finest := one_map(maps, labels, self.plan)) is not None:
+            return self._of_one(finest, labels)
+        given = check_maps(maps, self.plan)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        with torch.autocast(labels.device.type, enabled=False):
+            losses = self._losses(resize(given, labels.shape[1:]), labels)
+            total = self.weighting(losses)
+        return Step(total, self._report(losses.detach()), self.weighting.weights().detach())
+
+    def _of_one(self, finest: Tensor, labels: Tensor) -> Step:
+        """Compute the loss of the finest map alone."""
+        plan = replace(self.plan, maps=FINEST, num_maps=1)
+        given = check_maps((finest,), plan)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        with torch.autocast(labels.device.type, enabled=False):
+            losses = self._per_map(resize(given, labels.shape[1:]), labels, plan)
+        return Step(losses[0], losses.detach(), torch.ones_like(losses.detach()))
+
+    def culprits(self, step: Step) -> tuple[str, ...]:
+        """Name the maps whose loss is not finite; waits for the device.
+
+        Args:
+            step: What ``forward`` returned.
+
+        Returns:
+            Their ids; maps that were skipped are never among them.
+        """
+        finite = step.per_map.isfinite().tolist()
+        rows = zip(self.map_ids, self.weighting.active(), finite, strict=True)
+        return tuple(name for name, active, fine in rows if active and not fine)
+
+    def mixture(self, stages: Iterable[StageLike] = (), provenance: Provenance | None = None) -> Mixture:
+        """Return what has been found so far: maps with their weights, and the operators' parameters.
+
+        Args:
+            stages: The network's stages (``net.stages``), to be noted.
+            provenance: Where the mixture comes from, to be noted.
+
+        Returns:
+            The mixture; it can be printed, pruned, saved, and trained with through ``from_mixture``.
+        """
+        weights = self.weighting.weights().detach().tolist()
+        return Mixture(
+            space=self.space,
+            num_classes=self.plan.num_classes,
+            num_maps=self.plan.num_maps,
+            stages=tuple(StageInfo(name=s.name, channels=s.channels, stride=tuple(s.stride)) for s in stages),
+            weighting=self.weighting.name,
+            maps=tuple(MapWeight(id=name, weight=w) for name, w in zip(self.map_ids, weights, strict=True)),
+            provenance=provenance or Provenance(),
+        ).with_operators(self.operators.state_dict())
+
+    @classmethod
+    def from_mixture(
+        cls,
+        mixture: Mixture,
+        *,
+        weighting: str = "fixed",
+        settings: Mapping[str, Any] | None = None,
+        trained_operators: bool = False,
+        **options: Any,
+    ) -> "MixtureLoss":
+        """Build the loss that trains the maps of a mixture, by default with its weights, fixed.
+
+        Args:
+            mixture: What a search found, pruned or whole. Maps of weight 0 are left out and cost nothing.
+            weighting: ``"fixed"`` keeps the mixture's weights, ``"anneal"`` goes from them to the finest original; any
+                other weighting begins anew on the mixture's maps.
+            settings: Of the weighting, by keyword.
+            trained_operators: Start from the operators' found parameters instead of new ones.
+            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``, ``together``.
+
+        Returns:
+            The loss.
+
+        Raises:
+            LossError: all weights are 0, or unknown weighting or settings.
+            MixtureError: ``trained_operators``, and the mixture lacks some.
+        """
+        positive = [name for name, weight in mixture.weights.items() if weight > 0]
+        if not positive:
+            raise LossError(
+                f"all {len(mixture.maps)} weights of the mixture are 0; nothing would be trained.",
+                hint="MixtureLoss(mixture.space, mixture.num_maps, mixture.num_classes)  # begins anew on its space",
+            )
+        space = mixture.space.keep(positive)
+        maps = tuple(space.maps(mixture.num_maps))
+        given, own = tuple(mixture.weights[m.id] for m in maps), dict(settings or {})
+        if weighting == "fixed":
+            built: Weighting = Fixed(maps, given)
+        else:
+            built = build_weighting(weighting, maps, own | ({"given": given} if weighting == "anneal" else {}))
+        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=built, **options)
+        if trained_operators:
+            loss.operators.load_state_dict(mixture.operators_like(loss.operators.state_dict()))
+        return loss
+
+    def directional(
+        self,
+        maps: Sequence[Tensor] | Tensor,
+        labels: Tensor,
+        tangents: Sequence[Tensor],
+        operator_tangents: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Compute how every map's loss changes as the originals and the operators move: one forward-mode pass.
+
+        With tangents that ``torch.func.jvp`` of the network gives along a direction of its parameters, this is
+        ⟨direction, ∇ℓₖ⟩ for all maps at once.
+
+        Args:
+            maps: As for ``forward``.
+            labels: As for ``forward``.
+            tangents: One for each original, of its shape.
+            operator_tangents: For parameters of ``operators``, by their name there, such as ``concat(1,2).weight``;
+                those that are missing stay where they are.
+
+        Returns:
+            Derivatives (m,), detached; 0 for maps that are skipped.
+
+        Raises:
+            LossError: maps or labels do not fit, a tangent has not the shape of its map, or the loss is one of the
+                user's, which has no such pass.
+        """
+        given, moved = check_maps(maps, self.plan), check_tangents(tangents, maps)
+        labels = check_labels(labels, given)
+        self._check_range(labels)
+        if self.loss is not None:
+            raise LossError("directional() knows cross-entropy and Dice, not the loss given as `loss=`.")
+        active, plan = self._active_plan()
+        rest = (labels, plan, self._operators(), resize(moved, labels.shape[1:]), operator_tangents or {})
+        with torch.autocast(labels.device.type, enabled=False), torch.no_grad():
+            ce, dice = per_map_slopes(self.engine, resize(given, labels.shape[1:]), *rest)
+            slopes = self.ce * ce + self.dice * dice
+        return self._spread_out(slopes, active)
+
+    def extra_repr(self) -> str:
+        """Return the settings that are not modules."""
+        plan = self.plan
+        ignored = "" if plan.ignore_index is None else f", ignore_index={plan.ignore_index}"
+        return (
+            f'space="{self.space.name}" of {len(plan.maps)} maps, num_maps={plan.num_maps}, '
+            f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
+        )
+
+    def _check_range(self, labels: Tensor) -> None:
+        """Check the labels' values: at once on the CPU, one step late on a GPU, which is not to be waited for."""
+        if torch.compiler.is_compiling():
+            return  # the fused engines look at them when the compiled step runs
+        if labels.device.type == "cpu":
+            check_range(labels, self.plan)
+        else:
+            self._late.look(labels, self.plan)
+
+    def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """Return ℓ (m,), 0 where a map is skipped."""
+        active, plan = self._active_plan()
+        return self._spread_out(self._per_map(maps, labels, plan), active)
+
+    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: Plan) -> Tensor:
+        """Return the loss of each map of a plan."""
+        if self.loss is not None:
+            return reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
+        name, dtype = self.engine, maps[0].dtype
+        engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
+        ce, dice = engine(maps, labels, plan, self._operators())
+        return self.ce * ce + self.dice * dice
+
+    def _active_plan(self) -> tuple[tuple[bool, ...], Plan]:
+        active = self.weighting.active()
+        kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
+        return active, replace(self.plan, maps=kept)
+
+    def _spread_out(self, values: Tensor, active: tuple[bool, ...]) -> Tensor:
+        """Put the values of active maps where they stand among all; 0 elsewhere."""
+        if all(active):
+            return values
+        return values.new_zeros(len(active)).index_copy(0, self._where_active(active), values)
+
+    def _report(self, losses: Tensor) -> Tensor:
+        """Return per-map losses with NaN for those that were not computed: 0 would look like a perfect map."""
+        active = self.weighting.active()
+        if all(active):
+            return losses
+        where = self._where_active(active)
+        return torch.full_like(losses, torch.nan).index_copy(0, where, losses[where])
+
+    def _where_active(self, active: tuple[bool, ...]) -> Tensor:
+        """Return the indices of active maps, kept on the device between steps."""
+        if self._active != active:
+            self._kept, self._active = _indices(active).to(self._kept.device), active
+        return self._kept
+
+    def _operators(self) -> Mapping[str, nn.Module]:
+        return dict(self.operators.items())
+
+
+def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
+    """Bring maps to the labels' size; those that need it are resized in float32 at least.
+
+    Args:
+        maps: Logits (B, C, *any size).
+        size: The labels' spatial size.
+
+    Returns:
+        Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
+    """
+    wide = widest(maps)
+    return tuple(one if one.shape[2:] == size else interpolate(one.to(wide), size) for one in maps)
+
+
+def _build_operators(plan: Plan) -> nn.ModuleDict:
+    """Build one module for each name of learned parameters, in the order of the maps."""
+    modules = nn.ModuleDict()
+    for m in plan.maps:
+        if m.parameters is not None and m.parameters not in modules:
+            factory = find_operator(m.operator).module
+            assert factory is not None, m
+            modules[m.parameters] = factory(plan.num_classes, len(m.scales))
+    return modules
+
+
+def _indices(active: tuple[bool, ...]) -> Tensor:
+    return torch.tensor([i for i, wanted in enumerate(active) if wanted])
+
+
+def _check_settings(num_classes: int, ce: float, dice: float, engine: str) -> None:
+    if num_classes < 1:
+        raise LossError(f"num_classes is {num_classes}; at least 1 is needed (1 means binary).")
+    if not (0 <= ce < float("inf") and 0 <= dice < float("inf") and ce + dice > 0):
+        raise LossError(f"ce is {ce} and dice is {dice}; both must be ≥ 0 and finite, and one of them > 0.")
+    if engine not in ("auto", *ENGINES):
+        raise LossError(f'engine "{engine}": unknown. {nearest(engine, ("auto", *ENGINES))}')

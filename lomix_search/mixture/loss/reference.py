@@ -1,0 +1,154 @@
+"""The mixture's losses, slow and obvious: the oracle of every other engine, and the way of all that they cannot do."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lomix_search.mixture.loss.plan import SMOOTH, Plan, widest
+from lomix_search.mixture.operators import find_operator
+from lomix_search.mixture.space import Map
+from lomix_search.utils.distributed import sum_over_processes
+
+Operators = Mapping[str, Callable[..., Tensor]]
+Modules = Mapping[str, nn.Module]
+
+
+def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators) -> tuple[Tensor, Tensor]:
+    """Compute cross-entropy and Dice loss of every map of the plan, one after another.
+
+    Args:
+        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
+        labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+
+    Returns:
+        Cross-entropies (m,), the mean over the pixels that count, 0 if none does; Dice losses (m,), over the whole
+        batch, averaged over classes.
+    """
+    maps = [one.to(widest(maps)) for one in maps]
+    valid, target = split_labels(labels, plan)
+    if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
+        maps = [one.masked_fill(~valid, 0) for one in maps]
+    losses = [_losses(fuse(m, maps, operators), target, valid, plan) for m in plan.maps]
+    ce, dice = zip(*losses, strict=True)
+    return torch.stack(ce), torch.stack(dice)
+
+
+def per_map_custom(
+    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Compute any other loss of every map.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``; handed on as they are.
+        plan: What to compute. With several processes the mean over them, each counted by its items: of a loss that is
+            no mean over items, such as a Dice, that is not the loss of the whole batch.
+        operators: The learned operators by ``Map.parameters``.
+        loss: ``(logits, labels) -> scalar``.
+
+    Returns:
+        Losses (m,).
+    """
+    maps = [one.to(widest(maps)) for one in maps]
+    losses = torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
+    if not plan.together:
+        return losses
+    items = losses.new_tensor(len(labels))
+    return sum_over_processes(losses * items) / sum_over_processes(items)
+
+
+def per_map_slopes(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    operators: Modules,
+    tangents: Sequence[Tensor],
+    operator_tangents: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Compute the derivative of every loss as maps and operators move along tangents, by forward-mode autograd.
+
+    Args:
+        maps: As for ``per_map_losses``.
+        labels: As for ``per_map_losses``.
+        plan: What to compute.
+        operators: The learned operators by ``Map.parameters``.
+        tangents: One for each original, of its shape.
+        operator_tangents: By ``<Map.parameters>.<parameter>``; what is missing stays where it is.
+
+    Returns:
+        Derivatives of cross-entropies (m,) and Dice losses (m,).
+    """
+    held = nn.ModuleDict(operators)
+    values = {name: p.detach() for name, p in held.named_parameters()}
+    moves = {name: operator_tangents.get(name, torch.zeros_like(p)).to(p) for name, p in values.items()}
+    wide = tuple(one.detach().to(widest(maps)) for one in maps)
+
+    def losses(originals: tuple[Tensor, ...], parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        bound = {key: _bind(module, key, parameters) for key, module in operators.items()}
+        return per_map_losses(originals, labels, plan, bound)
+
+    along = (tuple(one.to(wide[0]) for one in tangents), moves)
+    ce, dice = torch.func.jvp(losses, (wide, values), along)[1]
+    return ce, dice
+
+
+def _bind(module: nn.Module, key: str, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
+    own = {name.removeprefix(f"{key}."): p for name, p in parameters.items() if name.startswith(f"{key}.")}
+    return lambda *maps: torch.func.functional_call(module, own, maps)
+
+
+def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:
+    """Build one map from the originals.
+
+    Args:
+        m: The map.
+        maps: All originals, coarse to fine.
+        operators: The learned operators by ``Map.parameters``.
+
+    Returns:
+        Logits (B, C, *spatial).
+    """
+    chosen = [maps[scale - 1] for scale in m.scales]
+    if m.operator == "original":
+        return chosen[0]
+    plain = find_operator(m.operator).fuse if m.parameters is None else operators[m.parameters]
+    assert plain is not None, m
+    fused: Tensor = plain(*chosen)
+    return fused
+
+
+def split_labels(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0.
+
+    Labels out of range do not count either: on the CPU ``checks`` has refused them before, on a GPU it will.
+    """
+    valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
+    if plan.ignore_index is not None:
+        valid = valid & (labels != plan.ignore_index)
+    return valid[:, None], labels.where(valid, 0)
+
+
+def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy and Dice loss of one map."""
+    if plan.binary:
+        truth = target[:, None].to(logits.dtype)
+        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        probabilities = torch.sigmoid(logits)
+    else:
+        truth = F.one_hot(target, plan.num_classes).movedim(-1, 1).to(logits.dtype)
+        ce = F.cross_entropy(logits, target, reduction="none")[:, None]
+        probabilities = torch.softmax(logits, dim=1)
+    over_all = sum_over_processes if plan.together else lambda sums: sums
+    mean = over_all((ce * valid).sum()) / over_all(valid.sum()).clamp(min=1)
+    return mean, _dice(probabilities * valid, truth * valid, over_all)
+
+
+def _dice(p: Tensor, y: Tensor, over_all: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return mean over c of 1 − (2·Σ p·y + s) / (Σ p² + Σ y² + s), sums over batch and pixels; s = 1e-5."""
+    p, y = p.movedim(1, 0).flatten(1), y.movedim(1, 0).flatten(1)
+    overlap = 2 * over_all((p * y).sum(1)) + SMOOTH
+    return (1 - overlap / (over_all((p * p).sum(1) + (y * y).sum(1)) + SMOOTH)).mean()

@@ -1,0 +1,465 @@
+"""The search space: which maps to supervise, as a networkx graph that stages, operators and maps share."""
+
+import fnmatch
+import hashlib
+import itertools
+import math
+import re
+import runpy
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import networkx as nx
+from pydantic import Field, field_validator
+
+from lomix_search.errors import SpaceError, nearest
+from lomix_search.mixture.operators import OPERATORS, find_operator
+from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, write_text
+from lomix_search.utils.shipped import shelved
+
+MAX_STAGES = 64
+"""More stages than any network has: each halves the one before it."""
+MAX_MAPS = 2**20
+"""So many maps at most are gone through one by one; what a file says is not to take all time and memory."""
+
+Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
+Size = Annotated[int, Field(ge=2, le=MAX_STAGES)]
+
+_ID = re.compile(r"P(?P<scale>[1-9][0-9]?)|(?P<operator>\w+)\((?P<scales>[1-9][0-9]?(?:,[1-9][0-9]?)+)\)")
+_WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Map:
+    """One supervised map: an original (one scale) or a mutant (an operator applied to several).
+
+    Args:
+        operator: Name of the operator; ``"original"`` for the logits of one stage.
+        scales: Stages it is made of, 1 the coarsest, ascending.
+        parameters: Name of the learned module it uses, shared by all maps that give the same name; None if it has none.
+    """
+
+    operator: str
+    scales: tuple[int, ...]
+    parameters: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The stable name: ``P4`` for an original, ``add(1,3)`` for a mutant."""
+        if self.operator == "original":
+            return f"P{self.scales[0]}"
+        return f"{self.operator}({','.join(map(str, self.scales))})"
+
+
+class OperatorRule(Frozen):
+    """One ``[[operator]]`` table of a space file.
+
+    Args:
+        name: A registered operator.
+        sizes: Subset sizes to apply it to, each at least 2; all when left out.
+        per_subset: Overrides how an operator that learns shares its parameters: one set for each subset, or each size.
+    """
+
+    name: str
+    sizes: tuple[Size, ...] | None = None
+    per_subset: bool | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in OPERATORS:
+            raise ValueError(f"unknown. {nearest(name, OPERATORS)}")
+        return name
+
+    def parameters(self, scales: tuple[int, ...]) -> str | None:
+        """Name the learned module that the mutant of these scales uses."""
+        operator = find_operator(self.name)
+        if not operator.learned:
+            return None
+        own = operator.per_subset if self.per_subset is None else self.per_subset
+        return f"{self.name}({','.join(map(str, scales))})" if own else f"{self.name}[{len(scales)}]"
+
+
+class SearchSpace(Frozen):
+    """All maps that training may supervise, described by rules and enumerated for a number of stages when needed.
+
+    Maps come in a stable order: originals coarse to fine, then operator by operator as listed, subsets by size and then
+    by scale. Their number is ``originals + operators × (2^L − L − 1)`` when nothing restricts it.
+
+    Args:
+        name: The space's name.
+        about: One line on it.
+        originals: ``"all"``, ``"finest"``, ``"none"`` or a list of stages (1 the coarsest).
+        operator: The rules, one for each operator.
+        always_with_finest: Only subsets that hold the finest stage.
+        include: Keep only maps whose id matches one of these patterns (``*`` and ``?``), e.g. ``"add(*,4)"``.
+        exclude: Leave out maps whose id matches one of these.
+        budget: At most so many maps; those that come later in the order are left out.
+        operators_file: A Python file of ``@operator`` functions, relative to the space file; run when that is loaded.
+    """
+
+    name: str = "custom"
+    about: str = ""
+    originals: Literal["all", "finest", "none"] | tuple[Scale, ...] = "all"
+    operator: tuple[OperatorRule, ...] = ()
+    always_with_finest: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    budget: Annotated[int, Field(ge=1)] | None = None
+    operators_file: str | None = None
+
+    @field_validator("operator")
+    @classmethod
+    def _once(cls, rules: tuple[OperatorRule, ...]) -> tuple[OperatorRule, ...]:
+        if twice := sorted(name for name, times in Counter(rule.name for rule in rules).items() if times > 1):
+            raise ValueError(f"listed twice: {', '.join(twice)}")
+        return rules
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, source: str | Path) -> "SearchSpace":
+        """Load a space.
+
+        Args:
+            source: A shipped name (``"lomix"``) or the path of a TOML file.
+
+        Returns:
+            The space.
+
+        Raises:
+            SpaceError: no such space, or a malformed file; every fault is listed.
+        """
+        if not isinstance(source, str | Path):
+            raise SpaceError(
+                f"a search space is a name or a path, not {type(source).__name__}.", hint='SearchSpace.load("lomix")'
+            )
+        known = shelved("search_spaces")
+        path = known.get(str(source), Path(source))
+        if not _there(path):
+            raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
+        content = read_toml(path, SpaceError, limit=2**20)
+        if isinstance(file := content.get("operators_file"), str):
+            _register_from(path.parent / file)
+        return validate(cls, content, path.name, SpaceError)
+
+    def save(self, path: str | Path) -> None:
+        """Write the space as a TOML file that ``load`` reads back to an equal value."""
+        write_text(Path(path), self.to_toml())
+
+    def to_toml(self) -> str:
+        """Return the space as TOML, without what is left at its default."""
+        return to_toml(self.model_dump(exclude_defaults=True))
+
+    # -- maps ----------------------------------------------------------------------------------------------------------
+
+    def maps(self, num_stages: int) -> Iterator[Map]:
+        """Enumerate the maps lazily, in the stable order.
+
+        Args:
+            num_stages: L, the number of stages, at least 1.
+
+        Yields:
+            The maps.
+
+        Raises:
+            SpaceError: a rule names a stage or subset size that a network of L stages does not have, or there are more
+                maps than can be gone through.
+        """
+        self.check(num_stages)
+        wanted = self._filter()
+        kept = (m for m in self._candidates(num_stages) if wanted(m.id))
+        yield from itertools.islice(kept, self.budget)
+
+    def lacks(self, ids: Iterable[str], num_stages: int) -> list[str]:
+        """Say which ids name no map of the space; told from the ids alone, so that no number of maps is too large.
+
+        Args:
+            ids: Map ids such as ``P4`` or ``add(1,3)``.
+            num_stages: L, the number of stages.
+
+        Returns:
+            Those that ``maps`` does not yield.
+
+        Raises:
+            SpaceError: as ``maps``.
+        """
+        if self.budget is not None:
+            known = {m.id for m in self.maps(num_stages)}
+            return [name for name in ids if name not in known]
+        self.check(num_stages)
+        wanted = self._filter()
+        return [name for name in ids if self.find(name, num_stages) is None or not wanted(name)]
+
+    def count(self, num_stages: int) -> int:
+        """Count the maps: in closed form, or one by one where patterns decide.
+
+        Args:
+            num_stages: L, the number of stages.
+
+        Returns:
+            The number of maps that ``maps`` yields.
+        """
+        if self.include or self.exclude:
+            return sum(1 for _ in self.maps(num_stages))
+        self.check(num_stages)
+        total = self._number(num_stages)
+        return total if self.budget is None else min(total, self.budget)
+
+    def find(self, name: str, num_stages: int) -> Map | None:
+        """Return the map of an id, told from the id alone.
+
+        Args:
+            name: An id such as ``P4`` or ``add(1,3)``.
+            num_stages: L, the number of stages.
+
+        Returns:
+            The map, whatever include, exclude and budget say of it; None if the rules make none such for L stages.
+        """
+        operator, scales = _read_id(name)
+        if operator == "original":
+            return Map("original", scales) if scales[0] in self._originals(num_stages) else None
+        rule = next((rule for rule in self.operator if rule.name == operator), None)
+        ascending = all(low < high for low, high in itertools.pairwise(scales)) and scales[-1] <= num_stages
+        finest = num_stages in scales or not self.always_with_finest
+        if rule is None or not ascending or not finest or len(scales) not in _sizes(rule, num_stages):
+            return None
+        return Map(rule.name, scales, rule.parameters(scales))
+
+    def keep(self, ids: Iterable[str]) -> "SearchSpace":
+        """Return the same space with only these maps.
+
+        Args:
+            ids: Map ids such as ``P4`` or ``add(1,3)``.
+
+        Returns:
+            A space whose order is still the stable one.
+
+        Raises:
+            SpaceError: no map is to be kept, or one that the space has for no network.
+        """
+        kept = tuple(ids)
+        if not kept:  # as patterns, none means all
+            raise SpaceError(f'space "{self.name}": keep() was given no map; at least one must stay.')
+        if strange := [name for name in kept if self.find(name, _read_id(name)[1][-1]) is None]:
+            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=", ".join(strange[:SEEN]))
+        return self.model_copy(update={"include": kept, "exclude": (), "budget": None})
+
+    def only(self, operators: Iterable[str] | None = None, sizes: Iterable[int] | None = None) -> "SearchSpace":
+        """Return the same space with only some of its operators and subset sizes.
+
+        Args:
+            operators: Names of those to keep; None keeps all.
+            sizes: Subset sizes to keep; None keeps all.
+
+        Returns:
+            A space that may have originals alone.
+        """
+        names = None if operators is None else set(operators)
+        rules = [rule for rule in self.operator if names is None or rule.name in names]
+        if sizes is not None:
+            kept = sorted(set(sizes))
+            both = [(rule, tuple(s for s in kept if rule.sizes is None or s in rule.sizes)) for rule in rules]
+            rules = [rule.model_copy(update={"sizes": left}) for rule, left in both if left]
+        return self.model_copy(update={"operator": tuple(rules)})
+
+    def check(self, num_stages: int) -> None:
+        """Check that the rules fit a network.
+
+        Args:
+            num_stages: L, the number of stages.
+
+        Raises:
+            SpaceError: every rule that does not fit is named.
+        """
+        if num_stages > MAX_STAGES:
+            raise SpaceError(f"{num_stages} stages: a network has 1 to {MAX_STAGES}.")
+        faults = [
+            f"operator[{i}].sizes = {list(rule.sizes or ())}: this network has {num_stages} stages."
+            for i, rule in enumerate(self.operator)
+            if any(size > num_stages for size in rule.sizes or ())
+        ]
+        if not isinstance(self.originals, str) and any(scale > num_stages for scale in self.originals):
+            faults.append(f"originals = {list(self.originals)}: this network has {num_stages} stages.")
+        if num_stages < 1:
+            faults.append("a network has at least 1 stage.")
+        if faults:
+            raise SpaceError("\n".join([f'space "{self.name}" does not fit.', *(f"  {fault}" for fault in faults)]))
+
+    def _candidates(self, num_stages: int) -> Iterator[Map]:
+        """Return what include and exclude choose from, in the stable order."""
+        if self.include and not any(_WILD & set(pattern) for pattern in self.include):
+            yield from self._named(num_stages)  # by name, so that few are found among however many
+            return
+        self._check_number(num_stages)
+        yield from (Map("original", (scale,)) for scale in self._originals(num_stages))
+        for rule in self.operator:
+            for size in _sizes(rule, num_stages):
+                for scales in itertools.combinations(range(1, num_stages + 1), size):
+                    if num_stages in scales or not self.always_with_finest:
+                        yield Map(rule.name, scales, rule.parameters(scales))
+
+    def _originals(self, num_stages: int) -> tuple[int, ...]:
+        named = {"all": tuple(range(1, num_stages + 1)), "finest": (num_stages,), "none": ()}
+        return named[self.originals] if isinstance(self.originals, str) else tuple(sorted(set(self.originals)))
+
+    def _named(self, num_stages: int) -> list[Map]:
+        order = {rule.name: i for i, rule in enumerate(self.operator)}
+        found = [m for name in dict.fromkeys(self.include) if (m := self.find(name, num_stages)) is not None]
+        return sorted(found, key=lambda m: (order.get(m.operator, -1), len(m.scales), m.scales))
+
+    def _number(self, num_stages: int) -> int:
+        """Return how many maps the rules make, before include, exclude and budget: in closed form."""
+        fixed, free = (1, num_stages - 1) if self.always_with_finest else (0, num_stages)
+        mutants = sum(math.comb(free, s - fixed) for rule in self.operator for s in _sizes(rule, num_stages))
+        return len(self._originals(num_stages)) + mutants
+
+    def _check_number(self, num_stages: int) -> None:
+        patterns = [pattern for pattern in (*self.include, *self.exclude) if _WILD & set(pattern)]
+        number = self._number(num_stages)
+        if self.budget is not None and not self.include and not self.exclude:
+            number = min(number, self.budget)
+        if number > MAX_MAPS or number * len(patterns) > 16 * MAX_MAPS:
+            sifted = f", sifted by {len(patterns)} patterns" if patterns else ""
+            raise SpaceError(
+                f'space "{self.name}" makes {number} maps of {num_stages} stages{sifted}; '
+                f"at most {MAX_MAPS} can be gone through.",
+                hint="sizes = [2]   # under [[operator]] in the space file: pairs alone",
+            )
+
+    def _filter(self) -> Callable[[str], bool]:
+        """Return what tells whether include and exclude let an id pass."""
+        inside, outside = _matcher(self.include or ("*",)), _matcher(self.exclude)
+        return lambda name: inside(name) and not outside(name)
+
+    # -- graph ---------------------------------------------------------------------------------------------------------
+
+    def graph(self, num_stages: int, num_classes: int = 2) -> nx.DiGraph:
+        """Build the graph: stage nodes → operator nodes → map nodes (an original hangs on its stage directly).
+
+        Args:
+            num_stages: L, the number of stages.
+            num_classes: C; parameter counts and costs depend on it.
+
+        Returns:
+            A DiGraph. Every node has ``kind`` (stage, operator or map); maps also have ``operator``, ``scales`` (text,
+            so that GraphML holds it), ``arity``, ``parameters`` (number of learned values; shared ones count at each
+            map that uses them) and ``cost`` (multiplications and additions per pixel to fuse it).
+        """
+        graph = nx.DiGraph(name=self.name, num_stages=num_stages, num_classes=num_classes)
+        graph.add_nodes_from((f"stage {scale}", {"kind": "stage"}) for scale in range(1, num_stages + 1))
+        graph.add_nodes_from((rule.name, {"kind": "operator"}) for rule in self.operator)
+        for m in self.maps(num_stages):
+            graph.add_node(m.id, kind="map", **_attributes(m, num_classes))
+            stages = [f"stage {scale}" for scale in m.scales]
+            if m.operator == "original":
+                graph.add_edge(stages[0], m.id)
+            else:
+                graph.add_edges_from([*((stage, m.operator) for stage in stages), (m.operator, m.id)])
+        return graph
+
+    def __str__(self) -> str:
+        """Return a tree of the rules, with the closed-form counts for 3 to 6 stages where they fit."""
+        rules = [f"├─ {rule.name}{_suffix(rule)}" for rule in self.operator]
+        about = f": {self.about}" if self.about else ""
+        return "\n".join(
+            [
+                f"{self.name}{about}",
+                f"├─ originals: {self.originals}",
+                *rules,
+                f"└─ maps: {self._counts()}",
+            ]
+        )
+
+    def _counts(self) -> str:
+        counts = []
+        for stages in range(2, 7):
+            try:
+                counts.append(f"{self.count(stages)} for {stages} stages")
+            except SpaceError:  # a rule that needs more stages
+                continue
+        return ", ".join(counts)
+
+
+SEEN = 8
+"""How many ids an error names."""
+
+
+def _read_id(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return operator and scales of an id; no operator and scale 1 if it is none."""
+    parts = _ID.fullmatch(name)
+    if parts is None or parts["operator"] == "original":
+        return "", (1,)
+    if parts["operator"] is None:
+        return "original", (int(parts["scale"]),)
+    return parts["operator"], tuple(map(int, parts["scales"].split(",")))
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte: no file has it
+        return False
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a name matches one of the patterns; those without wildcards cost nothing each."""
+    names = frozenset(patterns)
+    wild = [re.compile(fnmatch.translate(pattern)).match for pattern in names if _WILD & set(pattern)]
+    return lambda name: name in names or any(match(name) for match in wild)
+
+
+def _sizes(rule: OperatorRule, num_stages: int) -> list[int]:
+    every = range(2, num_stages + 1)
+    return list(every) if rule.sizes is None else sorted(set(rule.sizes) & set(every))
+
+
+def _suffix(rule: OperatorRule) -> str:
+    sizes = "" if rule.sizes is None else f" of {', '.join(map(str, rule.sizes))}"
+    return sizes + (" (parameters per subset)" if rule.per_subset else "")
+
+
+def _attributes(m: Map, num_classes: int) -> dict[str, Any]:
+    arity = len(m.scales)
+    learned = None if m.operator == "original" else find_operator(m.operator).module
+    parameters = sum(p.numel() for p in learned(num_classes, arity).parameters()) if learned else 0
+    return {
+        "operator": m.operator,
+        "scales": ",".join(map(str, m.scales)),
+        "arity": arity,
+        "parameters": parameters,
+        "cost": parameters + (arity - 1) * num_classes,
+    }
+
+
+def _register_from(path: Path) -> None:
+    """Run a file of operators once; a second load of the same content finds them registered already.
+
+    A file that fails leaves nothing behind, and one that has changed replaces what it registered before.
+    """
+    if not path.is_file():
+        raise SpaceError(f"operators_file {path} does not exist.")
+    key, content = path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest()
+    known, names = _RUN.get(key, ("", ()))
+    if known == content and all(name in OPERATORS for name in names):
+        return
+    before = dict(OPERATORS)
+    for name in names:
+        OPERATORS.pop(name, None)
+    others = set(OPERATORS)
+    try:
+        runpy.run_path(str(path))
+    except BaseException as cause:
+        OPERATORS.clear()
+        OPERATORS.update(before)
+        if isinstance(cause, Exception):
+            raise SpaceError(f"operators_file {path} failed.", seen=f"{type(cause).__name__}: {cause}") from cause
+        raise
+    _RUN[key] = content, tuple(name for name in OPERATORS if name not in others)
+
+
+_RUN: dict[Path, tuple[str, tuple[str, ...]]] = {}
+"""Files of operators that were run: the checksum of each, and what it registered."""

@@ -1,0 +1,35 @@
+"""How raw parameters become the weights of the per-map losses, and the weighted losses one total."""
+
+from lomix_search.mixture.weighting.base import (
+    WEIGHTINGS,
+    Weighting,
+    build_weighting,
+    check_weighting,
+    weighting,
+    weighting_faults,
+)
+from lomix_search.mixture.weighting.given import Fixed, random, uniform
+from lomix_search.mixture.weighting.learned import Normalized, Softplus, Uncertainty
+from lomix_search.mixture.weighting.lookahead import Lookahead
+from lomix_search.mixture.weighting.monitor import Monitor
+from lomix_search.mixture.weighting.scalarized import Scalarized
+from lomix_search.mixture.weighting.schedule import Anneal
+
+__all__ = [
+    "WEIGHTINGS",
+    "Anneal",
+    "Fixed",
+    "Lookahead",
+    "Monitor",
+    "Normalized",
+    "Scalarized",
+    "Softplus",
+    "Uncertainty",
+    "Weighting",
+    "build_weighting",
+    "check_weighting",
+    "random",
+    "uniform",
+    "weighting",
+    "weighting_faults",
+]

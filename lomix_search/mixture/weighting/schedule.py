@@ -1,0 +1,122 @@
+"""Weights on a schedule: mix early, focus late."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lomix_search.errors import LossError
+from lomix_search.mixture.space import Map
+from lomix_search.mixture.weighting.base import Weighting, _few, weighting
+from lomix_search.mixture.weighting.given import check_weights
+
+Part = Annotated[float, Field(ge=0, le=1)]
+
+
+@weighting("anneal")
+class Anneal(Weighting):
+    """From uniform or given weights to the finest original alone, which is what inference uses; the sum stays.
+
+        wₖ = (1 − r)·gₖ for every map, and r·Σ g more for the finest original; gₖ = 1 by default
+        r = 0 until ``start``, 1 from ``until`` on; between them x or (1 − cos πx)/2, x = (t − start)/(until − start)
+
+    t is the part of training that is done. Once r is 1 the other maps are skipped, and the step costs as little as
+    training with the last layer alone. A baseline: what a search finds must beat what the schedule alone gives.
+
+    Args:
+        maps: The maps to weigh; the finest original must be among them.
+        start: t at which it begins.
+        until: t at which it ends.
+        shape: ``"linear"`` or ``"cosine"``.
+        given: The weights at the start, ≥ 0, such as those of a mixture.
+
+    Raises:
+        LossError: there is no original, ``until`` lies before ``start``, or the weights do not fit the maps.
+    """
+
+    name = "anneal"
+    progress: Tensor
+    finest: Tensor
+    given: Tensor
+
+    def __init__(
+        self,
+        maps: Sequence[Map],
+        start: Part = 0.0,
+        until: Part = 0.5,
+        shape: Literal["linear", "cosine"] = "linear",
+        given: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__(maps)
+        if until < start:
+            raise LossError(f'weighting "anneal": until = {until} lies before start = {start}.')
+        self.start, self.until, self.shape = start, until, shape
+        self._is_finest = finest_original(maps, self.name)
+        self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
+        self._progress = 0.0
+        values = [1.0] * len(maps) if given is None else [float(w) for w in given]
+        check_weights(values, self.map_ids, "Anneal")
+        self.register_buffer("given", torch.tensor(values), persistent=False)
+
+    def weights(self) -> Tensor:
+        """Return the weights at this point of training."""
+        moved = self._moved()
+        mix = self.given * self.kept
+        return (1 - moved) * mix + moved * mix.sum() * self.finest
+
+    def active(self) -> tuple[bool, ...]:
+        """Say which maps count: the finest alone once all weight is on it."""
+        return self._is_finest if self._moved() == 1 else self._kept
+
+    def advance(self, progress: float) -> None:
+        """Go to a point of training.
+
+        Args:
+            progress: t in [0, 1].
+        """
+        self._progress = progress
+        self.progress.fill_(progress)
+
+    def _moved(self) -> float:
+        """Return r."""
+        if self._progress >= self.until:
+            return 1.0
+        part = max(0.0, self._progress - self.start) / (self.until - self.start)
+        return part if self.shape == "linear" else (1 - math.cos(math.pi * part)) / 2
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Go to where the loaded state stood."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._progress = float(self.progress)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"start={self.start}, until={self.until}, shape={self.shape!r}"
+
+
+def finest_original(maps: Sequence[Map], name: str) -> tuple[bool, ...]:
+    """Say which map is the finest original.
+
+    Args:
+        maps: The maps of a loss.
+        name: The weighting that asks.
+
+    Returns:
+        True for one map, False for the others.
+
+    Raises:
+        LossError: there is no original among the maps, or a finer stage is in use without its own.
+    """
+    finest = max(max(m.scales) for m in maps)
+    found = tuple(m.operator == "original" and m.scales == (finest,) for m in maps)
+    if not any(found):
+        raise LossError(
+            f'weighting "{name}" needs the finest original, P{finest}, among the maps.',
+            seen=_few([m.id for m in maps]),
+            hint='originals = "all"   # in the space file',
+        )
+    return found

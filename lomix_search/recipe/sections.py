@@ -1,0 +1,215 @@
+"""The sections of a recipe, each a typed value with its defaults."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from lomix_search.utils.schema import Frozen
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch and numpy both take
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Data(Frozen):
+    """``[data]``: where images come from. All other keys are the settings of that kind.
+
+    Args:
+        kind: A shipped kind (``"chest_ct"``), or ``"file.py:function"`` relative to the recipe: a function that takes
+            the other keys as keyword arguments and returns :class:`Splits`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys but ``kind``."""
+        return dict(self.model_extra or {})
+
+
+class Network(Frozen):
+    """``[network]``: how the network is built.
+
+    Args:
+        build: ``"package.module:name"``, or ``"file.py:name"`` relative to the recipe.
+        args: Keyword arguments of that class or function.
+        stages: Module paths of the decoder stages, coarse to fine; found automatically when left out.
+    """
+
+    build: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    stages: tuple[str, ...] | None = None
+
+
+class Space(Frozen):
+    """``[space]``: the search space.
+
+    Args:
+        name: A shipped space, or the path of a TOML file relative to the recipe.
+        operators: Only these of its operators; all when left out, originals alone when empty.
+        sizes: Only subsets of so many stages; all when left out, originals alone when empty.
+    """
+
+    name: str = "lomix"
+    operators: tuple[str, ...] | None = None
+    sizes: tuple[Annotated[int, Field(ge=2, lt=2**31)], ...] | None = None
+
+
+class Loss(Frozen):
+    """``[loss]``: the loss of each map, ce·CE + dice·Dice.
+
+    Args:
+        ce: Share of cross-entropy.
+        dice: Share of Dice.
+        ignore_index: Label value that counts nowhere.
+    """
+
+    ce: NotNegative = 0.3
+    dice: NotNegative = 0.7
+    ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "Loss":
+        if self.ce + self.dice == 0:
+            raise ValueError("ce and dice are both 0; nothing would be trained")
+        return self
+
+
+class Weighting(Frozen):
+    """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
+
+    Args:
+        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.mixture.weighting``.
+        mixture: A mixture.json: its maps (those of weight > 0) are trained instead of the space's. ``fixed`` keeps its
+            weights, ``anneal`` starts from them, other weightings begin anew on its maps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str = "softplus"
+    mixture: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys but ``name`` and ``mixture``."""
+        return dict(self.model_extra or {})
+
+
+class Optimizer(Frozen):
+    """``[optimizer]``: one for network, operators and weights together.
+
+    Args:
+        name: AdamW or SGD (with Nesterov momentum).
+        lr: Learning rate at the start.
+        weight_decay: Decay of the parameters.
+        momentum: Of SGD only.
+        schedule: Constant, poly ((1 − step/steps)^power) or cosine to 0.
+        power: Of poly only.
+    """
+
+    name: Literal["AdamW", "SGD"] = "AdamW"
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "poly", "cosine"] = "constant"
+    power: Positive = 0.9
+
+
+class Shrink(Frozen):
+    """``[search.shrink]``: drop the weakest maps during the search, down to a budget.
+
+    Args:
+        to: So many maps are left in the end, the finest original among them.
+        start: Part of training after which the first may leave.
+        until: Part of training after which only ``to`` are left.
+        by: ``"weight"``: by their loss weights; ``"effect"``: by what held-out data say (weighting ``lookahead``).
+    """
+
+    to: Count
+    start: Annotated[float, Field(ge=0, le=1)] = 0.2
+    until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    by: Literal["weight", "effect"] = "weight"
+
+    @model_validator(mode="after")
+    def _order(self) -> "Shrink":
+        if not self.start < self.until:
+            raise ValueError(f"start = {self.start} must lie before until = {self.until}")
+        return self
+
+
+class Search(Frozen):
+    """``[search]``: the training loop.
+
+    Args:
+        steps: Optimizer steps.
+        batch_size: Items a step.
+        seed: Of everything random in the run.
+        precision: 32, bf16 or fp16 (mixed).
+        validate_every: Steps between two validations.
+        checkpoint_every: Steps between two checkpoints.
+        workers: Processes that read data beside the training process; the result does not depend on it.
+        clip_grad: Largest norm of the gradient; not clipped when left out.
+        label_fraction: Part of the training items (whole cases where there are several) to train with.
+        shrink: Drop the weakest maps as training goes; all stay when left out.
+        patience: Stop early after so many validations in a row without a better Dice; never when left out.
+        skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
+            ends the run.
+        other_data: Go on with a run although its data have changed since it was started.
+    """
+
+    steps: Count = 1000
+    batch_size: Count = 6
+    seed: Seed = 0
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    validate_every: Count = 100
+    checkpoint_every: Count = 100
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    clip_grad: Positive | None = None
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    shrink: Shrink | None = None
+    patience: Count | None = None
+    skip_not_finite: Annotated[int, Field(ge=0, lt=2**31)] = 3
+    other_data: bool = False
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return str(value) if value == 32 and not isinstance(value, bool) else value
+
+
+class Evaluate(Frozen):
+    """``[evaluate]``: how whole cases are predicted and scored.
+
+    Args:
+        protocol: ``strict`` (millimetres, empty masks counted honestly), ``transunet`` (comparable with the Synapse
+            literature), ``polyp`` or ``isic2018``.
+        batch_size: Slices or windows at a time.
+        flips: Average over flips of rows and columns.
+        window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
+    """
+
+    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    batch_size: Count = 8
+    flips: bool = False
+    window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
+
+
+class Track(Frozen):
+    """``[track]``: where metrics go beside metrics.jsonl.
+
+    Args:
+        wandb: Also write a Weights & Biases run.
+        tensorboard: Also write TensorBoard event files.
+        online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
+        project: Its project there.
+        name: What the run is called there; left out, a name of weighting and seed: folder names may tell too much.
+        group: What it is grouped under there; left out, the trials of a study have a group of random letters.
+    """
+
+    wandb: bool = False
+    tensorboard: bool = False
+    online: bool = False
+    project: str = "lomix"
+    name: str | None = None
+    group: str | None = None

@@ -1,0 +1,240 @@
+"""``lomix validate``: everything that can be known about a recipe before an hour is spent on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Group
+from torch import nn
+
+from lomix_search.data.dataset import Slices, Splits
+from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
+from lomix_search.data.kinds.prepared import ClassTable, Settings, class_table, splits_of
+from lomix_search.data.manifest import Entry, verify
+from lomix_search.data.split import Split
+from lomix_search.errors import DataError, LomixError
+from lomix_search.instrumentation.outputs import reader_of
+from lomix_search.recipe.recipe import Recipe
+from lomix_search.utils.terminal import Table, plain
+
+_RARE = 0.0005  # share of pixels below which a class hardly trains
+_FLAT = 4.0  # slice distance over pixel size above which 3D networks suffer
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """What one set holds.
+
+    Args:
+        name: train, val or test.
+        cases: Number of cases.
+        patients: Number of patients.
+        slices: Number of slices.
+    """
+
+    name: str
+    cases: int
+    patients: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How much of one class the training and test data hold.
+
+    Args:
+        name: The class.
+        pixels: Share of the training pixels.
+        cases: Training cases that have it.
+        test_cases: Test cases that have it.
+    """
+
+    name: str
+    pixels: float
+    cases: int
+    test_cases: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found.
+
+    Args:
+        recipe: Its name.
+        sets: Train, val, test.
+        classes: All classes, the background first.
+        spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
+        warnings: What may be meant so.
+        faults: What cannot be right.
+    """
+
+    recipe: str
+    sets: tuple[SetRow, ...]
+    classes: tuple[ClassRow, ...]
+    spacing: str
+    warnings: tuple[str, ...]
+    faults: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise if anything cannot be right.
+
+        Raises:
+            DataError: all faults, one a line.
+        """
+        if self.faults:
+            count = f"{len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}"
+            raise DataError("\n".join([f"{self.recipe} has {count}.", *(f"  {fault}" for fault in self.faults)]))
+
+    def __rich__(self) -> Group:
+        """Lay out sets, classes, spacing, warnings and faults."""
+        sets = Table("set", "cases", "patients", "slices", title=self.recipe, title_justify="left")
+        for row in self.sets:
+            sets.add_row(row.name, *(str(value) for value in (row.cases, row.patients, row.slices)))
+        classes = Table("class", "training pixels", "training cases", "test cases")
+        for c in self.classes:
+            classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
+        spacing = [f"spacing: {self.spacing}"] if self.spacing else []
+        words = [*spacing, *(f"warning: {w}" for w in self.warnings), *(f"fault: {f}" for f in self.faults)]
+        return Group(sets, classes, *map(plain, words or ["no fault"]))
+
+
+def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> Validation:
+    """Check files, splits, labels, spacing, class balance, and that the network takes the images.
+
+    Args:
+        recipe: The recipe.
+        hashes: Open every prepared file and compare it with its sha256 (about a second a gigabyte).
+        network: Build the network and run it on one image.
+
+    Returns:
+        What was found.
+
+    Raises:
+        LomixError: the data cannot be opened at all.
+    """
+    splits = recipe.build_data()
+    if recipe.data.kind == "prepared":
+        found = _of_prepared(recipe, Settings.model_validate(recipe.data.settings), hashes)
+    else:
+        found = _of_items(recipe.name, splits)
+    faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
+    warnings = [*found.warnings, *_balance(found.classes, found.sets)]
+    return Validation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
+
+
+def _of_prepared(recipe: Recipe, settings: Settings, hashes: bool) -> Validation:
+    """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
+    manifest, split = splits_of(settings)
+    entries = {entry.name: entry for entry in manifest.cases}
+    sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
+    table = {value: settings.classes.index(n) + 1 for value, n in manifest.labels.items() if n in settings.classes}
+    facts = [facts_of_entry(e, key, Path(settings.root), table, hashes) for key, of in sets.items() for e in of]
+    rows = tuple(_set_row(key, members) for key, members in sets.items())
+    numbers = class_table(manifest, settings.classes, recipe.loss.ignore_index)
+    classes = _class_rows(numbers, settings.classes, sets["train"], sets["test"])
+    used = [entry for members in sets.values() for entry in members]
+    faults = [*verify(settings.root)] if hashes else []
+    faults += [] if sets["test"] else ["the test set is empty"]
+    warnings = [*_split_warnings(split, used), *old_entries(used), *findings(facts, ("background", *settings.classes))]
+    return Validation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
+
+
+def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
+    return SetRow(name, len(members), len({e.patient for e in members}), sum(e.shape[0] for e in members))
+
+
+def _class_rows(
+    table: ClassTable, classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]
+) -> tuple[ClassRow, ...]:
+    pixels = np.zeros((2, len(classes) + 1))
+    cases = np.zeros((2, len(classes) + 1), int)
+    for part, members in enumerate((train, test)):
+        for entry in members:
+            of_case = np.zeros(len(classes) + 1)
+            for value, count in entry.labels.items():
+                if value != table.ignored:
+                    of_case[table[value]] += count
+            pixels[part] += of_case
+            cases[part] += of_case > 0
+    share = pixels[0] / max(1.0, pixels[0].sum())
+    names = ("background", *classes)
+    return tuple(ClassRow(n, float(share[i]), int(cases[0, i]), int(cases[1, i])) for i, n in enumerate(names))
+
+
+def _of_items(name: str, splits: Splits) -> Validation:
+    """Read every item once: labels and values are checked on the way."""
+    rows, faults, facts, pixels = [], [], {}, {}
+    for key in ("train", "val", "test"):
+        part: Slices = getattr(splits, key)
+        facts[key], pixels[key], wrong = facts_of_items(part, key, len(splits.classes))
+        faults += wrong
+        rows.append(SetRow(key, len(set(part.cases)), len(set(part.cases)), len(part)))
+    share = pixels["train"] / max(1, pixels["train"].sum())
+    having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
+    classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
+    spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
+    warnings = findings([case for of in facts.values() for case in of], splits.classes)
+    return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
+
+
+def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
+    """Build the network and try it on one image."""
+    try:
+        network = recipe.build_network().eval()
+        image, label = splits.val[0]
+        with torch.no_grad():
+            logits = reader_of(network)(image[None])
+    except LomixError as error:
+        return str(error).splitlines()
+    except Exception as error:  # whatever a network of the user's may raise
+        return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
+    return _shape_faults(network, logits, label, len(splits.classes))
+
+
+def _shape_faults(network: nn.Module, logits: torch.Tensor, label: torch.Tensor, classes: int) -> list[str]:
+    name, channels = type(network).__name__, logits.shape[1]
+    faults = []
+    if channels != classes and not (channels == 1 and classes == 2):
+        faults.append(f"network: {name} returns {channels} channels; the data has {classes} classes.")
+    if logits.shape[2:] != label.shape:
+        faults.append(
+            f"network: {name} returns {tuple(logits.shape[2:])} pixels for {tuple(label.shape)}; "
+            "they are resized in the loss, which costs detail."
+        )
+    return faults
+
+
+def _spacing(entries: Iterable[Entry]) -> str:
+    known = np.array([entry.spacing for entry in entries if entry.spacing])
+    if not known.size:
+        return ""
+    low, high = known.min(0), known.max(0)
+    axes = (f"{a:.3g}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g}–{b:.3g}" for a, b in zip(low, high, strict=True))
+    return " × ".join(axes) + " mm"
+
+
+def _split_warnings(split: Split, used: Sequence[Entry]) -> list[str]:
+    found = []
+    if split.unused:
+        found.append(f"{len(split.unused)} prepared cases are in no set: {', '.join(split.unused[:5])} …")
+    unknown = [entry.name for entry in used if not entry.spacing and "size" not in entry.origin]
+    if unknown:
+        found.append(f"{len(unknown)} volumes have no spacing; distances will be in voxels, not millimetres.")
+    spacings = np.array([entry.spacing for entry in used if entry.spacing])
+    if spacings.size and (spacings.max(0) / spacings.min(0)).max() > 2:
+        found.append("spacings differ more than twofold between cases; the same organ comes in different pixel sizes.")
+    if spacings.size and np.median(spacings[:, 0] / spacings[:, 2]) > _FLAT:
+        found.append("slices lie far apart compared with their pixels: a 2D network sees as much as a 3D one.")
+    return found
+
+
+def _balance(classes: Sequence[ClassRow], sets: Sequence[SetRow]) -> list[str]:
+    found = [f"class {c.name!r} is in no training case; it cannot be learned." for c in classes if not c.cases]
+    rare = [c for c in classes if c.cases and c.pixels < _RARE]
+    found += [f"class {c.name!r} fills {c.pixels:.4%} of the training pixels; Dice matters more than CE." for c in rare]
+    found += [f"class {c.name!r} is in no test case." for c in classes if not c.test_cases and sets[2].cases]
+    if sets[1].patients == 1:
+        found.append("one patient validates; what is chosen by it may not hold for others.")
+    return found

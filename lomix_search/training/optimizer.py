@@ -1,0 +1,65 @@
+"""What trains: parameter groups, optimizer, learning rate."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.recipe.sections import Optimizer
+
+
+def trained_groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
+    """Sort what is trained: all together as in the paper, but for a weighting that asks for a rate of its own.
+
+    Args:
+        net: The instrumented network.
+        loss: The mixture loss.
+
+    Returns:
+        Parameter groups for an optimizer.
+    """
+    apart = list(loss.weighting.parameters()) if loss.weighting.lr is not None else []
+    alone = {id(p) for p in apart}
+    together = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad and id(p) not in alone]
+    groups: list[dict[str, Any]] = [{"params": together}]
+    return [*groups, {"params": apart, "lr": loss.weighting.lr, "weight_decay": 0.0}] if apart else groups
+
+
+def build_optimizer(plan: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Build the optimizer of a recipe.
+
+    Args:
+        plan: The section of the recipe.
+        groups: What is trained.
+
+    Returns:
+        The optimizer.
+    """
+    if plan.name == "SGD":
+        momentum = plan.momentum
+        return torch.optim.SGD(
+            groups, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
+        )
+    return torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
+
+
+def learning_rate(plan: Optimizer, steps: int) -> Callable[[int], float]:
+    """Return the schedule of a recipe: step → factor of the learning rate.
+
+    Args:
+        plan: The section of the recipe.
+        steps: Steps in all.
+
+    Returns:
+        The schedule.
+    """
+    shapes: dict[str, Callable[[float], float]] = {
+        "constant": lambda done: 1.0,
+        "poly": lambda done: (1 - done) ** plan.power,
+        "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    }
+    shape = shapes[plan.schedule]
+    return lambda step: shape(min(1.0, step / steps))

@@ -1,0 +1,234 @@
+"""A training under way: everything that a checkpoint holds, written and read."""
+
+import json
+import math
+import random
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lomix_search.data.checks import Print, check_same_data
+from lomix_search.errors import RunError
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.loss.dispatch import choose_engine
+from lomix_search.mixture.weighting import Monitor
+from lomix_search.recipe.sections import Optimizer, Search
+from lomix_search.training.checkpoint import (
+    State,
+    latest_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from lomix_search.training.environment import surroundings
+from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
+from lomix_search.training.run_folder import sweep, writing
+from lomix_search.utils.distributed import on_main, same_over_processes
+
+FREE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
+"""Settings of ``[search]`` that may change when a run goes on: they alter no step that was taken."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; the arguments of ``search``, checked.
+
+    Args:
+        search: Steps, batches, seed, precision and so on.
+        optimizer: Optimizer and schedule.
+    """
+
+    search: Search
+    optimizer: Optimizer
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All values by name."""
+        of_optimizer = {f"optimizer.{key}": value for key, value in self.optimizer.model_dump().items()}
+        return {**self.search.model_dump(), **of_optimizer}
+
+
+class Training:
+    """Network, loss, optimizer and all else that changes from step to step.
+
+    Args:
+        net: The instrumented network.
+        loss: The mixture loss; moved to the network's device.
+        plan: How to train.
+        folder: The run folder.
+    """
+
+    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Plan, folder: Path) -> None:
+        self.net, self.loss, self.plan, self.folder = net, loss, plan, folder
+        self.device = next(net.parameters()).device
+        loss.to(self.device)
+        groups = trained_groups(net, loss)
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = build_optimizer(plan.optimizer, groups)
+        factor = learning_rate(plan.optimizer, plan.search.steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.search.precision == "fp16")
+        self.monitor = Monitor()
+        self.step, self.best_dice, self.best_step = 0, math.nan, 0
+        self.skipped = 0  # steps in a row, up to now
+        self.data: dict[str, Print] = {}
+
+    def open(self, resume: bool, data: dict[str, Print] | None = None) -> None:
+        """Start the folder, or go on where its last checkpoint stands.
+
+        Args:
+            resume: Go on, if there is a checkpoint.
+            data: What tells the data sets apart from others.
+
+        Raises:
+            RunError: the folder holds another run, or cannot be written, or was started with other data.
+        """
+        self.data = data or {}
+        state = on_main(lambda: self._found(resume))
+        if state is None:
+            seed_everything(self.plan.search.seed)
+            for module in (self.net, self.loss):
+                same_over_processes([*module.parameters(), *module.buffers()])
+            self.save()
+        else:
+            self._restore(state)
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            RunError: it cannot be written; those before it are whole.
+        """
+        on_main(lambda: _write(self.folder / "checkpoints", self.step, self._state()))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken, or so many validations went by without a better Dice that it stops early."""
+        return self.step >= self.plan.search.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the last ``patience`` validations, one of them now, found no better Dice."""
+        plan = self.plan.search
+        if plan.patience is None or self.step % plan.validate_every or not self.step:
+            return False
+        return self.step - self.best_step >= plan.patience * plan.validate_every
+
+    def _found(self, resume: bool) -> State | None:
+        with writing(self.folder):
+            sweep(self.folder)
+        state = latest_checkpoint(self.folder / "checkpoints")
+        if state is not None and not resume:
+            raise RunError(
+                f"{self.folder} holds a run already, at step {state['step']}.",
+                hint=[
+                    "resume=True                 to go on with it (lomix run … --resume)",
+                    'folder="runs/another"       to start another (lomix run … --folder runs/another)',
+                ],
+            )
+        if state is not None:
+            check_same(json.loads(state["settings"]), self.plan.settings, self.folder)
+            if "data" in state:  # not in checkpoints of earlier versions
+                accept = self.plan.search.other_data
+                check_same_data(json.loads(state["data"]), self.data, self.folder, accept)
+                self._tell_surroundings(state["step"], json.loads(state["surroundings"]))
+        return state
+
+    def _tell_surroundings(self, step: int, before: dict[str, str]) -> None:
+        """Say what is different where a run goes on."""
+        now = self._surroundings()
+        found = [f"{key}: {before.get(key, '–')}, then {now[key]}" for key in now if before.get(key) != now[key]]
+        if found:
+            warnings.warn(
+                f"{self.folder} goes on from step {step} in other surroundings than before: {'; '.join(found)}. "
+                "Its result may differ from that of an unbroken run, by rounding or by more.",
+                stacklevel=2,
+            )
+
+    def _surroundings(self) -> dict[str, str]:
+        loss, dtype = self.loss, next(p.dtype for p in self.net.parameters())
+        plan = loss.plan
+        engine = choose_engine(loss.engine, self.device.type, plan.num_maps, plan.num_classes, dtype)
+        return surroundings(self.device, engine if loss.loss is None else "the user's loss")
+
+    def _state(self) -> State:
+        return {
+            "step": self.step,
+            "best": [self.best_dice, self.best_step],
+            "skipped": self.skipped,
+            "settings": json.dumps(self.plan.settings, sort_keys=True),
+            "data": json.dumps(self.data, sort_keys=True),
+            "surroundings": json.dumps(self._surroundings(), sort_keys=True),
+            "net": self.net.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "monitor": self.monitor.state_dict(),
+            "random": random_state(),
+        }
+
+    def _restore(self, state: State) -> None:
+        try:
+            self.net.load_state_dict(state["net"])
+            self.loss.load_state_dict(state["loss"])
+        except RuntimeError as cause:
+            raise RunError(
+                f"the checkpoint in {self.folder} is of another network or search space.",
+                seen=str(cause).splitlines()[:4],
+                hint="start in another folder",
+            ) from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.monitor.load_state_dict(state["monitor"])
+        self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
+        self.skipped = state["skipped"]
+        restore_random_state(state["random"])
+        if json.loads(state["settings"])["steps"] != self.plan.search.steps:
+            self._reschedule()
+
+    def _reschedule(self) -> None:
+        """Take the learning rate of this step from the schedule of a longer run."""
+        groups = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
+        for group, base, factor in groups:
+            group["lr"] = base * factor(self.step)
+
+
+def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Check that a run may go on with these settings: the same ones, but for ``FREE`` and more steps.
+
+    Args:
+        before: Settings by name, as the run was started.
+        now: Those that it shall go on with.
+        folder: The run folder.
+
+    Raises:
+        RunError: others differ, or there are fewer steps.
+    """
+    keys = [key for key in now if key not in FREE and before.get(key) != now[key]]
+    if keys == ["steps"] and now["steps"] > before["steps"]:
+        return
+    if keys:
+        raise RunError(
+            f"{folder} was started with other settings.",
+            seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
+            hint=f"use the same ones, or another folder; {', '.join(sorted(FREE))} may change, and steps may grow",
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _write(folder: Path, step: int, state: State) -> None:
+    with writing(folder / f"step_{step:08d}.pt"):
+        save_checkpoint(folder, step, state)

@@ -1,0 +1,169 @@
+"""Comparing strategies: names, statistics, and whole comparisons that survive failures and stops."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from support.commands import call, failing
+
+from lomix_search.errors import RecipeError
+from lomix_search.experiments.compare.strategies import needed, read_strategies
+from lomix_search.experiments.compare.verdict import Run, agreement, draw_verdict, judge, paired, to_json, to_markdown
+from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.recipe.recipe import load_recipe
+
+# -- strategies --------------------------------------------------------------------------------------------------------
+
+
+def test_strategies_change_what_they_say() -> None:
+    recipe = load_recipe("chest_ct", ["weighting.name=lookahead", "weighting.interval=4"])
+    names = "last_layer, lookahead(rate=0.5,finest=0.2),random, torchjd:UW"
+    last, look, random, uw = (s.apply(recipe, 7, 0.5) for s in read_strategies(names))
+    assert (last.space.name, last.weighting.name) == ("last_layer", "uniform")
+    assert look.weighting.settings == {"interval": 4, "rate": 0.5, "finest": 0.2}
+    assert random.weighting.settings == {"seed": 7} and uw.weighting.name == "torchjd:UW"
+    assert all(r.search.seed == 7 and r.search.label_fraction == 0.5 for r in (last, look, random, uw))
+    assert look.space == recipe.space and look.optimizer == recipe.optimizer
+    assert read_strategies("lookahead(rate=0.5)")[0].slug == "lookahead-rate=0.5"
+
+
+def test_derived_maps_may_be_annealed(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    mixture([1.0] * SearchSpace.load("mutation").count(3)).save(found)
+    (strategy,) = read_strategies("derived(top=3,weighting=anneal)")
+    recipe = strategy.apply(load_recipe("chest_ct"), 2, 0.5, found)
+    assert recipe.weighting.name == "anneal" and recipe.weighting.mixture == str(found)
+    with pytest.raises(RecipeError, match=r"weighting = 'softplus': fixed or anneal is needed."):
+        read_strategies("derived(weighting=softplus)")
+
+
+def test_derived_brings_lookahead_along_and_comes_last() -> None:
+    assert [s.name for s in needed(read_strategies("derived,uniform"))] == ["uniform", "lookahead", "derived"]
+    assert [s.label for s in needed(read_strategies("derived(top=3),lookahead(rate=1)"))] == [
+        "lookahead(rate=1)", "derived(top=3)",
+    ]  # fmt: skip
+
+
+def test_every_fault_of_the_strategies_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_strategies("lokahead,uniform,anneal(untl=1),derived(top=0),uniform,mutation(x=1)")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the strategies have 5 faults."
+    assert lines[1].startswith('  lokahead: unknown. Nearest: "lookahead". Known: anneal, deep_supervision, derived,')
+    assert lines[2] == '  anneal(untl=1): untl: unknown. Nearest: "until". Known: given, shape, start, until.'
+    assert lines[3] == "  derived(top=0): top = 0: a budget is a whole number of maps, at least 1."
+    assert lines[4] == "  mutation(x=1): x: unknown; mutation has no settings."
+    assert lines[5] == "  uniform: named twice."
+    with pytest.raises(RecipeError, match="none is named"):
+        read_strategies(" , ")
+
+
+# -- statistics --------------------------------------------------------------------------------------------------------
+
+
+def mixture(weights: list[float]) -> Mixture:
+    space = SearchSpace.load("mutation")
+    maps = tuple(MapWeight(id=m.id, weight=w) for m, w in zip(space.maps(3), weights, strict=True))
+    return Mixture(space=space, num_classes=2, num_maps=3, weighting="lookahead", maps=maps)
+
+
+def test_paired_differences_agree_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    one, base = rng.normal(0.9, 0.01, 6), rng.normal(0.89, 0.01, 6)
+    found = paired(dict(enumerate(one)), dict(enumerate(base)) | {99: 0.1})
+    interval = stats.ttest_rel(one, base).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p == pytest.approx(stats.wilcoxon(one, base).pvalue) and found.pairs == 6
+    assert math.isnan(paired({1: 0.9}, {1: 0.8}).low) and paired({1: 0.9}, {2: 0.8}).pairs == 0
+    assert paired({1: 0.5, 2: 0.5}, {1: 0.5, 2: 0.5}).p == 1.0
+
+
+def test_agreement_of_seeds() -> None:
+    up, down = [float(i) for i in range(1, 8)], [float(8 - i) for i in range(1, 8)]
+    assert agreement([mixture(up), mixture(up)]) == (pytest.approx(1.0), 1.0)
+    assert agreement([mixture(up), mixture(down)])[0] == pytest.approx(-1.0)
+    assert math.isnan(agreement([mixture([1.0] * 7)] * 2)[0]) and math.isnan(agreement([mixture(up)])[1])
+    pruned = [mixture(up).prune(top=2, keep_finest=False), mixture(down).prune(top=2, keep_finest=False)]
+    assert agreement(pruned)[1] == 0.0
+
+
+def test_the_verdict_in_every_form(tmp_path: Path) -> None:
+    scores: dict[str, list[float]] = {
+        "last_layer": [0.8, 0.82],
+        "deep_supervision": [0.79, 0.8],
+        "lookahead": [0.85, 0.83],
+    }
+    runs = [
+        Run(name, part, seed, dice, 0.5, mixture([1.0, 2, 3, 4, 5, 6, 7 + seed]))
+        for part in (0.1, 1.0)
+        for name, values in scores.items()
+        for seed, dice in enumerate(values)
+    ]
+    rows = judge(runs, ["lookahead"])
+    look = rows[2]
+    assert look.mean == pytest.approx(0.84) and look.spread == pytest.approx(0.02 / 2**0.5)
+    assert look.against["last_layer"].difference == pytest.approx(0.03)
+    assert look.against["deep_supervision"].difference == pytest.approx(0.045)
+    assert look.tau == pytest.approx(1) and math.isnan(rows[0].tau) and "last_layer" not in rows[0].against
+    assert look.against["last_layer"].changes == pytest.approx((0.05, 0.01))
+    assert "| 0.1 | lookahead | 0.8400 ± 0.0141 | +0.0450 (" in to_markdown(rows)
+    assert "− uniform" not in to_markdown(rows)  # it was not run
+    against = judge([*runs, *(Run("uniform", 1.0, s, 0.8, 0.5, runs[0].mixture) for s in (0, 1))], [])
+    assert "− last layer | − uniform | s/step" in to_markdown(against)
+    assert json.loads(to_json(rows))[0]["tau"] is None
+    draw_verdict(tmp_path / "compare.png", rows)
+    assert (tmp_path / "compare.png").stat().st_size > 5000
+
+
+# -- whole comparisons -------------------------------------------------------------------------------------------------
+
+SMALL = [
+    "network.args.features=[4, 4, 8, 8, 8, 4]", "search.steps=4", "search.batch_size=2", "space.name=mutation",
+    "search.validate_every=4", "search.checkpoint_every=4",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.slow  # seven runs, each a process of its own
+@pytest.mark.slow
+def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
+    asked = ["compare", "chest_ct", *SMALL, "weighting.name=lookahead", "weighting.interval=2", "--seeds", "1"]
+    asked += ["--strategies", "last_layer,anneal(until=1),derived(top=3)", "--folder", "c", "--jobs", "2"]
+    broken = Path("c/anneal-until=1/labels_1/seed_1/run")
+    broken.mkdir(parents=True)
+    (broken / "mixture.json").mkdir()  # so that the run cannot end
+    output = call(*asked)
+    assert "failed: anneal(until=1), 1 of the labels, seed 1: " in output and "exit code" in output
+    rows = {row["strategy"]: row for row in json.loads(Path("c/compare.json").read_text())}
+    assert set(rows) == {"last_layer", "lookahead", "derived(top=3)"}
+    derived = Mixture.load("c/derived-top=3/labels_1/seed_1/run/mixture.json")
+    assert len(derived.maps) == 3 and "P4" in derived.weights
+    stamps = {path: path.stat().st_mtime_ns for path in Path("c").rglob("results.json")}
+    (broken / "mixture.json").rmdir()
+    assert "1/1  anneal(until=1)" in call(*asked)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # finished runs were left alone
+    assert len(json.loads(Path("c/compare.json").read_text())) == 4
+    assert Path("c/compare.png").stat().st_size > 5000 and "| derived(top=3) |" in Path("c/compare.md").read_text()
+    error = failing(capfd, *asked, "optimizer.lr=0.5")
+    assert "holds a run of another recipe." in error and "now:    lr = 0.5" in error
+
+
+def test_bad_numbers_are_listed_together(capfd: pytest.CaptureFixture[str]) -> None:
+    error = failing(capfd, "compare", "chest_ct", "--seeds", "0", "--label-fraction", "0,1.5", "--jobs", "0")
+    assert error.splitlines()[:5] == [
+        "RunError: the comparison cannot be run.",
+        "  --seeds 0: at least 1 is needed.",
+        "  --label-fraction 0: lies outside (0, 1].",
+        "  --label-fraction 1.5: lies outside (0, 1].",
+        "  --jobs 0: at least 1 is needed.",
+    ]
+    assert "is no list of numbers" in failing(capfd, "compare", "chest_ct", "--label-fraction", "a")

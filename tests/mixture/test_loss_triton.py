@@ -1,0 +1,87 @@
+"""The Triton kernels, on Triton's interpreter: golden files and every branch; and that they compile for a real GPU.
+
+The interpreter must be chosen before Triton is first imported, so these tests run in a process of their own.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.places import ROOT, TESTS
+
+from lomix_search.errors import LossError
+from lomix_search.mixture.loss.dispatch import choose_engine
+
+HERE = TESTS / "mixture"
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+def run(*tests: str, choose: str = "") -> str:
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", choose]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_golden_files_and_every_kind_of_pixel() -> None:
+    """What the authors' module said; NaN at and beside ignored pixels, ties, maps left out."""
+    output = run(
+        *(str(HERE / f"test_loss{part}.py") for part in ("", "_golden", "_exact")),
+        choose="authors or ignored_pixels or culprits or ties or left_out",
+    )
+    assert "10 passed" in output
+
+
+@pytest.mark.slow
+def test_what_could_break_an_engine() -> None:
+    """Infinities, no item, no pixel, mixed types."""
+    chosen = "minus_infinity or same_everywhere or binary_infinities or small_part or no_item or no_pixel or several"
+    assert "passed" in run(str(HERE / "test_loss_hostile.py"), choose=chosen)
+
+
+@pytest.mark.slow
+def test_every_branch_agrees_with_the_reference() -> None:
+    run(str(TESTS / "support" / "interpreted.py"))
+
+
+def test_what_its_compiler_cannot_do_is_left_to_pytorch() -> None:
+    assert choose_engine("auto", "cuda", 1, 3, torch.float64) == "tiled"
+    assert choose_engine("auto", "cuda", 2, 3, torch.float64) == choose_engine("auto", "cuda", 1) == "triton"
+    with pytest.raises(LossError, match=r"cannot run on cuda: Triton 3\.6 cannot compile one map in float64"):
+        choose_engine("triton", "cuda", 1, 3, torch.float64)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from lomix_search.mixture.loss.backends import triton as host, triton_kernels as kernels
+
+def signature(kernel, logits):
+    kinds = {"labels": "*i64", "order": "*i32", "members": "*i32", "factors": "*fp32"}
+    kinds |= dict.fromkeys("abg", "*fp32") | {"dense": "*fp32"}
+    kinds |= {"rows": "*fp64" if kernel is kernels.forward else "*fp32"}
+    kinds |= {f"{letter}{i}": f"*{logits}" for letter in "MG" for i in range(6)}
+    return {n: "constexpr" if n in sizes else kinds.get(n, "i32") for n in kernel.arg_names}
+
+for logits, maps, classes in (("fp32", 4, 9), ("bf16", 2, 1)):
+    lp, cp = host._pad(maps), host._pad_classes(classes)
+    block = max(16, min(128, host.BLOCK_ELEMENTS // (lp * cp)))
+    sizes = {"L": maps, "LP": lp, "C": classes, "CP": cp, "BLOCK": block}
+    for kernel in (kernels.forward, kernels.backward):
+        source = ASTSource(kernel, signature(kernel, logits), constexprs=sizes)
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        assert len(built.asm["cubin"]) > 1000
+"""
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu_that_is_not_here() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILE], cwd=ROOT, env=environment, check=True)

@@ -1,0 +1,1 @@
+"""What tests share: networks, recipes, items, files in their users' layouts, browsers and servers."""

@@ -1,0 +1,55 @@
+"""A small data set of shapes, and a network, loss and settings to search on it."""
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+import lomix_search as lomix
+from lomix_search.instrumentation.instrumented import Instrumented
+from support.zoo import SmallUNet
+
+CLASSES = ("background", "disc", "square")
+
+
+class Shapes(Dataset[tuple[Tensor, Tensor]]):
+    """A bright disc and a dim square at random places, with noise drawn anew each time from numpy's global state."""
+
+    def __init__(self, n: int = 12, noise: float = 0.1) -> None:
+        self.n, self.noise = n, noise
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        place = np.random.default_rng(index)
+        label = np.zeros((16, 16), np.int64)
+        y, x = place.integers(0, 11, 2)
+        label[y : y + 5, x : x + 5] = 2
+        cy, cx = place.integers(4, 12, 2)
+        rows, columns = np.ogrid[:16, :16]
+        label[(rows - cy) ** 2 + (columns - cx) ** 2 < 12] = 1
+        image = np.choose(label, [0.0, 1.0, 0.5]) + self.noise * np.random.randn(16, 16)
+        return torch.from_numpy(image[None].astype(np.float32)), torch.from_numpy(label)
+
+
+def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:
+    torch.manual_seed(3)
+    net = lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
+    return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3)
+
+
+class Interrupting(Shapes):
+    """Sends this process a signal while an item is read, once."""
+
+    def __init__(self, number: int, after: int) -> None:
+        super().__init__()
+        self.number, self.left = number, after
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return super().__getitem__(index)

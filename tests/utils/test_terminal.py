@@ -1,0 +1,105 @@
+"""Names of users come out of every table and line as they are, whatever rich would make of them."""
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.places import ROOT
+from support.tiny_recipe import PARTS, RECIPE
+from typer.testing import CliRunner
+
+from lomix_search.cli import app
+from lomix_search.cli.app import console
+from lomix_search.errors import RunError
+
+BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose classes, cases, name, note and folder all look like markup."""
+    monkeypatch.setattr(console, "_width", 300)  # COLUMNS is read when the package is imported
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "[red]x[" / "[/x]"
+    folder.mkdir(parents=True)
+    named = PARTS.replace('"large", "small"', f'"{BOLD}", "{CLOSING}"').replace('f"case{i}"', 'f"[red]{i}[/red]"')
+    named = named.replace("thirteen", CLOSING)
+    (folder / "parts.py").write_text(named)
+    (folder / "recipe.toml").write_text(f'name = "{RED}"\nabout = "{CLOSING}{SMILE}"\n{RECIPE}')
+    return folder
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_run_runs_and_compare_show_names_as_they_are(recipe: Path) -> None:
+    said = call("run", recipe, "--folder", "runs/[/x]", "space.name=mutation")
+    wanted = ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]: ")
+    assert [name for name in wanted if name not in said] == [], said
+    other = Path(shutil.copytree("runs/[/x]", f"runs/{BOLD}"), "recipe.toml")
+    other.write_text(other.read_text().replace("lr = 0.03", "lr = 0.01"))
+    listed = call("runs")
+    assert [name for name in (BOLD, CLOSING, RED) if name not in listed] == [], listed
+    Path("runs/[i]").mkdir()
+    Path("runs/[i]/status.json").write_text("{}")  # damaged: the reason is told below it
+    assert "damaged" in call("runs") and "runs/[i]/status.json has" in call("runs")
+    told = call("runs", "compare", "runs/[/x]", f"runs/{BOLD}")
+    assert BOLD in told and CLOSING in told and f"test.dice.final, {CLOSING}" in told
+    assert call("report", "runs/[/x]", "--out", "[b].html").strip() == "written: [b].html"
+    assert "P1" in call("show", "runs/[/x]/mixture.json")
+
+
+def test_tune_shows_names_as_they_are(recipe: Path) -> None:
+    pytest.importorskip("optuna")
+    said = call("tune", recipe, "--trials", "1", "--folder", "[/x]", "--study", BOLD, "search.steps=2")
+    assert f'study "{BOLD}": 1 complete' in said and "best: [/x]/best.toml" in said
+    assert f'study "{BOLD}"' in call("tune", "best", "[/x]", "--write", "[i].toml")
+    with pytest.raises(RunError, match=r"ZeroDivisionError: \[/x\]"):  # of the only trial
+        call("tune", recipe, "--trials", "1", "--folder", "b", "network.args={width=13}")
+
+
+def test_evaluations_and_findings_show_names_as_they_are() -> None:
+    from lomix_search.evaluation.evaluate import Evaluation, Row
+    from lomix_search.evaluation.paired import Comparison, Difference
+    from lomix_search.recipe.validate import ClassRow, SetRow, Validation
+
+    found = Validation(
+        RED, (SetRow("train", 1, 1, 1),), (ClassRow(BOLD, 0.5, 1, 1),), "", warnings=(SMILE,), faults=(f"a{CLOSING}",)
+    )
+    scored = Evaluation("strict", "mm", (Row(f"{RED}/{SMILE}", "p", CLOSING, {"dice": 1.0}), Row("b/c", "q", BOLD, {})))
+    told = Comparison("dice", (RED, SMILE), (Difference(CLOSING, 1, 1, 0, 0, 0, 1, 2),))
+    for shown, names in ((found, (RED, BOLD, SMILE, f"a{CLOSING}")), (told, (RED, SMILE, CLOSING))):
+        assert all(name in drawn(shown) for name in names)
+    assert all(name in drawn(Evaluation("strict", "mm", scored.rows[:1])) for name in (CLOSING, "strict"))
+
+
+def drawn(what: object) -> str:
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(what)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_control_codes_and_names_that_are_no_text_are_spelled_out() -> None:
+    from lomix_search.utils.terminal import Terminal, plain
+
+    console = Terminal(file=io.StringIO(), width=200)
+    console.print("a\x1b[2Jb\udcff", plain("c\x07"))
+    assert console.file.getvalue() == "a\\x1b[2Jb\\udcff c\\x07\n"  # type: ignore[attr-defined]
+
+
+def test_every_table_is_ours_and_no_line_of_the_library_is_markup() -> None:
+    """Whoever adds a table or a line to the library meets this: rich's own reads names as markup."""
+    home = ROOT / "lomix_search"
+    for path in home.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if path.name != "terminal.py":
+            assert not re.search(r"from rich.table import|rich.table.Table|from rich import .*table", text), path
+        assert not re.search(r"TextColumn\(\s*\"\{task\.description\}\"\s*\)", text), path
+        if path.parent.name != "cli":  # its console reads no markup
+            assert not re.search(r"(console|say|screen)\.(print|rule)\(\s*f?[\"']", text), path
