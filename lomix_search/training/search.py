@@ -26,9 +26,7 @@ from lomix_search.data.items import Uniform, collate
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.dice import DiceResult, check_class_names, score_items
-from lomix_search.instrumentation.modes import train as train_mode
-from lomix_search.instrumentation.modes import undisturbed
-from lomix_search.instrumentation.trace import same_random_state
+from lomix_search.instrumentation.modes import train_mode, undisturbed
 from lomix_search.mixture.loss import MixtureLoss, Step
 from lomix_search.mixture.mixture import Mixture, Provenance
 from lomix_search.mixture.weighting import Lookahead
@@ -51,6 +49,7 @@ from lomix_search.utils.distributed import (
     size,
 )
 from lomix_search.utils.progress import Bar, Stop
+from lomix_search.utils.random import same_random_state
 from lomix_search.utils.schema import faults_in, validate
 from lomix_search.utils.shipped import VERSION
 
