@@ -16,8 +16,20 @@ from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.symbolic import symbolic
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", FAST)
+QUICK = {"small-2d", "small-3d", "unet-2d"}
+"""Networks that every back end reads in the fast suite; the others are read with --slow, and by fx always."""
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(
+            name, backend, marks=[pytest.mark.slow] * (name not in QUICK and (backend != "fx" or "3d" in name))
+        )
+        for name in FAST
+        for backend in BACKENDS
+    ],
+)
 def test_every_back_end_reproduces_the_output_on_other_values(name, backend):
     net, example, _ = FAST[name]()
     net.eval()

@@ -13,8 +13,8 @@ import weakref
 import pytest
 import torch
 from support.families import FAMILIES
-from support.hostile import HOSTILE, Batch, Boxed, Pair, state_of
-from support.untouched import built, picture, process, same
+from support.hostile import HOSTILE, Batch, Boxed, Pair
+from support.untouched import built, picture, process, same, state_of
 from support.zoo import SmallUNet
 from torch import nn
 from torch.fx.experimental import symbolic_shapes  # noqa: F401  imports sympy, which adds a filter of warnings
@@ -104,8 +104,15 @@ def interrupted(name, number, kind):
     return stops.left <= 0
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("name", ["Renormalised", "SolidPart"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Renormalised", KeyboardInterrupt),
+        ("Renormalised", RuntimeError),
+        ("SolidPart", KeyboardInterrupt),
+        pytest.param("SolidPart", RuntimeError, marks=pytest.mark.slow),  # tries all back ends each time
+    ],
+)
 def test_an_interruption_at_an_operation_leaves_nothing_behind(name, kind):
     for number in (1, 2, 5, 20, 50, 90, 140, 200, 300):
         interrupted(name, number, kind)
@@ -231,7 +238,15 @@ def test_threads_that_instrument_at_once_find_what_one_finds(alike):
     same(around, process())
 
 
-@pytest.mark.parametrize("ending", [lambda x: x.softmax(1), lambda x: x.sigmoid() / 2 + 0.25, lambda x: x])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        lambda x: x.softmax(1),
+        pytest.param(lambda x: x.sigmoid() / 2 + 0.25, marks=pytest.mark.slow),
+        pytest.param(lambda x: x, marks=pytest.mark.slow),
+    ],
+    ids=["probabilities", "neither logits nor probabilities", "logits"],
+)
 def test_one_copy_of_the_network_is_held_at_a_time(ending, monkeypatch):
     class Ends(SmallUNet):
         def forward(self, x):
