@@ -15,7 +15,6 @@ from lomix_search.instrumentation.trace import BACKENDS, on_twin, trace, trace_m
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.symbolic import symbolic
 
-
 QUICK = {"small-2d", "small-3d", "unet-2d"}
 """Networks that every back end reads in the fast suite; the others are read with --slow, and by fx always."""
 
