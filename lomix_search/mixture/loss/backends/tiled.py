@@ -12,72 +12,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.loss.program import Layout
+from lomix_search.mixture.loss.kernel_plan import KernelPlan
+from lomix_search.mixture.loss.plan import LossPlan
 
 ELEMENTS = 2**20
 """Logits of a tile, over all maps: what is held at a time, whatever the number of maps and pixels."""
 
 
-def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout) -> Tensor:
+def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
     """Pass 1: add up what cross-entropy and Dice need.
 
     Args:
         maps: L originals (B, C, N), float32 or float64.
         labels: Classes (B, N), int64.
         params: Packed parameters.
-        layout: What to compute.
+        work: What to compute.
 
     Returns:
         One vector of sums, float64, in the order of ``fused.Sums``.
     """
-    groups = _groups(layout, params)
+    groups = _groups(work, params)
     order = _order(groups, params.device)
-    total = torch.zeros(_size(layout.plan), dtype=torch.float64, device=params.device)
-    for tile in _tiles(maps, labels, layout.plan):
+    total = torch.zeros(_size(work.plan), dtype=torch.float64, device=params.device)
+    for tile in _tiles(maps, labels, work.plan):
         logits = torch.cat([group.build(tile.maps) for group in groups])[order]
-        total = total + _tile_sums(logits, tile, layout.plan)
+        total = total + _tile_sums(logits, tile, work.plan)
     return total
 
 
-def slopes(
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    params: Tensor,
-    layout: Layout,
-    tangents: Sequence[Tensor],
-    params_tangent: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Pass 1 with a direction: the sums, and how they change as maps and parameters move along tangents.
-
-    Args:
-        maps: As for ``sums``.
-        labels: As for ``sums``.
-        params: Packed parameters.
-        layout: What to compute.
-        tangents: One for each original, of its shape and type.
-        params_tangent: One for the packed parameters.
-
-    Returns:
-        The sums, and the derivatives of all but label counts and number of pixels, float64.
-    """
-    size = _size(layout.plan)
-    totals, changes = torch.zeros(2, size, dtype=torch.float64, device=params.device)
-    moves = _tiles(tangents, labels, layout.plan)
-    for tile, move in zip(_tiles(maps, labels, layout.plan), moves, strict=True):
-
-        def sums_of(block: Tensor, packed: Tensor, tile: _Tile = tile) -> Tensor:
-            groups = _groups(layout, packed)
-            logits = torch.cat([group.build(block) for group in groups])[_order(groups, packed.device)]
-            return _tile_sums(logits, tile, layout.plan)
-
-        total, change, *_ = torch.func.jvp(sums_of, (tile.maps, params), (move.maps, params_tangent))
-        totals, changes = totals + total, changes + change
-    return totals, changes[: -layout.plan.num_classes - 1]
-
-
 def gradients(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout, factors: Sequence[Tensor]
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2: build every map again and walk back to the originals and the parameters.
 
@@ -85,22 +49,22 @@ def gradients(
         maps: As for ``sums``.
         labels: As for ``sums``.
         params: Packed parameters.
-        layout: What to compute.
+        work: What to compute.
         factors: a (m, C), b (m, C) and g (m) of the gradient with respect to a map's probabilities and logits.
 
     Returns:
         Gradients of the maps and of the packed parameters.
     """
-    groups = _groups(layout, params)
+    groups = _groups(work, params)
     grads = [torch.empty_like(one) for one in maps]
     grad_params = torch.zeros_like(params, dtype=torch.float64)
     a, b, g = (factor.to(params.dtype) for factor in factors)
-    for tile in _tiles(maps, labels, layout.plan):
+    for tile in _tiles(maps, labels, work.plan):
         grad = torch.zeros_like(tile.maps)
         for group in groups:
             at = group.maps
             logits = group.build(tile.maps)
-            adjoint = _adjoint(logits, tile, layout.plan, a[at][:, :, None], b[at][:, :, None], g[at][:, None, None])
+            adjoint = _adjoint(logits, tile, work.plan, a[at][:, :, None], b[at][:, :, None], g[at][:, None, None])
             group.spread(adjoint, tile.maps, grad, grad_params)
         tile.store(grad, grads)
     return grads, grad_params.to(params.dtype)
@@ -124,7 +88,7 @@ class _Tile:
             images.copy_(part.view(part.shape[0], images.shape[0], images.shape[2]).transpose(0, 1))
 
 
-def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: Plan) -> Iterator[_Tile]:
+def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: LossPlan) -> Iterator[_Tile]:
     """Cut the pixels: parts of one image, or several images where they are small."""
     batch, classes, pixels = maps[0].shape
     size = max(64, ELEMENTS // (max(len(plan.maps), plan.num_maps) * classes))
@@ -135,7 +99,7 @@ def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: Plan) -> Iterator[_Tile
             yield _tile(maps, labels[where[0], where[2]].reshape(-1), where, plan)
 
 
-def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, slice], plan: Plan) -> _Tile:
+def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, slice], plan: LossPlan) -> _Tile:
     top = max(plan.num_classes, 2)
     valid = (labels >= 0) & (labels < top)
     if plan.ignore_index is not None:
@@ -147,12 +111,12 @@ def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, sli
     return _Tile(held, labels, one_hot[1:] if plan.binary else one_hot, weights, where)
 
 
-def _size(plan: Plan) -> int:
+def _size(plan: LossPlan) -> int:
     """Return the length of the vector of sums."""
     return len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
 
 
-def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
+def _tile_sums(logits: Tensor, tile: _Tile, plan: LossPlan) -> Tensor:
     if plan.binary:
         p = torch.sigmoid(logits) * tile.valid
         truth = tile.truth.expand_as(logits)
@@ -170,7 +134,7 @@ def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
     return torch.cat([part.reshape(-1).double() for part in parts])
 
 
-def _adjoint(logits: Tensor, tile: _Tile, plan: Plan, a: Tensor, b: Tensor, g: Tensor) -> Tensor:
+def _adjoint(logits: Tensor, tile: _Tile, plan: LossPlan, a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     """Return the gradient of the total with respect to logits (k, C, T)."""
     y = tile.truth
     if plan.binary:
@@ -181,12 +145,12 @@ def _adjoint(logits: Tensor, tile: _Tile, plan: Plan, a: Tensor, b: Tensor, g: T
     return p * (pull - (p * pull).sum(1, keepdim=True)) + g * (p - y)  # 0 to the last bit where p is y
 
 
-def _groups(layout: Layout, params: Tensor) -> list["_Group"]:
+def _groups(work: KernelPlan, params: Tensor) -> list["_Group"]:
     """Group the maps by operator and subset size, in the order in which they come first."""
     found: dict[tuple[str, int], list[int]] = {}
-    for i, m in enumerate(layout.plan.maps):
+    for i, m in enumerate(work.plan.maps):
         found.setdefault((m.operator, len(m.scales)), []).append(i)
-    return [_GROUPS[name](indices, layout, params) for (name, _), indices in found.items()]
+    return [_GROUPS[name](indices, work, params) for (name, _), indices in found.items()]
 
 
 def _order(groups: Sequence["_Group"], device: torch.device) -> Tensor:
@@ -199,13 +163,13 @@ class _Group:
     ``scales[j]`` (k,) is the j-th scale of each subset, ``maps`` (k,) where they stand in the plan.
     """
 
-    def __init__(self, indices: Sequence[int], layout: Layout, params: Tensor) -> None:
-        rows = [layout.plan.maps[i] for i in indices]
+    def __init__(self, indices: Sequence[int], work: KernelPlan, params: Tensor) -> None:
+        rows = [work.plan.maps[i] for i in indices]
         device = params.device
         self.maps = torch.tensor(indices, device=device)
         self.scales = [torch.tensor([m.scales[j] - 1 for m in rows], device=device) for j in range(len(rows[0].scales))]
         self.n = len(self.scales)
-        self.read(layout.plan.num_classes, [layout.offsets.get(m.parameters or "", 0) for m in rows], params)
+        self.read(work.plan.num_classes, [work.offsets.get(m.parameters or "", 0) for m in rows], params)
 
     def read(self, classes: int, starts: Sequence[int], params: Tensor) -> None:
         """Read the parameters, if there are any."""
