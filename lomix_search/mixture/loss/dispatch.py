@@ -13,9 +13,7 @@ from torch import Tensor
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
 from lomix_search.mixture.loss.backends.kernel_cache import library
-
-MOST_CLASSES = 2**16 - 1
-"""Of the C++ kernel, which multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+from lomix_search.mixture.loss.backends.limits import NATIVE_CLASSES, TRITON_CLASSES, TRITON_MAPS
 
 _Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -71,8 +69,8 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: tor
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"
-        if num_classes > MOST_CLASSES:
-            return f"it takes up to {MOST_CLASSES} classes, not {num_classes}"
+        if num_classes > NATIVE_CLASSES:
+            return f"it takes up to {NATIVE_CLASSES} classes, not {num_classes}"
         loaded = library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":
@@ -86,8 +84,8 @@ def _missing_triton(device: str, num_maps: int, num_classes: int, dtype: torch.d
         return "it is for CUDA"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if num_maps > 6 or num_classes > 64:
-        return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
+    if num_maps > TRITON_MAPS or num_classes > TRITON_CLASSES:
+        return f"it takes up to {TRITON_MAPS} maps of up to {TRITON_CLASSES} classes, not {num_maps} of {num_classes}"
     if num_maps == 1 and dtype == torch.float64 and not interpreted:
         return "Triton 3.6 cannot compile one map in float64"
     return ""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.backends import triton_kernels
+from lomix_search.mixture.loss.backends.limits import TRITON_MAPS
 from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
 
-MAX_MAPS, MAX_CLASSES = 6, 64
 LINEAR, MUL, MAX, ATTENTION, CONCAT = range(5)
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
 KINDS |= {"attention": ATTENTION, "concat": CONCAT}
@@ -192,7 +192,7 @@ def _launch(maps: Sequence[Tensor], work: KernelPlan, row: int) -> _Launch:
 
 
 def _padded(maps: Sequence[Tensor]) -> list[Tensor]:
-    return [*maps, *[maps[0]] * (MAX_MAPS - len(maps))]
+    return [*maps, *[maps[0]] * (TRITON_MAPS - len(maps))]
 
 
 def _pad(number: int) -> int:
