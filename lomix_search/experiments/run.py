@@ -22,7 +22,8 @@ from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.mixture import Mixture, Provenance
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import build_weighting
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.recipe.sections import Weighting

@@ -30,7 +30,8 @@ from lomix_search.instrumentation.modes import train as train_mode
 from lomix_search.instrumentation.modes import undisturbed
 from lomix_search.instrumentation.trace import same_random_state
 from lomix_search.mixture.loss import MixtureLoss, Step
-from lomix_search.mixture.mixture import Mixture, Provenance
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import Lookahead
 from lomix_search.recipe.sections import Optimizer, Search
 from lomix_search.training.checkpoint import State, read_tensors, write_tensors

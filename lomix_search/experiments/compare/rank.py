@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.terminal import Table
 

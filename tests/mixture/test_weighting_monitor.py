@@ -11,8 +11,8 @@ from lomix_search.mixture.weighting import (
     Softplus,
     Uncertainty,
     Weighting,
-    random,
-    uniform,
+    random_weights,
+    uniform_weights,
 )
 
 MAPS = tuple(SearchSpace.load("lomix").maps(4))
@@ -47,7 +47,7 @@ def test_the_papers_rule_is_told_of_once() -> None:
     assert " equal maps of 48." in said[0][1] and "weighting.name=lookahead" in said[0][1]
 
 
-@pytest.mark.parametrize("kind", [uniform, random, Anneal, Normalized, Uncertainty])
+@pytest.mark.parametrize("kind", [uniform_weights, random_weights, Anneal, Normalized, Uncertainty])
 def test_it_does_not_cry_wolf(kind: type[Weighting]) -> None:
     assert watch(kind(MAPS)) == []
     assert watch(kind(MAPS), drop=True) == []

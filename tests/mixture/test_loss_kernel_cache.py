@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from lomix_search.mixture.loss import dispatch as engines
-from lomix_search.mixture.loss.backends import native
+from lomix_search.mixture.loss.backends import compiler, kernel_cache
 
 pytestmark = pytest.mark.skipif(
-    isinstance(native.library(), str) or sys.platform != "linux", reason="no C++ compiler here"
+    isinstance(kernel_cache.library(), str) or sys.platform != "linux", reason="no C++ compiler here"
 )
 Set = Callable[[str, object], None]
 
@@ -31,7 +31,7 @@ cp {library} "$2"
 @pytest.fixture
 def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Set]:
     """Forget the loaded kernel, and have a cache of this test's own and a compiler that takes no time."""
-    real = native.library()
+    real = kernel_cache.library()
     assert isinstance(real, ctypes.CDLL)
     (tmp_path / "real.so").write_bytes(Path(real._name).read_bytes())
     compiler = tmp_path / "c++"
@@ -40,20 +40,20 @@ def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Set]:
 
     def put(name: str, value: object) -> None:
         monkeypatch.setenv(name, str(value))
-        native.library.cache_clear()
+        kernel_cache.library.cache_clear()
 
     put("LOMIX_CACHE", tmp_path / "cache")
     put("CXX", compiler)
-    monkeypatch.setattr(native.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kernel_cache.tempfile, "tempdir", str(tmp_path))
     yield put
     monkeypatch.undo()
-    native.library.cache_clear()
+    kernel_cache.library.cache_clear()
 
 
 def loaded() -> Path:
     """Load the kernel anew, as another process would, and return where it was found."""
-    native.library.cache_clear()
-    library = native.library()
+    kernel_cache.library.cache_clear()
+    library = kernel_cache.library()
     assert isinstance(library, ctypes.CDLL), library
     return Path(library._name)
 
@@ -121,7 +121,7 @@ def test_a_library_put_in_its_place_is_not_loaded(set_: Set, tmp_path: Path) -> 
 def test_what_others_own_or_may_write_is_not_loaded(set_: Set, tmp_path: Path) -> None:
     """Not even where the checksum is right: who can name a file can compute it."""
     path, evil = loaded(), other_library(tmp_path)
-    planted = path.parent / f"{path.name.rpartition('-')[0]}-{native._digest(evil)}.so"
+    planted = path.parent / f"{path.name.rpartition('-')[0]}-{kernel_cache._digest(evil)}.so"
     whole = path.read_bytes()
     path.unlink()
     for owner, mode in ((65534, 0o644), (0, 0o666), (0, 0o664)):
@@ -162,7 +162,7 @@ def test_without_a_home_it_is_kept_among_the_temporary_files(
 ) -> None:
     for name in ("LOMIX_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(native.os.path, "expanduser", lambda path: path)  # of a user that has no entry either
+    monkeypatch.setattr(kernel_cache.os.path, "expanduser", lambda path: path)  # of a user that has no entry either
     assert loaded().parent == tmp_path / f"lomix_search-{os.geteuid()}"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the standard says: ignore it
     assert loaded().parent == tmp_path / f"lomix_search-{os.geteuid()}"
@@ -173,9 +173,9 @@ def test_no_place_at_all_is_said(set_: Set, tmp_path: Path) -> None:
     """Files stand where the folders should be."""
     (tmp_path / "cache").write_text("")
     (tmp_path / f"lomix_search-{os.geteuid()}").write_text("")
-    native.library.cache_clear()
+    kernel_cache.library.cache_clear()
     assert engines.choose_engine("auto", "cpu") == "tiled"
-    assert native.library() == (
+    assert kernel_cache.library() == (
         f"no place to keep it: {tmp_path}/cache: File exists; {tmp_path}/lomix_search-{os.geteuid()}: File exists"
     )
 
@@ -191,7 +191,7 @@ def test_no_place_at_all_is_said(set_: Set, tmp_path: Path) -> None:
 def test_a_compiler_that_fails_in_whatever_way(
     set_: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
-    monkeypatch.setattr(native, "TIMEOUT", 1)
+    monkeypatch.setattr(compiler, "TIMEOUT", 1)
     broken = tmp_path / "broken"
     broken.write_text(f"#!/bin/sh\n{script}\n")
     broken.chmod(0o755)
@@ -207,7 +207,7 @@ def test_a_compiler_that_fails_in_whatever_way(
 
 def test_a_library_that_cannot_be_loaded_is_not_kept(set_: Set, tmp_path: Path) -> None:
     (tmp_path / "real.so").write_bytes(b"no library")
-    assert "no place to keep it" in str(native.library())
+    assert "no place to keep it" in str(kernel_cache.library())
     assert not names(tmp_path / "cache")
 
 
@@ -223,10 +223,10 @@ def test_what_a_killed_process_left_is_swept_after_a_day(set_: Set, tmp_path: Pa
 
 TOGETHER = """
 import ctypes, os, sys
-from lomix_search.mixture.loss.backends import native
+from lomix_search.mixture.loss.backends import kernel_cache
 while not os.path.exists(sys.argv[1]):
     pass
-assert isinstance(native.library(), ctypes.CDLL), native.library()
+assert isinstance(kernel_cache.library(), ctypes.CDLL), kernel_cache.library()
 """
 
 
@@ -246,8 +246,8 @@ def test_processes_that_start_together_share_one(set_: Set, tmp_path: Path) -> N
 WITHOUT_AVX = """
 import time, torch
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.backends import native
-native.TUNE = (("-march=x86-64", "-ffp-contract=fast"),)  # SSE2 alone
+from lomix_search.mixture.loss.backends import compiler
+compiler.TUNE = (("-march=x86-64", "-ffp-contract=fast"),)  # SSE2 alone
 torch.set_num_threads(1)
 for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
     torch.manual_seed(0)

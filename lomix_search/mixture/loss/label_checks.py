@@ -1,4 +1,4 @@
-"""Do the maps and labels of a training step fit the loss? Each misfit gets one error that says what to type."""
+"""Do the labels of a training step fit its maps and classes? Each misfit gets one error that says what to type."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -7,71 +7,8 @@ import torch
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.utils.interpolation import MODES
-
-EVAL = "net.train()  # in eval mode the network returns one map only"
-
-
-def check_maps(maps: Sequence[Tensor] | Tensor, plan: Plan) -> tuple[Tensor, ...]:
-    """Check number, rank, channels and batch of the originals.
-
-    Args:
-        maps: The originals, or one stacked tensor (L, B, C, *spatial).
-        plan: What the loss computes.
-
-    Returns:
-        The originals as a tuple.
-
-    Raises:
-        LossError: they do not fit; names the first one that does not.
-    """
-    if not isinstance(maps, Tensor | list | tuple):
-        raise LossError(f"The maps are a {type(maps).__name__}; a list of tensors is needed, coarse to fine.")
-    given = tuple(maps.unbind(0)) if isinstance(maps, Tensor) and maps.ndim else tuple(maps)
-    _check_tensors(given)
-    if len(given) != plan.num_maps:
-        _raise_number(maps, given, plan)
-    for i, one in enumerate(given):
-        if one.ndim - 2 not in MODES or one.shape[1] != plan.num_classes:
-            _raise_shape(i, given, plan, isinstance(maps, Tensor))
-        if one.shape[0] != given[0].shape[0] or one.ndim != given[0].ndim:
-            raise LossError(f"The maps have different batch sizes or ranks: map {i + 1} differs.", seen=_shapes(given))
-        if not one.is_floating_point():
-            raise LossError(f"Map {i + 1} is {one.dtype}; logits are floating point.")
-        if 0 in one.shape[2:]:
-            raise LossError(f"Map {i + 1} has no pixel.", seen=_shapes(given))
-    return given
-
-
-def _check_tensors(given: tuple[Tensor, ...]) -> None:
-    """Check that all maps are tensors, on one device."""
-    for i, one in enumerate(given):
-        if not isinstance(one, Tensor):
-            raise LossError(f"Map {i + 1} is a {type(one).__name__}; a tensor is needed.")
-        if one.device != given[0].device:
-            raise LossError(f"Map {i + 1} is on {one.device}, map 1 on {given[0].device}.")
-
-
-def check_tangents(tangents: Sequence[Tensor], maps: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:
-    """Check that each tangent has the shape of its map.
-
-    Args:
-        tangents: One for each original.
-        maps: The originals.
-
-    Returns:
-        The tangents as a tuple.
-
-    Raises:
-        LossError: they do not fit.
-    """
-    shapes = [tuple(one.shape) for one in maps], [tuple(one.shape) for one in tangents]
-    if shapes[0] != shapes[1]:
-        raise LossError(
-            "Tangents must have the shapes of their maps.", seen=[f"maps {shapes[0]}", f"tangents {shapes[1]}"]
-        )
-    return tuple(tangents)
+from lomix_search.mixture.loss.map_checks import list_shapes, shape_text
+from lomix_search.mixture.loss.plan import LossPlan
 
 
 def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
@@ -94,16 +31,18 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
         labels = labels.squeeze(1)
     if labels.ndim != like.ndim - 1:
         raise LossError(
-            f"Labels have shape {_shape(labels)}; maps of rank {like.ndim} need (B, *spatial) or (B, 1, *spatial).",
-            seen=_shapes(maps),
+            f"Labels have shape {shape_text(labels)}; maps of rank {like.ndim} need (B, *spatial) or (B, 1, *spatial).",
+            seen=list_shapes(maps),
             hint=_hint_for_channels(labels, like) if labels.ndim == like.ndim else "",
         )
     if labels.is_floating_point() or labels.is_complex():
         _raise_type(labels)
     if 0 in labels.shape[1:]:
-        raise LossError(f"Each image of the labels has no pixel: {_shape(labels)}.", seen=_shapes(maps))
+        raise LossError(f"Each image of the labels has no pixel: {shape_text(labels)}.", seen=list_shapes(maps))
     if labels.shape[0] != like.shape[0]:
-        raise LossError(f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.", seen=_shapes(maps))
+        raise LossError(
+            f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.", seen=list_shapes(maps)
+        )
     if labels.device != like.device:
         raise LossError(
             f"Labels are on {labels.device}, the maps on {like.device}.", hint="loss(maps, labels.to(maps[0].device))"
@@ -111,7 +50,7 @@ def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
     return labels.long()
 
 
-def check_range(labels: Tensor, plan: Plan) -> None:
+def check_range(labels: Tensor, plan: LossPlan) -> None:
     """Check that every label is a class or the ignored one. Reads the labels, so on a GPU it waits for them.
 
     Args:
@@ -121,11 +60,11 @@ def check_range(labels: Tensor, plan: Plan) -> None:
     Raises:
         LossError: names the values found.
     """
-    if labels.numel() and bool(out_of_range(labels, plan).any()):
-        raise_range(labels, plan)
+    if labels.numel() and bool(_out_of_range(labels, plan).any()):
+        _raise_range(labels, plan)
 
 
-def out_of_range(labels: Tensor, plan: Plan) -> Tensor:
+def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
     """Return which labels are neither a class nor ignored; one value for all if a first look at the extremes suffices.
 
     Args:
@@ -144,9 +83,9 @@ def out_of_range(labels: Tensor, plan: Plan) -> Tensor:
     return wrong if plan.ignore_index is None else wrong & (labels != plan.ignore_index)
 
 
-def raise_range(labels: Tensor, plan: Plan) -> None:
+def _raise_range(labels: Tensor, plan: LossPlan) -> None:
     """Raise the error of ``check_range``, knowing that a label is out of range."""
-    found, counts = torch.unique(labels[out_of_range(labels, plan)], return_counts=True)
+    found, counts = torch.unique(labels[_out_of_range(labels, plan)], return_counts=True)
     pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
     top = max(plan.num_classes, 2)
@@ -169,7 +108,7 @@ class LateCheck:
         self._found: Tensor | None = None
         self._arrived: torch.cuda.Event | None = None
 
-    def look(self, labels: Tensor, plan: Plan) -> None:
+    def look(self, labels: Tensor, plan: LossPlan) -> None:
         """Raise for labels seen earlier, and have a look at these.
 
         Args:
@@ -181,14 +120,14 @@ class LateCheck:
         """
         self._raise_if_known(plan)
         if self._found is None and labels.numel():
-            wrong = out_of_range(labels, plan)
+            wrong = _out_of_range(labels, plan)
             values = torch.stack([wrong.sum(), labels.where(wrong, 0).amin(), labels.where(wrong, 0).amax()])
             self._found = values.to("cpu", non_blocking=True)
             if labels.is_cuda:
                 self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._arrived.record()
 
-    def _raise_if_known(self, plan: Plan) -> None:
+    def _raise_if_known(self, plan: LossPlan) -> None:
         if self._found is None or (self._arrived is not None and not self._arrived.query()):  # type: ignore[no-untyped-call]
             return
         count, low, high = self._found.tolist()
@@ -198,7 +137,7 @@ class LateCheck:
                 f"{count} labels of an earlier step were outside the classes 0 … {max(plan.num_classes, 2) - 1}.",
                 seen=f"values from {low} to {high}",
                 hint=[
-                    "from lomix_search.mixture.loss.checks import check_range",
+                    "from lomix_search.mixture.loss.label_checks import check_range",
                     "check_range(labels, loss.plan)  # of each batch: says what to do",
                 ],
             )
@@ -240,7 +179,7 @@ def _hint_for_channels(labels: Tensor, like: Tensor) -> str:
     )
 
 
-def _hint_for_values(labels: Tensor, plan: Plan) -> str:
+def _hint_for_values(labels: Tensor, plan: LossPlan) -> str:
     """Say what to do with values outside the classes, if that is certain to lose nothing.
 
     To ignore a value is advised only where it is one that by custom marks pixels without a label, 255 or below 0, and
@@ -263,33 +202,3 @@ def _hint_for_values(labels: Tensor, plan: Plan) -> str:
     if not one_mark or (255 in marks and len(inside + classes) < 2) or (classes and classes[-1] >= 64):
         return ""
     return f"MixtureLoss(…, {', '.join(settings)})  # if {', and '.join(reasons)}"
-
-
-def _raise_number(maps: Sequence[Tensor] | Tensor, given: tuple[Tensor, ...], plan: Plan) -> None:
-    kind = f"one tensor {_shape(maps)}, read as {len(given)} stacked maps" if isinstance(maps, Tensor) else None
-    hint = [EVAL]
-    if not isinstance(maps, Tensor):
-        hint.append(f"MixtureLoss(…, num_maps={len(given)})  # if it has so many stages")
-    raise LossError(
-        f"MixtureLoss got {len(given)} maps; it was built for {plan.num_maps}.", seen=kind or _shapes(given), hint=hint
-    )
-
-
-def _raise_shape(i: int, given: tuple[Tensor, ...], plan: Plan, stacked: bool) -> None:
-    one, hint = given[i], []
-    if stacked or one.ndim - 2 not in MODES:
-        hint.append(EVAL)
-    if one.ndim - 2 not in MODES:
-        what = f"has shape {_shape(one)}; needed (B, {plan.num_classes}, *spatial) with 1 to 3 spatial axes"
-    else:
-        what = f"has {one.shape[1]} channels; the loss was built for {plan.num_classes} classes"
-        hint.append(f"MixtureLoss(…, num_classes={one.shape[1]})")
-    raise LossError(f"Map {i + 1} {what}.", seen=_shapes(given), hint=hint)
-
-
-def _shapes(maps: Sequence[Tensor]) -> list[str]:
-    return [f"map {i + 1}: {_shape(one)}" for i, one in enumerate(maps)] or ["no map"]
-
-
-def _shape(one: Tensor) -> str:
-    return f"({', '.join(map(str, one.shape))})"

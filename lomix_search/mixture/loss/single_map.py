@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.loss.plan import LossPlan
+from lomix_search.mixture.maps import Map
 
-FINEST = (Map("original", (1,)),)
+FINEST_ALONE = (Map("original", (1,)),)
 """The maps of a plan of one original."""
 
 
-def one_map(maps: Sequence[Tensor] | Tensor, labels: Tensor, plan: Plan) -> Tensor | None:
+def single_map(maps: Sequence[Tensor] | Tensor, labels: Tensor, plan: LossPlan) -> Tensor | None:
     """Return the map of logits that is given alone, as a network gives it in eval mode, or as the one item of a list.
 
-    One tensor is the maps of all stages, stacked, where its sides say so, as they do in train mode.
+    One tensor may also hold the maps of all stages, stacked, as they are given in train mode: its sides tell which.
 
     Args:
         maps: What the loss was given.
@@ -23,7 +23,7 @@ def one_map(maps: Sequence[Tensor] | Tensor, labels: Tensor, plan: Plan) -> Tens
         plan: What the loss computes.
 
     Returns:
-        The map, None where maps of all stages, or none that fits, were given.
+        The map; None where maps of all stages were given, or no map that fits.
 
     Raises:
         LossError: it was given a mapping or another object in which the logits are.
