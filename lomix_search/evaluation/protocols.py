@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from lomix_search.errors import DataError, nearest
 from lomix_search.evaluation import measures
 
-Array = NDArray[Any]
-Scores = dict[str, float]
-Score = Callable[[Array, Array, tuple[float, ...], Array | None, Array | None], Scores]
+_Array = NDArray[Any]
+_Scores = dict[str, float]
+_Score = Callable[[_Array, _Array, tuple[float, ...], _Array | None, _Array | None], _Scores]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Protocol:
     name: str
     measures: tuple[str, ...]
     resize: Literal["nearest", "linear"]
-    score: Score
+    score: _Score
     about: str
     plane: bool = False
 
@@ -55,7 +55,7 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def check_shape(protocol: Protocol, label: Array, name: str) -> None:
+def check_shape(protocol: Protocol, label: _Array, name: str) -> None:
     """Refuse a case that a protocol is not made for.
 
     Args:
@@ -73,7 +73,7 @@ def check_shape(protocol: Protocol, label: Array, name: str) -> None:
         )
 
 
-def _plane(values: Array) -> Array:
+def _plane(values: _Array) -> _Array:
     """Return a picture as (rows, columns)."""
     if math.prod(values.shape[:-2]) != 1:
         raise DataError("this protocol scores pictures, one at a time.", seen=f"an array of {values.shape}")
@@ -81,8 +81,8 @@ def _plane(values: Array) -> Array:
 
 
 def _strict(
-    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
-) -> Scores:
+    prediction: _Array, truth: _Array, spacing: tuple[float, ...], score: _Array | None, kept: _Array | None = None
+) -> _Scores:
     """Score in millimetres; a missed structure is the worst there is, an empty one found empty is right."""
     if not prediction.any() and not truth.any():
         return {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "asd": 0.0}
@@ -99,8 +99,8 @@ def _strict(
 
 
 def _transunet(
-    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
-) -> Scores:
+    prediction: _Array, truth: _Array, spacing: tuple[float, ...], score: _Array | None, kept: _Array | None = None
+) -> _Scores:
     """Score in voxels and as the community does: predicting an absent structure is right, predicting nothing wrong."""
     if prediction.any() and truth.any():
         grid = (1.0,) * truth.ndim
@@ -115,8 +115,8 @@ def _transunet(
 
 
 def _polyp(
-    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
-) -> Scores:
+    prediction: _Array, truth: _Array, spacing: tuple[float, ...], score: _Array | None, kept: _Array | None = None
+) -> _Scores:
     """Score a picture as the polyp benchmarks do.
 
     Dice and IoU are taken at probability 0.5. All others stretch the scores of each picture to 0 … 1 first, as PraNet's
@@ -144,8 +144,8 @@ def _polyp(
 
 
 def _isic(
-    prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
-) -> Scores:
+    prediction: _Array, truth: _Array, spacing: tuple[float, ...], score: _Array | None, kept: _Array | None = None
+) -> _Scores:
     """Score a picture as the ISIC 2018 challenge did: a Jaccard index below 0.65 counts 0."""
     prediction, truth = _plane(prediction), _plane(truth)
     if kept is not None:

@@ -17,7 +17,8 @@ from torch import Tensor
 from lomix_search.errors import MixtureError, SpaceError
 from lomix_search.mixture.operators import find_operator
 from lomix_search.mixture.space import MAX_STAGES, Map, SearchSpace
-from lomix_search.utils.schema import Frozen, read_bytes, read_json, validate, write_bytes, write_text
+from lomix_search.utils.files import read_bytes, read_json, write_bytes, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.terminal import Table
 
 VERSION = 1
@@ -194,7 +195,7 @@ class Mixture(Frozen):
                 f"{source} is a mixture of version {version}; this library reads up to {VERSION}.",
                 hint="pip install --upgrade lomix-search",
             )
-        mixture = validate(cls, content, source.name, MixtureError)
+        mixture = build_typed(cls, content, source.name, MixtureError)
         if mixture.sha256 is not None and mixture.sha256 != _checksum(content):
             raise MixtureError(
                 f"{source} was changed or damaged after it was written: the checksum differs.",

@@ -17,8 +17,10 @@ from pydantic import Field, field_validator
 
 from lomix_search.errors import SpaceError, nearest
 from lomix_search.mixture.operators import OPERATORS, find_operator
-from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, write_text
-from lomix_search.utils.shipped import shelved
+from lomix_search.utils.files import read_toml, write_text
+from lomix_search.utils.schema import Frozen, build_typed
+from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.toml import to_toml
 
 MAX_STAGES = 64
 """More stages than any network has: each halves the one before it."""
@@ -137,14 +139,14 @@ class SearchSpace(Frozen):
             raise SpaceError(
                 f"a search space is a name or a path, not {type(source).__name__}.", hint='SearchSpace.load("lomix")'
             )
-        known = shelved("search_spaces")
+        known = shipped_files("search_spaces")
         path = known.get(str(source), Path(source))
         if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
         content = read_toml(path, SpaceError, limit=2**20)
         if isinstance(file := content.get("operators_file"), str):
             _register_from(path.parent / file)
-        return validate(cls, content, path.name, SpaceError)
+        return build_typed(cls, content, path.name, SpaceError)
 
     def save(self, path: str | Path) -> None:
         """Write the space as a TOML file that ``load`` reads back to an equal value."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.program import Layout
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 COMPILERS = ("c++", "g++", "clang++")
