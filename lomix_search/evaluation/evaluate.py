@@ -1,6 +1,6 @@
 """Scoring a network on whole cases, one at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from lomix_search.data.readers.volumes import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import InferenceOptions, predict_case
 from lomix_search.evaluation.prediction_files import file_name, save_overlay, save_prediction
-from lomix_search.evaluation.protocols import check_shape, find_protocol
+from lomix_search.evaluation.protocols import find_protocol
 from lomix_search.evaluation.score_case import score_case
 from lomix_search.evaluation.score_table import ClassScores, Evaluation
 from lomix_search.instrumentation.outputs import reader_of
@@ -52,35 +52,39 @@ def evaluate(
             such cases.
         RunError: the network returned something that cannot be scored.
     """
-    chosen = find_protocol(protocol)
-    how = replace(how or InferenceOptions(), resize=chosen.resize)
+    chosen, folder = find_protocol(protocol), None if save is None else Path(save)
+    options = replace(InferenceOptions() if how is None else how, resize=chosen.resize)
     rows: list[ClassScores] = []
     units: dict[str, str] = {}
-    soft, names, read = chosen.name == "polyp", set[str](), reader_of(network, len(classes))
-    for number, case in enumerate(track(cases, "evaluate", disable=not progress)):
-        units.setdefault("mm" if case.spacing and chosen.name != "transunet" else "voxel", case.name)
-        _check_name(case.name, names)
-        check_shape(chosen, case.label, case.name)
-        prediction = predict_case(network, case, how, foreground=soft, read=read)
+    read = reader_of(network, len(classes))
+    for number, case in enumerate(_of_own_name(track(cases, "evaluate", disable=not progress))):
+        units.setdefault(chosen.unit(case.spacing), case.name)
+        chosen.check_shape(case.label, case.name)
+        prediction = predict_case(network, case, options, foreground=chosen.soft, read=read)
         rows += score_case(case, prediction, classes, protocol, ignore_index)
-        if save is not None:
-            save_prediction(Path(save) / "predictions", case, prediction, len(classes))
-            if number < overlays:
-                overlay = Path(save) / "overlays" / f"{file_name(case.name)}.png"
-                save_overlay(overlay, case, prediction.label, ignore_index)
+        if folder is not None:
+            save_prediction(folder / "predictions", case, prediction, len(classes))
+        if folder is not None and number < overlays:
+            overlay = folder / "overlays" / f"{file_name(case.name)}.png"
+            save_overlay(overlay, case, prediction.label, ignore_index)
     evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
-    if save is not None:
-        write_text(Path(save) / "scores.csv", evaluation.to_csv())
-        write_text(Path(save) / "scores.md", evaluation.to_markdown())
+    if folder is not None:
+        write_text(folder / "scores.csv", evaluation.to_csv())
+        write_text(folder / "scores.md", evaluation.to_markdown())
     return evaluation
 
 
-def _check_name(name: str, seen: set[str]) -> None:
-    if name in seen:
-        raise DataError(
-            f"two cases are named {name!r}; scores and files are kept by name.", hint="give every case its own name"
-        )
-    seen.add(name)
+def _of_own_name(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield the cases, each of which must have a name of its own."""
+    seen = set[str]()
+    for case in cases:
+        if case.name in seen:
+            raise DataError(
+                f"two cases are named {case.name!r}; scores and files are kept by name.",
+                hint="give every case its own name",
+            )
+        seen.add(case.name)
+        yield case
 
 
 def _one_unit(units: Mapping[str, str]) -> str:

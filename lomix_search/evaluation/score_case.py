@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lomix_search.data.readers.volumes import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import Prediction
-from lomix_search.evaluation.protocols import check_shape, find_protocol
+from lomix_search.evaluation.protocols import find_protocol
 from lomix_search.evaluation.score_table import ClassScores
 
 
@@ -23,13 +23,31 @@ def score_case(
             are background in both, so that a mask that reaches them has a surface there.
 
     Returns:
-        One row for each foreground class; without a value where no pixel of the case, or none of the class, may count.
+        One row for each foreground class. Its values are NaN where no pixel of the case, or none of the class, counts.
 
     Raises:
         DataError: prediction and case differ in shape, or the protocol is not made for such cases.
     """
     chosen = find_protocol(protocol)
-    check_shape(chosen, case.label, case.name)
+    chosen.check_shape(case.label, case.name)
+    _check(case, prediction, len(classes))
+    kept = None if ignore_index is None else case.label != ignore_index
+    if kept is not None and kept.all():
+        kept = None
+    soft = prediction.foreground if len(classes) == 2 else None
+    rows = []
+    for number, name in enumerate(classes[1:], 1):
+        if number == ignore_index or (kept is not None and not kept.any()):
+            values = dict.fromkeys(chosen.measures, float("nan"))
+        else:
+            masks = (label == number for label in (prediction.label, case.label))
+            predicted, true = (mask if kept is None else mask & kept for mask in masks)
+            values = chosen.score(predicted, true, case.spacing, soft, kept)
+        rows.append(ClassScores(case.name, case.patient or case.name, name, values))
+    return rows
+
+
+def _check(case: Case, prediction: Prediction, classes: int) -> None:
     if prediction.label.shape != case.label.shape:
         shapes = f"prediction {prediction.label.shape}, label {case.label.shape}"
         raise DataError(f"{case.name}: the prediction has another shape than the label.", seen=shapes)
@@ -38,22 +56,8 @@ def score_case(
             f"{case.name}: the spacing must be a positive number for each axis of the label, or be left out.",
             seen=f"spacing {tuple(case.spacing)}, label {case.label.shape}",
         )
-    if (highest := int(prediction.label.max(initial=0))) >= len(classes):
+    if (highest := int(prediction.label.max(initial=0))) >= classes:
         raise DataError(
-            f"{case.name}: class {highest} is predicted; there are {len(classes)} classes, 0 … {len(classes) - 1}.",
+            f"{case.name}: class {highest} is predicted; there are {classes} classes, 0 … {classes - 1}.",
             hint="the network's channels and the recipe's classes must agree: network.args, data.classes",
         )
-    rows = []
-    kept = None if ignore_index is None else case.label != ignore_index
-    kept = None if kept is None or kept.all() else kept
-    for number, name in enumerate(classes[1:], 1):
-        soft = prediction.foreground if len(classes) == 2 else None
-        predicted, true = (
-            mask if kept is None else mask & kept for mask in (prediction.label == number, case.label == number)
-        )
-        if number == ignore_index or (kept is not None and not kept.any()):
-            values = dict.fromkeys(chosen.measures, float("nan"))
-        else:
-            values = chosen.score(predicted, true, case.spacing, soft, kept)
-        rows.append(ClassScores(case.name, case.patient or case.name, name, values))
-    return rows
