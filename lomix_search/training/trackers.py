@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from lomix_search.errors import MissingExtraError, require
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 _OURS = ("train/", "val/", "mixture/", "lookahead/")
 _TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts

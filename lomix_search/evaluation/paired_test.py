@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import DataError, nearest, require
-from lomix_search.evaluation.dice import mean_of_counted
-from lomix_search.evaluation.evaluate import Evaluation
+from lomix_search.errors import DataError, nearest
+from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.evaluation.statistics import bootstrap_interval, mean_of_counted, wilcoxon_p
 from lomix_search.utils.terminal import Table
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """B − A over the same patients.
 
     Args:
@@ -40,7 +40,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """What two evaluations say about each other.
 
     Args:
@@ -51,7 +51,7 @@ class Comparison:
 
     measure: str
     names: tuple[str, str]
-    rows: tuple[Difference, ...]
+    rows: tuple[PairedDifference, ...]
 
     def to_markdown(self) -> str:
         """Return one line a class."""
@@ -68,7 +68,7 @@ class Comparison:
         return table
 
 
-def compare(a: Evaluation, b: Evaluation, measure: str = "", names: tuple[str, str] = ("A", "B")) -> Comparison:
+def paired_test(a: Evaluation, b: Evaluation, measure: str = "", names: tuple[str, str] = ("A", "B")) -> PairedTest:
     """Compare two evaluations of the same cases. Cases of one patient count as one pair.
 
     Args:
@@ -92,31 +92,20 @@ def compare(a: Evaluation, b: Evaluation, measure: str = "", names: tuple[str, s
     columns = {"mean": (mean_of_counted(one, 1), mean_of_counted(other, 1))}
     columns |= {label: (one[:, i], other[:, i]) for i, label in enumerate(a.classes)}
     rows = tuple(_difference(label, x, y, groups) for label, (x, y) in columns.items())
-    return Comparison(measure, names, rows)
+    return PairedTest(measure, names, rows)
 
 
-def _difference(label: str, a: Floats, b: Floats, patients: Sequence[str]) -> Difference:
+def _difference(label: str, a: _Floats, b: _Floats, patients: Sequence[str]) -> PairedDifference:
     kept = ~(np.isnan(a) | np.isnan(b))
     owner = np.array(patients)[kept]
     pairs = np.array([[a[kept][owner == p].mean(), b[kept][owner == p].mean()] for p in dict.fromkeys(owner.tolist())])
     if not len(pairs):
         nan = float("nan")
-        return Difference(label, nan, nan, nan, nan, nan, nan, 0)
+        return PairedDifference(label, nan, nan, nan, nan, nan, nan, 0)
     change = pairs[:, 1] - pairs[:, 0]
-    rng = np.random.default_rng(0)
-    draws = change[rng.integers(0, len(change), (2000, len(change)))].mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = bootstrap_interval(change)
     mean_a, mean_b = pairs.mean(0)
-    return Difference(label, mean_a, mean_b, float(change.mean()), low, high, _wilcoxon(change), len(change))
-
-
-def _wilcoxon(change: Floats) -> float:
-    """Return the p-value; 1 where nothing differs, NaN for a single pair."""
-    if len(change) < 2:
-        return float("nan")
-    if not change.any():
-        return 1.0
-    return float(require("scipy.stats", "data").wilcoxon(change).pvalue)
+    return PairedDifference(label, mean_a, mean_b, float(change.mean()), low, high, wilcoxon_p(change), len(change))
 
 
 def _check(a: Evaluation, b: Evaluation, measure: str) -> None:
@@ -133,7 +122,7 @@ def _check(a: Evaluation, b: Evaluation, measure: str) -> None:
             raise DataError(f"the two evaluations have different {what} and cannot be paired.", seen=only)
 
 
-def _cells(row: Difference) -> list[str]:
+def _cells(row: PairedDifference) -> list[str]:
     shown = [f"{value:.4f}" for value in (row.a, row.b)]
     interval = f"{row.low:+.4f} … {row.high:+.4f}"
     return [row.label, *shown, f"{row.difference:+.4f}", interval, f"{row.p:.3g}", str(row.patients)]

@@ -7,8 +7,8 @@ used nor needed. Where the description leaves something open, the choice made he
     512 ─attend─ up ─ + ─attend─ up ─ + ─attend─ up ─ + ─attend─ head ─ ×4 ─→ logits
                 gated skip 320    gated skip 128   gated skip 64
 
-The four ``attend`` modules are the stages that the mixture supervises. This file is the same in every recipe that uses
-the network; copy and change it as you like.
+The four ``attend`` modules are the stages that the mixture supervises. Several recipes share this file;
+``lomix cp`` puts a copy beside the recipe that it copies, to change as you like.
 """
 
 from collections.abc import Sequence
