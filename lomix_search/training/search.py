@@ -27,9 +27,7 @@ from lomix_search.data.subsets import check_apart, label_fraction, set_aside
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.dice_meter import DiceResult, check_class_names
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.instrumentation.modes import train as train_mode
-from lomix_search.instrumentation.modes import undisturbed
-from lomix_search.instrumentation.trace import same_random_state
+from lomix_search.instrumentation.modes import train_mode, undisturbed
 from lomix_search.mixture.loss import MixtureLoss, Step
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.provenance import Provenance
@@ -53,6 +51,7 @@ from lomix_search.utils.distributed import (
     size,
 )
 from lomix_search.utils.progress import Bar, Stop
+from lomix_search.utils.random import same_random_state
 from lomix_search.utils.schema import build_typed, faults_in
 from lomix_search.utils.shipped import VERSION
 

@@ -22,10 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lomix_search as lomix
 from lomix_search.errors import LomixError
-from lomix_search.instrumentation import instrumented as heads
-from lomix_search.instrumentation.instrumented import TapHook
+from lomix_search.instrumentation import heads, hooks, instrumented
+from lomix_search.instrumentation.hooks import TapHook
 from lomix_search.instrumentation.trace import twin
-from lomix_search.instrumentation.trace.process import Noted
+from lomix_search.instrumentation.trace.process import ProcessState
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ignore:.*leaf Tensor", "ignore:.*Lazy")
 
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated", "ign
 @pytest.fixture(autouse=True)
 def _process():
     """Whatever a test finds changed, the next one does not."""
-    noted = Noted()
+    before = ProcessState()
     yield
-    noted.put_back()
+    before.put_back()
 
 
 @pytest.mark.parametrize(
@@ -173,17 +173,17 @@ def test_an_interruption_at_any_registration_of_a_hook_leaves_no_hook(monkeypatc
 
 def test_an_interruption_at_any_line_where_heads_and_hooks_are_made_leaves_nothing_behind(monkeypatch):
     model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
-    found, lines = heads.find_stages(model, example), 0
-    monkeypatch.setattr(heads, "find_stages", lambda *_: found)  # else each of many traced lines would take long
+    found, lines = instrumented.find_stages(model, example), 0
+    monkeypatch.setattr(instrumented, "find_stages", lambda *_: found)  # else each of many traced lines would take long
 
     def stopped(number):
-        """Instrument with an interruption at one of the lines of heads.py after the stages were found."""
+        """Instrument with an interruption at one of the lines of these modules after the stages were found."""
         nonlocal lines
         lines = 0
 
         def line(frame, event, _arg):
             nonlocal lines
-            source = linecache.getline(heads.__file__, frame.f_lineno).strip()
+            source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
             if event == "line" and not source.startswith("with "):  # Python looks for signals only inside a with
                 lines += 1
                 if lines == number:
@@ -191,8 +191,8 @@ def test_an_interruption_at_any_line_where_heads_and_hooks_are_made_leaves_nothi
             return line
 
         def called(frame, _event, _arg):
-            inside = frame.f_code.co_filename == heads.__file__
-            return line if inside and frame.f_code.co_name not in ("instrument", "unhook") else None
+            inside = frame.f_code.co_filename in (heads.__file__, hooks.__file__, instrumented.__file__)
+            return line if inside and frame.f_code.co_name not in ("instrument", "detach_hooks") else None
 
         before, around, traced = picture(model, example), process(), sys.gettrace()
         try:

@@ -70,7 +70,7 @@ class Tokens(SmallUNet):
         return super().forward(x).flatten(2).transpose(1, 2)
 
 
-READS = f"test_instrument_errors.py:{Bright.forward.__code__.co_firstlineno + 1} reads a tensor's value: "
+READS = f"test_instrumented_errors.py:{Bright.forward.__code__.co_firstlineno + 1} reads a tensor's value: "
 READS += "return super().forward(x if x.mean() > 0 else 2 * x)"
 BAD = "did not run on the example in eval mode; it needs an example as it gets in training."
 
