@@ -215,10 +215,11 @@ def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> Non
     if keys == ["steps"] and now["steps"] > before["steps"]:
         return
     if keys:
+        free = ", ".join(sorted(MAY_CHANGE))
         raise RunError(
             f"{folder} was started with other settings.",
             seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
-            hint=f"use the same ones, or another folder; {', '.join(sorted(MAY_CHANGE))} may change, and steps may grow",
+            hint=f"use the same ones, or another folder; {free} may change, and steps may grow",
         )
 
 
