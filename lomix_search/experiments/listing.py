@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Group
 
 from lomix_search.errors import LomixError, MixtureError, RunError
+from lomix_search.experiments.environment import read_environments
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.status import read_status
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.training.environment import read_environments
 from lomix_search.training.trackers import read_line, read_lines
 from lomix_search.utils.files import read_json, read_toml
 from lomix_search.utils.terminal import Table, plain

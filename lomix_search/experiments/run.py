@@ -17,6 +17,12 @@ from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.dice_meter import DiceResult
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.experiments.environment import (
+    Environment,
+    environment_of,
+    note_environment,
+    read_environments,
+)
 from lomix_search.experiments.pictures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.status import recorded
@@ -28,14 +34,7 @@ from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import build_weighting
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.recipe.sections import WeightingSection
-from lomix_search.training.checkpoint import checkpoints, read_tensors
-from lomix_search.training.environment import (
-    Environment,
-    environment_of,
-    note_environment,
-    read_environments,
-    weights_sha256,
-)
+from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.run_folder import hold, sweep, writing
 from lomix_search.training.search import Result, search
 from lomix_search.training.state import check_same, seed_everything

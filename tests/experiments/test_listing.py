@@ -19,13 +19,14 @@ from typer.testing import CliRunner
 from lomix_search.cli import app
 from lomix_search.cli.app import console
 from lomix_search.errors import RunError
+from lomix_search.experiments.environment import environment_of, read_environments
 from lomix_search.experiments.listing import compare_runs, last_step, list_runs, read_run
 from lomix_search.experiments.reproduce import judge, reproduce
 from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.status import Status, read_status
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors, write_tensors
-from lomix_search.training.environment import environment_of, git_state, read_environments
+from lomix_search.training.surroundings import git_state
 from lomix_search.training.trackers import read_lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.experiments.environment import Environment
 from lomix_search.experiments.report import weights
 from lomix_search.experiments.report.charts import COLOURS, Axis, Line, chart, smooth
 from lomix_search.experiments.report.parts import bar, duration, facts, number, page, section, table, text, tile, tiles
@@ -17,7 +18,7 @@ from lomix_search.experiments.report.slices import viewer
 from lomix_search.experiments.report.story import Story
 from lomix_search.experiments.results import Scores
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.training.environment import MATTERS, Environment, Git
+from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git
 
 _FINAL_BEST = {"final": "final network", "best": "best on validation"}
 
@@ -291,7 +292,7 @@ def _provenance(story: Story) -> str:
 
 
 def _environment(environment: Environment) -> dict[str, str]:
-    versions = [f"{name} {environment.packages[name]}" for name in MATTERS if name in environment.packages]
+    versions = [f"{name} {environment.packages[name]}" for name in DECISIVE_PACKAGES if name in environment.packages]
     threads = f"{environment.threads} thread{'s' if environment.threads > 1 else ''}"
     found = {
         "versions": text(", ".join([f"python {environment.python}", *versions])),

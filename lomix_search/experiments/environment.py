@@ -1,12 +1,10 @@
-"""What a run depends on beside its recipe: versions, device, threads, the project's commit, the data themselves."""
+"""What a run depends on beside its recipe, in environment.json: versions, device, threads, commits, the data."""
 
 import hashlib
 import importlib.metadata
 import json
 import platform
-import subprocess
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,13 @@ from lomix_search.data.manifest import sha256
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.training.checkpoint import read_tensors
-from lomix_search.utils.distributed import size
+from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git, commit_text, git_state, processor_name
 from lomix_search.utils.files import read_json, write_text
 from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import PACKAGE
 
 _SAMPLES = 8
 _WHOLE = 1 << 30  # bytes; hashing as many takes about a second
-MATTERS = ("torch", "numpy", "monai", "lomix-search")
-"""Packages whose version may change a result."""
-
-
-class Git(Frozen):
-    """State of a git checkout.
-
-    Args:
-        commit: Of its HEAD.
-        dirty: Whether files that git tracks were changed since.
-        changes: sha256 of those changes, so that two changed states can be told apart; None without any.
-    """
-
-    commit: str
-    dirty: bool
-    changes: str | None = None
 
 
 class DataPrint(Frozen):
@@ -102,9 +83,9 @@ class Environment(Frozen):
         """
         mine, theirs = (env.model_dump(exclude={"packages", "library", "project", "data"}) for env in (self, other))
         pairs = [(key, mine[key], theirs[key]) for key in mine]
-        pairs += [(name, self.packages.get(name, "–"), other.packages.get(name, "–")) for name in MATTERS]
-        pairs += [("library", _commit(self.library), _commit(other.library))]
-        pairs += [("project", _commit(self.project), _commit(other.project))]
+        pairs += [(name, self.packages.get(name, "–"), other.packages.get(name, "–")) for name in DECISIVE_PACKAGES]
+        pairs += [("library", commit_text(self.library), commit_text(other.library))]
+        pairs += [("project", commit_text(self.project), commit_text(other.project))]
         pairs += [("data", _short(self.data), _short(other.data))]
         return [f"{key}: {before}, then {now}" for key, before, now in pairs if before != now]
 
@@ -123,7 +104,7 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
     return Environment(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        device=torch.cuda.get_device_name() if cuda else _processor(),
+        device=torch.cuda.get_device_name() if cuda else processor_name(),
         capability=".".join(map(str, torch.cuda.get_device_capability()))
         if cuda
         else torch.backends.cpu.get_cpu_capability(),
@@ -134,61 +115,6 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
         project=git_state(Path.cwd()),
         data=data_print(recipe, splits),
     )
-
-
-def surroundings(device: torch.device, engine: str) -> dict[str, str]:
-    """Return what may change the result of a run from one start to the next, beside its settings and data.
-
-    Args:
-        device: What the network is on.
-        engine: What computes the mixture loss.
-
-    Returns:
-        Texts by name.
-    """
-    cuda = device.type == "cuda"
-    matmul = torch.get_float32_matmul_precision()
-    return _fixed_surroundings() | {
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "capability": ".".join(map(str, torch.cuda.get_device_capability(device)))
-        if cuda
-        else torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "processes": str(size()),
-        "engine of the loss": engine,
-        "matrix products": matmul + (", TF32 in cuDNN" if cuda and torch.backends.cudnn.allow_tf32 else ""),
-        "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
-    }
-
-
-@lru_cache(maxsize=1)
-def _fixed_surroundings() -> dict[str, str]:
-    """Return what cannot change while a process lives."""
-    code, own = hashlib.sha256(), PACKAGE
-    for path in sorted(one for one in own.rglob("*") if one.suffix in (".py", ".cpp")):
-        code.update(path.relative_to(own).as_posix().encode() + path.read_bytes())
-    packages = {name: importlib.metadata.version(name) for name in MATTERS if _installed(name)}
-    return packages | {
-        "code of lomix-search": code.hexdigest()[:12],
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "project": _commit(_project()),
-    }
-
-
-def _project() -> Git | None:
-    try:
-        return git_state(Path.cwd())
-    except FileNotFoundError:  # the working folder was removed
-        return None
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def note_environment(folder: Path, environment: Environment) -> Environment:
@@ -228,26 +154,6 @@ def read_environments(folder: Path) -> tuple[Environment, ...]:
     return build_typed(_Starts, read_json(path, RunError), str(path), RunError).starts if path.exists() else ()
 
 
-def git_state(folder: Path, root: bool = False) -> Git | None:
-    """Look at a git checkout.
-
-    Args:
-        folder: A folder in it.
-        root: The folder must be its top.
-
-    Returns:
-        Its state; None outside a checkout, without git, or before the first commit.
-    """
-    if root and not (folder / ".git").exists():
-        return None
-    try:
-        commit, changes = (_git(folder, *words) for words in (("rev-parse", "HEAD"), ("diff", "HEAD", "--binary")))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    digest = hashlib.sha256(changes).hexdigest() if changes else None
-    return Git(commit=commit.decode().strip(), dirty=bool(changes), changes=digest)
-
-
 def data_print(recipe: Recipe, splits: Splits) -> DataPrint:
     """Hash the data of a recipe: the manifest of prepared data, which holds the hash of every file; else the items.
 
@@ -279,30 +185,6 @@ def data_print(recipe: Recipe, splits: Splits) -> DataPrint:
     return DataPrint(kind=kind, sha256=digest.hexdigest(), of=f"the split, {_SAMPLES} items of val and test each")
 
 
-def tensors_sha256(path: Path) -> str:
-    """Hash the tensors of a file of weights: their names, types, shapes and every bit; not the file around them.
-
-    Args:
-        path: As ``final.pt``.
-
-    Returns:
-        Hexadecimal digits.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in read_tensors(path).items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def weights_sha256(folder: Path) -> dict[str, str]:
-    """Hash the trained weights of a run, by network: ``final`` and, where validation chose one, ``best``."""
-    return {name: tensors_sha256(path) for name in ("final", "best") if (path := folder / f"{name}.pt").exists()}
-
-
 def _shares(splits: Splits) -> list[Any]:
     sets = (splits.train, splits.val, splits.test)
     return [list(splits.classes), *([list(each.cases), [Path(name).name for name in each.names]] for each in sets)]
@@ -321,24 +203,6 @@ def _item_bytes(part: Slices, index: int) -> bytes:
 def _packages() -> dict[str, str]:
     found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return dict(sorted((str(name), version) for name, version in found.items() if name))
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    """Return the processor's name; its architecture where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _git(folder: Path, *words: str) -> bytes:
-    return subprocess.run(["git", *words], cwd=folder, capture_output=True, timeout=10, check=True).stdout
-
-
-def _commit(state: Git | None) -> str:
-    return "–" if state is None else state.commit[:12] + (f" with changes {state.changes[:8]}" if state.changes else "")
 
 
 def _short(data: DataPrint | None) -> str:
