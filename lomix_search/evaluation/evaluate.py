@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from lomix_search.data.readers.volumes import Case, readable, write_nifti
+from lomix_search.data.case import Case
+from lomix_search.data.readers.guard import readable
+from lomix_search.data.readers.nifti import write_nifti
 from lomix_search.errors import DataError, require
 from lomix_search.evaluation.dice import mean_of_counted
 from lomix_search.evaluation.inference import How, Prediction, predict

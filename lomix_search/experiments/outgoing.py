@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lomix_search.recipe.recipe import DATA_KINDS, Recipe
+from lomix_search.data.kinds.table import DATA_KINDS
+from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.shipped import shelved
 
 

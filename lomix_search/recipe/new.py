@@ -11,16 +11,19 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import track
 
-from lomix_search.data.benchmarks import Layout, Source
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
 from lomix_search.data.manifest import Manifest
-from lomix_search.data.masks import Coding, decide, open_mask
-from lomix_search.data.pairs import find_pairs as find_pairs
-from lomix_search.data.pairs import is_volume, pair_up
+from lomix_search.data.masks.coding import Coding
+from lomix_search.data.masks.decide import decide
+from lomix_search.data.masks.grains import grains
+from lomix_search.data.masks.mask_file import MaskSummary, open_mask
+from lomix_search.data.masks.pairing import find_pairs as find_pairs
+from lomix_search.data.masks.pairing import is_volume, pair_up
+from lomix_search.data.masks.picture_pair import check_sizes
 from lomix_search.data.prepare import prepare_layout
-from lomix_search.data.readers.mask_file import Seen, grains
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.data.readers.picture_file import read_intensities
-from lomix_search.data.readers.pictures import check_sizes
-from lomix_search.data.readers.volumes import Case, read_nifti_pair
 from lomix_search.errors import DataError
 from lomix_search.utils.schema import to_toml, write_text
 
@@ -171,7 +174,7 @@ class _Tally:
         ends: Lowest and highest intensity of each picture.
     """
 
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[MaskSummary] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     lows: list[float] = field(default_factory=list)
     inside: list[Any] = field(default_factory=list)
@@ -183,7 +186,7 @@ class _Tally:
         if is_volume(image):
             case = read_nifti_pair(name, image, mask)
             values, label, depth = case.image, case.label, "volumes"
-            seen = Seen(mask, "number", grains(label), {})
+            seen = MaskSummary(mask, "number", grains(label), {})
             self.lows.append(float(values.min()))
             inside = values[:, 0][label > 0]
             self.inside.append(np.percentile(inside, (0.5, 99.5)) if inside.size else (np.nan, np.nan))
@@ -295,14 +298,14 @@ def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, st
     return names, patients
 
 
-def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> Layout:
+def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> DatasetLayout:
     def find(raw: Path) -> list[Source]:
         return [
             Source(name, patients[name], "", pair, partial(_read, name, pair, look), look.coding.reading)
             for name, pair in look.pairs.items()
         ]
 
-    return Layout("own", find, dict(names), look.intensity, size, window=look.window)
+    return DatasetLayout("own", find, dict(names), look.intensity, size, window=look.window)
 
 
 def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:

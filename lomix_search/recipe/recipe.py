@@ -5,14 +5,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
 
 from lomix_search.data.dataset import Splits
-from lomix_search.data.kinds import chest_ct, prepared
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import Evaluation, evaluate
 from lomix_search.evaluation.inference import How
@@ -25,7 +24,6 @@ from lomix_search.recipe.tuning import Tune
 from lomix_search.utils.schema import Frozen, faults_of, read_toml, shortened, to_toml, validate
 from lomix_search.utils.shipped import shelved
 
-DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
 """Shipped data kinds; each module has ``Settings`` and ``load(settings) -> Splits``."""
 
 
@@ -91,8 +89,8 @@ class Recipe(Frozen):
             MissingExtraError: a package to read it with is not installed.
             RecipeError: the recipe's own function does not exist, does not take these settings, or returns no Splits.
         """
-        if module := DATA_KINDS.get(self.data.kind):
-            splits: Any = module.load(module.Settings.model_validate(self.data.settings), self.loss.ignore_index)
+        if kind := DATA_KINDS.get(self.data.kind):
+            splits: Any = kind.load(kind.settings.model_validate(self.data.settings), self.loss.ignore_index)
         else:
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):
@@ -396,10 +394,10 @@ def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
     data = content.get("data")
-    module = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or module is None:
+    kind = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or kind is None:
         return []
-    settings: type[Frozen] = module.Settings
+    settings = kind.settings
     try:
         settings.model_validate({k: v for k, v in data.items() if k != "kind"})
     except ValidationError as cause:

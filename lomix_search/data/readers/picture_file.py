@@ -13,9 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lomix_search.data.case import Array
 from lomix_search.errors import DataError, LomixError, require
-
-Array = NDArray[Any]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
@@ -134,11 +133,6 @@ def read_intensities(path: Path) -> tuple[Array, str]:
         raise DataError(f"{path}: NaN or infinite intensities.")
     _check_opaque(stored, path)
     return stored.values[None], stored.depth
-
-
-def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return rows × columns."""
-    return " × ".join(map(str, shape))
 
 
 def _rgb(stored: Stored, path: Path) -> NDArray[np.uint8]:

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from lomix_search.data.dataset import Item, Seeded, check_label
-from lomix_search.data.nested import truth_of
+from lomix_search.data.case import size_in_words
+from lomix_search.data.dataset import Item, check_label
+from lomix_search.data.nested_datasets import truth_of
+from lomix_search.data.seeding import Seeded
 from lomix_search.errors import DataError
 
 _PAIR = 'return image, label   # or {"image": image, "label": label}'
 
 
-class Uniform(Dataset[Item]):
+class UniformDataset(Dataset[Item]):
     """A data set whose items have the one form.
 
     Args:
@@ -101,11 +103,13 @@ def as_item(raw: Any, name: str, dtype: torch.dtype = torch.float32) -> Item:
     return image.to(dtype), _whole(label, name)
 
 
-def batches(items: Seeded, numbers: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def same_size_batches(
+    items: Seeded, numbers: Sequence[int], batch_size: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Read items in turn, as many at a time as there may be and as have one size.
 
     Args:
-        items: A ``Uniform`` set, seeded, so that reading it moves no random state and repeats.
+        items: A ``UniformDataset`` set, seeded, so that reading it moves no random state and repeats.
         numbers: Which items.
         batch_size: How many at a time.
 
@@ -265,4 +269,4 @@ def _both(image: Tensor, label: Tensor) -> str:
 
 
 def _shown(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "a single number"
+    return size_in_words(shape) or "a single number"
