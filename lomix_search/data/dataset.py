@@ -146,6 +146,28 @@ class Slices(Dataset[Item]):
         check_label(label, self.num_classes, name, self.ignore_index)
 
 
+def check_whole(label: NDArray[Any], name: str) -> None:
+    """Check that a label map holds whole numbers, of whatever type.
+
+    Args:
+        label: Any shape.
+        name: What to call it in the message.
+
+    Raises:
+        DataError: fractions, NaN or infinite values; the message shows some.
+    """
+    if label.dtype.kind in "iub":
+        return
+    floating = label.dtype.kind == "f"
+    odd = ~np.isfinite(label) | (label != np.round(label)) if floating else np.ones(label.shape, bool)
+    if odd.any():
+        raise DataError(
+            f"{name}: the label is {label.dtype}; class numbers must be integers.",
+            seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label[odd])[:5])}",
+            hint="resize and turn labels by the nearest neighbour, so that they keep their class numbers",
+        )
+
+
 def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: int | None = None) -> None:
     """Check that a label map holds whole class numbers.
 
@@ -158,12 +180,7 @@ def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: 
     Raises:
         DataError: labels that are not whole numbers, or outside the classes; the message lists them.
     """
-    if label.dtype.kind not in "iub" and not (label.dtype.kind == "f" and bool((label == np.round(label)).all())):
-        raise DataError(
-            f"{name}: the label is {label.dtype}; class numbers must be integers.",
-            seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label)[:5])}",
-            hint="resize and turn labels by the nearest neighbour, so that they keep their class numbers",
-        )
+    check_whole(label, name)
     if label.size and (label.min() < 0 or label.max() >= num_classes):
         found = [int(v) for v in np.unique(label)]
         values = [v for v in found if not 0 <= v < num_classes and v != ignore_index]

@@ -44,10 +44,10 @@ def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[fl
                 seen=f"values {low:g} … {high:g}",
                 hint="apply the rescale slope and intercept of the DICOM files",
             )
-        low, high = window or (-125.0, 275.0)
+        low, high = (-125.0, 275.0) if window is None else window
     else:
         low, high = _percentiles(image)
-    return ((np.clip(image, low, high) - low) / ((high - low) or 1.0)).astype(np.float16)
+    return ((np.clip(image, low, high) - low) / (high - low if high > low else 1.0)).astype(np.float16)
 
 
 def _percentiles(image: Array) -> tuple[float, float]:

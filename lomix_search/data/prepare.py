@@ -88,7 +88,7 @@ def prepare_layout(
     Raises:
         DataError: as :func:`prepare`.
     """
-    sources, size = layout.find(raw), size or layout.size
+    sources, size = layout.find(raw), layout.size if size is None else size
     _check_names(sources)
     _remove_leftovers(out)
     (out / "manifest.json").unlink(missing_ok=True)  # what it says is about to change
@@ -96,7 +96,9 @@ def prepare_layout(
     def one(source: Source) -> Entry:
         return prepare_case(source, layout, raw, out / "cases", size)
 
-    entries, faults = _in_parallel(one, sources, workers or os.cpu_count() or 1, layout.name, progress)
+    entries, faults = _in_parallel(
+        one, sources, (os.cpu_count() or 1) if workers is None else workers, layout.name, progress
+    )
     if faults:
         raise DataError(
             f"prepare {layout.name}: {len(faults)} of {len(sources)} cases failed; "

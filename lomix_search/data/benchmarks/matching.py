@@ -27,15 +27,8 @@ def files_by(key: Callable[[Path], _Key], paths: Iterable[Path]) -> dict[_Key, P
 
 
 def files_by_name(paths: Iterable[Path], tail: str = "") -> dict[str, Path]:
-    """Return files by their stems, in one form of Unicode; two of one name are a fault, not one of them."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        stem = unicodedata.normalize("NFC", path.stem).removesuffix(tail)
-        if (other := found.setdefault(stem, path)) is not path:
-            raise DataError(
-                f"{path} and {other} have one name.", hint="put one of them elsewhere; a case has one picture and mask"
-            )
-    return found
+    """Return files by their names without the ending and a tail, in one form of Unicode; else as ``files_by``."""
+    return files_by(lambda path: unicodedata.normalize("NFC", path.stem).removesuffix(tail), paths)
 
 
 def check_pairs(raw: Path, images: Mapping[_Key, Path], labels: Mapping[_Key, Path], expected: str) -> None:

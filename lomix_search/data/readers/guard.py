@@ -10,6 +10,57 @@ from lomix_search.data.case import size_in_words
 from lomix_search.errors import DataError, LomixError
 
 _WORK = 16  # bytes a voxel that preparing needs at least: as read, turned, scaled
+_AGAIN = "copy or download it again"
+
+
+@contextmanager
+def readable(path: Path, *, too_large: str = "lomix prepare … --workers 1") -> Iterator[None]:
+    """Turn whatever a reader throws at a missing, empty, cut or foreign file into one error that names it.
+
+    Args:
+        path: The file that is read inside.
+        too_large: What to do where it does not fit into memory.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; a file was expected.")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty.", hint=_AGAIN)
+        yield
+    except LomixError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except PermissionError as cause:
+        raise DataError(f"{path} may not be read.", seen=str(cause), hint=f'chmod u+r "{path}"') from None
+    except MemoryError as cause:
+        raise DataError(f"{path} does not fit into memory.", seen=str(cause), hint=too_large) from None
+    except Exception as cause:  # readers throw errors of every class at files that are not theirs
+        raise unreadable(path, cause) from None
+
+
+def unreadable(path: Path, cause: Exception, other: str = "") -> DataError:
+    """Return the error about a file that its reader does not understand.
+
+    Args:
+        path: The file.
+        cause: What the reader threw.
+        other: What else to try, beside another copy of the file.
+
+    Returns:
+        The error.
+    """
+    return DataError(
+        f"{path} cannot be read; it is cut short or not what its name says.",
+        seen=f"{type(cause).__name__}: {cause}",
+        hint=f"{_AGAIN}; {other}" if other else _AGAIN,
+    )
 
 
 def check_memory(path: Path, shape: Sequence[int]) -> None:
@@ -29,40 +80,3 @@ def check_memory(path: Path, shape: Sequence[int]) -> None:
             seen=f"{needed / 2**30:,.0f} GiB to prepare it, {there / 2**30:,.0f} GiB there",
             hint="check the header; if it is true, cut the volume into parts or take a larger machine",
         )
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn whatever a reader throws at a missing, empty, cut or foreign file into one error that names it.
-
-    Args:
-        path: The file that is read inside.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; a file was expected.")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty.", hint="copy or download it again")
-        yield
-    except LomixError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
-    except PermissionError as cause:
-        raise DataError(f"{path} may not be read.", seen=str(cause), hint=f'chmod u+r "{path}"') from None
-    except MemoryError as cause:
-        raise DataError(
-            f"{path} does not fit into memory.", seen=str(cause), hint="lomix prepare … --workers 1"
-        ) from None
-    except Exception as cause:  # readers throw errors of every class at files that are not theirs
-        raise DataError(
-            f"{path} cannot be read; it is cut short or not what its name says.",
-            seen=f"{type(cause).__name__}: {cause}",
-            hint="copy or download it again",
-        ) from None

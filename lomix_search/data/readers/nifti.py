@@ -125,7 +125,7 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
         affine = np.asarray(origin["affine"], float)
         values = _from_canonical(label, affine)
     else:
-        z, y, x = spacing or (1.0, 1.0, 1.0)
+        z, y, x = spacing if spacing else (1.0, 1.0, 1.0)
         affine, values = np.diag([-x, -y, z, 1.0]), label.transpose(2, 1, 0)  # columns to the left, rows to the back
     header: Mapping[str, Any] = origin.get("header", {})
     values = values.reshape(*values.shape, *[1] * (header.get("axes", 3) - 3))
@@ -165,7 +165,7 @@ def _stored(path: Path, frame: int | None) -> tuple[Array, Array, str]:
                 f"{path}: {size_in_words(shape)} values; a volume has 3 axes.", hint="save one frame a file"
             )
         check_memory(path, shape[:3])
-        index = (..., *((frame or 0,) + (0,) * (len(shape) - 4))) if len(shape) > 3 else (...,)
+        index = (..., *((0 if frame is None else frame,) + (0,) * (len(shape) - 4))) if len(shape) > 3 else (...,)
         values = np.asanyarray(file.dataobj[index])
         unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
         return values, np.asarray(file.affine, float), str(unit)
