@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.data.subsets import label_fraction as portion
 from lomix_search.evaluation.paired_test import paired_test
 from lomix_search.experiments.compare.rank import rank
@@ -138,8 +138,8 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
     """Load a recipe for a part of the patients: as its kind of data divides them, or else as the search does."""
     loaded = load_recipe(recipe, given)
-    module = DATA_KINDS.get(loaded.data.kind)
-    own = "label_fraction" in (module.Settings.model_fields if module else loaded.data.settings)
+    kind = DATA_KINDS.get(loaded.data.kind)
+    own = "label_fraction" in (kind.settings.model_fields if kind else loaded.data.settings)
     return load_recipe(recipe, [*given, f"{'data' if own else 'search'}.label_fraction={fraction}"])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.shipped import shipped_files
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from lomix_search.data.checks import data_changed
 from lomix_search.data.dataset import Splits
+from lomix_search.data.sanity import data_changed
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.dice_meter import DiceResult
 from lomix_search.evaluation.score_items import score_items

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lomix_search.data.checks import Print, look_over, look_through
-from lomix_search.data.dataset import Batches, Draw, Order, Seeded
-from lomix_search.data.items import Uniform, collate
+from lomix_search.data.sampler import Batches, Draw, Order
+from lomix_search.data.sanity import Fingerprint, check_all_items, check_some_items
+from lomix_search.data.seeding import Seeded
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
+from lomix_search.data.uniform_dataset import UniformDataset, collate
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.dice_meter import DiceResult, check_class_names
 from lomix_search.evaluation.score_items import score_items
@@ -56,7 +57,7 @@ from lomix_search.utils.schema import build_typed, faults_in
 from lomix_search.utils.shipped import VERSION
 
 _Items = Dataset[tuple[Tensor, Tensor]]
-_Sets = tuple[Uniform, Uniform | None, Uniform | None]
+_Sets = tuple[UniformDataset, UniformDataset | None, UniformDataset | None]
 """To train with, to validate with, to look at for the weighting."""
 OnValidate = Callable[[int, float], None]
 
@@ -101,9 +102,10 @@ def search(
     Args:
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
-        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.items`` brings into that form,
-            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or
-            torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each item.
+        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
+            that form, such as MONAI's dictionaries. Random augmentation draws from the global generators of python,
+            numpy or torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each
+            item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
@@ -351,8 +353,8 @@ def _uniform(at: TrainingState, train: _Items, val: _Items | None, held_out: _It
     """Bring the items of every set into one form, or refuse the set."""
     dtype = next((p.dtype for p in at.net.parameters() if p.is_floating_point()), torch.float32)
 
-    def one(items: _Items, what: str) -> Uniform:
-        return Uniform(items, what, at.loss.num_classes, at.loss.ignore_index, dtype)
+    def one(items: _Items, what: str) -> UniformDataset:
+        return UniformDataset(items, what, at.loss.num_classes, at.loss.ignore_index, dtype)
 
     return (
         one(train, "training"),
@@ -361,13 +363,13 @@ def _uniform(at: TrainingState, train: _Items, val: _Items | None, held_out: _It
     )
 
 
-def _looked_at(sets: _Sets, classes: Sequence[str]) -> dict[str, Print]:
+def _looked_at(sets: _Sets, classes: Sequence[str]) -> dict[str, Fingerprint]:
     """Look at all sets before a step is taken, and return what tells whether they are the same later."""
     train, val, held_out = sets
     with same_random_state():
-        found = {"training": look_over(train)}
-        found |= {} if val is None else {"validation": look_through(val, classes)}
-        return found | ({} if held_out is None else {"held-out": look_over(held_out)})
+        found = {"training": check_some_items(train)}
+        found |= {} if val is None else {"validation": check_all_items(val, classes)}
+        return found | ({} if held_out is None else {"held-out": check_some_items(held_out)})
 
 
 def _set_aside(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import LomixError, RunError, StageError
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
@@ -500,7 +500,7 @@ def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Pat
     text += """
 
 def case(i, images, labels):
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     return Case(f"case{i}", images[i][None], labels[i][None])
 """

@@ -11,7 +11,6 @@ beside its place and noise is kept. The filter here is cubic as well, as wide as
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from lomix_search.data.case import Array
 from lomix_search.utils.interpolation import interpolate
-
-Array = NDArray[Any]
 
 RULE = "centres"
 """How prepared arrays are resized, as their manifest says; what was prepared before that was said laid corner pixels on

@@ -5,22 +5,19 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lomix_search.data.case import Array
 from lomix_search.data.dataset import Slices
 from lomix_search.data.manifest import READERS, Entry
 from lomix_search.errors import DataError
-
-Array = NDArray[Any]
 
 _LINES = 8  # of cases that are there twice; more would hide the rest
 
 
 @dataclass(frozen=True)
-class Facts:
+class CaseFacts:
     """What one case holds.
 
     Args:
@@ -46,9 +43,9 @@ class Facts:
         """Its name and set, for a line of text."""
         return f"{self.name} ({self.part})"
 
-    def and_(self, other: "Facts") -> "Facts":
+    def and_(self, other: "CaseFacts") -> "CaseFacts":
         """Return what both hold, as one case."""
-        return Facts(
+        return CaseFacts(
             self.name,
             self.part,
             self.classes | other.classes,
@@ -59,7 +56,7 @@ class Facts:
         )
 
 
-def findings(cases: Sequence[Facts], classes: Sequence[str]) -> list[str]:
+def audit(cases: Sequence[CaseFacts], classes: Sequence[str]) -> list[str]:
     """Say what is odd.
 
     Args:
@@ -85,7 +82,7 @@ def findings(cases: Sequence[Facts], classes: Sequence[str]) -> list[str]:
     return [*found, *_twice(cases)]
 
 
-def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int], look: bool = True) -> Facts:
+def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int], look: bool = True) -> CaseFacts:
     """Return what a prepared case holds.
 
     Args:
@@ -104,10 +101,10 @@ def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int]
     images = {} if constant else {entry.name: entry.files.get("image.npy", "")}
     labels = {entry.name: entry.files.get("label.npy", "")} if len(entry.labels) > 1 else {}
     alike = image is not None and label is not None and not constant and _alike(image, label)
-    return Facts(entry.name, part, numbers, images, labels, constant, alike)
+    return CaseFacts(entry.name, part, numbers, images, labels, constant, alike)
 
 
-def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[Facts], Array, list[str]]:
+def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[CaseFacts], Array, list[str]]:
     """Read every item of a set once, without augmentation.
 
     Args:
@@ -116,11 +113,11 @@ def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[Facts], 
         classes: Number of classes.
 
     Returns:
-        Facts of each case, pixels of each class, and the first line of every error.
+        CaseFacts of each case, pixels of each class, and the first line of every error.
     """
     plain, pixels, faults = copy.copy(part), np.zeros(classes, np.int64), []
     plain.augment = None
-    facts: dict[str, Facts] = {}
+    facts: dict[str, CaseFacts] = {}
     for index in range(len(plain)):
         try:
             image, label = (tensor.numpy() for tensor in plain[index])
@@ -133,7 +130,7 @@ def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[Facts], 
         constant = _constant(image[None])
         images = {} if constant else {called: _hash(image)}
         labels = {called: _hash(label)} if np.ptp(label) else {}
-        one = Facts(part.case(index), name, numbers, images, labels, constant, _alike(image[None], label[None]))
+        one = CaseFacts(part.case(index), name, numbers, images, labels, constant, _alike(image[None], label[None]))
         facts[one.name] = facts[one.name].and_(one) if one.name in facts else one
     return list(facts.values()), pixels, faults
 
@@ -161,7 +158,7 @@ def old_entries(entries: Iterable[Entry]) -> list[str]:
     return lines
 
 
-def _twice(cases: Sequence[Facts]) -> list[str]:
+def _twice(cases: Sequence[CaseFacts]) -> list[str]:
     """Say which images, and which labels of different images, are there more than once."""
     lines = []
     for images in _groups((c, c.images) for c in cases):
@@ -182,8 +179,8 @@ def _twice(cases: Sequence[Facts]) -> list[str]:
     return [*lines[:_LINES], *more]
 
 
-def _groups(pairs: Iterable[tuple[Facts, Mapping[str, str]]]) -> list[list[tuple[Facts, str]]]:
-    found: dict[str, list[tuple[Facts, str]]] = {}
+def _groups(pairs: Iterable[tuple[CaseFacts, Mapping[str, str]]]) -> list[list[tuple[CaseFacts, str]]]:
+    found: dict[str, list[tuple[CaseFacts, str]]] = {}
     for case, hashes in pairs:
         for name, digest in hashes.items():
             if digest:

@@ -1,44 +1,25 @@
-"""What a single mask holds: numbers, a palette's indices or colours, and how the pixels of each value lie."""
+"""What a single mask holds: numbers, a palette's indices or colours."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lomix_search.data.case import Array
+from lomix_search.data.masks.grains import Grain, StoredValue, grains, ranked
 from lomix_search.data.readers.picture_file import Stored, read_stored
-from lomix_search.errors import DataError, require
+from lomix_search.errors import DataError
 
-Array = NDArray[Any]
-Key = int | float  # what a file holds at a pixel: a number, an index or 0xRRGGBB
-Kind = Literal["number", "palette", "colour"]
-How = Literal["number", "grey", "red", "green", "blue", "colour"]
-
-HIGHEST = 65535  # of label values
-
-_SHIFT: dict[How, int] = {"red": 16, "green": 8, "blue": 0, "grey": 0}
+MaskKind = Literal["number", "palette", "colour"]
+ReadAs = Literal["number", "grey", "red", "green", "blue", "colour"]
+_SHIFT: dict[ReadAs, int] = {"red": 16, "green": 8, "blue": 0, "grey": 0}
 _CHROMA = 48  # largest difference between channels that the noise of a grey JPEG explains
 
 
 @dataclass(frozen=True)
-class Grain:
-    """How the pixels of one value lie.
-
-    Args:
-        pixels: How many there are.
-        between: Of these, with a lower and a higher neighbour.
-        loose: Between, or in no 2 × 2 square of the value.
-    """
-
-    pixels: int
-    between: int
-    loose: int
-
-
-@dataclass(frozen=True)
-class Seen:
+class MaskSummary:
     """What was seen in one mask.
 
     Args:
@@ -51,9 +32,9 @@ class Seen:
     """
 
     path: Path
-    kind: Kind
-    grains: Mapping[Key, Grain]
-    colours: Mapping[Key, int]
+    kind: MaskKind
+    grains: Mapping[StoredValue, Grain]
+    colours: Mapping[StoredValue, int]
     lossy: bool = False
     swapped: bool = False
 
@@ -72,23 +53,23 @@ class MaskFile:
     """
 
     path: Path
-    kind: Kind
+    kind: MaskKind
     values: Array
-    colours: Mapping[Key, int]
+    colours: Mapping[StoredValue, int]
     lossy: bool = False
     swapped: bool = False
 
-    def keys(self, how: How) -> Array:
+    def keys(self, how: ReadAs) -> Array:
         """Return what counts at each pixel when it is read in one way."""
         if how == "number" or not self.colours:
             return self.values
         found, places = ranked(self.values)
         return np.array([key_of(value, self.colours, how) for value in found])[places]
 
-    def look(self) -> Seen:
+    def look(self) -> MaskSummary:
         """Look at its values and how they lie."""
         ordered = not self.colours or channel(self.colours.values()) != "colour"
-        return Seen(self.path, self.kind, grains(self.values, ordered), self.colours, self.lossy, self.swapped)
+        return MaskSummary(self.path, self.kind, grains(self.values, ordered), self.colours, self.lossy, self.swapped)
 
 
 def open_mask(path: Path) -> MaskFile:
@@ -117,7 +98,7 @@ def open_mask(path: Path) -> MaskFile:
     return MaskFile(path, kind, values, _colours(kind, values, stored), stored.lossy, swapped)
 
 
-def _values(stored: Stored) -> tuple[Kind, Array]:
+def _values(stored: Stored) -> tuple[MaskKind, Array]:
     """Return numbers, indices, or colours as 0xRRGGBB."""
     if stored.kind != "colour":
         return ("number" if stored.kind == "grey" else "palette"), stored.values
@@ -127,7 +108,7 @@ def _values(stored: Stored) -> tuple[Kind, Array]:
     return "colour", (red << 16) | (green << 8) | blue
 
 
-def _with_alpha(path: Path, kind: Kind, values: Array, alpha: Array) -> tuple[Kind, Array]:
+def _with_alpha(path: Path, kind: MaskKind, values: Array, alpha: Array) -> tuple[MaskKind, Array]:
     """Return where the mask is: in the colours, or in the transparency if the colours say nothing."""
     if values.min() == values.max():
         return "number", alpha
@@ -149,78 +130,25 @@ def _swapped(values: Array, palette: Array) -> bool:
     return not black[0] and bool(black[np.unique(values)].any() or (grey and black.any()))
 
 
-def _colours(kind: Kind, values: Array, stored: Stored) -> dict[Key, int]:
+def _colours(kind: MaskKind, values: Array, stored: Stored) -> dict[StoredValue, int]:
     found = np.unique(values).tolist() if kind != "number" else []
     if kind == "colour":
         return {v: v for v in found}
     return {v: int(r) << 16 | int(g) << 8 | int(b) for v in found for r, g, b in [stored.palette[v]]}
 
 
-def key_of(value: Key, colours: Mapping[Key, int], how: How) -> Key:
+def key_of(value: StoredValue, colours: Mapping[StoredValue, int], how: ReadAs) -> StoredValue:
     """Return what counts of a stored value when masks are read in one way."""
     if how == "number" or not colours:
         return value
     return colours[value] if how == "colour" else colours[value] >> _SHIFT[how] & 255
 
 
-def grains(values: Array, ordered: bool = True) -> dict[Key, Grain]:
-    """Count the pixels of each value, and how they lie.
-
-    Args:
-        values: (…, rows, columns).
-        ordered: A value can lie between two others; not so for colours.
-
-    Returns:
-        By value.
-    """
-    if values.ndim > 2:  # a volume's slices one by one, which takes less memory
-        slices = [grains(one, ordered) for one in values]
-        return {v: summed([one[v] for one in slices if v in one]) for v in {key for one in slices for key in one}}
-    found, places = ranked(values)
-    counts = np.bincount(places.ravel(), minlength=len(found))
-    if len(found) <= 2:
-        return {v: Grain(int(n), 0, 0) for v, n in zip(found, counts, strict=True)}
-    ndimage = require("scipy.ndimage", "data")
-    between = np.zeros(values.shape, bool)
-    if ordered:
-        between = (ndimage.minimum_filter(places, 3) < places) & (places < ndimage.maximum_filter(places, 3))
-    loose = between | ~_solid(places)
-    count = [np.bincount(places[where], minlength=len(found)) for where in (between, loose)]
-    return {v: Grain(int(counts[i]), int(count[0][i]), int(count[1][i])) for i, v in enumerate(found)}
-
-
-def ranked(values: Array) -> tuple[list[Key], Array]:
-    """Return the distinct values, ascending, and the place of each pixel's among them."""
-    if values.dtype.kind in "iu" and 0 <= values.min(initial=0) <= values.max(initial=0) <= HIGHEST:
-        found = np.flatnonzero(np.bincount(values.ravel()))  # for numbers of 16 bits much faster than to sort
-        table = np.zeros(int(found[-1]) + 1 if len(found) else 1, np.uint16)
-        table[found] = np.arange(len(found))
-        return [*map(int, found)], table[values]
-    distinct, places = np.unique(values, return_inverse=True)
-    return distinct.tolist(), places.reshape(values.shape)
-
-
-def _solid(places: Array) -> NDArray[np.bool_]:
-    """Return where a pixel is in a 2 × 2 square of one value."""
-    corner, others = places[:-1, :-1], (places[1:, :-1], places[:-1, 1:], places[1:, 1:])
-    square = np.logical_and.reduce([corner == other for other in others])
-    solid = np.zeros(places.shape, bool)
-    for rows in (slice(None, -1), slice(1, None)):
-        for columns in (slice(None, -1), slice(1, None)):
-            solid[rows, columns] |= square
-    return solid
-
-
-def channel(colours: Iterable[int]) -> How:
+def channel(colours: Iterable[int]) -> ReadAs:
     """Return how colours can be read as numbers: grey, in a single channel, or not at all."""
     parts = [(c >> 16, c >> 8 & 255, c & 255) for c in colours]
     if all(r == g == b for r, g, b in parts):
         return "grey"
-    names: tuple[How, ...] = ("red", "green", "blue")
+    names: tuple[ReadAs, ...] = ("red", "green", "blue")
     used = [name for i, name in enumerate(names) if any(part[i] for part in parts)]
     return used[0] if len(used) == 1 else "colour"
-
-
-def summed(parts: Sequence[Grain]) -> Grain:
-    """Add up the pixels of one value."""
-    return Grain(sum(p.pixels for p in parts), sum(p.between for p in parts), sum(p.loose for p in parts))

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from lomix_search.data.dataset import Item, Seeded, Slices, check_label
-from lomix_search.data.items import Uniform
-from lomix_search.data.nested import case_of, sources
+from lomix_search.data.dataset import Item, Slices, check_label
+from lomix_search.data.nested_datasets import case_of, sources
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import DataError, RunError
 
 _SAMPLES = 4  # items of a set that are read
 
-Print = Mapping[str, Any]
+Fingerprint = Mapping[str, Any]
 
 
-def look_over(items: Uniform) -> Print:
+def check_some_items(items: UniformDataset) -> Fingerprint:
     """Look at a set to train with: some items, and all labels that lie in memory.
 
     Args:
@@ -55,7 +56,7 @@ def look_over(items: Uniform) -> Print:
     return _summary(items) | {"read": prints}
 
 
-def look_through(items: Uniform, classes: Sequence[str]) -> Print:
+def check_all_items(items: UniformDataset, classes: Sequence[str]) -> Fingerprint:
     """Look at every item of a set to validate with, which each validation reads.
 
     Args:
@@ -63,7 +64,7 @@ def look_through(items: Uniform, classes: Sequence[str]) -> Print:
         classes: Names, background first.
 
     Returns:
-        As ``look_over`` does; one hash for all items.
+        As ``check_some_items`` does; one hash for all items.
 
     Raises:
         DataError: no item, one of another form, or labels outside the classes; names it.
@@ -88,11 +89,13 @@ def look_through(items: Uniform, classes: Sequence[str]) -> Print:
     return _summary(items) | {"read": {"all": digest.hexdigest()}}
 
 
-def check_same_data(before: Mapping[str, Print], now: Mapping[str, Print], folder: Path, accept: bool) -> None:
+def check_same_data(
+    before: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint], folder: Path, accept: bool
+) -> None:
     """Check that a run goes on with the data it was started with.
 
     Args:
-        before: What ``look_over`` and ``look_through`` returned then, by the name of the set.
+        before: What ``check_some_items`` and ``check_all_items`` returned then, by the name of the set.
         now: And now. Validation moves nothing in training, so that it may begin or end with a restart.
         folder: The run folder.
         accept: Go on with other data.
@@ -121,7 +124,7 @@ def data_changed(folder: Path, found: Sequence[str]) -> RunError:
 # -- small parts -------------------------------------------------------------------------------------------------------
 
 
-def _read(items: Uniform, index: int) -> Item:
+def _read(items: UniformDataset, index: int) -> Item:
     """Read an item in a way that moves nothing: neither random states nor what a data set notes of itself."""
     raw = Seeded(_copied(items.dataset), 0)[(0, index)]
     return items.checked(raw, index)
@@ -149,12 +152,12 @@ def _print(image: Tensor, label: Tensor) -> str:
     return digest.hexdigest()[:16] + ("" if bool(image.isfinite().all()) else " not finite")
 
 
-def _summary(items: Uniform) -> dict[str, Any]:
+def _summary(items: UniformDataset) -> dict[str, Any]:
     names = json.dumps([case_of(items, i) for i in range(len(items))])
     return {"items": len(items), "cases": hashlib.sha256(names.encode()).hexdigest()[:16]}
 
 
-def _changes(what: str, before: Print | None, now: Print | None) -> Iterator[str]:
+def _changes(what: str, before: Fingerprint | None, now: Fingerprint | None) -> Iterator[str]:
     if before is None or now is None:
         yield f"{what} set: {'one' if before else 'none'} before, {'one' if now else 'none'} now"
     elif before["items"] != now["items"]:
@@ -169,7 +172,7 @@ def _changes(what: str, before: Print | None, now: Print | None) -> Iterator[str
             yield f"{what} set: {where} came out differently"
 
 
-def _warn_of_chance(items: Uniform, index: int) -> None:
+def _warn_of_chance(items: UniformDataset, index: int) -> None:
     warnings.warn(
         f"{items.what} item {index} came out differently when it was read twice with the same seed: the data set draws "
         "from a random generator that cannot be seeded, because it is made anew while an item is read, or lies outside "
@@ -179,7 +182,7 @@ def _warn_of_chance(items: Uniform, index: int) -> None:
     )
 
 
-def _check_labels_at_hand(items: Uniform) -> None:
+def _check_labels_at_hand(items: UniformDataset) -> None:
     """Check the labels that lie in memory, and that nothing changes on their way out."""
     if items.num_classes is None:
         return
@@ -191,9 +194,9 @@ def _check_labels_at_hand(items: Uniform) -> None:
             check_label(label, max(2, items.num_classes), f"{items.what} item {index}", items.ignore_index)
 
 
-def _at_hand(items: Uniform, index: int) -> NDArray[Any] | None:
+def _at_hand(items: UniformDataset, index: int) -> NDArray[Any] | None:
     for source, number in sources(items, index):
-        if type(source) in (Uniform, Subset, ConcatDataset):
+        if type(source) in (UniformDataset, Subset, ConcatDataset):
             continue
         if isinstance(source, Slices) and isinstance(source.labels, np.ndarray):
             return None if isinstance(source.labels, np.memmap) else source.labels[number]

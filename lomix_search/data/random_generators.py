@@ -25,7 +25,7 @@ _FEW = 64  # elements; a longer list is one of data
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), np.ndarray, np.generic, Tensor, type, types.ModuleType)
 
 
-class Generators:
+class RandomGenerators:
     """The random generators of a data set, found again when it gets others.
 
     Args:
@@ -70,7 +70,7 @@ class Generators:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies search anew: what was found is of this process."""
-        return Generators, (self.root,)
+        return RandomGenerators, (self.root,)
 
 
 def is_generator(value: Any) -> bool:

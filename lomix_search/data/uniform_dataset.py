@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from lomix_search.data.dataset import Item, Seeded, check_label
-from lomix_search.data.nested import truth_of
+from lomix_search.data.case import size_in_words
+from lomix_search.data.dataset import Item, check_label, check_whole
+from lomix_search.data.nested_datasets import truth_of
+from lomix_search.data.seeding import Seeded
 from lomix_search.errors import DataError
 
 _PAIR = 'return image, label   # or {"image": image, "label": label}'
 
 
-class Uniform(Dataset[Item]):
+class UniformDataset(Dataset[Item]):
     """A data set whose items have the one form.
 
     Args:
@@ -101,11 +103,13 @@ def as_item(raw: Any, name: str, dtype: torch.dtype = torch.float32) -> Item:
     return image.to(dtype), _whole(label, name)
 
 
-def batches(items: Seeded, numbers: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def same_size_batches(
+    items: Seeded, numbers: Sequence[int], batch_size: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Read items in turn, as many at a time as there may be and as have one size.
 
     Args:
-        items: A ``Uniform`` set, seeded, so that reading it moves no random state and repeats.
+        items: A ``UniformDataset`` set, seeded, so that reading it moves no random state and repeats.
         numbers: Which items.
         batch_size: How many at a time.
 
@@ -241,18 +245,11 @@ def _check_sizes(image: Tensor, label: Tensor, name: str) -> None:
 
 def _whole(label: Tensor, name: str) -> Tensor:
     """Return class numbers as int64, if whole numbers is what they are."""
-    if label.is_floating_point():
-        wrong = label.isfinite().logical_not() | (label != label.round())
-        if bool(wrong.any()):
-            values = ", ".join(f"{value:g}" for value in torch.unique(label[wrong])[:5].tolist())
-            raise DataError(
-                f"{name}: the label is {str(label.dtype).removeprefix('torch.')} and holds numbers that are not whole; "
-                "class numbers are needed.",
-                seen=f"{int(wrong.sum())} of {label.numel()} values, such as {values}",
-                hint="resize and turn labels by the nearest neighbour: mode='nearest'",
-            )
     if label.is_complex():
         raise DataError(f"{name}: the label is complex; class numbers are needed.", hint="label = label.real")
+    if label.is_floating_point():
+        known = label.dtype in (torch.float16, torch.float32, torch.float64)  # to numpy, which has no bfloat16
+        check_whole((label if known else label.float()).numpy(), name)
     return label.long()
 
 
@@ -265,4 +262,4 @@ def _both(image: Tensor, label: Tensor) -> str:
 
 
 def _shown(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape)) or "a single number"
+    return size_in_words(shape) or "a single number"
