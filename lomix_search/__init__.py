@@ -3,7 +3,7 @@
 The whole public surface is what this module exports; everything else is importable from its own module.
 """
 
-from lomix_search.experiments.tune import tune
+from lomix_search.experiments.tune.outer_search import tune
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.mixture import Mixture

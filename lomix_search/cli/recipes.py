@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Overrides, app, console, listed
+from lomix_search.cli.common import Overrides, app, console, listed
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import RecipeError, nearest
 from lomix_search.mixture.space import SearchSpace
@@ -18,7 +18,7 @@ from lomix_search.utils.terminal import Table
 
 
 @app.command("ls")
-def list_shelf() -> None:
+def ls_command() -> None:
     """List the recipes and search spaces that ship with the library."""
     for kind in ("recipes", "search_spaces"):
         table = Table("name", "what it is", title=kind.replace("_", " "), title_justify="left")
@@ -29,8 +29,8 @@ def list_shelf() -> None:
     console.print("lomix cp NAME FOLDER copies one for you to edit; lomix run NAME runs a recipe")
 
 
-@app.command()
-def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
+@app.command("cp")
+def cp_command(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
     recipes, spaces = shelved("recipes"), shelved("search_spaces")
     if name not in recipes | spaces:
@@ -81,8 +81,8 @@ def prepare_command(
     console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 
 
-@app.command()
-def validate(recipe: str, overrides: Overrides = None) -> None:
+@app.command("validate")
+def validate_command(recipe: str, overrides: Overrides = None) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
     found = validate_recipe(load_recipe(recipe, overrides or ()))
     console.print(found)

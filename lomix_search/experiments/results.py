@@ -9,7 +9,7 @@ from lomix_search.errors import RunError
 from lomix_search.utils.schema import Frozen, read_json, validate
 
 
-class Scores(Frozen):
+class DiceScores(Frozen):
     """Test Dice of one network.
 
     Args:
@@ -28,10 +28,10 @@ class Scores(Frozen):
 
 
 class _Results(Frozen):
-    test_dice: dict[str, Scores]
+    test_dice: dict[str, DiceScores]
 
 
-def read_results(folder: Path) -> Mapping[str, Scores]:
+def read_results(folder: Path) -> Mapping[str, DiceScores]:
     """Read the test scores of a run.
 
     Args:

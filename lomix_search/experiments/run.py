@@ -16,7 +16,7 @@ from lomix_search.data.dataset import Splits
 from lomix_search.errors import MissingExtraError, RunError, nearest
 from lomix_search.evaluation.dice import DiceResult, score_items
 from lomix_search.evaluation.evaluate import Evaluation
-from lomix_search.experiments.pictures import draw_seen, draw_weights
+from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of

@@ -108,7 +108,7 @@ class Wandb:
     Args:
         folder: The run folder; wandb's files go to ``folder/wandb``.
         project: wandb's project.
-        config: What may be known of the settings; see :func:`lomix_search.experiments.outgoing.outgoing`.
+        config: What may be known of the settings; see :func:`lomix_search.experiments.tracking.public_settings`.
         online: Send to wandb's servers while running.
         group: wandb's group, e.g. the study a trial belongs to.
         maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
@@ -304,7 +304,8 @@ class Trackers:
         if count >= _PATIENCE:
             self._trackers.remove(tracker)
         what = "is dropped" if count >= _PATIENCE else f"is tried again ({count} of {_PATIENCE} failures in a row)"
-        warnings.warn(f"tracker {type(tracker).__name__} failed in {method} and {what}: {error!r}", stacklevel=4)
+        name = getattr(tracker, "name", type(tracker).__name__)
+        warnings.warn(f"tracker {name} failed in {method} and {what}: {error!r}", stacklevel=4)
 
 
 def flattened(values: Values, maps: Sequence[str] = ()) -> dict[str, float | str]:
