@@ -23,7 +23,7 @@ from lomix_search.experiments.environment import (
     note_environment,
     read_environments,
 )
-from lomix_search.experiments.pictures import draw_seen, draw_weights
+from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of

@@ -25,7 +25,7 @@ from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
 from lomix_search.evaluation.inference import predict_case as predict_case
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.experiments.predictions import Seen, look
+from lomix_search.experiments.predictions import PredictedSlices, look
 from lomix_search.experiments.run import evaluate_run, run_recipe
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.outputs import reader_of
@@ -513,7 +513,7 @@ def case(i, images, labels):
         for label, dice in list(outcome.test[name].per_class.items())[1:]:
             assert whole.per_class("dice")[label] == pytest.approx(dice, abs=1e-9)
     assert 0 < outcome.test["final"].mean < 1
-    seen = Seen.load(tmp_path / "run" / "seen.npz")
+    seen = PredictedSlices.load(tmp_path / "run" / "seen.npz")
     assert (seen.truth[:, :4, 3:] == 255).all() and (seen.truth[:, 4:] < 3).all()
     kept = seen.truth != 255
     for number, label in ((1, "large"), (2, "small")):

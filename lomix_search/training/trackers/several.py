@@ -96,4 +96,5 @@ class Trackers:
         if count >= _PATIENCE:
             self._trackers.remove(tracker)
         what = "is dropped" if count >= _PATIENCE else f"is tried again ({count} of {_PATIENCE} failures in a row)"
-        warnings.warn(f"tracker {type(tracker).__name__} failed in {method} and {what}: {error!r}", stacklevel=4)
+        name = getattr(tracker, "name", type(tracker).__name__)
+        warnings.warn(f"tracker {name} failed in {method} and {what}: {error!r}", stacklevel=4)

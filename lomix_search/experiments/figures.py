@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lomix_search.errors import SpaceError, require
-from lomix_search.experiments.predictions import Seen
+from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.utils.files import write_bytes, write_text
@@ -61,7 +61,7 @@ def draw_predictions(
     save_figure(figure, path)
 
 
-def draw_seen(path: Path, seen: Seen, noun: str = "") -> None:
+def draw_seen(path: Path, seen: PredictedSlices, noun: str = "") -> None:
     """Draw what a network made of some slices.
 
     Args:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.experiments.predictions import Seen
-from lomix_search.experiments.report.parts import data, number, text
+from lomix_search.experiments.predictions import PredictedSlices
+from lomix_search.experiments.report.html_parts import json_script, number, text
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A33A", "#999999")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""
@@ -17,7 +17,7 @@ _DIFFERENCES = {"missed": "#FFE14D", "added": "#35E0FF", "another class": "#FF4F
 _IGNORED = 255
 
 
-def viewer(seen: Seen) -> str:
+def viewer(seen: PredictedSlices) -> str:
     """Return the slices with a slider.
 
     Args:
@@ -30,7 +30,7 @@ def viewer(seen: Seen) -> str:
     masks = {"truth": seen.truth, "prediction": seen.predictions}
     layers = {name: [_overlay(mask, PALETTE) for mask in array] for name, array in masks.items()}
     pairs = zip(seen.truth, seen.predictions, strict=True)
-    layers["difference"] = [_overlay(differences(*pair), list(_DIFFERENCES.values())) for pair in pairs]
+    layers["difference"] = [_overlay(difference_mask(*pair), list(_DIFFERENCES.values())) for pair in pairs]
     layers["image"] = [uri(image) for image in seen.images]
     notes = [_note(truth, prediction) for truth, prediction in zip(seen.truth, seen.predictions, strict=True)]
     titles = {"image": "image", "truth": "truth", "prediction": "prediction", "difference": "where they differ"}
@@ -49,11 +49,11 @@ def viewer(seen: Seen) -> str:
         f'<figure class="viewer{pixelated}"><div class="panes" style="--ratio:{width}/{height}">{panes}</div>'
         f'<p class="name"><output>{text(seen.names[start])}</output> <small>{text(notes[start])}</small></p>'
         f'<div class="sliders">{slider if last else ""}{opacity}</div><ul class="legend">{"".join(keys)}</ul>'
-        f"{data({'names': seen.names, 'notes': notes, **layers})}</figure>"
+        f"{json_script({'names': seen.names, 'notes': notes, **layers})}</figure>"
     )
 
 
-def differences(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def difference_mask(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return 0 where both agree, 1 where foreground was missed, 2 where it was added, 3 where classes differ."""
     wrong = (truth != prediction) & (truth != _IGNORED)
     kind = np.where(prediction == 0, 1, np.where(truth == 0, 2, 3))

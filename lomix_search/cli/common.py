@@ -21,7 +21,7 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]
 Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
-Track = Annotated[
+TrackOption = Annotated[
     str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
 ]
 Online = Annotated[bool, typer.Option("--online", help="let wandb send while running")]

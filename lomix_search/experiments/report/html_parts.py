@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
 
 
-def data(value: Any) -> str:
+def json_script(value: Any) -> str:
     """Write JSON for a script element; nothing in it can end the element."""
     packed = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return f'<script type="application/json">{packed.replace("<", chr(92) + "u003c")}</script>'

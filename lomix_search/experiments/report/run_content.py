@@ -10,8 +10,8 @@ import numpy as np
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
-from lomix_search.experiments.predictions import Seen
-from lomix_search.experiments.results import Scores, read_results
+from lomix_search.experiments.predictions import PredictedSlices
+from lomix_search.experiments.results import DiceScores, read_results
 from lomix_search.experiments.status import Status, read_status
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_line
@@ -21,7 +21,7 @@ _POINTS = 300
 
 
 @dataclass(frozen=True)
-class Story:
+class RunContent:
     """A run folder, read.
 
     Args:
@@ -42,11 +42,11 @@ class Story:
     training: Sequence[Mapping[str, Any]]
     validation: Sequence[Mapping[str, Any]]
     mixture: Mixture | None
-    tested: Mapping[str, Scores]
+    tested: Mapping[str, DiceScores]
     evaluations: Mapping[str, Evaluation]
     status: Status | None
     environments: Sequence[Environment]
-    seen: Seen | None
+    seen: PredictedSlices | None
 
     def section(self, name: str) -> Mapping[str, Any]:
         """Return a section of the recipe; empty where it has none."""
@@ -93,7 +93,7 @@ class Story:
         return [line.get(key) for line in self.training]
 
 
-def read_story(folder: Path) -> Story:
+def read_run_content(folder: Path) -> RunContent:
     """Read a run folder.
 
     Args:
@@ -115,7 +115,7 @@ def read_story(folder: Path) -> Story:
     training, validation = _log(folder / "metrics.jsonl")
     mixture, seen = folder / "mixture.json", folder / "seen.npz"
     evaluated = [path for path in sorted(folder.glob("evaluation/*")) if (path / "scores.csv").exists()]
-    return Story(
+    return RunContent(
         folder.resolve().name,
         read_toml(folder / "recipe.toml", RunError),
         training,
@@ -125,7 +125,7 @@ def read_story(folder: Path) -> Story:
         {path.name: read_evaluation(path) for path in evaluated},
         read_status(folder),
         read_environments(folder),
-        Seen.load(seen) if seen.exists() else None,
+        PredictedSlices.load(seen) if seen.exists() else None,
     )
 
 

@@ -21,7 +21,7 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.terminal import Table
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MapScore:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class MapRanking:
     """The maps of a run by their effect, strongest first.
 
     Args:
@@ -97,7 +97,7 @@ class Ranking:
         return table
 
 
-def rank(folder: Path) -> Ranking:
+def rank_maps(folder: Path) -> MapRanking:
     """Rank the maps of a finished run of ``lookahead``.
 
     Args:
@@ -118,7 +118,7 @@ def rank(folder: Path) -> Ranking:
             f'the run in {folder} was weighted by "{mixture.weighting}" and never looked at held-out data.',
             hint="lomix rank RECIPE   # measures with uniform weights",
         )
-    return Ranking(mixture, score_maps(mixture, lines))
+    return MapRanking(mixture, score_maps(mixture, lines))
 
 
 def score_maps(mixture: Mixture, lines: Sequence[Mapping[str, Any]]) -> tuple[MapScore, ...]:
@@ -149,6 +149,6 @@ def score_maps(mixture: Mixture, lines: Sequence[Mapping[str, Any]]) -> tuple[Ma
     return tuple(sorted(scores, key=lambda score: -score.effect))
 
 
-def _matrix(lines: Sequence[Mapping[str, Any]], key: str) -> Floats:
+def _matrix(lines: Sequence[Mapping[str, Any]], key: str) -> _Floats:
     """Return (looks, m); null is NaN."""
     return np.array([[math.nan if v is None else v for v in line[key]] for line in lines], dtype=np.float64)
