@@ -4,9 +4,9 @@
 the copy shares with the model is put back. Imports ``errors`` and ``utils``.
 """
 
-from lomix_search.instrumentation.trace.tracing import BACKENDS, trace, trace_modes
 from lomix_search.instrumentation.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
 from lomix_search.instrumentation.trace.inputs import Inputs, inputs_of, shapes, sizes
+from lomix_search.instrumentation.trace.tracing import BACKENDS, trace, trace_modes
 from lomix_search.instrumentation.trace.twin import ALONE, fresh, is_compiled, on_twin, unwrap
 
 __all__ = [
