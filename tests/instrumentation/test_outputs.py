@@ -412,7 +412,7 @@ def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatc
     def never(*_: Any) -> None:
         raise AssertionError("traced")
 
-    monkeypatch.setattr("lomix_search.instrumentation.outputs.find_returned", never)
+    monkeypatch.setattr("lomix_search.instrumentation.outputs.find_returned_logits", never)
     for kind in ("plain", "one channel", "log-softmax"):
         network = build(kind)
         read = reader_of(network, max(2, KINDS[kind][0]))

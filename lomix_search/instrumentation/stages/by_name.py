@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from torch import fx, nn
 
 from lomix_search.errors import StageError, nearest
-from lomix_search.instrumentation.stages.axes import layout_of
+from lomix_search.instrumentation.stages.layouts import layout_of
 from lomix_search.instrumentation.trace import Trace, sizes, spell
 
 
-def chosen(found: Trace, network: nn.Module, names: Sequence[str]) -> list[fx.Node]:
+def maps_by_name(found: Trace, network: nn.Module, names: Sequence[str]) -> list[fx.Node]:
     """Return the values at the places that the user names.
 
     Args:
@@ -28,7 +28,7 @@ def chosen(found: Trace, network: nn.Module, names: Sequence[str]) -> list[fx.No
         raise StageError(f'stages="{names}" is no list of names.', hint=f'stages=["{names}", …], two or more')
     nodes: dict[fx.Node, str] = {}
     for name in names:
-        node = named(found, network, name)
+        node = map_by_name(found, network, name)
         if node in nodes:
             raise StageError(
                 f'stages=[…] names one map of {type(network).__name__} twice: "{nodes[node]}" and "{name}".',
@@ -38,7 +38,7 @@ def chosen(found: Trace, network: nn.Module, names: Sequence[str]) -> list[fx.No
     return list(nodes)
 
 
-def named(found: Trace, network: nn.Module, name: str) -> fx.Node:
+def map_by_name(found: Trace, network: nn.Module, name: str) -> fx.Node:
     """Return the value at a place that the user names.
 
     Args:

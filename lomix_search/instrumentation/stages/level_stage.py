@@ -9,7 +9,7 @@ from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
 from lomix_search.instrumentation.trace import Call
 
 
-def settle(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
+def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
     """Return the value with which a level is finished before ``event`` takes it to the next.
 
     That is what the next block is given, if work was done since the last merge; where the block that goes up also

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from lomix_search.errors import StageError
-from lomix_search.instrumentation.stages.stage import Returned
+from lomix_search.instrumentation.stages.stage import ReturnedLogits
 from lomix_search.instrumentation.trace import Path, leaves, pick, shapes, spell
 
 CLAMP = "clamp"
 """The ending of values that are cut to 0 … 1 and taken as probabilities."""
 
 
-def read(returned: Returned, value: Any, title: str) -> Tensor:
+def read_logits(returned: ReturnedLogits, value: Any, title: str) -> Tensor:
     """Return the logits in what a model returned.
 
     Args:
@@ -27,10 +27,10 @@ def read(returned: Returned, value: Any, title: str) -> Tensor:
     Raises:
         StageError: it returned something else than on the example.
     """
-    return undone(own_map(value, returned.place, returned.rank, returned.classes, title), returned.ends)
+    return undo_ending(returned_map(value, returned.place, returned.rank, returned.classes, title), returned.ends)
 
 
-def own_map(value: Any, place: Path, rank: int, classes: int, title: str, main: bool = True) -> Tensor:
+def returned_map(value: Any, place: Path, rank: int, classes: int, title: str, main: bool = True) -> Tensor:
     """Return the map of logits at a place in what a model returned.
 
     A model that was told to return its main output alone (nnU-Net's ``deep_supervision = False``) is followed.
@@ -65,12 +65,12 @@ def own_map(value: Any, place: Path, rank: int, classes: int, title: str, main: 
     )
 
 
-def undone(values: Tensor, ends: str) -> Tensor:
+def undo_ending(values: Tensor, ends: str) -> Tensor:
     """Return the logits of probabilities: those that the activation would make these of; 0 for a probability of 0.5.
 
     Args:
         values: What the model returned.
-        ends: As in :class:`Returned`.
+        ends: As in :class:`ReturnedLogits`.
 
     Returns:
         Logits, float32 at least where something was undone.

@@ -8,10 +8,13 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from lomix_search.errors import StageError
-from lomix_search.instrumentation.stages.axes import layout_of, map_layout, read_layouts
-from lomix_search.instrumentation.stages.output import Ending, ending_of, main_output, rivals
-from lomix_search.instrumentation.stages.returned import CLAMP
-from lomix_search.instrumentation.stages.stage import Returned, Tap, tap_of
+from lomix_search.instrumentation.stages.axes import read_layouts
+from lomix_search.instrumentation.stages.ending import Ending, ending_of
+from lomix_search.instrumentation.stages.layouts import layout_of, map_layout
+from lomix_search.instrumentation.stages.main_output import main_output, rivals
+from lomix_search.instrumentation.stages.read_logits import CLAMP
+from lomix_search.instrumentation.stages.stage import ReturnedLogits
+from lomix_search.instrumentation.stages.taps import Tap, tap_of
 from lomix_search.instrumentation.trace import (
     BACKENDS,
     Inputs,
@@ -29,7 +32,7 @@ _UNDONE = {"softmax": "softmax", "sigmoid": "sigmoid", "log_sigmoid": "log_sigmo
 """Endings after which something must be undone; what a log-softmax returns are logits."""
 
 
-def find_returned(model: nn.Module, example: Any, num_classes: int | None = None) -> Returned:
+def find_returned_logits(model: nn.Module, example: Any, num_classes: int | None = None) -> ReturnedLogits:
     """Find a model's logits in what it returns in eval mode, as ``instrument`` does, without looking for stages.
 
     Args:
@@ -47,10 +50,10 @@ def find_returned(model: nn.Module, example: Any, num_classes: int | None = None
     network, found = unwrap(model), trace(model, example)
     read_layouts(found)
     place, logits = main_output(found, num_classes, type(network).__name__)
-    return returned_by(network, example, found, place, logits)
+    return returned_logits(network, example, found, place, logits)
 
 
-def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, logits: fx.Node) -> Returned:
+def returned_logits(network: nn.Module, example: Any, found: Trace, place: Path, logits: fx.Node) -> ReturnedLogits:
     """Say how a model's logits are read out of what it returns in eval mode.
 
     Args:
@@ -69,12 +72,12 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
     title, shape, ending = type(network).__name__, logits.meta["shape"], ending_of(found, place, logits)
     others = rivals(found, shape[1], title)
     if ending is None:
-        return Returned(place, shape[1], len(shape), rivals=others)
+        return ReturnedLogits(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)
     given = shape if ending.given is None else ending.given.meta["shape"]
     same = before != shape[1] or given[2 if len(given) == len(shape) else 1 :] == shape[2:]
     if tap is not None and ending.alone and (same or ending.scaled):
-        return Returned(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
+        return ReturnedLogits(place, shape[1], len(shape), CLAMP if ending.kind == CLAMP else "", tap, others)
     ends: str | None = _UNDONE.get(ending.kind, "")
     if ending.scaled or not ending.alone:
         ends = _ends_by_value(network, example, place, ending.kind)
@@ -84,7 +87,7 @@ def returned_by(network: nn.Module, example: Any, found: Trace, place: Path, log
             seen=f"output: {' × '.join(map(str, shape))}",
             hint="return the logits from forward(), and apply the activation outside",
         )
-    return Returned(place, shape[1], len(shape), ends, None, others)
+    return ReturnedLogits(place, shape[1], len(shape), ends, None, others)
 
 
 def logits_tap(found: Trace, ending: Ending, output: fx.Node) -> tuple[Tap | None, int]:

@@ -8,12 +8,12 @@ from torch import fx
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.axes import read_layouts
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.output import main_output, unstacked
-from lomix_search.instrumentation.stages.stage import SIDES, Place, Tap, values
+from lomix_search.instrumentation.stages.main_output import main_output, unstacked
+from lomix_search.instrumentation.stages.taps import SIDES, Tap, TapPlace, call_values
 from lomix_search.instrumentation.trace import Path, Trace
 
 
-def supervised(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
+def supervised_maps(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
     """The maps from which a model makes logits of its own in train mode, where it returns more than in eval mode."""
     if training is None or len(training.outputs) <= len(found.outputs):
         return set()
@@ -24,7 +24,7 @@ def supervised(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.
     return {known[place] for place, node in _by_place(training).items() if node in made and place in known}
 
 
-def places_in_both(found: Trace, training: Trace | None) -> set[Place]:
+def places_in_both(found: Trace, training: Trace | None) -> set[TapPlace]:
     """Return the places at which there is a map of the same shape in both modes; the batch may differ.
 
     Args:
@@ -99,11 +99,11 @@ def _sources(flow: nx.DiGraph, node: fx.Node) -> set[fx.Node]:
     return {node, *nx.ancestors(flow, node)}
 
 
-def _by_place(found: Trace) -> dict[Place, fx.Node]:
+def _by_place(found: Trace) -> dict[TapPlace, fx.Node]:
     """Every value that a module is given or returns."""
     return {
         (call.path, call.index, side, at): node
         for call in found.calls
         for side in SIDES
-        for at, node in values(call, side)
+        for at, node in call_values(call, side)
     }

@@ -6,7 +6,7 @@ import re
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
-from lomix_search.instrumentation.stages.settle import around, composite, first_given, last_merge, unworked, worked
+from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.instrumentation.trace import Call, operation
 
 PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
@@ -21,17 +21,17 @@ def embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | Non
     return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
 
 
-def finest_of(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
+def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
     """Return what the model's own head is given, or the output where the last block itself makes the logits."""
     if (added := _added(flow, values, head)) is not None:
         if _returned(flow, added):  # refined logits: the first ones have a head of their own
-            return finest_of(flow, values[: values.index(added) + 1], added, coarser)
+            return finest_stage(flow, values[: values.index(added) + 1], added, coarser)
         return flow.output  # the head is the last layer of a residual block
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
         if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
-            return finest_of(flow, values, values[-1], coarser)
+            return finest_stage(flow, values, values[-1], coarser)
     if not values:
         return flow.output
     merge = last_merge(flow, values)

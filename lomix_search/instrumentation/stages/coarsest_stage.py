@@ -4,7 +4,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
-from lomix_search.instrumentation.stages.settle import around, composite, refined, settle
+from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
 from lomix_search.instrumentation.trace import Call, operation
 
 
@@ -24,7 +24,7 @@ def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
     return None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
 
 
-def bottom_of(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
+def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return the stage of the coarsest level, if it has one.
 
     Args:
@@ -47,7 +47,7 @@ def bottom_of(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
         if pooled and not flow.works_between(pooled[-1], values[-1]):
             return pooled[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
-        return settle(flow, values, rise, late[-1])
+        return level_stage(flow, values, rise, late[-1])
     like = _like_the_next(flow, levels)
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
@@ -79,7 +79,7 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if len(levels) < 3:
         return None
     _, above, after = levels[:3]
-    stage = source_of_own_logits(flow, above) or settle(flow, above, after[0])
+    stage = source_of_own_logits(flow, above) or level_stage(flow, above, after[0])
     done = above[: above.index(stage) + 1] if stage in above else [stage]
     last = next((node for node in reversed(done) if weighted(node)), None)
     blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
