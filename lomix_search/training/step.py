@@ -15,6 +15,7 @@ from lomix_search.training.memory import memory_advice, out_of_memory
 from lomix_search.training.shrink import shrink
 from lomix_search.training.state import TrainingState
 from lomix_search.utils.distributed import average_gradients, rank, same_everywhere, size, sum_over_processes
+from lomix_search.utils.random import seeds_from
 
 Numbers = dict[str, float | str | list[float]]
 
@@ -102,8 +103,7 @@ class Stepper:
         What is drawn follows from seed, step and process, so that a run on as many processes goes on as it would have.
         """
         if size() > 1:
-            words = np.random.SeedSequence((self.plan.seed, self.run.step, number)).generate_state(1)
-            torch.manual_seed(int(words[0]))
+            torch.manual_seed(seeds_from((self.plan.seed, self.run.step, number), 1)[0])
 
     def _update(self, step: Step, seen: Numbers) -> str:
         """Move everything along the gradient; return what kept it from that, if anything did."""
