@@ -1,6 +1,5 @@
 """The one guard for random states: what is drawn within it, or after a seed, leaves no trace."""
 
-import pickle
 import random
 
 import numpy as np
@@ -26,8 +25,8 @@ def draw() -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def state() -> bytes:
-    return pickle.dumps((random.getstate(), np.random.get_state(), torch.get_rng_state()))
+def state() -> tuple[str, str, bytes]:
+    return repr(random.getstate()), repr(np.random.get_state()[1].tolist()), torch.get_rng_state().numpy().tobytes()
 
 
 def test_what_is_drawn_in_the_guard_is_drawn_again_after_it() -> None:
