@@ -1,4 +1,4 @@
-"""What a value leads to: the objects that it holds, and those that its functions and classes see."""
+"""Everything that a value leads to: the objects that it holds, and those that its functions and classes use."""
 
 import collections
 import contextlib
@@ -137,7 +137,7 @@ _HELD: dict[type, Callable[[Any], Iterable[Any]]] = {
 
 
 def foreign(kind: Any) -> bool:
-    """Whether a class or function is Python's, numpy's, torch's or ours: their own variables are no user's state."""
+    """Whether a class or function comes from Python, numpy, torch or this package, and so holds no state of a user."""
     return _top(kind) in _FOREIGN
 
 
@@ -166,7 +166,7 @@ def _changes(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> frozenset[str]:
-    """All names in a function and those within it, attributes too: sooner known than which of them are global."""
+    """All names in a function and those within it, attributes too; which of them are global takes longer to find out."""
     return frozenset(code.co_names).union(*map(_names, _inner(code)))
 
 
