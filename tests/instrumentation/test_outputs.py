@@ -49,6 +49,8 @@ SLOW = {
     "one channel", "coarse resized, fine", "stacked by cat", "stacked fine first", "dict, aux resized", "dataclass",
     "nested", "clamped sigmoid", "foreground of a softmax", "sigmoid method in a dict", "sigmoid in bytes",
     "logits and probabilities", "stacked in train mode alone", "mask and label", "sigmoid of a scaled map",
+    "channels last", "both probabilities", "clamped to 0 … 1", "sigmoid in eval mode alone", "one minus a sigmoid",
+    "sigmoid where there is an image", "sigmoid",
 }  # fmt: skip
 """Kinds that are close to another one: tried with --slow."""
 

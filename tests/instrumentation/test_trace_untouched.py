@@ -38,10 +38,21 @@ def _process():
     before.put_back()
 
 
+QUICK = {
+    "Renormalised", "Codebook", "Replaced", "TestTime", "Buffers", "SpectralNorm", "Counters", "Draws", "Settings",
+    "Globals", "Closures", "Hooked", "SolidPart", "Stubborn", "LazyStubborn", "Scripted", "AddsToInput",
+}  # fmt: skip
+"""Of hostile networks, those of the fast suite: each writes in a way of its own. The others are close to one of them."""
+
+
 @pytest.mark.parametrize(
-    "mode", ["train", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("eval", "frozen"))]
+    ("name", "mode"),
+    [
+        pytest.param(name, mode, marks=[] if name in QUICK and mode == "train" else pytest.mark.slow)
+        for name in HOSTILE
+        for mode in ("train", "eval", "frozen")
+    ],
 )
-@pytest.mark.parametrize("name", HOSTILE)
 def test_a_network_that_writes_in_forward_is_left_as_it_was(name, mode):
     model, example = built(name), torch.rand(2, 1, 16, 16)
     if mode == "frozen":
@@ -56,7 +67,9 @@ def test_a_network_that_writes_in_forward_is_left_as_it_was(name, mode):
     same(around, process())
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in HOSTILE]
+)
 def test_the_picture_sees_what_each_of_them_writes(name):
     """Else nothing would be tested: a plain pass in train mode changes the picture of each, or of the process."""
     around = process()
@@ -108,7 +121,7 @@ def interrupted(name, number, kind):
     ("name", "kind"),
     [
         ("Renormalised", KeyboardInterrupt),
-        ("Renormalised", RuntimeError),
+        pytest.param("Renormalised", RuntimeError, marks=pytest.mark.slow),
         ("SolidPart", KeyboardInterrupt),
         pytest.param("SolidPart", RuntimeError, marks=pytest.mark.slow),  # tries all back ends each time
     ],
@@ -127,7 +140,7 @@ def test_an_interruption_at_many_operations_leaves_nothing_behind(name):
     assert number > 100
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, pytest.param(RuntimeError, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["instrument", "train", "stage_features", "forward"])
 def test_an_interruption_at_any_registration_of_a_hook_leaves_no_hook(monkeypatch, what, when, kind):

@@ -166,7 +166,7 @@ def _changes(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> frozenset[str]:
-    """All names in a function and those within it, attributes too; which of them are global takes longer to find out."""
+    """All names in a function and those within it, attributes too; finding the global ones among them takes longer."""
     return frozenset(code.co_names).union(*map(_names, _inner(code)))
 
 
