@@ -12,7 +12,7 @@ from lomix_search.mixture.loss import MixtureLoss
 
 
 def quick(name):
-    return name.endswith("2d") or name == "small-3d"
+    return name in ("small-2d", "small-3d", "unet-2d", "dynunet-ds-2d")
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[] if quick(name) else pytest.mark.slow) for name in FAST])

@@ -40,7 +40,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [pytest.param("BasicUNetPlusPlus", marks=pytest.mark.slow), "DynUNet"])
 def test_published_networks_are_read_at_their_own_finest_map(name: str) -> None:
     make, own = PUBLISHED[name]
     torch.manual_seed(0)
@@ -61,10 +61,8 @@ def test_published_networks_are_read_at_their_own_finest_map(name: str) -> None:
 # -- from a recipe to its scores ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "returns",
-    ["[self.head(x), self.side(y)]", pytest.param("{'p': self.head(x).softmax(1)}", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("returns", ["[self.head(x), self.side(y)]", "{'p': self.head(x).softmax(1)}"])
 def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Path) -> None:
     """With ignored pixels, and a network that does not return its logits alone."""
     folder = write_tiny(tmp_path / "recipe")

@@ -15,16 +15,18 @@ from lomix_search.instrumentation.trace import BACKENDS, on_twin, trace, trace_m
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.symbolic import symbolic
 
-QUICK = {"small-2d", "small-3d", "unet-2d"}
-"""Networks that every back end reads in the fast suite; the others are read with --slow, and by fx always."""
+QUICK = {("small-2d", "record"), ("small-2d", "export"), ("small-3d", "fx"), ("dynunet-ds-2d", "record")}
+"""What the fast suite reads, besides the 2D networks by fx; all others are read with --slow."""
+
+
+def quick(name, backend):
+    return (name, backend) in QUICK or (backend == "fx" and name.endswith("2d"))
 
 
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        pytest.param(
-            name, backend, marks=[pytest.mark.slow] * (name not in QUICK and (backend != "fx" or "3d" in name))
-        )
+        pytest.param(name, backend, marks=[] if quick(name, backend) else pytest.mark.slow)
         for name in FAST
         for backend in BACKENDS
     ],

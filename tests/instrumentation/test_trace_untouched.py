@@ -42,7 +42,7 @@ QUICK = {
     "Renormalised", "Codebook", "Replaced", "TestTime", "Buffers", "SpectralNorm", "Counters", "Draws", "Settings",
     "Globals", "Closures", "Hooked", "SolidPart", "Stubborn", "LazyStubborn", "Scripted", "AddsToInput",
 }  # fmt: skip
-"""Of hostile networks, those of the fast suite: each writes in a way of its own. The others are close to one of them."""
+"""The hostile networks of the fast suite: each writes in a way of its own. The others are close to one of them."""
 
 
 @pytest.mark.parametrize(
