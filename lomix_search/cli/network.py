@@ -20,7 +20,8 @@ from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.objects import call, load_object
 from lomix_search.recipe.overrides import split_setting, toml_or_text
 from lomix_search.training.cost import doctor
-from lomix_search.utils.schema import shortened, write_text
+from lomix_search.utils.files import write_text
+from lomix_search.utils.schema import shortened
 
 
 @app.command()

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
+from lomix_search.data.kinds import DATA_KINDS
 from lomix_search.data.subsets import label_fraction as portion
-from lomix_search.evaluation.paired import compare
+from lomix_search.evaluation.paired_test import paired_test
 from lomix_search.experiments.compare.rank import rank
 from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.recipe.recipe import DATA_KINDS, Recipe, home_of, load_recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import Table
 
 
@@ -118,7 +119,7 @@ def evaluate_command(
         if os.access(one, os.W_OK):
             console.print(f"tables and predictions: {evaluation_folder(one, network, subset)}")
     if other is not None:
-        console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
+        console.print(paired_test(scores[0], scores[1], names=(str(folder), str(other))))
 
 
 def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:

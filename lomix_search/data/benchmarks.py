@@ -13,7 +13,8 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lomix_search.data.readers.dicom import read_dicom_case
-from lomix_search.data.readers.pictures import SUFFIXES, read_picture_pair
+from lomix_search.data.readers.picture_file import SUFFIXES
+from lomix_search.data.readers.pictures import read_picture_pair
 from lomix_search.data.readers.volumes import Case, read_h5, read_nifti_pair, read_npz, readable
 from lomix_search.errors import DataError
 

@@ -31,7 +31,7 @@ from lomix_search.data.manifest import READERS, Entry, Manifest, case_name, sha2
 from lomix_search.data.readers.volumes import Case, readable
 from lomix_search.data.resize import RULE, resize_images, resize_labels
 from lomix_search.errors import DataError, LomixError, MissingExtraError, nearest
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 Array = NDArray[Any]
 

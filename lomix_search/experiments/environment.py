@@ -18,7 +18,8 @@ from lomix_search.errors import RunError
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git, commit_text, git_state, processor_name
-from lomix_search.utils.schema import Frozen, read_json, validate, write_text
+from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import PACKAGE
 
 _SAMPLES = 8
@@ -150,7 +151,7 @@ def read_environments(folder: Path) -> tuple[Environment, ...]:
         RunError: the file is malformed.
     """
     path = folder / "environment.json"
-    return validate(_Starts, read_json(path, RunError), str(path), RunError).starts if path.exists() else ()
+    return build_typed(_Starts, read_json(path, RunError), str(path), RunError).starts if path.exists() else ()
 
 
 def data_print(recipe: Recipe, splits: Splits) -> DataPrint:

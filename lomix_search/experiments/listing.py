@@ -17,7 +17,7 @@ from lomix_search.experiments.results import read_results
 from lomix_search.experiments.status import read_status
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_line, read_lines
-from lomix_search.utils.schema import read_json, read_toml
+from lomix_search.utils.files import read_json, read_toml
 from lomix_search.utils.terminal import Table, plain
 
 _TOP = 8

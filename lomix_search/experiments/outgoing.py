@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lomix_search.recipe.recipe import DATA_KINDS, Recipe
-from lomix_search.utils.shipped import shelved
+from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.recipe.recipe import Recipe
+from lomix_search.utils.shipped import shipped_files
 
 
 def outgoing(recipe: Recipe) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def outgoing(recipe: Recipe) -> dict[str, Any]:
 
 def public_name(recipe: Recipe) -> str:
     """Return the recipe's name if it is one of the shipped ones, ``custom`` otherwise."""
-    return recipe.name if recipe.name in shelved("recipes") else "custom"
+    return recipe.name if recipe.name in shipped_files("recipes") else "custom"
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lomix_search.errors import SpaceError, require
 from lomix_search.experiments.predictions import Seen
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.utils.schema import write_bytes, write_text
+from lomix_search.utils.files import write_bytes, write_text
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")

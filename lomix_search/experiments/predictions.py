@@ -15,10 +15,10 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
-from lomix_search.evaluation.dice import predict
+from lomix_search.evaluation.score_items import predict_classes
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import reader_of
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 _BYTE = np.dtype(np.uint8)
 
@@ -118,7 +118,7 @@ def look(
     with evaluating(net):
         for index in chosen:
             image, label = items[index]
-            prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            prediction = predict_classes(read, image[None].to(device), label.shape)[0].cpu().numpy()
             marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
             views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)

@@ -19,7 +19,7 @@ from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.status import read_status
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
-from lomix_search.recipe.sections import Track
+from lomix_search.recipe.sections import TrackSection
 from lomix_search.training.checkpoint import read_tensors, weights_sha256
 from lomix_search.training.trackers import read_lines
 
@@ -85,7 +85,7 @@ def reproduce(
             f"{again} is there already; nothing was changed.",
             hint=["--resume         to go on with a repetition that was stopped", "--folder OTHER   to start another"],
         )
-    recipe = load_recipe(folder / "recipe.toml").model_copy(update={"track": Track()})
+    recipe = load_recipe(folder / "recipe.toml").model_copy(update={"track": TrackSection()})
     known = read_environments(folder)
     with _threads(known[-1] if known else None):
         run_recipe(recipe, again, resume=resume, console=console, score_test=(folder / "results.json").exists())

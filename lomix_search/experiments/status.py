@@ -15,7 +15,8 @@ from pydantic import Field
 from lomix_search.errors import RunError
 from lomix_search.training.run_folder import writing
 from lomix_search.utils.distributed import is_main
-from lomix_search.utils.schema import Frozen, read_json, validate, write_text
+from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -115,7 +116,7 @@ def read_status(folder: Path) -> Status | None:
         RunError: the file is malformed.
     """
     path = folder / "status.json"
-    return validate(Status, read_json(path, RunError), str(path), RunError) if path.exists() else None
+    return build_typed(Status, read_json(path, RunError), str(path), RunError) if path.exists() else None
 
 
 def _end(folder: Path, running: Status, state: State, reason: str = "", weights: dict[str, str] | None = None) -> None:

@@ -19,8 +19,8 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training import trackers as track
 from lomix_search.training.trackers import Tracker, Trackers, opened
-from lomix_search.utils.schema import write_text
-from lomix_search.utils.shipped import shelved
+from lomix_search.utils.files import write_text
+from lomix_search.utils.shipped import shipped_files
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -82,7 +82,7 @@ def _unnamed(path: Path, folder: Path) -> Path:
         return path
     content = json.loads(path.read_text(encoding="utf-8"))
     origin, space = content.get("provenance", {}), content.get("space", {})
-    if origin.get("recipe") not in shelved("recipes"):
+    if origin.get("recipe") not in shipped_files("recipes"):
         origin.pop("recipe", None)
     if isinstance(operators := space.get("operators_file"), str):
         space["operators_file"] = Path(operators).name

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import LomixError, RunError, TraceError
-from lomix_search.instrumentation.instrumented import Instrumented, logits_in
+from lomix_search.instrumentation.instrumented import Instrumented
+from lomix_search.instrumentation.logits import logits_in
 from lomix_search.instrumentation.stages.endings import find_returned
 from lomix_search.instrumentation.stages.returned import read
 from lomix_search.instrumentation.stages.stage import Returned

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lomix_search.errors import RunError
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 StateDict = dict[str, Any]
 _KEEP = 2

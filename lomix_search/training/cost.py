@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.stages import Stages
-from lomix_search.instrumentation.trace import inputs_of, pick, same_random_state, unwrap
+from lomix_search.instrumentation.trace import inputs_of, pick, unwrap
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine, engine_report
 from lomix_search.mixture.space import SearchSpace
+from lomix_search.utils.random import same_random_state
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lomix_search.data.items import collate
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.mixture.weighting import Lookahead, uniform
+from lomix_search.mixture.weighting import Lookahead, uniform_weights
 from lomix_search.utils.distributed import largest_over_processes, mean_over_processes, share
 
 _Items = Dataset[tuple[Tensor, Tensor]]
@@ -211,7 +211,7 @@ def finest_loss(loss: MixtureLoss) -> MixtureLoss:
         space,
         loss.plan.num_maps,
         loss.num_classes,
-        uniform(maps),
+        uniform_weights(maps),
         loss.ce,
         loss.dice,
         loss.ignore_index,

@@ -25,14 +25,14 @@ from lomix_search.data.dataset import Batches, Draw, Order, Seeded
 from lomix_search.data.items import Uniform, collate
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluation.dice import DiceResult, check_class_names, score_items
-from lomix_search.instrumentation.modes import train as train_mode
-from lomix_search.instrumentation.modes import undisturbed
-from lomix_search.instrumentation.trace import same_random_state
+from lomix_search.evaluation.dice_meter import DiceResult, check_class_names
+from lomix_search.evaluation.score_items import score_items
+from lomix_search.instrumentation.modes import train_mode, undisturbed
 from lomix_search.mixture.loss import MixtureLoss, Step
-from lomix_search.mixture.mixture import Mixture, Provenance
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import Lookahead
-from lomix_search.recipe.sections import Optimizer, Search
+from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import StateDict, read_tensors, write_tensors
 from lomix_search.training.held_out import Looker
 from lomix_search.training.run_folder import hold, writing
@@ -51,7 +51,8 @@ from lomix_search.utils.distributed import (
     size,
 )
 from lomix_search.utils.progress import Bar, Stop
-from lomix_search.utils.schema import faults_in, validate
+from lomix_search.utils.random import same_random_state
+from lomix_search.utils.schema import build_typed, faults_in
 from lomix_search.utils.shipped import VERSION
 
 _Items = Dataset[tuple[Tensor, Tensor]]
@@ -419,16 +420,16 @@ def _check_share(batch_size: int) -> None:
 
 def _plan(given: Mapping[str, Any]) -> TrainingPlan:
     """Sort flat arguments into the two sections of a recipe and check them there."""
-    of_optimizer = set(Optimizer.model_fields) - {"name"}
+    of_optimizer = set(OptimizerSection.model_fields) - {"name"}
     optimizer = {key: value for key, value in given.items() if key in of_optimizer}
     optimizer |= {"name": given["optimizer"]} if "optimizer" in given else {}
     rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
-    known = set(Search.model_fields) | of_optimizer | {"optimizer"}
+    known = set(SearchSection.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
     rest = {key: value for key, value in rest.items() if key in known}
-    faults += faults_in(Search, rest)
-    checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
-    return TrainingPlan(validate(Search, rest, "search(…)", RunError), checked)
+    faults += faults_in(SearchSection, rest)
+    checked = build_typed(OptimizerSection, optimizer, "search(…)", RunError, faults)
+    return TrainingPlan(build_typed(SearchSection, rest, "search(…)", RunError), checked)
 
 
 def _versions() -> dict[str, str]:

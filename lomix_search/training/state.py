@@ -17,7 +17,7 @@ from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.mixture.weighting import Monitor
-from lomix_search.recipe.sections import Optimizer, Search
+from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import (
     StateDict,
     latest_checkpoint,
@@ -43,8 +43,8 @@ class TrainingPlan:
         optimizer: Optimizer and schedule.
     """
 
-    search: Search
-    optimizer: Optimizer
+    search: SearchSection
+    optimizer: OptimizerSection
 
     @property
     def settings(self) -> dict[str, Any]:

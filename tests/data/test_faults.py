@@ -12,7 +12,8 @@ from support import twins
 from support.preparing import PATIENTS, fails, go, settings
 
 from lomix_search.data.kinds import prepared
-from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.masks import decide
+from lomix_search.data.readers.mask_file import open_mask
 from lomix_search.data.readers.pictures import read_mask
 from lomix_search.data.readers.volumes import read_nifti, write_nifti
 from lomix_search.errors import DataError

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import lomix_search as lomix
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import DataError, LomixError, RunError
-from lomix_search.evaluation.dice import score_items
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.training.search import Result
 
 Form = Callable[[Tensor, Tensor], Any]

@@ -26,7 +26,7 @@ from lomix_search.data.readers.volumes import (
     whole_labels,
 )
 from lomix_search.errors import DataError
-from lomix_search.recipe.new import look_at
+from lomix_search.recipe.own_data import look_at
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])  # the canonical axes but for their order
 

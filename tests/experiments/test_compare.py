@@ -12,7 +12,8 @@ from support.commands import call, failing
 from lomix_search.errors import RecipeError
 from lomix_search.experiments.compare.strategies import needed, read_strategies
 from lomix_search.experiments.compare.verdict import Run, agreement, draw_verdict, judge, paired, to_json, to_markdown
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe
 

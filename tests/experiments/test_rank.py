@@ -9,8 +9,10 @@ import pytest
 from support.commands import call
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.experiments.compare.rank import Ranking, mean_and_margin, rank, score_maps
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.evaluation.statistics import mean_and_margin
+from lomix_search.experiments.compare.rank import Ranking, rank, score_maps
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.training.trackers import read_lines
 

@@ -30,7 +30,8 @@ from lomix_search.experiments.report.weights import heat_map, layout, maps_of, v
 from lomix_search.experiments.report.write import read_study, write_report
 from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.tune import tune
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

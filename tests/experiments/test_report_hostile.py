@@ -17,7 +17,7 @@ from lomix_search.errors import LomixError
 from lomix_search.experiments.report.charts import Axis, Line, chart
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.run import run_recipe
-from lomix_search.utils.schema import to_toml
+from lomix_search.utils.toml import to_toml
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -17,9 +17,12 @@ from support.picture_files import palette, rgb, tiff
 
 from lomix_search.cli.app import app
 from lomix_search.data.manifest import read_manifest
-from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.masks import decide
+from lomix_search.data.pairs import find_pairs
+from lomix_search.data.readers.mask_file import open_mask
 from lomix_search.errors import DataError
-from lomix_search.recipe.new import find_pairs, look_at, new_recipe
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe
 
 RNG = np.random.default_rng(0)

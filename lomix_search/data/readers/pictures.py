@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.masks import Coding, decide, open_mask
+from lomix_search.data.masks import Coding, decide
+from lomix_search.data.readers.mask_file import open_mask
 from lomix_search.data.readers.picture_file import SUFFIXES as SUFFIXES
 from lomix_search.data.readers.picture_file import read_picture, size_in_words
 from lomix_search.data.readers.volumes import Case

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.evaluation.statistics import mean_and_margin
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.terminal import Table
 
@@ -145,25 +147,6 @@ def score_maps(mixture: Mixture, lines: Sequence[Mapping[str, Any]]) -> tuple[Ma
         agreement = float(np.nanmean(agreements[:, i])) if looks else 0.0
         scores.append(MapScore(m.id, m.weight, mean, mean - half, mean + half, agreement, looks))
     return tuple(sorted(scores, key=lambda score: -score.effect))
-
-
-def mean_and_margin(values: Floats) -> tuple[float, float]:
-    """Return the mean of a series and half the width of its 95 % interval.
-
-    Args:
-        values: At least one; neighbours may be correlated.
-
-    Returns:
-        Mean and margin; the margin of a single value is infinite.
-    """
-    mean, number = float(values.mean()), len(values)
-    if number < 3:
-        return mean, math.inf
-    centred = values - mean
-    variance = float(centred @ centred)
-    near = float(centred[1:] @ centred[:-1]) / variance if variance > 0 else 0.0
-    near = min(max(near, 0.0), 0.95)
-    return mean, 1.96 * math.sqrt(variance / (number - 1) / number * (1 + near) / (1 - near))
 
 
 def _matrix(lines: Sequence[Mapping[str, Any]], key: str) -> Floats:

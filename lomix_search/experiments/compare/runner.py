@@ -16,7 +16,7 @@ from lomix_search.experiments.compare.rank import rank
 from lomix_search.experiments.compare.strategies import DERIVED, Strategy, needed
 from lomix_search.experiments.compare.verdict import Row, draw_verdict, judge, read_run, to_json, to_markdown
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MOST = 1000  # seeds; each is a run of each strategy

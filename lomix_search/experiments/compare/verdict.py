@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import MixtureError, require
+from lomix_search.errors import MixtureError
+from lomix_search.evaluation.statistics import student_margin, wilcoxon_p
 from lomix_search.experiments.pictures import new_figure, save_figure
 from lomix_search.experiments.results import read_results
 from lomix_search.mixture.mixture import Mixture
@@ -156,11 +157,8 @@ def paired(scores: Mapping[int, float], base: Mapping[int, float]) -> Paired:
         return Paired(
             float(change.mean()) if len(change) else math.nan, math.nan, math.nan, math.nan, tuple(change.tolist())
         )
-    stats = require("scipy.stats", "data")
-    half = float(stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / math.sqrt(len(change)))
-    p = float(stats.wilcoxon(change).pvalue) if change.any() else 1.0
-    mean = float(change.mean())
-    return Paired(mean, mean - half, mean + half, p, tuple(change.tolist()))
+    mean, half = float(change.mean()), student_margin(change)
+    return Paired(mean, mean - half, mean + half, wilcoxon_p(change), tuple(change.tolist()))
 
 
 def agreement(mixtures: Sequence[Mixture]) -> tuple[float, float]:

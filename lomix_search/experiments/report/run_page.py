@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lomix_search.evaluation.evaluate import Evaluation
+from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.environment import Environment
 from lomix_search.experiments.report import weights
 from lomix_search.experiments.report.charts import COLOURS, Axis, Line, chart, smooth

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from lomix_search.errors import RunError
-from lomix_search.evaluation.evaluate import Evaluation, read_evaluation
+from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
 from lomix_search.experiments.predictions import Seen
 from lomix_search.experiments.results import Scores, read_results
 from lomix_search.experiments.status import Status, read_status
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_line
-from lomix_search.utils.schema import read_toml
+from lomix_search.utils.files import read_toml
 
 _POINTS = 300
 

@@ -8,8 +8,8 @@ import networkx as nx
 from lomix_search.experiments.report.charts import COLOURS, Axis, Line, chart
 from lomix_search.experiments.report.parts import bar, data, number, table, text
 from lomix_search.experiments.report.story import Story
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.mixture.space import Map
 
 _OUTER, _MIDDLE, _INNER = 372.0, 205.0, 84.0
 _GAP = 1.6  # places left free on the ring between two groups

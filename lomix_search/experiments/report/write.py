@@ -12,7 +12,7 @@ from lomix_search.experiments.report.run_page import run_page
 from lomix_search.experiments.report.story import read_story
 from lomix_search.experiments.report.study_page import Study, Trial, study_page
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.schema import read_toml, write_text
+from lomix_search.utils.files import read_toml, write_text
 
 _GOAL = "val.dice.best"
 

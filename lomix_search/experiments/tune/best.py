@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.values import decode
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 
 def best_trials(study: optuna.Study, recipe: Recipe, top: int = 1) -> list[FrozenTrial]:

@@ -18,7 +18,8 @@ from lomix_search.experiments.tune.journal import Journal
 from lomix_search.experiments.tune.retry import patient
 from lomix_search.experiments.tune.samplers import PerTrial, build_pruner
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import Frozen, read_json, validate, write_text
+from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 
 JOURNAL = "journal.log"
 _NOTE = "study.json"
@@ -209,7 +210,7 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
     study = optuna.load_study(study_name=chosen, storage=storage)
     if "recipe" not in study.user_attrs:
         raise RunError(f'the study "{chosen}" in {place} was not made by lomix tune.')
-    recipe = validate(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
+    recipe = build_typed(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
     return study, recipe
 
 
@@ -222,7 +223,7 @@ def _noted(where: str | Path) -> tuple[Place, str | None]:
             raise RunError(f"no study {where}.", hint=["lomix tune best runs/RECIPE-tune", *_EXAMPLE])
         return Place(path, None), None
     if (path / _NOTE).is_file():
-        note = validate(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)
+        note = build_typed(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)
         beside = "://" not in note.storage and not Path(note.storage).is_absolute()
         return read_place(path / note.storage if beside else note.storage, path), note.study
     if not (path / JOURNAL).is_file():

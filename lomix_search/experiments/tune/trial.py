@@ -27,7 +27,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")

@@ -6,15 +6,21 @@ from typing import Any
 
 from lomix_search.recipe.overrides import split_key
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.recipe.sections import Loss, Optimizer, Search, Space, Weighting
-from lomix_search.recipe.tuning import Range, Tune
+from lomix_search.recipe.sections import LossSection, OptimizerSection, SearchSection, SpaceSection, WeightingSection
+from lomix_search.recipe.tuning import TuneRange, TuneSection
 
-PAPER = {"space": Space(), "loss": Loss(), "weighting": Weighting(), "optimizer": Optimizer(), "search": Search()}
+PAPER = {
+    "space": SpaceSection(),
+    "loss": LossSection(),
+    "weighting": WeightingSection(),
+    "optimizer": OptimizerSection(),
+    "search": SearchSection(),
+}
 """The defaults of these sections are the paper's."""
 _MISSING = object()
 
 
-def suggest(trial: Any, tune: Tune) -> dict[str, Any]:
+def suggest(trial: Any, tune: TuneSection) -> dict[str, Any]:
     """Draw the values of a trial.
 
     Args:
@@ -30,7 +36,7 @@ def suggest(trial: Any, tune: Tune) -> dict[str, Any]:
     return values
 
 
-def decode(params: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
+def decode(params: Mapping[str, Any], tune: TuneSection) -> dict[str, Any]:
     """Read the values of a recorded trial.
 
     Args:
@@ -46,7 +52,7 @@ def decode(params: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
     return values
 
 
-def encode(values: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
+def encode(values: Mapping[str, Any], tune: TuneSection) -> dict[str, Any]:
     """Turn values into the parameters that :func:`suggest` would have drawn, for Optuna's queue.
 
     Args:
@@ -86,7 +92,7 @@ def starting_points(recipe: Recipe) -> list[dict[str, Any]]:
     return [point for i, point in enumerate(points) if point not in points[:i]]
 
 
-def _paper(own: Mapping[str, Any], tune: Tune) -> dict[str, Any] | None:
+def _paper(own: Mapping[str, Any], tune: TuneSection) -> dict[str, Any] | None:
     """Return the recipe's values with the paper's in their place; None if a range leaves out one of them."""
     paper = _values({name: section.model_dump() for name, section in PAPER.items()}, tune)
     if not all(tune.ranges[key].holds(value) for key, value in paper.items()):
@@ -94,7 +100,7 @@ def _paper(own: Mapping[str, Any], tune: Tune) -> dict[str, Any] | None:
     return {**own, **paper}
 
 
-def _values(content: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
+def _values(content: Mapping[str, Any], tune: TuneSection) -> dict[str, Any]:
     """Return what some sections say about the tuned keys; a list of parts that is not set stands for all of them."""
     values = {}
     for key, given in tune.ranges.items():
@@ -113,7 +119,7 @@ def _look_up(content: Mapping[str, Any], key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _suggest(trial: Any, key: str, given: Range) -> Any:
+def _suggest(trial: Any, key: str, given: TuneRange) -> Any:
     if given.subset_of is not None:
         return [part for part, name in _parts(key, given) if trial.suggest_categorical(name, [False, True])]
     if given.choices is not None:
@@ -125,7 +131,7 @@ def _suggest(trial: Any, key: str, given: Range) -> Any:
     return trial.suggest_float(key, low, high, log=given.log, step=step)
 
 
-def _decoded(params: Mapping[str, Any], key: str, given: Range) -> Any:
+def _decoded(params: Mapping[str, Any], key: str, given: TuneRange) -> Any:
     if given.subset_of is not None:
         return [part for part, name in _parts(key, given) if params.get(name)]
     if given.choices is not None:
@@ -133,7 +139,7 @@ def _decoded(params: Mapping[str, Any], key: str, given: Range) -> Any:
     return params[key]
 
 
-def _parts(key: str, given: Range) -> Iterator[tuple[str | int, str]]:
+def _parts(key: str, given: TuneRange) -> Iterator[tuple[str | int, str]]:
     for part in given.subset_of or ():
         yield part, f"{key}[{part}]"
 

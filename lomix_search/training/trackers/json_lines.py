@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.training.trackers.tracker import Values
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 _OURS = ("train/", "val/", "mixture/", "lookahead/")
 _TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts

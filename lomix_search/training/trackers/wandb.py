@@ -8,7 +8,7 @@ from typing import Any
 
 from lomix_search.errors import require
 from lomix_search.training.trackers.tracker import Values, flattened
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 
 class Wandb:
