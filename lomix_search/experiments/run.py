@@ -37,10 +37,11 @@ from lomix_search.recipe.sections import WeightingSection
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.run_folder import hold, sweep, writing
 from lomix_search.training.search import Result, search
-from lomix_search.training.state import check_same, seed_everything
+from lomix_search.training.state import check_same
 from lomix_search.training.trackers import KeptOpen, Tracker, Trackers, read_lines
 from lomix_search.utils.distributed import alike, device, is_main, join, lost_processes, on_main
 from lomix_search.utils.files import write_text
+from lomix_search.utils.random import seed_everything
 from lomix_search.utils.terminal import plain
 
 

@@ -2,16 +2,14 @@
 
 import hashlib
 import io
-import random
 import re
 import struct
 import warnings
 import zipfile
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 
 from lomix_search.errors import RunError
@@ -161,26 +159,3 @@ def _fault_of_parts(content: bytes) -> str:
     except Exception as cause:  # of damaged headers: BadZipFile, NotImplementedError, UnicodeDecodeError, zlib.error, …
         return f"{type(cause).__name__}: {cause}"
     return f"{broken} does not match its checksum" if broken else ""
-
-
-def random_state() -> StateDict:
-    """Return the state of every global random number generator, as plain values and tensors."""
-    kind, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state())
-    version, internal, next_gauss = random.getstate()
-    return {
-        "python": [version, list(internal), next_gauss],
-        "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state: StateDict) -> None:
-    """Bring every global random number generator back to a state of ``random_state``."""
-    version, internal, next_gauss = state["python"]
-    random.setstate((version, tuple(internal), next_gauss))
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -26,6 +25,7 @@ from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Lookahead, uniform_weights
 from lomix_search.utils.distributed import largest_over_processes, mean_over_processes, share
+from lomix_search.utils.random import same_random_state, seeds_from
 
 _Items = Dataset[tuple[Tensor, Tensor]]
 Direction = dict[str, Tensor]
@@ -74,7 +74,7 @@ class Looker:
         Returns:
             What to log: slopes ⟨v/‖v‖, gₖ⟩ (NaN for dropped maps), normalised slopes, ‖v‖, and the method.
         """
-        with _as_it_was(images.device):
+        with same_random_state():
             held = self._batch(step // self.weighting.interval, images.device)
             v = held_out_gradient(self.net, self.finest, *held, self.names, self.autocast)
             length = float(_length(v)) / _SCALE
@@ -195,7 +195,7 @@ def slopes_by_difference(
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         for sign in (1, -1):
             moved = {name: parameters[name].detach() + sign * step * v[name] for name in v}
-            with _as_it_was(images.device):  # dropout draws the same on both sides
+            with same_random_state():  # dropout draws the same on both sides
                 sides.append(loss(_logits(net, moved, images), labels).per_map)
     return _slope(sides[0], sides[1], step)
 
@@ -297,16 +297,9 @@ def _lent(net: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
             place[key] = tensor  # type: ignore[assignment]
 
 
-@contextmanager
-def _as_it_was(device: torch.device) -> Iterator[None]:
-    """Leave torch's random states as they are."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 def _random_direction(like: Direction, seed: int, step: int) -> Direction:
     device = next(iter(like.values())).device
-    generator = torch.Generator(device).manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+    generator = torch.Generator(device).manual_seed(*seeds_from((seed, step), 1))
     return {name: torch.empty_like(t).normal_(generator=generator) for name, t in like.items()}
 
 

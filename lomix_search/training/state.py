@@ -2,13 +2,11 @@
 
 import json
 import math
-import random
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,14 +19,14 @@ from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import (
     StateDict,
     latest_checkpoint,
-    random_state,
-    restore_random_state,
     save_checkpoint,
+    write_tensors,
 )
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
 from lomix_search.training.surroundings import surroundings
 from lomix_search.utils.distributed import on_main, same_over_processes
+from lomix_search.utils.random import random_state, restore_random_state, seed_everything
 
 MAY_CHANGE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
 """Settings of ``[search]`` that may change when a run goes on: they alter no step that was taken."""
@@ -105,6 +103,19 @@ class TrainingState:
             RunError: it cannot be written; those before it are whole.
         """
         on_main(lambda: _write(self.folder / "checkpoints", self.step, self._state()))
+
+    def write_network(self, name: str) -> None:
+        """Write the state_dict of the user's own network.
+
+        Args:
+            name: ``"final.pt"`` or ``"best.pt"``, in the run folder.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        path = self.folder / name
+        with writing(path):
+            write_tensors(path, StateDict(getattr(self.net, "model", self.net).state_dict()))
 
     @property
     def finished(self) -> bool:
@@ -221,13 +232,6 @@ def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> Non
             seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
             hint=f"use the same ones, or another folder; {free} may change, and steps may grow",
         )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _write(folder: Path, step: int, state: StateDict) -> None:

@@ -22,7 +22,8 @@ from lomix_search.evaluation.inference import predict_case as predict_case
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.search import Result, is_better
+from lomix_search.training.result import Result
+from lomix_search.training.validation import is_better
 from lomix_search.training.trackers import read_lines
 
 

@@ -16,7 +16,7 @@ import lomix_search as lomix
 from lomix_search.errors import RunError
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.search import Result
+from lomix_search.training.result import Result
 from lomix_search.training.trackers import read_lines
 
 
