@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lomix_search.data.dataset import Slices, Splits, seeded
-from lomix_search.data.generators import Generators
+from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.manifest import sha256
+from lomix_search.data.random_generators import RandomGenerators
+from lomix_search.data.seeding import seeded
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.recipe.recipe import Recipe
@@ -195,7 +196,7 @@ def _spread(number: int) -> Sequence[int]:
 
 
 def _item_bytes(part: Slices, index: int) -> bytes:
-    with seeded(0), Generators(part).seeded(0):
+    with seeded(0), RandomGenerators(part).seeded(0):
         image, label = part[index]
     return image.numpy().tobytes() + label.numpy().tobytes()
 

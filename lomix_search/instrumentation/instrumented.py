@@ -20,7 +20,7 @@ from lomix_search.instrumentation.hooks import (
 )
 from lomix_search.instrumentation.logits import LOGITS, logits_in
 from lomix_search.instrumentation.stages import Stages, Tap, find_stages
-from lomix_search.instrumentation.stages.returned import own_map, undone
+from lomix_search.instrumentation.stages.read_logits import returned_map, undo_ending
 from lomix_search.instrumentation.trace import ALONE, unwrap
 
 _CHANGING = threading.Lock()
@@ -62,8 +62,9 @@ def instrument(
             hint="train it as it is, or instrument(net.strip(), example) to begin anew",
         )
     with ALONE:  # another thread may be reading this very model
-        found, classes, tensors = find_stages(model, example, num_classes, stages)
-        return Instrumented(model, found, classes, make_heads(found, classes, tensors))
+        found = find_stages(model, example, num_classes, stages)
+        heads = make_heads(found.stages, found.num_classes, found.tensors)
+        return Instrumented(model, found.stages, found.num_classes, heads)
 
 
 class Instrumented(nn.Module):
@@ -204,12 +205,12 @@ class Instrumented(nn.Module):
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
         stage = self.stages[number]
         if stage.logits is not None:
-            return undone(self._kept(LOGITS, kept), stage.ends)
+            return undo_ending(self._kept(LOGITS, kept), stage.ends)
         if stage.own is not None:
             rank = self.stages.returned.rank
             main = number == len(self.stages) - 1
-            own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
-            return undone(own, stage.ends)
+            own = returned_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
+            return undo_ending(own, stage.ends)
         features = self._kept(number, kept)
         if features.shape[1] != stage.channels:
             raise StageError(

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.hooks import run_tapped
-from lomix_search.instrumentation.stages.returned import CLAMP, read, undone
-from lomix_search.instrumentation.stages.stage import Returned
+from lomix_search.instrumentation.stages.read_logits import CLAMP, read_logits, undo_ending
+from lomix_search.instrumentation.stages.stage import ReturnedLogits
 from lomix_search.instrumentation.trace import unwrap
 
 LOGITS = -1
 """The number under which hooks keep the logits of a model that returns probabilities."""
 
 
-def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> Tensor:
+def logits_in(model: nn.Module, returned: ReturnedLogits, args: Any, kwargs: Any) -> Tensor:
     """Run a model in eval mode and return its own logits.
 
     Args:
@@ -31,7 +31,7 @@ def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> T
     """
     title = type(unwrap(model)).__name__
     if returned.tap is None:
-        return read(returned, model(*args, **kwargs), title)
+        return read_logits(returned, model(*args, **kwargs), title)
     kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
     if LOGITS not in kept:
         raise StageError(
@@ -39,4 +39,4 @@ def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> T
             seen=f"tapped at the {returned.tap}",
             hint="instrument again with an example like this input, with the model set as it is now",
         )
-    return undone(kept[LOGITS], returned.ends if returned.ends == CLAMP else "")
+    return undo_ending(kept[LOGITS], returned.ends if returned.ends == CLAMP else "")

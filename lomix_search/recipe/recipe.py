@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from lomix_search.data.dataset import Splits
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
@@ -100,8 +100,8 @@ class Recipe(Frozen):
             MissingExtraError: a package to read it with is not installed.
             RecipeError: the recipe's own function does not exist, does not take these settings, or returns no Splits.
         """
-        if module := DATA_KINDS.get(self.data.kind):
-            splits: Any = module.load(module.Settings.model_validate(self.data.settings), self.loss.ignore_index)
+        if kind := DATA_KINDS.get(self.data.kind):
+            splits: Any = kind.load(kind.settings.model_validate(self.data.settings), self.loss.ignore_index)
         else:
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):
@@ -411,10 +411,10 @@ def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
     data = content.get("data")
-    module = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or module is None:
+    kind = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or kind is None:
         return []
-    settings: type[Frozen] = module.Settings
+    settings = kind.settings
     try:
         settings.model_validate({k: v for k, v in data.items() if k != "kind"})
     except ValidationError as cause:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from lomix_search.data.dataset import Batches, Draw, Order, Seeded
-from lomix_search.data.items import collate
+from lomix_search.data.sampler import Batches, Draw, Order
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import collate
 from lomix_search.mixture.weighting import Lookahead
 from lomix_search.training.datasets import DividedDatasets
 from lomix_search.training.state import TrainingState

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lomix_search.data.checks import Print, look_over, look_through
-from lomix_search.data.items import Uniform
+from lomix_search.data.sanity import Fingerprint, check_all_items, check_some_items
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
+from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import RunError
 from lomix_search.mixture.weighting import Lookahead
 from lomix_search.training.shrink import check_shrink
@@ -29,11 +29,11 @@ class GivenDatasets:
         held_out: For the weighting to look at.
     """
 
-    train: Uniform
-    val: Uniform | None
-    held_out: Uniform | None
+    train: UniformDataset
+    val: UniformDataset | None
+    held_out: UniformDataset | None
 
-    def look(self, classes: Sequence[str]) -> dict[str, Print]:
+    def look(self, classes: Sequence[str]) -> dict[str, Fingerprint]:
         """Look at all of them before a step is taken.
 
         Args:
@@ -46,9 +46,9 @@ class GivenDatasets:
             DataError: items of a form that cannot be trained with, or labels outside the classes; names the item.
         """
         with same_random_state():
-            found = {"training": look_over(self.train)}
-            found |= {} if self.val is None else {"validation": look_through(self.val, classes)}
-            return found | ({} if self.held_out is None else {"held-out": look_over(self.held_out)})
+            found = {"training": check_some_items(self.train)}
+            found |= {} if self.val is None else {"validation": check_all_items(self.val, classes)}
+            return found | ({} if self.held_out is None else {"held-out": check_some_items(self.held_out)})
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def in_one_form(state: TrainingState, train: _Items, val: _Items | None, held_ou
     """
     dtype = next((p.dtype for p in state.net.parameters() if p.is_floating_point()), torch.float32)
 
-    def one(items: _Items, what: str) -> Uniform:
-        return Uniform(items, what, state.loss.num_classes, state.loss.ignore_index, dtype)
+    def one(items: _Items, what: str) -> UniformDataset:
+        return UniformDataset(items, what, state.loss.num_classes, state.loss.ignore_index, dtype)
 
     return GivenDatasets(
         one(train, "training"),

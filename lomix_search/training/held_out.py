@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
-from lomix_search.data.dataset import Order, Seeded
-from lomix_search.data.items import collate
+from lomix_search.data.sampler import Order
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import collate
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace

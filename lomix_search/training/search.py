@@ -57,9 +57,10 @@ def search(
     Args:
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
-        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.items`` brings into that form,
-            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or
-            torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each item.
+        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
+            that form, such as MONAI's dictionaries. Random augmentation draws from the global generators of python,
+            numpy or torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each
+            item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lomix_search.data.checks import Print, check_same_data
+from lomix_search.data.sanity import Fingerprint, check_same_data
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine
@@ -74,9 +74,9 @@ class TrainingState:
         self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
-        self.data: dict[str, Print] = {}
+        self.data: dict[str, Fingerprint] = {}
 
-    def open(self, resume: bool, data: dict[str, Print] | None = None) -> None:
+    def open(self, resume: bool, data: dict[str, Fingerprint] | None = None) -> None:
         """Start the folder, or go on where its last checkpoint stands.
 
         Args:

@@ -23,8 +23,8 @@ from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.result import Result
-from lomix_search.training.validation import is_better
 from lomix_search.training.trackers import read_lines
+from lomix_search.training.validation import is_better
 
 
 def run(folder: Path, built: Any, val: Any = None, **changes: Any) -> Result:
@@ -81,7 +81,7 @@ def test_whatever_looks_at_a_network_puts_every_mode_back() -> None:
     assert [module.training for module in net.modules()] == wanted
     look(net, items, CLASSES)
     assert [module.training for module in net.modules()] == wanted
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     case = Case("a", np.zeros((2, 1, 16, 16), np.float32), np.zeros((2, 16, 16), np.uint8), (), {}, "")
     predict_case(net, case, InferenceOptions())
@@ -183,7 +183,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[int]:
         value = scores[min(len(calls), len(scores)) - 1]
         return DiceResult(CLASSES, ("a",), np.full((1, 3), value))
 
-    monkeypatch.setattr(sys.modules["lomix_search.training.search"], "score_items", score)
+    monkeypatch.setattr(sys.modules["lomix_search.training.validation"], "score_items", score)
     return calls
 
 

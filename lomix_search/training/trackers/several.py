@@ -12,20 +12,6 @@ from lomix_search.training.trackers.tracker import Tracker, Values
 _PATIENCE = 3  # failures in a row
 
 
-class KeptOpen:
-    """Passes everything on but ``close``: for a loop that closes what it logs to while there is more to come.
-
-    Args:
-        tracker: Who gets it.
-    """
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.log, self.files = tracker.log, tracker.files
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
     """Start trackers; one that cannot start is left out with a warning.
 
@@ -96,4 +82,5 @@ class Trackers:
         if count >= _PATIENCE:
             self._trackers.remove(tracker)
         what = "is dropped" if count >= _PATIENCE else f"is tried again ({count} of {_PATIENCE} failures in a row)"
-        warnings.warn(f"tracker {type(tracker).__name__} failed in {method} and {what}: {error!r}", stacklevel=4)
+        name = getattr(tracker, "name", type(tracker).__name__)
+        warnings.warn(f"tracker {name} failed in {method} and {what}: {error!r}", stacklevel=4)

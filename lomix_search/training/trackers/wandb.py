@@ -20,7 +20,7 @@ class Wandb:
     Args:
         folder: The run folder; wandb's files go to ``folder/wandb``.
         project: wandb's project.
-        config: What may be known of the settings; see :func:`lomix_search.experiments.outgoing.outgoing`.
+        config: What may be known of the settings; see :func:`lomix_search.experiments.tracking.public_settings`.
         online: Send to wandb's servers while running.
         group: wandb's group, e.g. the study a trial belongs to.
         maps: Ids of the maps: vectors with one value a map get these names instead of numbers.
