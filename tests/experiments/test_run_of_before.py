@@ -11,7 +11,7 @@ from support.places import TESTS
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
-from lomix_search.cli.app import console
+from lomix_search.cli.common import console
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.checkpoint import read_tensors
