@@ -19,15 +19,14 @@ from lomix_search.utils.random import seeds_from
 
 Numbers = dict[str, float | str | list[float]]
 
-_LEAST_SCALE = 2.0**-14  # of fp16: a gradient that overflows below it is not one that scaling can save
+_LEAST_SCALE = 2.0**-14  # of fp16: scaling cannot save a gradient that overflows below it
 
 
 class Stepper:
     """Takes steps.
 
     In a distributed run, each process gets its share of the batch, and the steps are those of one process with the
-    whole batch, but for what looks at other items of a batch: batch norms see the items of their process, and dropout
-    draws for each process anew.
+    whole batch. Two things differ: batch norms see only the items of their own process, and dropout draws anew in each.
 
     Args:
         state: The training.
@@ -107,7 +106,7 @@ class Stepper:
             torch.manual_seed(seed)
 
     def _update(self, step: Step, seen: Numbers) -> str:
-        """Move everything along the gradient; return what kept it from that, if anything did."""
+        """Move everything along the gradient; return what is not finite where nothing was moved, else an empty text."""
         state, plan = self.state, self.plan
         state.scaler.scale(step.total).backward()  # type: ignore[no-untyped-call]
         average_gradients(state.parameters)
@@ -118,7 +117,7 @@ class Stepper:
             return "gradient"
         if plan.clip_grad is not None:
             nn.utils.clip_grad_norm_(state.parameters, plan.clip_grad)
-        state.scaler.step(state.optimizer)  # of fp16, leaves out a step whose gradient overflowed, and lowers the scale
+        state.scaler.step(state.optimizer)  # with fp16, it skips a step whose gradient overflowed
         state.scaler.update()
         if state.scaler.is_enabled():
             self._check_scale(state.scaler.get_scale(), seen)
@@ -136,7 +135,7 @@ class Stepper:
             )
 
     def _skip(self, fault: str, step: Step, images: Tensor, before: Sequence[Tensor], seen: Numbers) -> None:
-        """Leave this step out, with what it left in the buffers, or end the run."""
+        """Skip this step and take back what it wrote to buffers; after too many in a row, end the run."""
         state, limit = self.state, self.plan.skip_not_finite
         if state.skipped >= limit:
             raise same_everywhere(self._not_finite(fault, step, images))

@@ -1,4 +1,4 @@
-"""Several trackers as one: what fails is said, and costs no training."""
+"""Several trackers as one: whatever fails in one of them is said, and the training goes on."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
     """Start trackers; one that cannot start is left out with a warning.
 
     Args:
-        makers: What starts each, by its name.
+        makers: A function for each that starts it, by its name.
 
     Returns:
         Those that started.
 
     Raises:
-        MissingExtraError: one is not installed, which is better said before the training than after.
+        MissingExtraError: one is not installed. This is better said before the training than after it.
     """
     started = []
     for name, make in makers.items():
@@ -36,7 +36,7 @@ def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
 
 
 class Trackers:
-    """Several trackers as one. One that fails is told of, and dropped when it fails three times in a row.
+    """Several trackers as one. A failure is warned of; after three in a row the tracker is dropped.
 
     Args:
         trackers: The trackers; the order is kept.
