@@ -19,7 +19,7 @@ from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, writ
 from lomix_search.utils.shipped import shelved
 
 MAX_MAPS = 2**20
-"""Maps that are gone through one by one, at most: a file must not be able to take all time and memory."""
+"""Maps that are enumerated, at most: a space file must not be able to take all time and memory."""
 
 _Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
 
@@ -116,7 +116,7 @@ class SearchSpace(Frozen):
         yield from itertools.islice(kept, self.budget)
 
     def lacks(self, ids: Iterable[str], num_stages: int) -> list[str]:
-        """Say which ids name no map of the space; told from the ids alone, so that no number of maps is too large.
+        """Return the ids that name no map of the space. Told from the ids alone, so it is quick for a space of any size.
 
         Args:
             ids: Map ids such as ``P4`` or ``add(1,3)``.
@@ -158,7 +158,7 @@ class SearchSpace(Frozen):
             num_stages: L, the number of stages.
 
         Returns:
-            The map, whatever include, exclude and budget say of it; None if the rules make none such for L stages.
+            The map; None if the rules do not make it for L stages. ``include``, ``exclude`` and ``budget`` do not count.
         """
         if (read := parse_id(name)) is None:
             return None
@@ -182,7 +182,7 @@ class SearchSpace(Frozen):
             A space whose order is still the stable one.
 
         Raises:
-            SpaceError: no map is to be kept, or one that the space has for no network.
+            SpaceError: ``ids`` is empty, or names a map that the space does not have for any network.
         """
         kept = tuple(ids)
         if not kept:  # as patterns, none means all
@@ -200,7 +200,7 @@ class SearchSpace(Frozen):
             sizes: Subset sizes to keep; None keeps all.
 
         Returns:
-            A space that may have originals alone.
+            The space; it may have only originals left.
         """
         names = None if operators is None else set(operators)
         rules = [rule for rule in self.operator if names is None or rule.name in names]

@@ -1,4 +1,4 @@
-"""Checks that a user runs on what they wrote."""
+"""The check that users run on an operator of their own."""
 
 import io
 import itertools
@@ -11,7 +11,7 @@ from lomix_search.errors import LomixError
 from lomix_search.mixture.operators import Operator, find_operator
 
 ORDERS = 120
-"""So many orders of the maps are tried: all of five."""
+"""Orders of the maps that are tried, at most: all orders of five maps."""
 
 
 class OperatorFault(LomixError, AssertionError):

@@ -26,7 +26,7 @@ _SHIPPED: dict[str, object] = {
     "attention": table.Attention,
 }
 _NONE = -1
-"""What the C++ kernel reads where a trie's node is no map."""
+"""What the C++ kernel reads where a node of a trie is not a map."""
 
 
 class TrieNode(NamedTuple):

@@ -1,4 +1,7 @@
-"""How raw parameters become the weights of the per-map losses, and the weighted losses one total."""
+"""Weightings: how raw parameters become the weights of the per-map losses, and the weighted losses one total.
+
+One loss a map goes in, the total comes out. A new weighting is one ``@weighting`` class or function.
+"""
 
 from lomix_search.mixture.weighting.base import (
     WEIGHTINGS,

@@ -77,7 +77,7 @@ class Weighting(nn.Module, ABC):
             ids: Maps to keep, at least one of those that are kept now.
 
         Raises:
-            LossError: none of the maps would be left, or an id is of none.
+            LossError: no map would be left, or an id names none of the maps.
         """
         wanted = {ids} if isinstance(ids, str) else set(ids)
         if strange := sorted(wanted - set(self.map_ids)):
@@ -89,7 +89,7 @@ class Weighting(nn.Module, ABC):
         self._kept = kept
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Keep ``active`` true to the buffer when another state is loaded."""
+        """Keep ``active`` in step with the buffer when another state is loaded."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._kept = tuple(bool(kept) for kept in self.kept.tolist())
 
@@ -177,7 +177,7 @@ def check_weighting(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weighting_faults(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Say all that is wrong with a recipe's ``[weighting]`` table.
+    """List everything that is wrong with a recipe's ``[weighting]`` table.
 
     Args:
         name: Of a weighting.

@@ -43,7 +43,7 @@ class Fixed(Weighting):
         return tuple(kept and positive for kept, positive in zip(self._kept, self._positive, strict=True))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Keep ``active`` true to the weights when others are loaded."""
+        """Keep ``active`` in step with the weights when others are loaded."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._positive = tuple(bool(w != 0) for w in self.given.tolist())
 

@@ -14,9 +14,9 @@ from lomix_search.mixture.weighting.base import FAMILIES, Weighting
 
 NEEDS_NUMBER = {"UW", "IMTLL"}
 MEMBERS = ("DWA", "GeometricMean", "IMTLL", "Mean", "Random", "Sum", "UW")
-"""Those that need nothing but the losses and their number.
+"""Those that need only the losses and their number.
 
-Of the others, Constant, STCH, PBI and COSMOS need preferences, and FAMO wants the losses of the same batch a second
+Of the others, Constant, STCH, PBI and COSMOS need preferences, and FAMO needs the losses of the same batch a second
 time, after the step."""
 
 

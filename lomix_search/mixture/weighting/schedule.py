@@ -23,8 +23,8 @@ class Anneal(Weighting):
         wₖ = (1 − r)·gₖ for every map, and r·Σ g more for the finest original; gₖ = 1 by default
         r = 0 until ``start``, 1 from ``until`` on; between them x or (1 − cos πx)/2, x = (t − start)/(until − start)
 
-    t is the part of training that is done. Once r is 1 the other maps are skipped, and the step costs as little as
-    training with the last layer alone. A baseline: what a search finds must beat what the schedule alone gives.
+    t is the part of training that is done. Once r is 1 the other maps are skipped, and a step costs as little as
+    training with the last layer alone. It is a baseline: a search must find weights that beat the schedule alone.
 
     Args:
         maps: The maps to weigh; the finest original must be among them.
@@ -34,7 +34,7 @@ class Anneal(Weighting):
         given: The weights at the start, ≥ 0, such as those of a mixture.
 
     Raises:
-        LossError: there is no original, ``until`` lies before ``start``, or the weights do not fit the maps.
+        LossError: the finest original is missing, ``until`` lies before ``start``, or the weights do not fit the maps.
     """
 
     name = "anneal"
@@ -109,7 +109,7 @@ def finest_original(maps: Sequence[Map], name: str) -> tuple[bool, ...]:
         True for one map, False for the others.
 
     Raises:
-        LossError: there is no original among the maps, or a finer stage is in use without its own.
+        LossError: the original of the finest stage in use is not among the maps.
     """
     finest = max(max(m.scales) for m in maps)
     found = tuple(m.operator == "original" and m.scales == (finest,) for m in maps)
