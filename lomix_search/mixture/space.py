@@ -116,7 +116,7 @@ class SearchSpace(Frozen):
         yield from itertools.islice(kept, self.budget)
 
     def lacks(self, ids: Iterable[str], num_stages: int) -> list[str]:
-        """Return the ids that name no map of the space. Told from the ids alone, so it is quick for a space of any size.
+        """Return the ids that name no map of the space. The ids alone tell, so it is quick for a space of any size.
 
         Args:
             ids: Map ids such as ``P4`` or ``add(1,3)``.
@@ -158,7 +158,7 @@ class SearchSpace(Frozen):
             num_stages: L, the number of stages.
 
         Returns:
-            The map; None if the rules do not make it for L stages. ``include``, ``exclude`` and ``budget`` do not count.
+            The map; None if the rules do not make it for L stages. Patterns and budget are not asked.
         """
         if (read := parse_id(name)) is None:
             return None
