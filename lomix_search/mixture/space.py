@@ -5,9 +5,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import networkx as nx
 from pydantic import Field, field_validator
 
 from lomix_search.errors import SpaceError, nearest
@@ -17,6 +16,9 @@ from lomix_search.mixture.rules import OperatorRule
 from lomix_search.mixture.space_graph import build_graph
 from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, write_text
 from lomix_search.utils.shipped import shelved
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MAX_MAPS = 2**20
 """Maps that are enumerated, at most: a space file must not be able to take all time and memory."""
@@ -281,7 +283,7 @@ class SearchSpace(Frozen):
 
     # -- graph ---------------------------------------------------------------------------------------------------------
 
-    def graph(self, num_stages: int, num_classes: int = 2) -> nx.DiGraph:
+    def graph(self, num_stages: int, num_classes: int = 2) -> "nx.DiGraph":
         """Build the graph: stage nodes → operator nodes → map nodes (an original hangs on its stage directly).
 
         Args:
