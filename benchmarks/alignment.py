@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from lomix_search.data.dataset import Order, Seeded
+from lomix_search.data.sampler import Order
+from lomix_search.data.seeding import Seeded
 from lomix_search.experiments.run import build_loss, build_net
 from lomix_search.mixture.loss.module import resize_maps
 from lomix_search.recipe.recipe import load_recipe

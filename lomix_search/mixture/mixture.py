@@ -21,7 +21,7 @@ from lomix_search.mixture.mixture_files import (
 from lomix_search.mixture.operator_parameters import misfits, operator_shapes
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.utils.schema import Frozen, validate
+from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.terminal import Table
 
 _Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -116,7 +116,7 @@ class Mixture(Frozen):
         """
         source = Path(path)
         content = read_content(source)
-        mixture = validate(cls, content, source.name, MixtureError)
+        mixture = build_typed(cls, content, source.name, MixtureError)
         verify_content(source, content)
         mixture = mixture.model_copy(update={"spread": None, "sha256": None})
         mixture._source = str(source)

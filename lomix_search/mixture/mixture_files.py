@@ -15,7 +15,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from lomix_search.errors import MixtureError
-from lomix_search.utils.schema import read_bytes, read_json, write_bytes, write_text
+from lomix_search.utils.files import read_bytes, read_json, write_bytes, write_text
 
 MIXTURE_VERSION = 1
 """Of the file format: the latest that is read."""

@@ -14,8 +14,10 @@ from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map, has_wildcard
 from lomix_search.mixture.operators_file import register_operators
 from lomix_search.mixture.rules import OperatorRule
 from lomix_search.mixture.space_graph import build_graph
-from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, write_text
-from lomix_search.utils.shipped import shelved
+from lomix_search.utils.files import read_toml, write_text
+from lomix_search.utils.schema import Frozen, build_typed
+from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.toml import to_toml
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -80,14 +82,14 @@ class SearchSpace(Frozen):
             raise SpaceError(
                 f"a search space is a name or a path, not {type(source).__name__}.", hint='SearchSpace.load("lomix")'
             )
-        known = shelved("search_spaces")
+        known = shipped_files("search_spaces")
         path = known.get(str(source), Path(source))
         if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
         content = read_toml(path, SpaceError, limit=2**20)
         if isinstance(file := content.get("operators_file"), str):
             register_operators(path.parent / file)
-        return validate(cls, content, path.name, SpaceError)
+        return build_typed(cls, content, path.name, SpaceError)
 
     def save(self, path: str | Path) -> None:
         """Write the space as a TOML file that ``load`` reads back to an equal value."""

@@ -22,7 +22,7 @@ from lomix_search.mixture.loss.backends.compiler import (
     kernel_name,
     last_line,
 )
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 
 @cache
