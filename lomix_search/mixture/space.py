@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 
 from lomix_search.errors import SpaceError, nearest
 from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map, has_wildcard, id_filter, parse_id
+from lomix_search.mixture.operator_graph import build_operator_graph
 from lomix_search.mixture.operators_file import register_operators
 from lomix_search.mixture.rules import OperatorRule
-from lomix_search.mixture.space_graph import build_graph
 from lomix_search.utils.files import read_toml, write_text
 from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import shipped_files
@@ -298,7 +298,7 @@ class SearchSpace(Frozen):
             map that uses them) and ``cost`` (multiplications and additions per pixel to fuse it).
         """
         operators = [rule.name for rule in self.operator]
-        return build_graph(self.name, operators, self.maps(num_stages), num_stages, num_classes)
+        return build_operator_graph(self.name, operators, self.maps(num_stages), num_stages, num_classes)
 
     def __str__(self) -> str:
         """Return a tree of the rules, with the closed-form counts for 3 to 6 stages where they fit."""

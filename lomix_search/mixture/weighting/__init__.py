@@ -7,9 +7,10 @@ from lomix_search.mixture.weighting.base import (
     WEIGHTINGS,
     Weighting,
     build_weighting,
-    check_weighting,
     weighting,
+    weighting_family,
     weighting_faults,
+    weighting_settings,
 )
 from lomix_search.mixture.weighting.given import Fixed, random_weights, uniform_weights
 from lomix_search.mixture.weighting.learned import Normalized, Softplus, Uncertainty
@@ -30,9 +31,10 @@ __all__ = [
     "Uncertainty",
     "Weighting",
     "build_weighting",
-    "check_weighting",
     "random_weights",
     "uniform_weights",
     "weighting",
+    "weighting_family",
     "weighting_faults",
+    "weighting_settings",
 ]

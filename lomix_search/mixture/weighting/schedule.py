@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.maps import Map
-from lomix_search.mixture.weighting.base import Weighting, _few, weighting
+from lomix_search.mixture.weighting.base import Weighting, list_ids, weighting
 from lomix_search.mixture.weighting.given import check_weights
 
 _Part = Annotated[float, Field(ge=0, le=1)]
@@ -116,7 +116,7 @@ def finest_original(maps: Sequence[Map], name: str) -> tuple[bool, ...]:
     if not any(found):
         raise LossError(
             f'weighting "{name}" needs the finest original, P{finest}, among the maps.',
-            seen=_few([m.id for m in maps]),
+            seen=list_ids([m.id for m in maps]),
             hint='originals = "all"   # in the space file',
         )
     return found

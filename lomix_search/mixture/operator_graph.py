@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def build_graph(
+def build_operator_graph(
     name: str, operators: Iterable[str], maps: Iterable[Map], num_stages: int, num_classes: int
 ) -> "nx.DiGraph":
     """Build the graph: stage nodes → operator nodes → map nodes (an original hangs on its stage directly).
