@@ -5,12 +5,18 @@ import math
 from pathlib import Path
 
 import pytest
+from support.mixture_losses import example_mixture
 from support.places import ROOT
 
 from lomix_search.errors import LossError, MixtureError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.map_weights import MapWeight, concentration
 from lomix_search.mixture.mixture import Mixture
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    return example_mixture()
 
 
 def test_schema_in_docs_is_current() -> None:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as packed
+from support.mixture_losses import example_mixture
 from torch import Tensor
 
 from lomix_search.errors import MixtureError
@@ -22,6 +23,11 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.rules import OperatorRule
 from lomix_search.mixture.space import SearchSpace
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    return example_mixture()
 
 
 def test_a_mixture_survives_its_files(mixture: Mixture, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Mixture losses and what they are given.
+"""Mixtures, their losses, and what these are given.
 
-``sample`` and ``build``: maps, labels and a loss alone, for every engine of ``ENGINE_NAMES``. ``built``: a network with
+``example_mixture``: one with parameters of operators. ``sample`` and ``build``: maps, labels and a loss alone, for every engine of ``ENGINE_NAMES``. ``built``: a network with
 its loss, by default one whose weighting looks ahead.
 """
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 import lomix_search as lomix
 from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import StageInfo
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import build_weighting
 
@@ -44,3 +47,12 @@ def built(net: nn.Module, weighting: str = "lookahead", space: str = "lomix", **
     maps = tuple(loaded.maps(len(instrumented.stages)))
     kind = build_weighting(weighting, maps, settings)
     return instrumented, lomix.MixtureLoss(loaded, len(instrumented.stages), 3, weighting=kind)
+
+
+def example_mixture() -> Mixture:
+    """Return maps of three stages, the later the heavier, with parameters of two of their operators."""
+    space = SearchSpace.load("lomix")
+    maps = tuple(MapWeight(id=m.id, weight=0.1 + 0.01 * i) for i, m in enumerate(space.maps(3)))
+    stages = tuple(StageInfo(name=f"up{i}", channels=8, stride=(s, s)) for i, s in enumerate((4, 2, 1)))
+    plain = Mixture(space=space, num_classes=4, num_maps=3, stages=stages, weighting="softplus", maps=maps)
+    return plain.with_operators({"concat(1,2).weight": torch.randn(4, 8), "concat(1,3).bias": torch.randn(4)})
