@@ -1,7 +1,7 @@
 """Mixtures, their losses, and what these are given.
 
-``example_mixture``: one with parameters of operators. ``sample`` and ``build``: maps, labels and a loss alone, for every engine of ``ENGINE_NAMES``. ``built``: a network with
-its loss, by default one whose weighting looks ahead.
+``example_mixture``: a mixture with parameters of two operators. ``sample`` and ``build``: maps, labels and a loss, for
+every engine of ``ENGINE_NAMES``. ``built``: a network with its loss, by default one whose weighting looks ahead.
 """
 
 import os
