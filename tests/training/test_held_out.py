@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from monai.networks import nets
-from support.looking import built
+from support.mixture_losses import built
 from support.shapes import CLASSES, Shapes
 from support.zoo import SmallUNet
 from torch import Tensor, nn
