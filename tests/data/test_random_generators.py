@@ -65,7 +65,7 @@ class Applied(Dataset[Any]):
 
 def run(folder: Path, items: Dataset[Any], **changes: Any) -> Result:
     net, loss = build("deep_supervision")
-    settings = {"steps": 4, "batch_size": 4, "checkpoint_every": 2, "validate_every": 3, "seed": 5, "progress": False}
+    settings = {"steps": 4, "batch_size": 2, "checkpoint_every": 2, "validate_every": 3, "seed": 5, "progress": False}
     return lomix.search(net, loss, items, Shapes(4), folder=folder, classes=CLASSES, **settings | changes)
 
 
