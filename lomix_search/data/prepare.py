@@ -24,7 +24,7 @@ from lomix_search.data.benchmarks.table import find_layout
 from lomix_search.data.manifest import Entry, Manifest, case_name
 from lomix_search.data.prepare_case import prepare_case
 from lomix_search.errors import DataError, LomixError, MissingExtraError
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 
 def prepare(

@@ -17,7 +17,7 @@ from lomix_search.data.manifest import READERS, Entry, sha256
 from lomix_search.data.readers.guard import readable
 from lomix_search.data.resizing import RULE, resize_images, resize_labels
 from lomix_search.errors import DataError
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 
 def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, size: int) -> Entry:

@@ -19,7 +19,8 @@ import numpy as np
 
 from lomix_search.data.manifest import Entry
 from lomix_search.errors import DataError, nearest
-from lomix_search.utils.schema import Frozen, read_toml, validate
+from lomix_search.utils.files import read_toml
+from lomix_search.utils.schema import Frozen, build_typed
 
 
 class SplitFile(Frozen):
@@ -130,7 +131,7 @@ def read_split(path: Path) -> SplitFile:
     Raises:
         DataError: no such file, or faults in it.
     """
-    return validate(SplitFile, read_toml(path, DataError), str(path), DataError)
+    return build_typed(SplitFile, read_toml(path, DataError), str(path), DataError)
 
 
 def _from_file(cases: Mapping[str, Entry], path: Path) -> tuple[list[str], list[str], list[str]]:

@@ -15,7 +15,7 @@ from lomix_search.data.dataset import Slices, Truth
 from lomix_search.data.nested_datasets import truth_of
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
 from lomix_search.errors import DataError, RunError
-from lomix_search.evaluation.dice import score_items
+from lomix_search.evaluation.score_items import score_items
 
 Any2 = Dataset[Any]
 

@@ -17,7 +17,7 @@ from support.preparing import fails
 
 from lomix_search.data.readers.nifti import read_nifti, read_nifti_label, read_nifti_pair
 from lomix_search.data.readers.values import whole_labels
-from lomix_search.recipe.new import look_at
+from lomix_search.recipe.own_data import look_at
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])

@@ -18,7 +18,7 @@ from lomix_search.data.dataset import Slices
 from lomix_search.data.seeding import Seeded
 from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import DataError, LomixError, RunError
-from lomix_search.evaluation.dice import score_items
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.training.search import Result
 
 Form = Callable[[Tensor, Tensor], Any]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.evaluate import evaluate, score_case
+from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import Prediction
 from lomix_search.evaluation.protocols import PROTOCOLS
+from lomix_search.evaluation.score_case import score_case
 
 Mask = NDArray[np.bool_]
 

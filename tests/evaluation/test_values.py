@@ -17,8 +17,10 @@ from lomix_search.data.kinds.class_table import ClassTable, class_table
 from lomix_search.data.prepare import prepare, prepare_layout
 from lomix_search.data.readers.nifti import read_nifti_pair, write_nifti
 from lomix_search.errors import DataError
-from lomix_search.evaluation.evaluate import evaluate, file_name, save_overlay, save_prediction, score_case
-from lomix_search.evaluation.inference import How, Prediction, predict
+from lomix_search.evaluation.evaluate import evaluate
+from lomix_search.evaluation.inference import InferenceOptions, Prediction, predict_case
+from lomix_search.evaluation.prediction_files import file_name, save_overlay, save_prediction
+from lomix_search.evaluation.score_case import score_case
 
 AFFINE = np.array([[-0.8, 0, 0, 11.0], [0, 0.9, 0, -7.0], [0, 0, 4.0, 3.0], [0, 0, 0, 1]])
 
@@ -42,7 +44,7 @@ def test_a_perfect_prediction_of_any_class_scores_one(classes: int) -> None:
     label = np.zeros((2, 16, 16), np.int32)
     label[:, 4:9, 3:8] = classes - 1
     case = Case("a", (label / classes)[:, None].astype(np.float32), label)
-    found = predict(Told(classes), case, How())
+    found = predict_case(Told(classes), case, InferenceOptions())
     np.testing.assert_array_equal(found.label, label)
     rows = score_case(case, found, ["background", *map(str, range(1, classes))], "strict")
     assert rows[-1].scores["dice"] == 1 and rows[-1].scores["hd95"] == 0

@@ -8,9 +8,9 @@ import pytest
 from lomix_search.data.kinds import prepared
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import DataError
-from lomix_search.utils.shipped import shelf
+from lomix_search.utils.shipped import shipped_folder
 
-SPLITS = shelf("recipes")
+SPLITS = shipped_folder("recipes")
 
 
 ACDC = ("right ventricle", "myocardium", "left ventricle")
