@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lomix_search.utils.random import note_generator, seeds_from
+
 _GLOBAL = tuple(map(id, (np.random.mtrand._rand, random._inst, torch.default_generator)))
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _FEW = 64  # elements; a longer list is one of data
@@ -56,12 +58,12 @@ class RandomGenerators:
             Nothing.
         """
         found = self.find()
-        words = np.random.SeedSequence(key).generate_state(len(found)) if found else ()
+        seeds = seeds_from(key, len(found)) if found else ()
         with ExitStack() as stack:
             for one in found:  # all before any is set: setting one of MONAI's sets those inside it
                 stack.callback(_keep(one))
-            for one, word in zip(found, words, strict=True):
-                _seed(one, int(word))
+            for one, seed in zip(found, seeds, strict=True):
+                _seed(one, seed)
             yield
 
     def _now(self) -> list[int]:
@@ -85,30 +87,24 @@ def _is_monai(value: Any) -> bool:
     return callable(getattr(type(value), "set_random_state", None)) and hasattr(value, "R")
 
 
-def _seed(one: Any, word: int) -> None:
+def _seed(one: Any, seed: int) -> None:
     if isinstance(one, np.random.Generator):
-        one.bit_generator.state = type(one.bit_generator)(word).state
+        one.bit_generator.state = type(one.bit_generator)(seed).state
     elif isinstance(one, np.random.RandomState):
         kind: Any = type(one._bit_generator)
-        one.set_state(np.random.RandomState(kind(word)).get_state(legacy=False))
+        one.set_state(np.random.RandomState(kind(seed)).get_state(legacy=False))
     elif isinstance(one, random.Random):
-        one.seed(word)
+        one.seed(seed)
     elif isinstance(one, torch.Generator):
-        one.manual_seed(word)
+        one.manual_seed(seed)
     else:
-        one.set_random_state(seed=word)
+        one.set_random_state(seed=seed)
 
 
 def _keep(one: Any) -> Any:
     """Return a function that puts a generator's state of now back."""
-    if isinstance(one, np.random.Generator):
-        return functools.partial(setattr, one.bit_generator, "state", one.bit_generator.state)
-    if isinstance(one, np.random.RandomState):
-        return functools.partial(one.set_state, one.get_state(legacy=False))
-    if isinstance(one, random.Random):
-        return functools.partial(one.setstate, one.getstate())
-    if isinstance(one, torch.Generator):
-        return functools.partial(one.set_state, one.get_state())
+    if not _is_monai(one):
+        return note_generator(one)
     if "R" in vars(one):
         return functools.partial(setattr, one, "R", one.R)
     return functools.partial(vars(one).pop, "R", None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.own_layout import CUBE, TEN, case, flip, validated, written
+from support.own_layout import CUBE, TEN, case, flip, validated, written, written_ten
 from support.preparing import settings
 
 from lomix_search.data.case import Case
@@ -12,7 +12,7 @@ from lomix_search.recipe.validate import validate_recipe
 
 
 def test_nothing_is_said_of_data_that_are_well(tmp_path: Path) -> None:
-    found = validated(written(tmp_path, **TEN), tmp_path)
+    found = validated(written_ten(tmp_path), tmp_path)
     assert found.faults == () and found.warnings == (
         "one patient validates; what is chosen by it may not hold for others.",
     )
@@ -48,7 +48,7 @@ def test_a_class_that_no_case_has(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_faults(tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     flip(out / "cases" / "c3" / "image.npy")
     flip(out / "cases" / "c4" / "label.npy", 20)
     assert validated(out, tmp_path).faults == (

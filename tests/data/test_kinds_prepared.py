@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.own_layout import TEN, case, cases, flip, validated, written
+from support.own_layout import TEN, case, cases, flip, validated, written_ten
 from support.preparing import settings
 from torch.utils.data import DataLoader
 
@@ -22,7 +22,7 @@ from lomix_search.errors import DataError
 @pytest.mark.parametrize("file", ["image_32.npy", "label_32.npy", "image.npy", "label.npy"])
 @pytest.mark.parametrize("how", ["bit", "header", "cut", "replaced", "missing"])
 def test_a_damaged_array_is_named_when_it_is_read(file: str, how: str, tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     splits = prepared.load_prepared(settings(out, ("one", "two")))
     path = out / "cases" / splits.test.case(0) / file
     if how in ("bit", "header"):
@@ -47,7 +47,7 @@ def go_again(tmp_path: Path) -> Any:
 
 
 def test_a_damaged_array_is_named_by_a_worker(tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     train = prepared.load_prepared(settings(out, ("one", "two"))).train
     flip(out / "cases" / train.case(0) / "image_32.npy")
     loader = DataLoader(train, batch_size=3, num_workers=1, multiprocessing_context=multiprocessing.get_context("fork"))
@@ -56,7 +56,7 @@ def test_a_damaged_array_is_named_by_a_worker(tmp_path: Path) -> None:
 
 
 def test_each_file_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, hashed = prepared.load_prepared(settings(written(tmp_path, **TEN), ("one", "two"))).train, []
+    train, hashed = prepared.load_prepared(settings(written_ten(tmp_path), ("one", "two"))).train, []
     hash_file = manifests.sha256
     monkeypatch.setattr(manifests, "sha256", lambda path: hashed.append(path) or hash_file(path))
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_each_file_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pyte
 
 def test_data_prepared_again_in_the_same_process_are_read_anew(tmp_path: Path) -> None:
     """Not from the memory map of what was there before."""
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     first = prepared.load_prepared(settings(out, ("one", "two")))
     before = {case.name: case.image for case in first.volumes["val"]}
     shutil.rmtree(out / "cases")
@@ -82,7 +82,7 @@ def test_data_prepared_again_in_the_same_process_are_read_anew(tmp_path: Path) -
 
 def test_folders_of_earlier_versions_still_open(tmp_path: Path) -> None:
     """Without the readers' version, and without checksums: they are read, and `validate` says what is not known."""
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     path = out / "manifest.json"
     content = json.loads(path.read_text())
     for number, entry in enumerate(content["cases"]):
@@ -99,7 +99,7 @@ def test_folders_of_earlier_versions_still_open(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_claims_more_slices_than_there_are(tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     content = json.loads((out / "manifest.json").read_text())
     for entry in content["cases"]:
         entry["shape"][0] = 10**12

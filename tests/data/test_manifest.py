@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.own_layout import TEN, case, written
+from support.own_layout import TEN, case, written, written_ten
 
 from lomix_search.data.manifest import read_manifest
 from lomix_search.errors import DataError
 
 
 def test_fingerprint_is_of_the_data_alone(tmp_path: Path) -> None:
-    first = read_manifest(written(tmp_path, **TEN))
+    first = read_manifest(written_ten(tmp_path))
     shutil.move(tmp_path / "out", tmp_path / "elsewhere")
     moved = read_manifest(tmp_path / "elsewhere")
     assert moved.fingerprint == first.fingerprint == read_manifest(written(tmp_path, **TEN)).fingerprint
@@ -34,7 +34,7 @@ EVIL = ["../outside", "/tmp/outside", "a/../../b", "", ".", "a//b", "a\\b", "a\n
 
 @pytest.mark.parametrize("name", EVIL)
 def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     content = json.loads((out / "manifest.json").read_text())
     content["cases"][0]["name"] = name
     (out / "manifest.json").write_text(json.dumps(content))
@@ -46,7 +46,7 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> No
 
 
 def test_a_file_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     content = json.loads((out / "manifest.json").read_text())
     content["cases"][0]["files"]["../../../x"] = "0"
     (out / "manifest.json").write_text(json.dumps(content))
@@ -62,7 +62,7 @@ def test_a_damaged_manifest_is_named(text: str, tmp_path: Path) -> None:
 
 
 def test_a_manifest_with_a_case_twice_is_refused(tmp_path: Path) -> None:
-    out = written(tmp_path, **TEN)
+    out = written_ten(tmp_path)
     content = json.loads((out / "manifest.json").read_text())
     content["cases"].append(content["cases"][3])
     (out / "manifest.json").write_text(json.dumps(content))

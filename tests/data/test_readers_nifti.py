@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from support import twins
 from support.nifti_files import AFFINE, header, refused, save
-from support.preparing import fails
 
 from lomix_search.data.readers.nifti import read_nifti, read_nifti_label, read_nifti_pair
 from lomix_search.data.readers.values import whole_labels
@@ -211,14 +210,3 @@ def test_a_shape_mismatch_is_named_by_new(tmp_path: Path) -> None:
         save(tmp_path / name / "a.nii.gz", np.ones(shape, np.uint8))
     text = refused(look_at, tmp_path / "i", tmp_path / "m")
     assert text.startswith(f"{tmp_path}/m/a.nii.gz: image and label have different shapes.")
-
-
-def test_one_bad_file_of_any_kind_does_not_stop_the_others(tmp_path: Path) -> None:
-    raw = twins.synapse_raw(tmp_path / "raw", ["case0001", "case0003", "case0005", "case0006"], size=32)
-    header(raw / "img" / "img0003.nii.gz", dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])
-    (raw / "label" / "label0005.nii.gz").unlink()
-    (raw / "label" / "label0005.nii.gz").symlink_to(raw / "img" / "img0005.nii.gz")
-    text = fails("synapse", raw, tmp_path / "out")
-    assert text.startswith("prepare synapse: 2 of 4 cases failed; the other 2 are kept")
-    assert "img0003.nii.gz" in text and "label0005.nii.gz" in text
-    assert sorted(p.name for p in (tmp_path / "out" / "cases").iterdir()) == ["case0001", "case0006"]

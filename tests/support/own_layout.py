@@ -1,6 +1,9 @@
 """A data set of cases that are at hand, prepared, damaged and validated."""
 
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,21 @@ def flip(path: Path, place: int = -1) -> None:
 
 
 TEN = {f"c{i}": case(i) for i in range(10)}
+
+
+def written_ten(tmp_path: Path) -> Path:
+    """Return what ``written(tmp_path, **TEN)`` does: a copy of what is prepared once."""
+    shutil.copytree(_prepared_ten().name, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "out"
+
+
+@functools.cache
+def _prepared_ten() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory()
+    written(Path(folder.name), **TEN)
+    return folder
+
+
 RECIPE = """
 [data]
 kind = "prepared"

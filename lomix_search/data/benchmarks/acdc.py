@@ -110,4 +110,4 @@ def _acdc_name(path: Path) -> str:
     return f"patient{int(number):03d}_{phase}"
 
 
-ACDC = DatasetLayout("acdc", find_acdc, {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}, "mr", 224)
+ACDC_LAYOUT = DatasetLayout("acdc", find_acdc, {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}, "mr", 224)
