@@ -1,7 +1,7 @@
-"""Random generators that a data set holds itself: MONAI's random transforms, numpy's, python's and torch's generators.
+"""Random generators that a dataset holds itself: MONAI's random transforms, numpy's, python's and torch's generators.
 
-They are found wherever the data set reaches them: attributes at any depth, lists and dictionaries, partial and bound
-functions, closures, and module-level names that its functions use. Those that a data set makes anew while an item is
+They are found wherever the dataset reaches them: attributes at any depth, lists and dictionaries, partial and bound
+functions, closures, and module-level names that its functions use. Those that a dataset makes anew while an item is
 read cannot be found; ``search`` reads an item twice and says so.
 """
 
@@ -28,10 +28,10 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), np.ndarray, np.gene
 
 
 class RandomGenerators:
-    """The random generators of a data set, found again when it gets others.
+    """The random generators of a dataset, found again when it gets others.
 
     Args:
-        root: The data set, or whatever holds generators.
+        root: The dataset, or whatever holds generators.
     """
 
     def __init__(self, root: Any) -> None:
@@ -132,7 +132,7 @@ def _search(root: Any) -> tuple[list[Any], list[dict[str, Any]]]:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """Return what an object is made of, as far as the code of a data set may use it."""
+    """Return what an object is made of, as far as the code of a dataset may use it."""
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, list | tuple):
