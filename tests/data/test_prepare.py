@@ -25,7 +25,12 @@ EIGHT = ("spleen", "right kidney", "left kidney", "gallbladder", "pancreas", "li
 # -- every layout ------------------------------------------------------------------------------------------------------
 
 TWINS: dict[str, tuple[str, Callable[[Path], Path], tuple[str, ...], dict[str, Any]]] = {
-    "synapse": ("synapse", twins.synapse_raw, EIGHT, {"split": str(SPLITS / "synapse/split.toml")}),
+    "synapse": (
+        "synapse",
+        lambda root: twins.synapse_raw(root, size=24),
+        EIGHT,
+        {"split": str(SPLITS / "synapse/split.toml")},
+    ),
     "synapse npz": ("synapse", twins.synapse_npz, EIGHT, {}),
     "acdc": ("acdc", lambda root: twins.acdc_raw(root, PATIENTS), ACDC, {}),
     "acdc npz": ("acdc", twins.acdc_npz, ACDC, {}),
