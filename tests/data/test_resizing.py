@@ -196,7 +196,7 @@ def noisy_polyps(root: Path, size: tuple[int, int] = (190, 230)) -> Path:
     return root
 
 
-SYNAPSE, ACDC = [f"case000{i}" for i in range(1, 7)], [f"patient00{i}" for i in range(1, 7)]
+SYNAPSE, ACDC = [f"case000{i}" for i in range(1, 5)], [f"patient00{i}" for i in range(1, 5)]
 RAW: dict[str, tuple[str, Callable[[Path], Path], tuple[str, ...], str]] = {
     "polyp": ("polyp", noisy_polyps, ("polyp",), "imagenet"),
     "synapse": ("synapse", lambda root: twins.synapse_raw(root, SYNAPSE, size=70), ("liver", "spleen"), "none"),

@@ -65,12 +65,12 @@ class Applied(Dataset[Any]):
 
 def run(folder: Path, items: Dataset[Any], **changes: Any) -> Result:
     net, loss = build("deep_supervision")
-    settings = {"steps": 4, "batch_size": 4, "checkpoint_every": 2, "validate_every": 3, "seed": 5, "progress": False}
+    settings = {"steps": 3, "batch_size": 2, "checkpoint_every": 1, "validate_every": 2, "seed": 5, "progress": False}
     return lomix.search(net, loss, items, Shapes(4), folder=folder, classes=CLASSES, **settings | changes)
 
 
 @pytest.mark.parametrize(
-    "name", ["nested", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dataset", "cache"))]
+    "name", ["dataset", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nested", "cache"))]
 )
 def test_workers_and_a_kill_change_nothing(name: str, tmp_path: Path) -> None:
     make = SETS[name]

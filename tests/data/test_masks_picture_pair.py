@@ -1,7 +1,5 @@
-"""Pictures and masks of every type: what is read is what numpy wrote, or the file is refused by name."""
+"""Binary masks of every type, and pictures with them: what is read is what numpy wrote, or refused by name."""
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,41 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from support import twins
-from support.picture_files import palette, rgb, tiff
+from support.picture_files import COLOURS, DISC, PICTURE, ZERO, noise, palette, png, rgb, save, tiff
 
 from lomix_search.data.masks.picture_pair import read_mask, read_picture_pair
-from lomix_search.data.prepare import prepare
 from lomix_search.data.readers.picture_file import read_picture
 from lomix_search.errors import DataError
 
-DISC = (np.hypot(*np.ogrid[-20:20, -24:24]) < 12).astype(np.uint8)
-
-
-def png(path: Path, values: NDArray[Any], bits: int, colour: int) -> Path:
-    """Write a bare PNG by its specification: numbers of any depth, no filter."""
-    if bits < 8:
-        rows = [np.packbits(np.unpackbits(r[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for r in values]
-    else:
-        rows = [r.astype(f">u{bits // 8}").tobytes() for r in values]
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, colour, 0, 0, 0)
-    content = zlib.compress(b"".join(b"\0" + r for r in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b""))
-    return path
-
-
-def save(path: Path, values: NDArray[Any], **options: Any) -> Path:
-    Image.fromarray(values).save(path, **options)
-    return path
-
-
-# -- binary masks ------------------------------------------------------------------------------------------------------
-
-ZERO = np.zeros_like(DISC)
 BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)
 BINARY: dict[str, Callable[[Path], Path]] = {
     **{f"0/{v}": lambda p, v=v: save(p / "m.png", DISC * v) for v in (1, 2, 10, 100, 127, 128, 254, 255)},
@@ -118,10 +87,6 @@ def test_a_mask_that_was_cut_says_so(tmp_path: Path) -> None:
     assert read_picture_pair("a", picture, (BINARY["0/100"](tmp_path),)).origin.get("masks") is None
 
 
-def noise(seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, DISC.shape, np.uint8)
-
-
 def objects(count: int) -> NDArray[np.uint8]:
     """Numbered squares of 4 × 4 pixels."""
     label = np.zeros((40, 48), np.uint8)
@@ -174,7 +139,7 @@ def test_what_is_no_binary_mask_is_refused(name: str, tmp_path: Path) -> None:
 KINDS = (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int8, np.float32)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(KINDS), data=st.data(), order=st.sampled_from("<>"))
 def test_any_two_numbers(kind: Any, data: st.DataObject, order: str, tmp_path: Path) -> None:
     if kind is np.float32:
@@ -186,37 +151,6 @@ def test_any_two_numbers(kind: Any, data: st.DataObject, order: str, tmp_path: P
         order = "<"  # Pillow reads such numbers in the little order only
     mask = np.where(DISC, high, low).astype(kind)
     np.testing.assert_array_equal(read_mask(tiff(tmp_path / "m.tif", mask, order=order)), DISC)
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------------
-
-PICTURE = noise(1)
-COLOURS = rgb(noise(2), noise(3), noise(4))
-GREY = np.repeat(PICTURE[None], 3, 0)
-READ: dict[str, tuple[Callable[[Path], Path], NDArray[np.uint8]]] = {
-    "RGB": (lambda p: save(p / "a.png", COLOURS), COLOURS.transpose(2, 0, 1)),
-    "RGB bmp": (lambda p: save(p / "a.bmp", COLOURS), COLOURS.transpose(2, 0, 1)),
-    "RGB tiff": (lambda p: save(p / "a.tif", COLOURS, compression="tiff_lzw"), COLOURS.transpose(2, 0, 1)),
-    "RGBA, opaque": (lambda p: save(p / "a.png", np.dstack([COLOURS, ZERO + 255])), COLOURS.transpose(2, 0, 1)),
-    "grey": (lambda p: save(p / "a.png", PICTURE), GREY),
-    "grey with alpha": (lambda p: save(p / "a.png", rgb(PICTURE, ZERO + 255)), GREY),
-    "grey tiff, other end first": (lambda p: tiff(p / "a.tif", PICTURE, order=">"), GREY),
-    "white is 0": (lambda p: tiff(p / "a.tif", 255 - PICTURE, photometric=0), GREY),
-    "1 bit": (lambda p: save(p / "a.png", PICTURE > 99), np.repeat(np.where(PICTURE > 99, 255, 0)[None], 3, 0)),
-    "2 bits": (lambda p: png(p / "a.png", PICTURE // 64, 2, 0), np.repeat((PICTURE // 64 * 85)[None], 3, 0)),
-    "palette": (
-        lambda p: palette(p / "a.png", PICTURE, [(i, 255 - i, 7) for i in range(256)]),
-        np.stack([PICTURE, 255 - PICTURE, ZERO + 7]),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", READ)
-def test_pictures_of_8_bits(name: str, tmp_path: Path) -> None:
-    write, expected = READ[name]
-    found = read_picture(write(tmp_path))
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, expected)
 
 
 DEEP: dict[str, Callable[[Path], Path]] = {
@@ -251,18 +185,6 @@ def test_a_benchmarks_picture_is_of_8_bits_or_refused(name: str, tmp_path: Path)
     assert str(path) in str(error.value).splitlines()[0]
 
 
-def test_too_many_pixels_are_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(tmp_path / "a.png", PICTURE)
-    for limit in (PICTURE.size // 3, PICTURE.size - 1):  # an error above twice the limit, a warning below
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        for read in (read_picture, read_mask):
-            with pytest.raises(DataError, match="has more pixels than Pillow opens") as error:
-                read(path)
-            assert str(path) in str(error.value) and "crop" in str(error.value)
-
-
-# -- EXIF --------------------------------------------------------------------------------------------------------------
-
 TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # how to show what is stored, by EXIF 2.3, table 6
     1: lambda v: v,
     2: lambda v: v[:, ::-1],
@@ -295,48 +217,3 @@ def test_pictures_and_masks_are_upright(turn: int, ending: str, tmp_path: Path) 
     else:
         with pytest.raises(DataError, match="EXIF orientation"):
             read_picture_pair("a", picture, (flat,))
-
-
-# -- names -------------------------------------------------------------------------------------------------------------
-
-
-def collide(raw: Path, benchmark: str) -> tuple[str, str]:
-    """Give one of the benchmark's pictures a second file of the same name."""
-    if benchmark == "busi":
-        old = next(raw.rglob("benign (1).png"))
-    elif benchmark == "isic2018":
-        old = next(raw.rglob("ISIC_0000001.jpg"))
-    else:
-        old = next((raw / "TrainDataset" / "image").glob("1.*"))
-    new = old.with_suffix(".bmp")
-    Image.open(old).convert("RGB").point(lambda v: 255 - v).save(new)
-    return str(old), str(new)
-
-
-@pytest.mark.parametrize("benchmark", ["busi", "isic2018", "polyp"])
-def test_two_files_of_one_name_are_named(benchmark: str, tmp_path: Path) -> None:
-    raw = getattr(twins, f"{benchmark.removesuffix('2018')}_raw")(tmp_path / "raw")
-    names = collide(raw, benchmark)
-    with pytest.raises(DataError) as error:
-        prepare(benchmark, raw, tmp_path / "out", size=32, progress=False)
-    assert all(name in str(error.value) for name in names)
-
-
-def test_folders_of_one_meaning_are_not_merged(tmp_path: Path) -> None:
-    raw = twins.polyp_raw(tmp_path / "raw")
-    (raw / "TrainDataset" / "images").mkdir()
-    save(raw / "TrainDataset" / "images" / "0.png", rgb(noise(), noise(), noise()))
-    with pytest.raises(DataError, match="one name") as error:
-        prepare("polyp", raw, tmp_path / "out", size=32, progress=False)
-    assert "images/0.png" in str(error.value) and "image/0.jpg" in str(error.value)
-
-
-def test_names_in_either_form_of_unicode(tmp_path: Path) -> None:
-    folders = tmp_path / "raw" / "images", tmp_path / "raw" / "masks"
-    for folder, name in zip(folders, ("scan é 1.png", "scan e\u0301 1.PNG"), strict=True):
-        folder.mkdir(parents=True)
-        save(folder / name, DISC if folder.name == "masks" else rgb(PICTURE, PICTURE, PICTURE))
-        (folder / f"._{name}").write_bytes(b"what macOS leaves behind")
-        (folder / "Thumbs.db").write_bytes(b"what Windows leaves behind")
-    manifest = prepare("polyp", tmp_path / "raw", tmp_path / "out", size=32, progress=False)
-    assert [case.name.rpartition("/")[2] for case in manifest.cases] == ["scan é 1"]

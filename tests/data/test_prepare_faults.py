@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import twins
+from support.nifti_files import header
 from support.preparing import PATIENTS, fails, go, settings
 
 from lomix_search.data.kinds import prepared
@@ -95,6 +96,17 @@ def test_a_bad_volume_is_named_and_the_rest_is_kept(name: str, tmp_path: Path) -
     assert lines[1] == "  Seen: " + expected.format(path=path)
     assert lines[-1] == "  Try:  mend or remove these files and run the same command again; it goes on from there"
     assert sorted(p.name for p in (tmp_path / "out" / "cases").iterdir()) == ["case0001", "case0005"]
+
+
+def test_one_bad_file_of_any_kind_does_not_stop_the_others(tmp_path: Path) -> None:
+    raw = twins.synapse_raw(tmp_path / "raw", ["case0001", "case0003", "case0005", "case0006"], size=32)
+    header(raw / "img" / "img0003.nii.gz", dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])
+    (raw / "label" / "label0005.nii.gz").unlink()
+    (raw / "label" / "label0005.nii.gz").symlink_to(raw / "img" / "img0005.nii.gz")
+    text = fails("synapse", raw, tmp_path / "out")
+    assert text.startswith("prepare synapse: 2 of 4 cases failed; the other 2 are kept")
+    assert "img0003.nii.gz" in text and "label0005.nii.gz" in text
+    assert sorted(p.name for p in (tmp_path / "out" / "cases").iterdir()) == ["case0001", "case0006"]
 
 
 def test_wrong_spacing(tmp_path: Path) -> None:

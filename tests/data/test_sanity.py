@@ -1,6 +1,7 @@
 """What a resumed run says of its data and its surroundings; a data set is left as it was."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ class Owned(Shapes):
         return self.owner if index == 7 else f"p{index // 3}"
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    run(folder, steps=3)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("before", "now", "told"),
     [
@@ -47,9 +56,12 @@ class Owned(Shapes):
     ],
 )
 def test_a_run_does_not_go_on_with_other_data_unasked(
-    before: dict[str, Any], now: dict[str, Any], told: str, tmp_path: Path
+    before: dict[str, Any], now: dict[str, Any], told: str, begun: Path, tmp_path: Path
 ) -> None:
-    run(tmp_path, steps=3, **before)
+    if before:
+        run(tmp_path, steps=3, **before)
+    else:
+        shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     with pytest.raises(RunError) as caught:
         run(tmp_path, steps=6, resume=True, **now)
     assert str(caught.value) == (
@@ -62,7 +74,8 @@ def test_a_run_does_not_go_on_with_other_data_unasked(
     run(tmp_path, steps=6, resume=True, **now)  # from then on these are its data
 
 
-def test_a_recipe_s_data_too(tmp_path: Path) -> None:
+def test_a_recipe_s_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lomix_search.experiments.run._draw", lambda *_: None)  # pictures take most of the time
     recipe = tiny(tmp_path)
     run_recipe(recipe, tmp_path / "run")
     known = json.loads((tmp_path / "run/environment.json").read_text())
@@ -73,8 +86,8 @@ def test_a_recipe_s_data_too(tmp_path: Path) -> None:
     run_recipe(recipe.override({"search.other_data": True}), tmp_path / "run", resume=True)
 
 
-def test_other_surroundings_are_said_in_one_message(tmp_path: Path) -> None:
-    run(tmp_path, steps=3)
+def test_other_surroundings_are_said_in_one_message(begun: Path, tmp_path: Path) -> None:
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("checkpoints/*3.pt")
     state = read_tensors(path)
     there = json.loads(state["surroundings"])
@@ -92,12 +105,12 @@ def test_other_surroundings_are_said_in_one_message(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    run(tmp_path / "old", steps=6)
-    run(tmp_path / "whole")
+    run(tmp_path / "old", steps=3)
+    run(tmp_path / "whole", steps=6)
     for path in (tmp_path / "old/checkpoints").iterdir():
         state = read_tensors(path)
         torch.save({key: value for key, value in state.items() if key not in ("data", "surroundings")}, path)
-    run(tmp_path / "old", resume=True)
+    run(tmp_path / "old", steps=6, resume=True)
     same(tmp_path / "old", tmp_path / "whole")
 
 

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import lomix_search as lomix
 from lomix_search.data.dataset import Slices
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import DataError, LomixError, RunError
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.training.result import Result
@@ -42,10 +44,13 @@ def train(folder: Path, form: Form, val: Form | None = None, **changes: Any) -> 
     return lomix.search(net, loss, *sets, folder=folder, classes=CLASSES, **settings)
 
 
+AS_IT_IS: Form = lambda image, label: (image, label)  # noqa: E731
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("plain")
-    return folder, train(folder, lambda image, label: (image, label))
+    return folder, train(folder, AS_IT_IS)
 
 
 ACCEPTED: dict[str, Form] = {
@@ -73,6 +78,17 @@ ACCEPTED: dict[str, Form] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_accepted_comes_out_in_the_one_form(name: str) -> None:
+    plain, other = (UniformDataset(Formed(form, Shapes(2)), "training", 3) for form in (AS_IT_IS, ACCEPTED[name]))
+    for number in range(2):
+        for one, two in zip(Seeded(plain, 0)[(0, number)], Seeded(other, 0)[(0, number)], strict=True):
+            assert type(two) is Tensor and two.dtype == one.dtype and torch.equal(one, two)
+
+
+SLOWLY = [name for name in ACCEPTED if name not in ("dictionary", "MetaTensor", "numpy, turned", "needs a gradient")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOWLY)) for name in ACCEPTED])
 def test_what_is_accepted_trains_and_scores_alike(name: str, plain: tuple[Path, Result], tmp_path: Path) -> None:
     result = train(tmp_path, ACCEPTED[name])
     same(tmp_path, plain[0])
@@ -117,8 +133,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
 def test_what_is_refused_is_refused_before_the_first_step(name: str, tmp_path: Path) -> None:
     form, told = REFUSED[name]
     folder = tmp_path / "run"
-    good: Form = lambda image, label: (image, label)  # noqa: E731
-    for where, forms in (("training item 0", (form, good)), ("validation item 0", (good, form))):
+    for where, forms in (("training item 0", (form, AS_IT_IS)), ("validation item 0", (AS_IT_IS, form))):
         with pytest.raises(DataError) as caught:
             train(folder, *forms)
         assert told in str(caught.value) and str(caught.value).startswith(f"{where}:"), str(caught.value)
@@ -249,7 +264,7 @@ def test_class_names_must_be_as_many_as_the_loss_has(tmp_path: Path) -> None:
 def test_a_validation_set_without_foreground_is_refused(tmp_path: Path) -> None:
     empty: Form = lambda image, label: (image, label * 0)  # noqa: E731
     with pytest.raises(RunError) as caught:
-        train(tmp_path / "run", lambda image, label: (image, label), empty)
+        train(tmp_path / "run", AS_IT_IS, empty)
     assert str(caught.value) == (
         "the validation set has no foreground: none of its 4 items holds any of disc, square, so that there is no Dice "
         "to choose the best network by.\n"
