@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from lomix_search.errors import nearest
+from lomix_search.evaluation.protocols import PROTOCOLS
 from lomix_search.recipe.bounds import Count, CountFromZero, NotNegative, Positive, Seed
 from lomix_search.utils.schema import Frozen
 
@@ -146,7 +148,8 @@ class SearchSection(Frozen):
         checkpoint_every: Steps between two checkpoints.
         workers: Processes that read data beside the training process; the result does not depend on it.
         clip_grad: Largest norm of the gradient; not clipped when left out.
-        label_fraction: Part of the training items (whole cases where there are several) to train with.
+        label_fraction: Part of the training items (whole cases where there are several) to train with; of data that
+            know their patients, ``data.label_fraction`` keeps a part by patient.
         shrink: Drop the weakest maps as training goes; all stay when left out.
         patience: Stop early after so many validations in a row without a better Dice; never when left out.
         skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
@@ -185,10 +188,17 @@ class EvaluateSection(Frozen):
         window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
     """
 
-    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    protocol: str = "strict"
     batch_size: Count = 8
     flips: bool = False
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, protocol: str) -> str:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"unknown. {nearest(protocol, PROTOCOLS)}")
+        return protocol
 
 
 class TrackSection(Frozen):
