@@ -10,7 +10,7 @@ import typer
 
 from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
 from lomix_search.data.subsets import label_fraction as portion
-from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.evaluation.paired_evaluations import paired_test
 from lomix_search.experiments.compare.rank import rank
 from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
 from lomix_search.mixture.mixture import Mixture

@@ -4,7 +4,7 @@ import pytest
 from support.score_tables import score_table
 
 from lomix_search.errors import DataError
-from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.evaluation.paired_evaluations import paired_test
 
 
 def test_differences_are_paired_by_patient() -> None:
