@@ -24,7 +24,8 @@ from loss_cost import memory, spread, synchronize
 from steps import CLASSES, NETWORKS
 from torch import nn
 
-from lomix_search.instrumentation.instrumented import TapHook, instrument
+from lomix_search.instrumentation.hooks import TapHook
+from lomix_search.instrumentation.instrumented import instrument
 
 
 def unet() -> nn.Module:

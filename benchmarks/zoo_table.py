@@ -43,7 +43,7 @@ each was written, with an expert's stages, before the rules of its day were trie
 
 So about 60 % of families picked for being unlike the others are right at once, of the packages that users name about
 80 %, and of others between a third and 72 %, the less the further they are from segmentation. After each count the
-rules were mended; today 101 of the 105 small ones are right (test_families.py says what is wrong with the
+rules were mended; today 101 of the 105 small ones are right (test_stages_families.py says what is wrong with the
 others), 45 of the 52 of the seventh list and 71 of the 94 of the eighth; of the fifth 21 of 27 and of the sixth 29 of
 42 were, when last tried. That is no estimate for new ones. Of the seven misses of the seventh four are DPT heads,
 whose writer named the map before a fusion goes up and we the one after it; all seven of its networks without a ladder

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Overrides, app, console, listed
+from lomix_search.cli.common import Overrides, app, console, listed
 from lomix_search.data.prepare import prepare
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.copy import copy_shipped
@@ -17,7 +17,7 @@ from lomix_search.utils.terminal import Table
 
 
 @app.command("ls")
-def list_shelf() -> None:
+def ls_command() -> None:
     """List the recipes and search spaces that ship with the library."""
     for kind in ("recipes", "search_spaces"):
         table = Table("name", "what it is", title=kind.replace("_", " "), title_justify="left")
@@ -28,8 +28,8 @@ def list_shelf() -> None:
     console.print("lomix cp NAME FOLDER copies one for you to edit; lomix run NAME runs a recipe")
 
 
-@app.command()
-def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
+@app.command("cp")
+def cp_command(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
     target = copy_shipped(name, folder)
     console.print(f"copied to {target}", f"\nnext: lomix {'run' if target.is_dir() else 'show'} {target}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from lomix_search.data.readers.volumes import readable
+from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError
 from lomix_search.utils.files import read_json
 from lomix_search.utils.schema import Frozen, build_typed

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import track
 from torch import nn
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import InferenceOptions, predict_case
 from lomix_search.evaluation.prediction_files import file_name, save_overlay, save_prediction

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lomix_search.data.readers.volumes import Case
-from lomix_search.data.resize import resize_images, resize_labels, resize_scores
+from lomix_search.data.case import Case
+from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import require
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.readers.volumes import Case, write_nifti
+from lomix_search.data.case import Case
+from lomix_search.data.readers.nifti import write_nifti
 from lomix_search.errors import require
 from lomix_search.evaluation.inference import Prediction
 

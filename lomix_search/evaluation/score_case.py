@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import Prediction
 from lomix_search.evaluation.protocols import find_protocol

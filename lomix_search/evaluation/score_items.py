@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lomix_search.data.dataset import Seeded, Truth
-from lomix_search.data.items import Uniform, batches
-from lomix_search.data.nested import case_of, truth_of
-from lomix_search.data.resize import resize_scores
+from lomix_search.data.dataset import Truth
+from lomix_search.data.nested_datasets import case_of, truth_of
+from lomix_search.data.resizing import resize_scores
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import UniformDataset, same_size_batches
 from lomix_search.evaluation.dice_meter import DiceMeter, DiceResult
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, class_numbers, reader_of
@@ -63,10 +64,10 @@ def score_items(
         The scores; in a distributed run every process counts its share of the items and all get the whole.
     """
     meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
-    items = Uniform(dataset, "scored", len(classes), ignore_index, weight.dtype)
+    items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype)
     read = reader_of(model, len(classes))
     with evaluating(model):
-        for numbers, images, labels in batches(Seeded(items, 0), share(range(len(items))), batch_size):
+        for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
             with torch.no_grad():
                 logits = read(images.to(weight.device)).float()
             for number, one, label in zip(numbers, logits, labels, strict=True):

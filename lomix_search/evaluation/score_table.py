@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.readers.volumes import readable
+from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError
 from lomix_search.evaluation.statistics import mean_of_counted, patient_bootstrap
 from lomix_search.utils.terminal import Table

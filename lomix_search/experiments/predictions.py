@@ -27,7 +27,7 @@ _IGNORED = 255
 
 
 @dataclass(frozen=True)
-class Seen:
+class PredictedSlices:
     """Slices as a network saw them.
 
     Args:
@@ -44,7 +44,7 @@ class Seen:
     names: tuple[str, ...]
     classes: tuple[str, ...]
 
-    def some(self, number: int) -> "Seen":
+    def some(self, number: int) -> "PredictedSlices":
         """Return so many slices, evenly spread."""
         kept = _spread(len(self.names), number)
         names = tuple(self.names[i] for i in kept)
@@ -62,7 +62,7 @@ class Seen:
         write_bytes(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> "Seen":
+    def load(cls, path: Path) -> "PredictedSlices":
         """Read what ``save`` wrote; nothing in it is executed.
 
         Args:
@@ -100,7 +100,7 @@ class Seen:
 
 def look(
     net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
-) -> Seen:
+) -> PredictedSlices:
     """Predict some items, evenly spread; of a volume, some of its slices.
 
     Args:
@@ -124,7 +124,7 @@ def look(
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
     framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]
-    return Seen(framed[0], framed[1], framed[2], names, tuple(classes))
+    return PredictedSlices(framed[0], framed[1], framed[2], names, tuple(classes))
 
 
 def _views(

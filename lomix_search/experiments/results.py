@@ -10,7 +10,7 @@ from lomix_search.utils.files import read_json
 from lomix_search.utils.schema import Frozen, build_typed
 
 
-class Scores(Frozen):
+class DiceScores(Frozen):
     """Test Dice of one network.
 
     Args:
@@ -29,10 +29,10 @@ class Scores(Frozen):
 
 
 class _Results(Frozen):
-    test_dice: dict[str, Scores]
+    test_dice: dict[str, DiceScores]
 
 
-def read_results(folder: Path) -> Mapping[str, Scores]:
+def read_results(folder: Path) -> Mapping[str, DiceScores]:
     """Read the test scores of a run.
 
     Args:

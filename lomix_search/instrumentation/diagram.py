@@ -8,8 +8,9 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages import Stages
-from lomix_search.instrumentation.stages.axes import layout_of, map_layout, read_layouts
-from lomix_search.instrumentation.stages.stage import Tap, values
+from lomix_search.instrumentation.stages.axes import read_layouts
+from lomix_search.instrumentation.stages.layouts import layout_of, map_layout
+from lomix_search.instrumentation.stages.taps import Tap, call_values
 from lomix_search.instrumentation.trace import Call, Trace, operation, sizes
 
 _WIDTH, _HEIGHT, _GAP, _APART = 190, 34, 14, 230
@@ -106,7 +107,7 @@ def _maps(trace: Trace, ranks: Container[int], finished: Container[fx.Node]) -> 
 def _tapped(trace: Trace, tap: Tap) -> fx.Node:
     """Return the value that is tapped."""
     (call,) = (call for call in trace.calls if (call.path, call.index) == (tap.path, tap.call))
-    return next(node for place, node in values(call, tap.side) if place == tap.place)  # type: ignore[no-any-return]
+    return next(node for place, node in call_values(call, tap.side) if place == tap.place)  # type: ignore[no-any-return]
 
 
 def _grouped(trace: Trace, maps: nx.DiGraph, depth: int) -> dict[fx.Node, Box]:

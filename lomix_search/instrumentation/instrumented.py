@@ -1,26 +1,30 @@
 """Stages → an instrumented network: heads on the stages in training, the user's own network otherwise."""
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import StageError
+from lomix_search.instrumentation.heads import make_heads
+from lomix_search.instrumentation.hooks import (
+    HookScope,
+    TapHook,
+    attach_hooks,
+    detach_hooks,
+    eager_of,
+    module_at,
+    run_tapped,
+)
+from lomix_search.instrumentation.logits import LOGITS, logits_in
 from lomix_search.instrumentation.stages import Stages, Tap, find_stages
-from lomix_search.instrumentation.stages.returned import CLAMP, own_map, read, undone
-from lomix_search.instrumentation.stages.stage import Returned
-from lomix_search.instrumentation.trace import ALONE, is_compiled, pick, unwrap
-
-LOGITS = -1
-"""The number under which hooks keep the logits of a model that returns probabilities."""
+from lomix_search.instrumentation.stages.read_logits import returned_map, undo_ending
+from lomix_search.instrumentation.trace import ALONE, unwrap
 
 _CHANGING = threading.Lock()
 """Held while hooks are put on and taken off, so that two threads never leave two sets."""
-
-_CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def instrument(
@@ -58,215 +62,9 @@ def instrument(
             hint="train it as it is, or instrument(net.strip(), example) to begin anew",
         )
     with ALONE:  # another thread may be reading this very model
-        found, classes, tensors = find_stages(model, example, num_classes, stages)
-        return Instrumented(model, found, classes, make_heads(found, classes, tensors))
-
-
-def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any]]) -> nn.ModuleDict:
-    """Make a 1×1 convolution for each stage that has no logits of its own.
-
-    Weights are small and biases zero, so that every head starts near equal probabilities whatever the features' scale.
-    The random generators are left alone; the draw follows ``torch.initial_seed()``.
-
-    Args:
-        stages: Coarse to fine.
-        num_classes: Output channels.
-        tensors: ``dtype`` and ``device`` of each stage's features.
-
-    Returns:
-        Heads by the stage's number.
-    """
-    generator = torch.Generator().manual_seed(torch.initial_seed())
-    heads = nn.ModuleDict()
-    for i, (stage, tensor) in enumerate(zip(stages, tensors, strict=True)):
-        if stage.own is None:
-            outputs = num_classes // stage.parts
-            head = nn.utils.skip_init(_CONVOLUTION[len(stage.size)], stage.channels, outputs, 1)  # type: ignore[no-untyped-call]
-            nn.init.normal_(head.weight, std=0.1 * stage.channels**-0.5, generator=generator)
-            nn.init.zeros_(head.bias)
-            heads[str(i)] = head.to(tensor["device"], tensor["dtype"])
-    return heads
-
-
-class Call:
-    """What hooks keep of one forward pass; no other pass, whatever thread, replica or copy it runs in, sees it.
-
-    Args:
-        shelf: Whose pass it is.
-    """
-
-    def __init__(self, shelf: "Shelf") -> None:
-        self.shelf = shelf
-        self.kept: dict[int, Tensor] = {}
-        self.counts: Counter[tuple[str, str]] = Counter()
-
-
-_RUNNING = threading.local()
-"""The passes that this thread is in, the innermost last."""
-
-
-class Shelf:
-    """Ties hooks to the passes that they serve; a copy of a network gets one of its own, with its hooks."""
-
-    def __init__(self) -> None:
-        self.hooked = False  # whether there are hooks; torch.compile reads this, and could not read their handles
-
-    def keep(self, run: Callable[[], Any]) -> tuple[Any, dict[int, Tensor]]:
-        """Run a forward pass.
-
-        Args:
-            run: Calls the model.
-
-        Returns:
-            What it returned, and the tensors that hooks kept, by the number of their stage.
-        """
-        call, running = Call(self), _running()
-        running.append(call)
-        try:
-            return run(), call.kept
-        finally:
-            running.pop()
-
-    def call(self) -> Call | None:
-        """Return the pass of this shelf that the thread is in, if it is in one."""
-        return next((call for call in reversed(_running()) if call.shelf is self), None)
-
-
-def _running() -> list[Call]:
-    if not hasattr(_RUNNING, "calls"):
-        _RUNNING.calls = []
-    calls: list[Call] = _RUNNING.calls
-    return calls
-
-
-class TapHook:
-    """A hook on one module that keeps the tensors of its stages.
-
-    Args:
-        shelf: Whose passes it serves.
-        side: "input" or "output".
-        taps: Stage number → tap, all on this module and side.
-    """
-
-    def __init__(self, shelf: Shelf, side: str, taps: dict[int, Tap]) -> None:
-        self.shelf, self.side, self.taps = shelf, side, taps
-        self.key = (next(iter(taps.values())).path, side)
-
-    def __call__(self, _module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
-        """Keep what a tap asks for in this call."""
-        call = self.shelf.call()
-        if call is None:
-            return
-        count = call.counts[self.key]
-        call.counts[self.key] = count + 1
-        for number, tap in self.taps.items():
-            if tap.call == count:
-                try:
-                    tensor = pick((args, kwargs) if self.side == "input" else output, tap.place)
-                except (LookupError, TypeError, AttributeError):
-                    continue  # nothing sits there in this pass, which is said where it is missed
-                if isinstance(tensor, Tensor):
-                    call.kept[number] = tensor.clone() if tap.copy else tensor
-
-
-def hook(model: nn.Module, shelf: Shelf, taps: Mapping[int, Tap], handles: list[Any]) -> None:
-    """Put hooks on the modules of a model: all of them or, if it is interrupted, none.
-
-    Args:
-        model: The user's network.
-        shelf: Whose passes they serve.
-        taps: What to keep, by number. Where the model has no such module any more, nothing is kept.
-        handles: Gets one for each hook; their ``remove()`` takes the hooks off again.
-    """
-    grouped: dict[tuple[str, str], dict[int, Tap]] = {}
-    for number, tap in taps.items():
-        grouped.setdefault((tap.path, tap.side), {})[number] = tap
-    try:
-        for (path, side), group in grouped.items():
-            if (module := _module_at(model, path)) is not None:
-                register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
-                handles.append(register(TapHook(shelf, side, group), with_kwargs=True))
-    except BaseException:
-        unhook(model, shelf)
-        raise
-
-
-def unhook(model: nn.Module, shelf: Shelf) -> None:
-    """Take all hooks of a shelf off a model, those too whose handles an interruption lost.
-
-    Args:
-        model: The user's network.
-        shelf: Whose hooks to take off.
-    """
-    for module in unwrap(model).modules():
-        before = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
-        after = module._forward_hooks, module._forward_hooks_with_kwargs, module._forward_hooks_always_called
-        for hooks, *flags in (before, after):
-            for key in [key for key, one in hooks.items() if isinstance(one, TapHook) and one.shelf is shelf]:
-                for flag in flags:
-                    flag.pop(key, None)
-                hooks.pop(key, None)  # last: an interruption before it leaves what another call finds again
-
-
-def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> dict[int, Tensor]:
-    """Run a model once, in the mode it is in, with hooks for this pass alone.
-
-    Args:
-        model: The user's network.
-        taps: What to keep, by number.
-        args: What the model takes.
-        kwargs: What the model takes by name.
-
-    Returns:
-        The tensors by number; those that were not reached are missing.
-    """
-    shelf, handles = Shelf(), list[Any]()
-    try:
-        hook(model, shelf, taps, handles)
-        return shelf.keep(lambda: _eager(model)(*args, **kwargs))[1]
-    finally:
-        for handle in handles:  # not unhook(): a module may be replaced in the pass, and keeps its hook
-            handle.remove()
-
-
-def logits_in(model: nn.Module, returned: Returned, args: Any, kwargs: Any) -> Tensor:
-    """Run a model in eval mode and return its own logits.
-
-    Args:
-        model: The user's network.
-        returned: Where they are.
-        args: What the model takes.
-        kwargs: What the model takes by name.
-
-    Returns:
-        Logits (B, C, *spatial), for probabilities those that they were made of.
-
-    Raises:
-        StageError: the model returned something else than on the example.
-    """
-    title = type(unwrap(model)).__name__
-    if returned.tap is None:
-        return read(returned, model(*args, **kwargs), title)
-    kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
-    if LOGITS not in kept:
-        raise StageError(
-            f"the logits of {title} were not reached in this forward pass.",
-            seen=f"tapped at the {returned.tap}",
-            hint="instrument again with an example like this input, with the model set as it is now",
-        )
-    return undone(kept[LOGITS], returned.ends if returned.ends == CLAMP else "")
-
-
-def _eager(model: nn.Module) -> nn.Module:
-    """Return what runs hooks that were just put on: compiled code would skip them."""
-    return model._orig_mod if is_compiled(model) else model
-
-
-def _module_at(model: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return unwrap(model).get_submodule(path)
-    except AttributeError:
-        return None
+        found = find_stages(model, example, num_classes, stages)
+        heads = make_heads(found.stages, found.num_classes, found.tensors)
+        return Instrumented(model, found.stages, found.num_classes, heads)
 
 
 class Instrumented(nn.Module):
@@ -291,13 +89,13 @@ class Instrumented(nn.Module):
         self.heads = heads
         self.stages = stages
         self.num_classes = num_classes
-        self._shelf = Shelf()
+        self._scope = HookScope()
         self._handles: list[Any] = []
         self._stripped = False
         try:
             self.training = model.training  # not train(): parts that the user froze stay as they are
         except BaseException:  # nobody gets this object, so nobody could take its hooks off again
-            unhook(model, self._shelf)
+            detach_hooks(model, self._scope)
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -322,11 +120,11 @@ class Instrumented(nn.Module):
         self._check()
         if not self.training:
             return self.model(*args, **kwargs)
-        if not self._shelf.hooked and self._taps():  # the mode was set past this object, as on a shallow copy
+        if not self._scope.hooked and self._taps():  # the mode was set past this object, as on a shallow copy
             with _CHANGING:
-                if not self._shelf.hooked:
+                if not self._scope.hooked:
                     self._attach()
-        output, kept = self._shelf.keep(lambda: _eager(self.model)(*args, **kwargs))
+        output, kept = self._scope.keep(lambda: eager_of(self.model)(*args, **kwargs))
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
 
@@ -389,8 +187,8 @@ class Instrumented(nn.Module):
                 self._attach()
 
     def _attach(self) -> None:
-        hook(self.model, self._shelf, self._taps(), self._handles)
-        self._shelf.hooked = bool(self._handles)
+        attach_hooks(self.model, self._scope, self._taps(), self._handles)
+        self._scope.hooked = bool(self._handles)
 
     def _taps(self) -> dict[int, Tap]:
         """Return what hooks keep in train mode, by number."""
@@ -402,17 +200,17 @@ class Instrumented(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._shelf.hooked = False
+        self._scope.hooked = False
 
     def _logits(self, number: int, kept: dict[int, Tensor], output: Any) -> Tensor:
         stage = self.stages[number]
         if stage.logits is not None:
-            return undone(self._kept(LOGITS, kept), stage.ends)
+            return undo_ending(self._kept(LOGITS, kept), stage.ends)
         if stage.own is not None:
             rank = self.stages.returned.rank
             main = number == len(self.stages) - 1
-            own = own_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
-            return undone(own, stage.ends)
+            own = returned_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
+            return undo_ending(own, stage.ends)
         features = self._kept(number, kept)
         if features.shape[1] != stage.channels:
             raise StageError(
@@ -436,7 +234,7 @@ class Instrumented(nn.Module):
         """Return the error for a stage that was not reached: its module is gone, or this pass does not call it."""
         stage = self.stages[number]
         tap = stage.logits if number == LOGITS and stage.logits is not None else stage.tap
-        what, module = f'stage "{stage.name}" of {self.stages.network}', _module_at(self.model, tap.path)
+        what, module = f'stage "{stage.name}" of {self.stages.network}', module_at(self.model, tap.path)
         instrument_again = "net = lomix.instrument(net.strip(), example)"
         if module is None:
             return StageError(
@@ -444,7 +242,7 @@ class Instrumented(nn.Module):
                 hint=instrument_again,
             )
         hooks = module._forward_pre_hooks if tap.side == "input" else module._forward_hooks
-        hooked = any(isinstance(one, TapHook) and one.shelf is self._shelf for one in hooks.values())
+        hooked = any(isinstance(one, TapHook) and one.scope is self._scope for one in hooks.values())
         if self.training and number in self._taps() and not hooked:
             return StageError(
                 f"{what} was tapped at a module that is no longer in it; another one stands there now.",

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from lomix_search.instrumentation.trace import same_random_state
+from lomix_search.utils.random import same_random_state
 
 
 def frozen(net: nn.Module) -> list[nn.Module]:
@@ -27,7 +27,7 @@ def frozen(net: nn.Module) -> list[nn.Module]:
     return list(dict.fromkeys(module for part in parts for module in part.modules()))
 
 
-def train(net: nn.Module) -> list[nn.Module]:
+def train_mode(net: nn.Module) -> list[nn.Module]:
     """Put a network into train mode, but for its frozen parts.
 
     Args:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import LomixError, RunError, TraceError
-from lomix_search.instrumentation.instrumented import Instrumented, logits_in
-from lomix_search.instrumentation.stages.endings import find_returned
-from lomix_search.instrumentation.stages.returned import read
-from lomix_search.instrumentation.stages.stage import Returned
+from lomix_search.instrumentation.instrumented import Instrumented
+from lomix_search.instrumentation.logits import logits_in
+from lomix_search.instrumentation.stages.read_logits import read_logits
+from lomix_search.instrumentation.stages.returned_logits import find_returned_logits
+from lomix_search.instrumentation.stages.stage import ReturnedLogits
 from lomix_search.instrumentation.trace import leaves, shapes, unwrap
 
 Reader = Callable[[Tensor], Tensor]
@@ -99,7 +100,7 @@ class _Bare:
     def __init__(self, network: nn.Module, classes: int | None) -> None:
         self.network, self.classes = network, classes
         self.plain = False  # whether it was seen to return plain logits
-        self.returned: Returned | None = None
+        self.returned: ReturnedLogits | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.returned is not None and self.returned.tap is not None:
@@ -115,7 +116,7 @@ class _Bare:
             self.returned = self._find(images, output, alone)
             if self.returned.tap is not None:
                 return self(images)
-        return read(self.returned, output, type(unwrap(self.network)).__name__)
+        return read_logits(self.returned, output, type(unwrap(self.network)).__name__)
 
     def _only_map(self, output: Any, images: Tensor) -> Tensor | None:
         """Return the one tensor that an output holds, if it looks like a map of logits; else None."""
@@ -126,7 +127,7 @@ class _Bare:
         known = one.shape[2:] == images.shape[2:] if self.classes is None else one.shape[1] in _channels(self.classes)
         return one if known else None
 
-    def _find(self, images: Tensor, output: Any, alone: Tensor | None) -> Returned:
+    def _find(self, images: Tensor, output: Any, alone: Tensor | None) -> ReturnedLogits:
         title = type(unwrap(self.network)).__name__
         seen = [f"output {shapes(((leaf,), {}))}" for _, leaf in leaves(output) if isinstance(leaf, Tensor)]
         try:
@@ -149,13 +150,13 @@ class _Bare:
             )
         return found
 
-    def _found(self, images: Tensor) -> Returned:
+    def _found(self, images: Tensor) -> ReturnedLogits:
         """Find the logits as ``instrument`` does; where these have other channels, those that have the right ones."""
-        found = find_returned(self.network, images[:2])
+        found = find_returned_logits(self.network, images[:2])
         if self.classes is not None and found.classes not in _channels(self.classes):
             for channels in _channels(self.classes):
                 with contextlib.suppress(LomixError):
-                    return find_returned(self.network, images[:2], channels)
+                    return find_returned_logits(self.network, images[:2], channels)
         return found
 
 
@@ -175,12 +176,12 @@ def _plainly_logits(values: Tensor) -> bool:
     return low < -0.5 and (high > 0 or _sums_to_one(values.float().exp()))
 
 
-def _by_values(values: Tensor) -> Returned | None:
+def _by_values(values: Tensor) -> ReturnedLogits | None:
     """Say what the one tensor is that a network returns which cannot be traced; None if its values do not tell."""
     if values.min() < -0.1 or values.max() > 1.1:
-        return Returned((), values.shape[1], values.ndim)
+        return ReturnedLogits((), values.shape[1], values.ndim)
     if values.shape[1] > 1 and _sums_to_one(values.float()):
-        return Returned((), values.shape[1], values.ndim, "softmax")
+        return ReturnedLogits((), values.shape[1], values.ndim, "softmax")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import nearest
 from lomix_search.mixture.weighting import weighting_faults
 from lomix_search.recipe.changes import apply_changes
@@ -34,11 +34,10 @@ def table_faults(content: Mapping[str, Any]) -> list[str]:
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
     data = content.get("data")
-    module = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or module is None:
+    kind = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or kind is None:
         return []
-    settings: type[Frozen] = module.Settings
-    faults = faults_in(settings, {key: value for key, value in data.items() if key != "kind"})
+    faults = faults_in(kind.settings, {key: value for key, value in data.items() if key != "kind"})
     return [f"data.{fault}{_SEARCH_HAS_IT if fault.startswith('label_fraction: unknown.') else ''}" for fault in faults]
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lomix_search.data.benchmarks import Layout, Source
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
 from lomix_search.data.manifest import Manifest
-from lomix_search.data.masks import open_mask
-from lomix_search.data.pairs import find_pairs as find_pairs
+from lomix_search.data.masks.mask_file import open_mask
+from lomix_search.data.masks.pairing import find_pairs as find_pairs
+from lomix_search.data.masks.picture_pair import check_sizes
 from lomix_search.data.prepare import prepare_layout
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.data.readers.picture_file import read_intensities
-from lomix_search.data.readers.pictures import check_sizes
-from lomix_search.data.readers.volumes import Case, read_nifti_pair
 from lomix_search.errors import DataError
 from lomix_search.recipe.own_data import Look, all_of, look_at
 from lomix_search.utils.files import write_text
@@ -83,14 +84,14 @@ def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, st
     return names, patients
 
 
-def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> Layout:
+def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> DatasetLayout:
     def find(raw: Path) -> list[Source]:
         return [
             Source(name, patients[name], "", pair, partial(_read, name, pair, look), look.coding.reading)
             for name, pair in look.pairs.items()
         ]
 
-    return Layout("own", find, dict(names), look.intensity, size, window=look.window)
+    return DatasetLayout("own", find, dict(names), look.intensity, size, window=look.window)
 
 
 def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:

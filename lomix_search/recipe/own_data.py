@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import track
 
-from lomix_search.data.masks import Coding, decide, open_mask
-from lomix_search.data.pairs import find_pairs as find_pairs
-from lomix_search.data.pairs import is_volume, pair_up
-from lomix_search.data.readers.mask_file import Seen, grains
+from lomix_search.data.masks.coding import Coding
+from lomix_search.data.masks.decide import decide
+from lomix_search.data.masks.grains import grains
+from lomix_search.data.masks.mask_file import MaskSummary, open_mask
+from lomix_search.data.masks.pairing import find_pairs as find_pairs
+from lomix_search.data.masks.pairing import is_volume, pair_up
+from lomix_search.data.masks.picture_pair import check_sizes
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.data.readers.picture_file import read_intensities
-from lomix_search.data.readers.pictures import check_sizes
-from lomix_search.data.readers.volumes import read_nifti_pair
 from lomix_search.errors import DataError
 
 Intensity = Literal["ct", "mr", "picture", "range"]
@@ -123,7 +125,7 @@ class _Tally:
         ends: Lowest and highest intensity of each picture.
     """
 
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[MaskSummary] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     lows: list[float] = field(default_factory=list)
     inside: list[Any] = field(default_factory=list)
@@ -135,7 +137,7 @@ class _Tally:
         if is_volume(image):
             case = read_nifti_pair(name, image, mask)
             values, label, depth = case.image, case.label, "volumes"
-            seen = Seen(mask, "number", grains(label), {})
+            seen = MaskSummary(mask, "number", grains(label), {})
             self.lows.append(float(values.min()))
             inside = values[:, 0][label > 0]
             self.inside.append(np.percentile(inside, (0.5, 99.5)) if inside.size else (np.nan, np.nan))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import nearest
 from lomix_search.utils.shipped import shipped_files, shipped_folder
 

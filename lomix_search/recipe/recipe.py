@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from lomix_search.data.dataset import Splits
-from lomix_search.data.kinds import DATA_KINDS
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
@@ -96,8 +96,8 @@ class Recipe(Frozen):
         all other data, the search keeps whole cases, or items where there is one case, by ``search.seed``. Where a
         recipe sets both keys, the search keeps its part of what the data keep.
         """
-        module = DATA_KINDS.get(self.data.kind)
-        known = module.Settings.model_fields if module else self.data.settings
+        kind = DATA_KINDS.get(self.data.kind)
+        known = kind.settings.model_fields if kind else self.data.settings
         return "data.label_fraction" if "label_fraction" in known else "search.label_fraction"
 
     def build_data(self) -> Splits:
@@ -111,8 +111,8 @@ class Recipe(Frozen):
             MissingExtraError: a package to read it with is not installed.
             RecipeError: the recipe's own function does not exist, does not take these settings, or returns no Splits.
         """
-        if module := DATA_KINDS.get(self.data.kind):
-            splits: Any = module.load(module.Settings.model_validate(self.data.settings), self.loss.ignore_index)
+        if kind := DATA_KINDS.get(self.data.kind):
+            splits: Any = kind.load(kind.settings.model_validate(self.data.settings), self.loss.ignore_index)
         else:
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.stages import Stages
-from lomix_search.instrumentation.trace import inputs_of, pick, same_random_state, unwrap
+from lomix_search.instrumentation.trace import inputs_of, pick, unwrap
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine, engine_report
 from lomix_search.mixture.space import SearchSpace
+from lomix_search.utils.random import same_random_state
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class StepCost:
     """One training step with the mixture beside one with the last layer alone, forward and backward.
 
     Args:
@@ -62,7 +63,7 @@ class Cost:
 
 def doctor(
     model: nn.Module, example: Any, num_classes: int | None = None, space: SearchSpace | str = "lomix", repeats: int = 3
-) -> Cost:
+) -> StepCost:
     """Measure what training with a mixture costs, on a copy of a network and random labels.
 
     Args:
@@ -102,7 +103,7 @@ def doctor(
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     engine = engine_report() if device.type == "cpu" else choose_engine("auto", device.type)
-    return Cost(
+    return StepCost(
         net.stages,
         len(mixture.maps),
         _count(net.heads),

@@ -14,12 +14,12 @@ from support import twins
 from support.tiny_recipe import tiny
 from torch.nn import functional as F
 
+from lomix_search.data.case import Case
 from lomix_search.data.dataset import Splits
 from lomix_search.data.kinds import prepared
 from lomix_search.data.manifest import read_manifest, sha256, verify
 from lomix_search.data.prepare import prepare
-from lomix_search.data.readers.volumes import Case
-from lomix_search.data.resize import resize_images, resize_labels, resize_scores
+from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import RecipeError
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions, predict_case
@@ -214,7 +214,7 @@ def opened(name: str, folder: Path, size: int = 48) -> Splits:
     if not (folder / "out" / "manifest.json").exists():
         prepare(benchmark, write(folder / "raw"), folder / "out", size=size, workers=1, progress=False)
     keys = {"augment": "none", "normalize": normalize, "test_fraction": 0.3}
-    return prepared.load(prepared.Settings(root=str(folder / "out"), classes=classes, **keys))
+    return prepared.load_prepared(prepared.PreparedSettings(root=str(folder / "out"), classes=classes, **keys))
 
 
 def seen_in_evaluation(splits: Splits, size: int = 48, how: str = "linear", whole: bool = True) -> torch.Tensor:
@@ -298,7 +298,7 @@ OBLONG = """
 import numpy as np
 
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 
 
 def data(shape, native):

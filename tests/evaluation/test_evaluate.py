@@ -10,7 +10,8 @@ from PIL import Image
 from support import twins
 from support.oracle_networks import Threshold, picture_case
 
-from lomix_search.data.readers.volumes import Case, read_nifti_pair
+from lomix_search.data.case import Case
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.errors import DataError
 from lomix_search.evaluation import measures
 from lomix_search.evaluation.evaluate import evaluate

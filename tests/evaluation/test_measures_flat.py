@@ -9,7 +9,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.typing import NDArray
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation import measures
 from lomix_search.evaluation.evaluate import evaluate

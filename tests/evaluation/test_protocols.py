@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from support import twins
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import Prediction
 from lomix_search.evaluation.protocols import PROTOCOLS, find_protocol

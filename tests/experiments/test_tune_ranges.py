@@ -12,9 +12,9 @@ from support.tiny_recipe import RECIPE, tiny, write_tiny
 import lomix_search as lomix
 from lomix_search.errors import LomixError, RecipeError, RunError
 from lomix_search.experiments.tune import study as study_module
-from lomix_search.experiments.tune.slots import survey
-from lomix_search.experiments.tune.storage import open_study, read_place
-from lomix_search.experiments.tune.values import decode, encode, starting_points, suggest
+from lomix_search.experiments.tune.parameters import decode, encode, starting_points, suggest
+from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.trial_queue import survey
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.tuning import TuneRange, TuneSection
@@ -220,7 +220,7 @@ def test_storages_that_cannot_be_shared_or_reached(tmp_path: Path) -> None:
         f"{tmp_path}/file cannot be written: File exists.\n  Seen: "
     )
     with pytest.raises(RunError, match="--heartbeat 0: needs 1 second or more."):
-        read_place("postgresql://host/db", tmp_path, heartbeat=0)
+        read_storage("postgresql://host/db", tmp_path, heartbeat=0)
 
 
 def refused(recipe: object, storage: str, folder: Path) -> str:

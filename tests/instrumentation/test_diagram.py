@@ -24,26 +24,26 @@ def boxes(text):
 
 def test_the_picture_is_a_u_of_blocks_with_every_stage_marked_once():
     model, example, names = monai_basic_unet(2)
-    shown = boxes(draw(trace(model, example), find_stages(model, example)[0]))
+    shown = boxes(draw(trace(model, example), find_stages(model, example).stages))
     assert [label.split(",")[0] for label in shown] == [
         "input", "conv_0", "down_1", "down_2", "down_3", "down_4", *names, "final_conv",
     ]  # fmt: skip
     assert [label.split(",")[1] for label in shown if "stage" in label] == [
         f" stage {i} · {channels} channel{'s' * (channels > 1)}"
-        for i, channels in enumerate((stage.channels for stage in find_stages(model, example)[0]), 1)
+        for i, channels in enumerate((stage.channels for stage in find_stages(model, example).stages), 1)
     ]
 
 
 def test_the_readmes_picture_is_what_its_command_draws():
     model, example = BasicUNet(spatial_dims=2), torch.zeros(1, 1, 256, 256)
-    shown = draw(trace(model, example), find_stages(model, example)[0])
+    shown = draw(trace(model, example), find_stages(model, example).stages)
     assert shown == (ROOT / "docs/stages.svg").read_text()
 
 
 @pytest.mark.parametrize("entry", LADDERS[::3], ids=lambda entry: entry["id"])
 def test_any_network_is_drawn_with_each_stage_in_a_box_of_its_own(entry):
     model, inputs = entry["build"]().eval(), entry["inputs"]()
-    stages = find_stages(model, inputs)[0]
+    stages = find_stages(model, inputs).stages
     shown = boxes(draw(trace(model, inputs), stages))
     assert len(shown) <= 80
     for i, stage in enumerate(stages, 1):

@@ -236,7 +236,7 @@ def test_copies_and_pickles_work_and_are_independent():
             other.model.up[0][0].weight.zero_()
         maps = other(example)
         assert [m.shape for m in maps] == [m.shape for m in net(example)]
-        assert net._shelf is not other._shelf
+        assert net._scope is not other._scope
         assert other.strip() is other.model
         assert len(net.stage_features(example)) == 2
 

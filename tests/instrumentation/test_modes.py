@@ -80,7 +80,7 @@ def test_whatever_looks_at_a_network_puts_every_mode_back() -> None:
     assert [module.training for module in net.modules()] == wanted
     look(net, items, CLASSES)
     assert [module.training for module in net.modules()] == wanted
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     case = Case("a", np.zeros((2, 1, 16, 16), np.float32), np.zeros((2, 16, 16), np.uint8), (), {}, "")
     predict_case(net, case, InferenceOptions())

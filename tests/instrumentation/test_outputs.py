@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import LomixError, RunError, StageError
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
 from lomix_search.evaluation.inference import predict_case as predict_case
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.experiments.predictions import Seen, look
+from lomix_search.experiments.predictions import PredictedSlices, look
 from lomix_search.experiments.run import evaluate_run, run_recipe
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.outputs import reader_of
@@ -412,7 +412,7 @@ def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatc
     def never(*_: Any) -> None:
         raise AssertionError("traced")
 
-    monkeypatch.setattr("lomix_search.instrumentation.outputs.find_returned", never)
+    monkeypatch.setattr("lomix_search.instrumentation.outputs.find_returned_logits", never)
     for kind in ("plain", "one channel", "log-softmax"):
         network = build(kind)
         read = reader_of(network, max(2, KINDS[kind][0]))
@@ -500,7 +500,7 @@ def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Pat
     text += """
 
 def case(i, images, labels):
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     return Case(f"case{i}", images[i][None], labels[i][None])
 """
@@ -513,7 +513,7 @@ def case(i, images, labels):
         for label, dice in list(outcome.test[name].per_class.items())[1:]:
             assert whole.per_class("dice")[label] == pytest.approx(dice, abs=1e-9)
     assert 0 < outcome.test["final"].mean < 1
-    seen = Seen.load(tmp_path / "run" / "seen.npz")
+    seen = PredictedSlices.load(tmp_path / "run" / "seen.npz")
     assert (seen.truth[:, :4, 3:] == 255).all() and (seen.truth[:, 4:] < 3).all()
     kept = seen.truth != 255
     for number, label in ((1, "large"), (2, "small")):

@@ -120,5 +120,5 @@ def test_a_value_that_no_module_sees_is_replaced_by_the_nearest_that_one_does():
                 x = nn.functional.gelu(x)
             return self.head(x)
 
-    stages, _, _ = find_stages(Functional(), torch.rand(1, 1, 32, 32))
+    stages = find_stages(Functional(), torch.rand(1, 1, 32, 32)).stages
     assert [stage.name for stage in stages] == ["up.0.2", "in:head"]

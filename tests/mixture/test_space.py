@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from lomix_search.errors import LossError, SpaceError
 from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.maps import MAX_STAGES
 from lomix_search.mixture.operators import OPERATORS
-from lomix_search.mixture.space import MAX_MAPS, MAX_STAGES, OperatorRule, SearchSpace
+from lomix_search.mixture.rules import OperatorRule
+from lomix_search.mixture.space import MAX_MAPS, SearchSpace
 from lomix_search.utils.shipped import shipped_files
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from support import twins
 
 from lomix_search.data.manifest import read_manifest
-from lomix_search.data.pairs import find_pairs
+from lomix_search.data.masks.pairing import find_pairs
 from lomix_search.errors import DataError
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.new import new_recipe

@@ -12,9 +12,10 @@ from PIL import Image, ImageFilter
 from support.mask_files import Write, blocks, data, make, objects, save8, save16
 from support.picture_files import palette, rgb, tiff
 
-from lomix_search.cli.app import app
+from lomix_search.cli.common import app
 from lomix_search.data.manifest import read_manifest
-from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.masks.decide import decide
+from lomix_search.data.masks.mask_file import open_mask
 from lomix_search.errors import DataError
 from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe

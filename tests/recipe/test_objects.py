@@ -13,7 +13,7 @@ from lomix_search.recipe.recipe import load_recipe
 def test_own_data_function(tmp_path: Path) -> None:
     code = (
         "from lomix_search.data.kinds import chest_ct\n\n\n"
-        "def load(size):\n    return chest_ct.load(chest_ct.Settings()) if size == 128 else None\n"
+        "def load(size):\n    return chest_ct.load_chest_ct(chest_ct.ChestCTSettings()) if size == 128 else None\n"
     )
     write(tmp_path, code, "data.py")
     text = '[data]\nkind = "data.py:load"\nsize = 128\n[network]\nbuild = "torch.nn:Identity"\n'

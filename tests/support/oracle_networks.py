@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from support import twins
 
 SPACING = (5.0, 0.8, 0.7)

@@ -29,5 +29,5 @@ def fails(*args: Any, **options: Any) -> str:
     return str(error.value)
 
 
-def settings(root: Path, classes: tuple[str, ...], **keys: Any) -> prepared.Settings:
-    return prepared.Settings(root=str(root), classes=classes, **keys)
+def settings(root: Path, classes: tuple[str, ...], **keys: Any) -> prepared.PreparedSettings:
+    return prepared.PreparedSettings(root=str(root), classes=classes, **keys)

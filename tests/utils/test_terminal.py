@@ -12,7 +12,7 @@ from support.tiny_recipe import PARTS, RECIPE
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
-from lomix_search.cli.app import console
+from lomix_search.cli.common import console
 from lomix_search.errors import RunError
 
 BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"

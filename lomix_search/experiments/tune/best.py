@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.values import decode
+from lomix_search.experiments.tune.parameters import decode
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.files import write_text
 

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from lomix_search.data.dataset import Splits
 from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.instrumentation.modes import evaluating
-from lomix_search.instrumentation.trace import same_random_state
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.training.trackers import read_lines
+from lomix_search.utils.random import same_random_state
 
 _KIB = 1024
 

@@ -18,11 +18,11 @@ from lomix_search.data.dataset import Splits
 from lomix_search.errors import LomixError, RunError
 from lomix_search.experiments.run import Outcome
 from lomix_search.experiments.tune.costs import Meter
-from lomix_search.experiments.tune.processes import run_trial
+from lomix_search.experiments.tune.parameters import suggest
 from lomix_search.experiments.tune.retry import StorageLost
 from lomix_search.experiments.tune.samplers import note_limits
-from lomix_search.experiments.tune.slots import holder
-from lomix_search.experiments.tune.values import suggest
+from lomix_search.experiments.tune.trial_processes import run_trial
+from lomix_search.experiments.tune.trial_queue import holder
 from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.recipe.recipe import Recipe

@@ -6,7 +6,6 @@ Tokens of several scales in one sequence are one factor whose kind lists them, `
 part of that length is taken out again.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from lomix_search.instrumentation.trace import Trace, operation, sizes
+from lomix_search.instrumentation.stages.layouts import MapLayout
+from lomix_search.instrumentation.trace import Trace, operation
 
-Axis = tuple[tuple[str, int], ...]
-Axes = tuple[Axis, ...]
-
-FORMS = {"last": "channels last", "tokens": "tokens", "flat": "flattened", "first": "channels first"}
+_Axis = tuple[tuple[str, int], ...]
+_Axes = tuple[_Axis, ...]
 
 _SPATIAL = re.compile(r"conv|pool|interpolate|upsample|norm[123]d|batch_norm|instance_norm|pixel_(un)?shuffle", re.I)
 _PERMUTE = re.compile(r"permute|transpose|swap(axes|dims)|move(dim|axis)|t|numpy_T|getattr", re.I)
@@ -32,47 +30,6 @@ _JOIN = re.compile(r"cat", re.I)
 _PEERS = re.compile(r"cat|stack|i?(add|sub)_?", re.I)
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How a feature map lies in a tensor.
-
-    Args:
-        form: "first" B × C × space, "last" B × space × C, "tokens" B × positions × C, "flat" B × C × positions.
-        channels: Number of channels.
-        size: Spatial size.
-    """
-
-    form: str
-    channels: int
-    size: tuple[int, ...]
-
-    def map_of(self, tensor: Tensor) -> Tensor:
-        """Return the tensor as B × C × space; positions of another number are laid on a grid of the same proportions.
-
-        Args:
-            tensor: In this form, of any size.
-
-        Returns:
-            A view where possible.
-
-        Raises:
-            ValueError: there is no such grid.
-        """
-        if self.form == "first":
-            return tensor
-        if self.form == "last":
-            return tensor.movedim(-1, 1)
-        flat = tensor.transpose(1, 2) if self.form == "tokens" else tensor
-        return flat.reshape(*flat.shape[:2], *self._grid(flat.shape[2]))
-
-    def _grid(self, positions: int) -> tuple[int, ...]:
-        scale = (positions / math.prod(self.size)) ** (1 / len(self.size))
-        grid = tuple(round(scale * side) for side in self.size)
-        if math.prod(grid) != positions:
-            raise ValueError(f"{positions} positions do not fill a grid of the proportions {sizes(self.size)}")
-        return grid
-
-
 def read_layouts(trace: Trace) -> None:
     """Put the layout of every feature map into its node's metadata, under "map".
 
@@ -81,7 +38,7 @@ def read_layouts(trace: Trace) -> None:
     Args:
         trace: One forward pass; the inputs are taken as B × C × space.
     """
-    known: dict[fx.Node, Axes] = {}
+    known: dict[fx.Node, _Axes] = {}
     for node in trace.graph.nodes:
         for source, like in _like_their_peers(node, known):
             known[source], source.meta["map"] = like, _layout(like, source.meta["shape"])
@@ -93,21 +50,7 @@ def read_layouts(trace: Trace) -> None:
             node.meta["whole"] = _whole(node, known)
 
 
-def layout_of(node: fx.Node) -> Layout | None:
-    """Return a value's layout; one that nothing tells is taken as B × C × space. None for what cannot be a map."""
-    found: Layout | None = node.meta.get("map")
-    shape = node.meta.get("shape", ())
-    return found or (Layout("first", shape[1], tuple(shape[2:])) if len(shape) in (3, 4, 5) else None)
-
-
-def map_layout(node: fx.Node) -> Layout:
-    """Return the layout of a value that is a map."""
-    found = layout_of(node)
-    assert found is not None
-    return found
-
-
-def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
+def _laid_out(node: fx.Node, known: dict[fx.Node, _Axes]) -> _Axes | None:
     """The axes of several values that lie one after another along their positions; None for any other joint."""
     given, shape = [known.get(source) for source in node.all_input_nodes], node.meta.get("shape")
     if shape is None or len(given) < 2 or not _JOIN.search(operation(node)):
@@ -120,7 +63,7 @@ def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
     return (*values[0][: along[0]], joined, *values[0][along[0] + 1 :]) if _length(joined) == shape[along[0]] else None
 
 
-def _like_their_peers(node: fx.Node, known: dict[fx.Node, Axes]) -> list[tuple[fx.Node, Axes]]:
+def _like_their_peers(node: fx.Node, known: dict[fx.Node, _Axes]) -> list[tuple[fx.Node, _Axes]]:
     """Values of which nothing is known but that they are added to, or laid beside, maps B × C × space of their size."""
     if not _PEERS.search(operation(node)):
         return []
@@ -139,7 +82,7 @@ def _beside(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape[:1], *shape[2:])
 
 
-def _whole(node: fx.Node, known: dict[fx.Node, Axes]) -> fx.Node | None:
+def _whole(node: fx.Node, known: dict[fx.Node, _Axes]) -> fx.Node | None:
     """The value of which a map is a part, after which others lay or which lay after others; None for other maps."""
     layout, source = node.meta["map"], next(iter(node.all_input_nodes), None)
     if layout is None or source is None or source not in known:
@@ -150,27 +93,27 @@ def _whole(node: fx.Node, known: dict[fx.Node, Axes]) -> fx.Node | None:
     return source if math.prod(layout.size) in map(_length, parts) else None
 
 
-def _positions(axis: Axis) -> bool:
+def _positions(axis: _Axis) -> bool:
     """Whether an axis holds the positions of a map of several spatial axes, or of several maps."""
     return len(_parts(axis)) > 1 or (len(axis) > 1 and all(kind.isdigit() for kind, _ in axis))
 
 
-def _joined(parts: list[Axis]) -> Axis:
+def _joined(parts: list[_Axis]) -> _Axis:
     """One axis for several; a single one stays as it is."""
     kind = "|".join(" ".join(f"{kind}:{size}" for kind, size in axis) for axis in parts)
     return parts[0] if len(parts) == 1 else ((kind, sum(map(_length, parts))),)
 
 
-def _parts(axis: Axis) -> list[Axis]:
+def _parts(axis: _Axis) -> list[_Axis]:
     """The axes that lie one after another on an axis; most often itself alone."""
     if len(axis) != 1 or "|" not in axis[0][0]:
         return [axis]
     texts = [[factor.split(":") for factor in part.split()] for part in axis[0][0].split("|")]
-    parts: list[Axis] = [tuple((kind, int(size)) for kind, size in part) for part in texts]
+    parts: list[_Axis] = [tuple((kind, int(size)) for kind, size in part) for part in texts]
     return parts if sum(map(_length, parts)) == _length(axis) else [axis]
 
 
-def _cut(axis: Axis, size: int) -> Axis:
+def _cut(axis: _Axis, size: int) -> _Axis:
     """An axis cut or padded to another length: whole parts of it, where the length tells which."""
     parts = _parts(axis)
     runs = [parts[i:j] for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
@@ -180,7 +123,7 @@ def _cut(axis: Axis, size: int) -> Axis:
     return ((axis[0][0] if len(axis) == 1 and "|" not in axis[0][0] else "?", size),)
 
 
-def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
+def _axes(node: fx.Node, sources: list[_Axes]) -> _Axes | None:
     """Return the axes of a value that is made from others, or None where they cannot be told."""
     name, shape = operation(node), node.meta.get("shape")
     if shape is None:  # several values at once; the items are told apart when they are taken
@@ -204,10 +147,10 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
     return next(iter((*maps, *same)), None) or _resized(sources[0], shape)
 
 
-def _standard(shape: Sequence[int], sources: list[Axes]) -> Axes:
+def _standard(shape: Sequence[int], sources: list[_Axes]) -> _Axes:
     """B × C × space; an axis on which several spatial ones lie one after another stays what it is."""
     source = sources[0] if sources and len(sources[0]) == len(shape) else None
-    axes: list[Axis] = [(("b", shape[0]),), (("c", shape[1]),)]
+    axes: list[_Axis] = [(("b", shape[0]),), (("c", shape[1]),)]
     for i, size in enumerate(shape[2:]):
         joined = source is not None and len(source[i + 2]) > 1
         kept = source[i + 2] if source is not None and joined and _length(source[i + 2]) == size else None
@@ -215,7 +158,7 @@ def _standard(shape: Sequence[int], sources: list[Axes]) -> Axes:
     return tuple(axes)
 
 
-def _regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
+def _regrouped(axes: _Axes, shape: Sequence[int]) -> _Axes | None:
     """Deal the factors out to the axes of another shape of as many elements, in order, splitting where needed."""
     left = [factor for axis in axes for factor in axis if factor[1] > 1]
     found = []
@@ -236,7 +179,7 @@ def _regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
     return tuple(found)
 
 
-def _tidy(axis: list[tuple[str, int]]) -> Axis:
+def _tidy(axis: list[tuple[str, int]]) -> _Axis:
     """Join factors of one kind; channels that are moved behind a spatial factor make it finer."""
     found: list[tuple[str, int]] = []
     for kind, size in axis:
@@ -262,7 +205,7 @@ def _order(node: fx.Node) -> tuple[int, ...] | None:
     return tuple(size - 2 for size in made.shape) if isinstance(made, Tensor) else None
 
 
-def _resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
+def _resized(axes: _Axes, shape: Sequence[int]) -> _Axes | None:
     """The axes of a value that was cut, padded, joined to others, stacked or summed over one axis."""
     if len(axes) == len(shape) + 1:
         gone = [i for i in range(len(axes)) if _shape(axes[:i] + axes[i + 1 :]) == tuple(shape)]
@@ -276,15 +219,15 @@ def _resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
     return tuple(axis if _length(axis) == size else _cut(axis, size) for axis, size in zip(axes, shape, strict=True))
 
 
-def _length(axis: Axis) -> int:
+def _length(axis: _Axis) -> int:
     return math.prod(size for _, size in axis)
 
 
-def _shape(axes: Axes) -> tuple[int, ...]:
+def _shape(axes: _Axes) -> tuple[int, ...]:
     return tuple(map(_length, axes))
 
 
-def _layout(axes: Axes, shape: Sequence[int]) -> Layout | None:
+def _layout(axes: _Axes, shape: Sequence[int]) -> MapLayout | None:
     """Return how a map lies in these axes, or None if this is no map."""
     if len(axes) < 3:
         return None
@@ -302,5 +245,5 @@ def _layout(axes: Axes, shape: Sequence[int]) -> Layout | None:
     if not joined and any(len(axis) > 1 for axis in space):
         return None
     if channel[0] == 1:
-        return Layout("flat" if joined else "first", shape[1], size)
-    return Layout("tokens" if joined else "last", shape[-1], size)
+        return MapLayout("flat" if joined else "first", shape[1], size)
+    return MapLayout("tokens" if joined else "last", shape[-1], size)

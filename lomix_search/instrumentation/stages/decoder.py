@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.bottom import bottom_of, source_of_own_logits
-from lomix_search.instrumentation.stages.finest import embedded, finest_of, only_activated
+from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
+from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage, only_activated
 from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows, kind, weighted
+from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.settle import around, last_merge, settle, worked
 from lomix_search.instrumentation.trace import Call, Trace, operation
 
 
@@ -42,7 +42,7 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
         return pyramid
     coarser, levels = _mixed(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
-    finest = embedded(flow, found, head) or finest_of(flow, levels[-1], head, found)
+    finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     if finest is flow.output and only_activated(flow, head):
         finest = head
     return [_unpadded(flow, node) for node in (*found, finest) if node]
@@ -55,9 +55,9 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     """
     levels = _without_lifts(flow, levels)
     own = [source_of_own_logits(flow, values) for values in levels]
-    found = [own[i] or settle(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
+    found = [own[i] or level_stage(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
     supervised = any(own) and own[0] is None
-    bottom = None if mixed or supervised else bottom_of(flow, levels)
+    bottom = None if mixed or supervised else coarsest_stage(flow, levels)
     if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
         bottom = own[0]  # and no map of the encoder, far below
     return [bottom, *found] if bottom else found

@@ -9,21 +9,39 @@ import networkx as nx
 from torch import fx, nn
 
 from lomix_search.errors import StageError
-from lomix_search.instrumentation.stages.axes import Layout, layout_of, map_layout, read_layouts
+from lomix_search.instrumentation.stages.axes import read_layouts
+from lomix_search.instrumentation.stages.by_name import maps_by_name
 from lomix_search.instrumentation.stages.decoder import decoder_stages
-from lomix_search.instrumentation.stages.endings import ending_in_train_mode, logits_tap, returned_by
+from lomix_search.instrumentation.stages.deep_supervision import own_logits, places_in_both, supervised_maps
+from lomix_search.instrumentation.stages.ending import decided, ending_of
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.named import chosen
-from lomix_search.instrumentation.stages.output import decided, ending_of, main_output, spell_shape, without_classes
-from lomix_search.instrumentation.stages.returned import CLAMP
-from lomix_search.instrumentation.stages.stage import Returned, Stage, Stages, Tap, name_of, tap_of
-from lomix_search.instrumentation.stages.supervised import own_logits, places_in_both, supervised
+from lomix_search.instrumentation.stages.layouts import MapLayout, layout_of, map_layout
+from lomix_search.instrumentation.stages.main_output import main_output, spell_shape, without_classes
+from lomix_search.instrumentation.stages.read_logits import CLAMP
+from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
+from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
+from lomix_search.instrumentation.stages.taps import Tap, tap_name, tap_of
 from lomix_search.instrumentation.trace import Path, Trace, sizes, spell, trace_modes, unwrap
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundStages:
+    """What is needed to put heads on a network.
+
+    Args:
+        stages: Coarse to fine.
+        num_classes: Channels of the logits.
+        tensors: For each stage ``shape``, ``dtype`` and ``device`` of its tensor.
+    """
+
+    stages: Stages
+    num_classes: int
+    tensors: tuple[dict[str, Any], ...]
 
 
 def find_stages(
     model: nn.Module, example: Any, num_classes: int | None = None, names: Sequence[str] | None = None
-) -> tuple[Stages, int, list[dict[str, Any]]]:
+) -> FoundStages:
     """Find the decoder stages of a model.
 
     Args:
@@ -33,7 +51,7 @@ def find_stages(
         names: The user's own choice, module paths; None detects them.
 
     Returns:
-        The stages, the number of classes, and for each stage the metadata of its tensor (shape, dtype, device).
+        The stages, the number of classes, and what is known of each stage's tensor.
 
     Raises:
         TraceError: the model could not be read.
@@ -45,7 +63,7 @@ def find_stages(
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = detected(found, logits, training) if names is None else chosen(found, network, names)
+    nodes = detected(found, logits, training) if names is None else maps_by_name(found, network, names)
     nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
     if nodes and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes):
         raise without_classes(title, place, logits)
@@ -57,7 +75,7 @@ def find_stages(
     if len(stages) < 2:
         raise too_few(title, stages, found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
-    returned = returned_by(network, example, found, place, logits)
+    returned = returned_logits(network, example, found, place, logits)
     stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), returned, logits)
     notes += said
     if returned.rivals:
@@ -70,7 +88,9 @@ def find_stages(
                 "classes of one.",
                 hint="name the others in stages=[…]",
             )
-    return Stages(stages, title, found.backend, returned, notes), num_classes, [node.meta for node in nodes]
+    return FoundStages(
+        Stages(stages, title, found.backend, returned, notes), num_classes, tuple(node.meta for node in nodes)
+    )
 
 
 def _with_logits(
@@ -78,7 +98,7 @@ def _with_logits(
     network: nn.Module,
     example: Any,
     traces: tuple[Trace, Trace | None],
-    returned: Returned,
+    returned: ReturnedLogits,
     logits: fx.Node,
 ) -> tuple[Stage, int, list[str]]:
     """Return the finest stage with what its logits in train mode are, their channels, and what to say of it."""
@@ -116,7 +136,7 @@ def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.N
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
     flow = found.network()
     stages: list[fx.Node] = []
-    for node in decoder_stages(found, logits, supervised(found, logits, training)):
+    for node in decoder_stages(found, logits, supervised_maps(found, logits, training)):
         reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
         near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
         stages += [node] if node in seen else near[:1]
@@ -148,7 +168,7 @@ def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None, logits: fx.N
     stride = tuple(a / b for a, b in zip(whole, layout.size, strict=False))
     shape, whole_batch = node.meta["shape"], logits.meta["shape"]
     parts = shape[0] // whole_batch[0] if len(shape) == len(whole_batch) and tap.layout is None else 1
-    return Stage(name_of(found, tap), layout.channels, layout.size, stride, str(tap), tap, own, parts=max(1, parts))
+    return Stage(tap_name(found, tap), layout.channels, layout.size, stride, str(tap), tap, own, parts=max(1, parts))
 
 
 def too_few(title: str, stages: Sequence[Stage], found: Trace, logits: fx.Node) -> StageError:
@@ -175,7 +195,7 @@ def too_few(title: str, stages: Sequence[Stage], found: Trace, logits: fx.Node) 
     )
 
 
-def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
+def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, MapLayout]]:
     """Return the last value of each resolution that a module sees, coarse to fine, by the name that taps it."""
     flow = Flow(found, logits)
     last = {flow.size(node): node for node in flow.maps if node in flow.seen and node is not logits}
@@ -184,7 +204,7 @@ def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, Layout]]:
     ]
     taps = [tap_of(found, node) for node in nodes]
     return [
-        (name_of(found, tap), map_layout(node))
+        (tap_name(found, tap), map_layout(node))
         for node, tap in zip(nodes, taps, strict=True)
         if tap is not None and tap.path
     ]

@@ -8,10 +8,10 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.axes import layout_of
+from lomix_search.instrumentation.stages.layouts import layout_of
 from lomix_search.instrumentation.trace import Trace, operation
 
-Size = tuple[int, ...]
+_Size = tuple[int, ...]
 
 RISE = 1.4
 """A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
@@ -35,7 +35,7 @@ DOUBLE = 1.9
 """As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets)."""
 
 
-def grows(a: Size, b: Size, rise: float = RISE) -> bool:
+def grows(a: _Size, b: _Size, rise: float = RISE) -> bool:
     """Whether a map of size ``b`` is on a finer level than one of size ``a``; compared from the last axis."""
     ratios = [y / x for x, y in zip(a[::-1], b[::-1], strict=False)]
     return max(ratios) >= rise and min(ratios) > 1 / RISE
@@ -110,7 +110,7 @@ class Flow:
         """Return when a node ran."""
         return self.graph.nodes[node]["order"]  # type: ignore[no-any-return]
 
-    def size(self, node: fx.Node) -> Size:
+    def size(self, node: fx.Node) -> _Size:
         """Return the spatial size of a feature map."""
         layout = layout_of(node)
         return layout.size if layout else ()

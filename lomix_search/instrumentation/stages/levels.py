@@ -7,9 +7,9 @@ import re
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.finest import PRODUCT
+from lomix_search.instrumentation.stages.finest_stage import PRODUCT
 from lomix_search.instrumentation.stages.flow import Flow, channels, weighted
-from lomix_search.instrumentation.stages.settle import last_merge, worked
+from lomix_search.instrumentation.stages.level_stage import last_merge, worked
 from lomix_search.instrumentation.trace import operation
 
 _ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)

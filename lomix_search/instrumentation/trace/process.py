@@ -3,7 +3,6 @@
 import builtins
 import contextlib
 import functools
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,21 +13,23 @@ import torch
 from torch import nn
 from torch.utils import _python_dispatch as dispatch
 
-Read = Callable[[], Any]
-Write = Callable[[Any], Any]
+from lomix_search.utils.random import note_random_state
+
+_Read = Callable[[], Any]
+_Write = Callable[[Any], Any]
 
 _UNKNOWN = object()
 
 
-def _attribute(owner: Any, name: str) -> tuple[Read, Write]:
+def _attribute(owner: Any, name: str) -> tuple[_Read, _Write]:
     return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
 
 
-def _of_device(read: Callable[[str], Any], write: Callable[[str, Any], Any], kind: str) -> tuple[Read, Write]:
+def _of_device(read: Callable[[str], Any], write: Callable[[str, Any], Any], kind: str) -> tuple[_Read, _Write]:
     return (lambda: read(kind)), (lambda value: write(kind, value))
 
 
-def _settings() -> Iterator[tuple[Read, Write]]:
+def _settings() -> Iterator[tuple[_Read, _Write]]:
     """What reads and what writes each setting; first those on which the others' reading and writing depends."""
     yield torch._C._len_torch_dispatch_stack, _pop_modes
     yield torch.is_grad_enabled, torch._C._set_grad_enabled
@@ -55,7 +56,7 @@ def _write_filters(before: Any) -> None:
     warnings.filters[:] = before  # type: ignore[index]
 
 
-def _kernels() -> Iterator[tuple[Read, Write]]:
+def _kernels() -> Iterator[tuple[_Read, _Write]]:
     """Which kernels torch takes, and how exact they are."""
     yield (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
@@ -74,7 +75,7 @@ def _kernels() -> Iterator[tuple[Read, Write]]:
     yield cuda.math_sdp_enabled, cuda.enable_math_sdp
 
 
-def _precisions() -> Iterator[tuple[Read, Write]]:
+def _precisions() -> Iterator[tuple[_Read, _Write]]:
     """The two ways in which torch says whether float32 may be TF32: writing the older ones changes the newer ones."""
     yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     yield _attribute(torch.backends.cudnn, "allow_tf32")
@@ -96,14 +97,14 @@ def _precisions() -> Iterator[tuple[Read, Write]]:
             )
 
 
-def _tried(read: Read) -> Any:
+def _tried(read: _Read) -> Any:
     try:
         return read()
     except Exception:  # torch refuses to say it the older way once the newer one was used
         return _UNKNOWN
 
 
-def _write_each(pairs: list[tuple[Read, Write]], values: list[Any]) -> None:
+def _write_each(pairs: list[tuple[_Read, _Write]], values: list[Any]) -> None:
     for (_, write), value in zip(pairs, values, strict=True):
         if value is not _UNKNOWN:
             with contextlib.suppress(Exception):
@@ -119,24 +120,11 @@ def _pop_modes(depth: int) -> None:
         dispatch._pop_mode()
 
 
-def _random() -> Iterator[tuple[Read, Write]]:
-    yield random.getstate, random.setstate
-    yield np.random.get_state, np.random.set_state
-    yield torch.get_rng_state, torch.set_rng_state
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        yield torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
-    elif hasattr(torch.cuda, "_lazy_seed_tracker"):  # what manual_seed() leaves for the moment when CUDA wakes
-        waiting = vars(torch.cuda._lazy_seed_tracker)
-        yield waiting.copy, waiting.update
-    if torch.backends.mps.is_available():
-        yield torch.mps.get_rng_state, torch.mps.set_rng_state
-
-
-class Noted:
+class ProcessState:
     """The settings and the random states of the process as they are now."""
 
     def __init__(self) -> None:
-        self._settings, self._random = _read(_settings()), _read(_random())
+        self._settings, self._put_random_back = _read(_settings()), note_random_state()
 
     def put_back(self) -> None:
         """Put back what has changed; harmless a second time."""
@@ -144,27 +132,15 @@ class Noted:
             if _tried(read) != before:
                 with contextlib.suppress(Exception):  # the others must still be put back
                     write(before)
-        for _, write, before in self._random:
-            write(before)
+        self._put_random_back()
 
 
-def _read(pairs: Iterator[tuple[Read, Write]]) -> list[tuple[Read, Write, Any]]:
+def _read(pairs: Iterator[tuple[_Read, _Write]]) -> list[tuple[_Read, _Write, Any]]:
     found = []
     for read, write in pairs:
         with contextlib.suppress(Exception):  # torch has it not, or has it set by its newer name
             found.append((read, write, read()))
     return found
-
-
-@contextlib.contextmanager
-def same_random_state() -> Iterator[None]:
-    """Put the states of the random generators of torch, CUDA, numpy and Python back afterwards."""
-    before = _read(_random())
-    try:
-        yield
-    finally:
-        for _, write, state in before:
-            write(state)
 
 
 def repeatable_kernels() -> None:

@@ -70,12 +70,12 @@ def _attributes(value: Any) -> Iterator[Any]:
     if isinstance(value, (nn.Module, Tensor, types.FunctionType)) or not _closed(type(value)):
         with contextlib.suppress(AttributeError):
             yield object.__getattribute__(value, "__dict__")
-        for slot in slots(type(value)):
+        for slot in slot_members(type(value)):
             with contextlib.suppress(AttributeError):
                 yield slot.__get__(value)
 
 
-def slots(kind: type) -> list[Any]:
+def slot_members(kind: type) -> list[Any]:
     """Return what reads and writes the ``__slots__`` of a user's class and its bases."""
     classes = [base for base in kind.__mro__ if not foreign(base)]
     return [a for base in classes for a in vars(base).values() if isinstance(a, types.MemberDescriptorType)]

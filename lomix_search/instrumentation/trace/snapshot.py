@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from lomix_search.instrumentation.trace.reachable import contents, foreign, global_names, slots
+from lomix_search.instrumentation.trace.reachable import contents, foreign, global_names, slot_members
+from lomix_search.utils.random import note_generator
 
-Undo = Callable[[], Any]
+_Undo = Callable[[], Any]
 
 _MISSING = object()
 
 
-class Kept:
+class Snapshot:
     """The state of some objects as it is now.
 
     Args:
@@ -33,7 +34,7 @@ class Kept:
     """
 
     def __init__(self, objects: Iterable[Any]) -> None:
-        self._undo: list[Undo] = []
+        self._undo: list[_Undo] = []
         for value in objects:
             with contextlib.suppress(Exception):  # whatever a user's class, or a tensor of a rare kind, may raise
                 self._undo += _keepers(value)
@@ -48,15 +49,15 @@ class Kept:
                     logging.getLogger(__name__).debug("not put back: %s", error)
 
 
-def _keepers(value: Any) -> Iterator[Undo]:
-    for slot in slots(type(value)):
+def _keepers(value: Any) -> Iterator[_Undo]:
+    for slot in slot_members(type(value)):
         yield _keep_slot(value, slot)
     keep = next((keep for kind, keep in _KEEP.items() if issubclass(type(value), kind)), None)
     if keep is not None:
         yield keep(value)
 
 
-def _keep_dict(value: dict[Any, Any]) -> Undo:
+def _keep_dict(value: dict[Any, Any]) -> _Undo:
     base: Any = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
     before = list(base.items(value))
 
@@ -74,7 +75,7 @@ def _same_items(before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> bo
     return len(before) == len(now) and all(same)
 
 
-def _keep_list(value: list[Any]) -> Undo:
+def _keep_list(value: list[Any]) -> _Undo:
     before = list.copy(value)
 
     def undo() -> None:
@@ -84,7 +85,7 @@ def _keep_list(value: list[Any]) -> Undo:
     return undo
 
 
-def _keep_deque(value: collections.deque[Any]) -> Undo:
+def _keep_deque(value: collections.deque[Any]) -> _Undo:
     base: Any = collections.deque
     before = list(base.__iter__(value))
 
@@ -100,7 +101,7 @@ def _same(before: list[Any], now: list[Any]) -> bool:
     return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=False))
 
 
-def _keep_set(value: set[Any]) -> Undo:
+def _keep_set(value: set[Any]) -> _Undo:
     before = set.copy(value)
 
     def undo() -> None:
@@ -111,7 +112,7 @@ def _keep_set(value: set[Any]) -> Undo:
     return undo
 
 
-def _keep_bytes(value: bytearray) -> Undo:
+def _keep_bytes(value: bytearray) -> _Undo:
     before = bytes(value)
 
     def undo() -> None:
@@ -121,7 +122,7 @@ def _keep_bytes(value: bytearray) -> Undo:
     return undo
 
 
-def _keep_array(value: np.ndarray[Any, Any]) -> Undo:
+def _keep_array(value: np.ndarray[Any, Any]) -> _Undo:
     before, writeable = value.copy(), value.flags.writeable
 
     def undo() -> None:
@@ -136,7 +137,7 @@ def _keep_array(value: np.ndarray[Any, Any]) -> Undo:
     return undo
 
 
-def _keep_storage(value: torch.UntypedStorage) -> Undo:
+def _keep_storage(value: torch.UntypedStorage) -> _Undo:
     """The bytes of a tensor's memory, once for all its views. What has grown is not cut: other views may use it."""
 
     def raw() -> Tensor:
@@ -154,7 +155,7 @@ def _keep_storage(value: torch.UntypedStorage) -> Undo:
     return undo
 
 
-def _keep_tensor(value: Tensor) -> Undo:
+def _keep_tensor(value: Tensor) -> _Undo:
     """All of a tensor but the bytes of its memory: which memory it has, its form, flags, gradient and version."""
     if isinstance(value, UninitializedTensorMixin):
         return _keep_lazy(value)
@@ -189,12 +190,12 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     return (*form, id(tensor.untyped_storage()))
 
 
-def _keep_sparse(value: Tensor) -> Undo:
+def _keep_sparse(value: Tensor) -> _Undo:
     place, before = value.detach(), value.detach().clone()
     return lambda: place.copy_(before)
 
 
-def _keep_lazy(value: Any) -> Undo:
+def _keep_lazy(value: Any) -> _Undo:
     """A parameter or buffer that gets its shape, and another class, in the first pass."""
     kind, place, flag = type(value), value.data, value.requires_grad
 
@@ -207,7 +208,7 @@ def _keep_lazy(value: Any) -> Undo:
     return undo
 
 
-def _keep_module(value: nn.Module) -> Undo:
+def _keep_module(value: nn.Module) -> _Undo:
     """The class, which lazy and parametrised layers change."""
     kind = type(value)
 
@@ -218,32 +219,7 @@ def _keep_module(value: nn.Module) -> Undo:
     return undo
 
 
-def _keep_generator(value: torch.Generator) -> Undo:
-    before = value.get_state()
-    return lambda: value.set_state(before)
-
-
-def _keep_random(value: random.Random) -> Undo:
-    before = value.getstate()
-    return lambda: value.setstate(before)
-
-
-def _keep_random_state(value: np.random.RandomState) -> Undo:
-    before = value.get_state()
-    return lambda: value.set_state(before)
-
-
-def _keep_bits(value: np.random.Generator) -> Undo:
-    bits = value.bit_generator
-    before = bits.state
-
-    def undo() -> None:
-        bits.state = before
-
-    return undo
-
-
-def _keep_cell(value: types.CellType) -> Undo:
+def _keep_cell(value: types.CellType) -> _Undo:
     before = contents(value)
 
     def undo() -> None:
@@ -253,7 +229,7 @@ def _keep_cell(value: types.CellType) -> Undo:
     return undo
 
 
-def _keep_slot(value: Any, slot: Any) -> Undo:
+def _keep_slot(value: Any, slot: Any) -> _Undo:
     def read() -> Any:
         try:
             return slot.__get__(value)
@@ -272,7 +248,7 @@ def _keep_slot(value: Any, slot: Any) -> Undo:
     return undo
 
 
-def _keep_function(value: types.FunctionType) -> Undo:
+def _keep_function(value: types.FunctionType) -> _Undo:
     """Its default values and the global variables that it uses."""
     code, defaults, named = value.__code__, value.__defaults__, value.__kwdefaults__
     known = value.__globals__
@@ -290,7 +266,7 @@ def _keep_function(value: types.FunctionType) -> Undo:
     return undo
 
 
-def _keep_class(value: type) -> Undo:
+def _keep_class(value: type) -> _Undo:
     before = _members(value)
 
     def undo() -> None:
@@ -308,7 +284,7 @@ def _members(value: type) -> dict[str, Any]:
     return {} if foreign(value) else {k: v for k, v in vars(value).items() if not k.startswith("__")}
 
 
-_KEEP: dict[type, Callable[[Any], Undo]] = {
+_KEEP: dict[type, Callable[[Any], _Undo]] = {
     Tensor: _keep_tensor,
     torch.UntypedStorage: _keep_storage,
     dict: _keep_dict,
@@ -318,10 +294,10 @@ _KEEP: dict[type, Callable[[Any], Undo]] = {
     bytearray: _keep_bytes,
     np.ndarray: _keep_array,
     nn.Module: _keep_module,
-    torch.Generator: _keep_generator,
-    random.Random: _keep_random,
-    np.random.RandomState: _keep_random_state,
-    np.random.Generator: _keep_bits,
+    torch.Generator: note_generator,
+    random.Random: note_generator,
+    np.random.RandomState: note_generator,
+    np.random.Generator: note_generator,
     types.CellType: _keep_cell,
     types.FunctionType: _keep_function,
     type: _keep_class,

@@ -4,24 +4,22 @@ import copy
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import TraceError
-from lomix_search.instrumentation.trace.graph import tensors
-from lomix_search.instrumentation.trace.process import Noted, repeatable_kernels
+from lomix_search.instrumentation.trace.inputs import Inputs
+from lomix_search.instrumentation.trace.process import ProcessState, repeatable_kernels
 from lomix_search.instrumentation.trace.reachable import reachable
-from lomix_search.instrumentation.trace.snapshot import Kept
+from lomix_search.instrumentation.trace.snapshot import Snapshot
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 ALONE = threading.RLock()
 """Held while a model is read: that changes settings of the whole process, and what it sees of torch's own classes."""
-
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -61,41 +59,6 @@ def is_compiled(model: nn.Module) -> TypeGuard["torch._dynamo.OptimizedModule"]:
     return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
 
 
-def inputs_of(example: Any, model: nn.Module) -> Inputs:
-    """Turn an example into ``(args, kwargs)`` on the model's device and in its floating type.
-
-    Args:
-        example: A tensor, a tuple or list of positional inputs, or a mapping of keyword inputs.
-        model: Says which device and dtype.
-
-    Returns:
-        Positional and keyword inputs.
-    """
-    first = next((p for p in model.parameters() if p.is_floating_point()), None)
-
-    def fitted(value: Any) -> Any:
-        if isinstance(value, Tensor) and first is not None:
-            return value.to(first.device, first.dtype if value.is_floating_point() else None)
-        return value
-
-    if isinstance(example, Mapping):
-        return (), {key: fitted(value) for key, value in example.items()}
-    if isinstance(example, (tuple, list)):
-        return tuple(fitted(value) for value in example), {}
-    return (fitted(example),), {}
-
-
-def shapes(inputs: Inputs) -> str:
-    """Write the inputs for an error message: ``float32 1 × 3 × 64 × 64``."""
-    found = [f"{str(t.dtype).removeprefix('torch.')} {sizes(t.shape)}" for _, t in tensors(inputs)]
-    return ", ".join(found) or "no tensor"
-
-
-def sizes(shape: Any) -> str:
-    """Write a shape: ``64 × 224 × 224``."""
-    return " × ".join(map(str, shape)) or "scalar"
-
-
 def duplicate(value: Any) -> Any:
     """Return a deep copy in which nothing has the memory of the original.
 
@@ -133,7 +96,7 @@ def fresh(inputs: Inputs) -> Inputs:
     return copied
 
 
-def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], T]) -> T:
+def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], _T]) -> _T:
     """Do something with a twin of a model that may run in any mode: the user's model and inputs stay as they are.
 
     The twin is a deep copy. What it has in common with the model is put back afterwards: what functions close over,
@@ -152,7 +115,7 @@ def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], T]) ->
         What ``work`` returns.
     """
     with ALONE:
-        states: list[Noted | Kept] = [Noted()]
+        states: list[ProcessState | Snapshot] = [ProcessState()]
 
         def put_back() -> None:
             for state in reversed(states):
@@ -162,7 +125,7 @@ def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], T]) ->
             try:
                 repeatable_kernels()
                 twin, common = _twin_of(model, inputs)
-                states.append(Kept(common))
+                states.append(Snapshot(common))
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     return work(twin)

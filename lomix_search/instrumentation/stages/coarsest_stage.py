@@ -1,0 +1,146 @@
+"""Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which is none."""
+
+import networkx as nx
+from torch import fx
+
+from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
+from lomix_search.instrumentation.trace import Call, operation
+
+
+def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
+    """Return the last map of a level from which the network itself makes logits, if what it returns is no feature map.
+
+    A map that the trunk goes on with, and that the network returns as well, is one.
+
+    Args:
+        flow: The data flow.
+        values: The maps of the level.
+
+    Returns:
+        One of the maps, or None.
+    """
+    returned = {node for _, node in flow.trace.outputs}
+    return None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
+
+
+def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
+    """Return the stage of the coarsest level, if it has one.
+
+    Args:
+        flow: The data flow.
+        levels: The maps of all levels, coarse to fine.
+
+    Returns:
+        One of the coarsest maps, or None.
+    """
+    values, rise = levels[0], levels[1][0]
+    scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
+    late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes]
+    late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
+    late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
+    laid = values[late[0]] if late else None
+    late = [i for i in late if not joins(values[i]) or _scope(values[i]) or not _parts_here(flow, values[i])]
+    if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
+        late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
+        pooled = [node for node in values if node in flow.gathered]
+        if pooled and not flow.works_between(pooled[-1], values[-1]):
+            return pooled[-1]
+    if late and flow.works_between(values[late[-1]], values[-1]):
+        return level_stage(flow, values, rise, late[-1])
+    like = _like_the_next(flow, levels)
+    plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
+    if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
+        like = None  # in a plain U, what the decoder's blocks make of the bottleneck alone is none
+    return like or _peer(flow, values, levels[1])
+
+
+def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
+    """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
+    merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
+    made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
+    return bool(made) and made not in above and kind(made) in map(kind, above)
+
+
+def _layer_before(flow: Flow, node: fx.Node) -> str:
+    """Return the module of the trunk's last layer before a value of it."""
+    before = flow.trunk[: flow.trunk.index(node)]
+    return next((str(n.meta.get("module", "")) for n in reversed(before) if weighted(n)), "")
+
+
+def _parts_here(flow: Flow, node: fx.Node) -> bool:
+    """Whether the ways that meet in a map parted on its own level, as in a block and unlike a skip."""
+    split = flow.parted[node]
+    return split is not None and flow.size(split) == flow.size(node)
+
+
+def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
+    """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
+    if len(levels) < 3:
+        return None
+    _, above, after = levels[:3]
+    stage = source_of_own_logits(flow, above) or level_stage(flow, above, after[0])
+    done = above[: above.index(stage) + 1] if stage in above else [stage]
+    last = next((node for node in reversed(done) if weighted(node)), None)
+    blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
+    made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
+    found = [node for call, node in made if node is not None and composite(flow, call)]
+    return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
+
+
+def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
+    """The blocks that return one of some values, the last first."""
+    order = {node: i for i, node in enumerate(values)}
+    made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
+    return [call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and composite(flow, call)]
+
+
+def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
+    """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
+    alike = [c for c in flow.trace.calls if c is not block and kind(c.path) == kind(block.path)]
+    made = {node: call for call in alike for _, node in call.outputs}
+    below = [node for node in values if node in made]
+    if not below or any(call.last <= flow.order(values[0]) for call in alike):
+        return None
+    shared = [c for c in flow.trace.calls if c.path and c.holds(made[below[-1]]) and c.holds(block)]
+    return None if any(call.last <= after for call in shared) else below[-1]
+
+
+def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | None:
+    """A coarsest map that is only resized and added to the next one is a level of a pyramid like the others."""
+    merge = next((node for node in above if node in flow.merges), None)
+    if (
+        merge is None
+        or joins(merge)
+        or not flow.takes_skip(merge)
+        or _from_above(flow, merge, values)
+        or any(weighted(node) for node in above[: above.index(merge) + 1])
+    ):
+        return None
+    last = max((flow.order(node) for node in values if weighted(node)), default=0)
+    around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
+    if not all(flow.order(merge) < call.last for call in around):
+        return None
+    blocks = [call.path for call in around if call.path]
+    if any(kind(call.path) == kind(path) != path != call.path for call in flow.trace.calls for path in blocks):
+        return None  # the block that merges projects it, as those of other levels do with what they are given
+    if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
+        return None  # a map of the encoder, and blocks that make the levels
+    return refined(flow, values[-1]) or values[-1]
+
+
+def _from_above(flow: Flow, merge: fx.Node, values: list[fx.Node]) -> bool:
+    """Whether a skip is a map of the encoder itself, which leads to the coarsest level, and none made for the merge."""
+    skips = [node for node in flow.maps.pred[merge] if node not in flow.risen]
+    return any(nx.has_path(flow.maps, _layer_of(flow, skip), values[-1]) for skip in skips)
+
+
+def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the layer of which a map is a cut, normalised or activated form."""
+    while not weighted(node) and len(flow.maps.pred[node]) == 1:
+        node = next(iter(flow.maps.pred[node]))
+    return node
+
+
+def _scope(node: fx.Node) -> str:
+    return kind(node.meta.get("module", ""))

@@ -1,0 +1,132 @@
+"""Which value is the finest stage: what the network's own head is given, or the output itself."""
+
+import itertools
+import re
+
+from torch import fx
+
+from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
+from lomix_search.instrumentation.trace import Call, operation
+
+PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
+_ADD = re.compile("add", re.IGNORECASE)
+
+
+def embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
+    """Return the embedding of the positions of which logits are products, if a module returns it beside all stages."""
+    if not any(PRODUCT.search(operation(node)) for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+        return None
+    returned = [{node for _, node in call.outputs} for call in flow.trace.calls if call.path]
+    return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
+
+
+def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
+    """Return what the model's own head is given, or the output where the last block itself makes the logits."""
+    if (added := _added(flow, values, head)) is not None:
+        if _returned(flow, added):  # refined logits: the first ones have a head of their own
+            return finest_stage(flow, values[: values.index(added) + 1], added, coarser)
+        return flow.output  # the head is the last layer of a residual block
+    values = [node for node in values if node is not head]
+    while values and _side_logits(flow, values[-1]):
+        values.pop()
+        if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
+            return finest_stage(flow, values, values[-1], coarser)
+    if not values:
+        return flow.output
+    merge = last_merge(flow, values)
+    blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
+    for call, _ in around(flow, head):
+        given = first_given(call, values[merge:])
+        whole = call.path and call.first <= flow.order(values[0])  # it goes up too
+        if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
+            return flow.output  # the block of this level, called as that of another is, with no layer more
+        if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
+            return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
+    if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
+        forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
+        return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
+    if values[merge] not in flow.merges:
+        return None
+    if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
+        return values[-1]
+    if (
+        joins(values[merge])
+        and coarser
+        and _laid_beside(flow, coarser[-1])
+        and worked(flow, values, 0, values[merge - 1])
+    ):
+        return values[merge - 1]
+    if joins(values[merge]):
+        likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
+        return values[-1] if flow.own or likewise else flow.output  # with heads of its own it has one here
+    return unworked(flow, values, merge, values[-1])
+
+
+def _shape(flow: Flow, call: Call) -> tuple[str, int]:
+    """How a module is called, but for numbers, and how many layers it has."""
+    return kind(call.path), sum(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+
+
+def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
+    """Whether a skip is laid beside a stage before it goes up."""
+    after = flow.trunk[flow.trunk.index(stage) + 1 :] if stage in flow.trunk else []
+    return any(
+        node in flow.merges and joins(node) for node in itertools.takewhile(lambda n: n not in flow.rises, after)
+    )
+
+
+def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
+    """Return the map of the head's level that is added to what the head makes, if there is one."""
+    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
+    sums = [node for node in after if _ADD.search(operation(node))]
+    return next((node for node in values if node is not head and any(node in flow.graph.pred[s] for s in sums)), None)
+
+
+def _returned(flow: Flow, node: fx.Node) -> bool:
+    """Whether the network returns a map, or an activated or resized form of it, beside its main output."""
+    for _, form in flow.trace.outputs:
+        while form is not node and len(form.all_input_nodes) == 1 and not weighted(form):
+            form = form.all_input_nodes[0]
+        if form is node:
+            return True
+    return False
+
+
+def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
+    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here.
+
+    And in one sequence with the module from which it gets its input.
+    """
+    makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
+    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
+    many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
+    return many and any(kind(maker.path) == kind(call.path) for maker in makers)
+
+
+def only_activated(flow: Flow, head: fx.Node) -> bool:
+    """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
+    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
+    activated = bool(after) and all(re.search("softmax|sigmoid", operation(node), re.IGNORECASE) for node in after)
+    block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
+    return activated and not block and head in flow.seen
+
+
+def _side_logits(flow: Flow, node: fx.Node) -> bool:
+    """Whether nothing but logits of several levels are laid beside each other here."""
+    classes = flow.output.meta["shape"][1]
+    shapes = [source.meta.get("shape", ()) for source in flow.graph.pred[node]]
+    return joins(node) and len(shapes) > 1 and all(len(shape) > 2 and shape[1] <= classes for shape in shapes)
+
+
+def _block_output(flow: Flow, values: list[fx.Node], given: fx.Node) -> fx.Node:
+    """Step back over what only normalises and activates between the last block and the head."""
+    values = values[: values.index(given) + 1]
+    last = next(node for node in values if not flow.works_between(node, given))
+    made = {node for call, _ in around(flow, last) if composite(flow, call) for _, node in call.outputs}
+    return next((value for value in reversed(values) if value in made), given)
+
+
+def _summed(flow: Flow, node: fx.Node) -> bool:
+    """Whether maps of the decoder are added up here, as pyramids do."""
+    return node in flow.merges and not joins(node) and not flow.takes_skip(node)

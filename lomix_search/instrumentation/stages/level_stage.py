@@ -1,0 +1,137 @@
+"""With which value a level is finished before the trunk goes on to the next."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from torch import fx
+
+from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.trace import Call
+
+
+def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
+    """Return the value with which a level is finished before ``event`` takes it to the next.
+
+    That is what the next block is given, if work was done since the last merge; where the block that goes up also
+    does this level's work, the value inside it.
+    """
+    if merge is None:
+        merge = last_merge(flow, values)
+    for call, child in around(flow, event):
+        given = first_given(call, values[merge:])
+        if given is None:
+            before = None if joins(values[merge]) else first_given(call, values[:merge])
+            if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
+                return before  # the block adds, goes up and works on the next level: that is where blocks end
+            continue
+        if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
+            return given
+        if given is values[merge] and _made_by_a_peer(flow, call, given):
+            return given
+        if _works_after(flow, call, child, event):
+            return unworked(flow, values, merge, given)
+    done = [value for value in values[merge:] if worked(flow, values, merge, value)]
+    seen = [value for value in done if value in flow.seen]
+    return (seen or done or [unworked(flow, values, merge, values[-1])])[-1]
+
+
+def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
+    """Return where in a level ways meet for the last time; 0, where the level begins, if they do nowhere."""
+    return max((i for i, node in enumerate(values) if node in flow.merges), default=0)
+
+
+def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
+    """The module calls that run a node, outermost first, each with the one inside it that does."""
+    order = flow.order(event)
+    calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
+    yield from itertools.zip_longest(calls, calls[1:])
+
+
+def composite(flow: Flow, call: Call) -> bool:
+    """Whether a call makes more than one map."""
+    return sum(call.first <= flow.order(node) < call.last for node in flow.maps) > 1
+
+
+def first_given(call: Call, values: Sequence[fx.Node]) -> fx.Node | None:
+    """Return the first of some values that a call is given."""
+    given = {node for _, node in call.inputs}
+    return next((value for value in values if value in given), None)
+
+
+def worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> bool:
+    """Return whether a layer with weights stands between a level's last merge and a value, or where it arrives."""
+    arrived = (
+        merge == 0 and values[0] not in flow.merges and any(weighted(n) for n in values[: values.index(value) + 1])
+    )
+    return arrived or flow.works_between(values[merge], value)
+
+
+def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> bool:
+    """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
+    order = flow.order(event)
+    if any(weighted(node) and order < flow.order(node) < call.last for node in flow.graph):
+        return False
+    blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
+    layers = [sum(weighted(node) and c.first <= flow.order(node) < c.last for node in flow.graph) for c in blocks]
+    return any(n > 1 and any(out in values for _, out in c.outputs) for c, n in zip(blocks, layers, strict=True))
+
+
+def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
+    """Whether a sum is what a block returns that is called as the one is, but for numbers, that takes it further."""
+    if given not in flow.merges or joins(given) or refined(flow, given) is not None:
+        return False
+    makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
+    return any(kind(maker.path) == kind(call.path) for maker in makers)
+
+
+def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
+    """Whether the call goes on working after the part of it that contains the event."""
+    start = child.last if child else flow.order(event) + 1
+    return any(weighted(node) and start <= flow.order(node) < call.last for node in flow.graph)
+
+
+def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> fx.Node:
+    """Nothing works on the last merge before the next level: take what a branch makes of it, or what came before."""
+    node = values[merge]
+    if node not in flow.merges or merge == 0:
+        return given
+    if joins(node):
+        return node if _branches(flow, node) else values[merge - 1]
+    if (beside := refined(flow, node)) is not None:
+        return beside
+    if _branches(flow, node):
+        return node
+    return node if _ends_block(flow, node, values) else values[merge - 1]
+
+
+def _users(flow: Flow, node: fx.Node) -> list[Call]:
+    """The module calls that are given a map, without the parts of a block that as a whole is given it."""
+    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    return [call for call in users if not any(other is not call and other.holds(call) for other in users)]
+
+
+def _branches(flow: Flow, node: fx.Node) -> bool:
+    """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
+    users = _users(flow, node)
+    trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
+    layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
+    return any(orders and not trunk & set(orders) for orders in layers)
+
+
+def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
+    """Whether a merge is what a module returns that also made the level, or has layers of its own for the merge."""
+    first = flow.order(values[0])
+    calls = [call for call in flow.trace.calls if call.path and any(out is node for _, out in call.outputs)]
+    return any(
+        call.first <= first or any(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+        for call in calls
+    )
+
+
+def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
+    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
+    for call in _users(flow, node):
+        for _, made in call.outputs:
+            if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
+                return made
+    return None
