@@ -3,20 +3,18 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lomix_search.data.case import Case
+from lomix_search.data.case import Array, Case
 from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import require
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
-
-_Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Prediction:
         foreground: 1 − probability of the background, the same shape; None where it was not asked for.
     """
 
-    label: _Array
+    label: Array
     foreground: NDArray[np.float32] | None = None
 
 
@@ -99,7 +97,7 @@ def _batches(case: Case, size: int) -> list[slice]:
 
 def _slices(
     read: Reader, case: Case, batch: slice, how: InferenceOptions, device: torch.device | None, foreground: bool
-) -> tuple[_Array, NDArray[np.float32] | None]:
+) -> tuple[Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
     images = torch.from_numpy(np.array(given, np.float32)).to(device)
@@ -112,7 +110,7 @@ def _slices(
     return resize_labels(label, native, corners=corners), back
 
 
-def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[_Array, bool]:
+def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
     """Return slices as the network saw them in training, and whether their corner pixels lie on those of the case."""
     if size is None or case.image.shape[2:] == size:
         return case.image[batch], False
@@ -147,7 +145,7 @@ def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[_Array, NDArray[np.float32] | None]:
+def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
     """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return label, (1 - probability[0]).cpu().numpy() if foreground else None

@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 
+from lomix_search.data.case import Array
 from lomix_search.errors import DataError, LomixError
-from lomix_search.evaluation.protocols.protocol import Array, Protocol
+from lomix_search.evaluation.protocols.protocol import Protocol
 
 _SPACING = (5.0, 0.8, 0.7)
 

@@ -52,6 +52,22 @@ def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") ->
     return content
 
 
+def read_json_line(line: bytes) -> dict[str, Any] | None:
+    """Read one line of a file of JSON lines, such as a log that a crash may have cut off.
+
+    Args:
+        line: As it stands in the file.
+
+    Returns:
+        Its content; None if the line is torn or holds no JSON object.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
     """Read a file of bounded size: no pipe, on which this would wait, nor a device that never ends.
 

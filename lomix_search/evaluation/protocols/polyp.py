@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol, plane_of
+from lomix_search.evaluation.protocols.protocol import Protocol, plane_of
 
 
 def _score(
@@ -36,7 +37,7 @@ def _score(
     }
 
 
-POLYP = Protocol(
+POLYP_PROTOCOL = Protocol(
     name="polyp",
     measures=("dice", "iou", "dice_curve", "iou_curve", "s_measure", "e_measure", "e_measure_max", "mae"),
     resize="linear",

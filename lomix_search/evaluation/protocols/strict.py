@@ -2,8 +2,9 @@
 
 import math
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol
+from lomix_search.evaluation.protocols.protocol import Protocol
 
 
 def _score(
@@ -24,7 +25,7 @@ def _score(
     }
 
 
-STRICT = Protocol(
+STRICT_PROTOCOL = Protocol(
     name="strict",
     measures=("dice", "iou", "hd95", "asd"),
     resize="linear",

@@ -1,7 +1,8 @@
 """Protocol ``transunet``: comparable with the Synapse literature, with its own way to count empty masks."""
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol
+from lomix_search.evaluation.protocols.protocol import Protocol
 
 
 def _score(
@@ -20,7 +21,7 @@ def _score(
     return {"dice": right, "hd95": 0.0, "iou": right, "asd": 0.0}
 
 
-TRANSUNET = Protocol(
+TRANSUNET_PROTOCOL = Protocol(
     name="transunet",
     measures=("dice", "hd95", "iou", "asd"),
     resize="nearest",
