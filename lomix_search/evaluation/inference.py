@@ -22,14 +22,14 @@ class InferenceOptions:
     """How whole cases are predicted.
 
     Args:
-        size: Rows and columns that the network was trained on (one number where they are equal); None feeds slices as
-            they are.
+        size: Rows and columns that the network was trained on, one number where they are equal. None: slices are fed
+            as they are.
         resize: How the prediction gets back to the case's size: class numbers by nearest neighbour, or logits linearly.
         batch_size: Slices or windows at a time.
         window: Sliding window: (rows, columns) in every slice, or (slices, rows, columns) for a 3D network.
-        overlap: Of neighbouring windows.
-        flips: Average over flips of rows and columns.
-        device: Where the network runs; where its parameters are when left out.
+        overlap: Share that neighbouring windows have in common, in [0, 1).
+        flips: Average the probabilities over flips of rows and columns.
+        device: Where the network runs; by default where its parameters are.
     """
 
     size: int | tuple[int, int] | None = None
@@ -52,7 +52,7 @@ class Prediction:
 
     Args:
         label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
-        foreground: 1 − probability of the background, the same shape; None where it was not asked for.
+        foreground: 1 − probability of the background, the same shape; None unless it was asked for.
     """
 
     label: Array
@@ -66,9 +66,9 @@ def predict_case(
     """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
 
     Args:
-        network: The network; C = 1 channel means a binary task by the logistic function.
-        case: The case, image as the network takes it.
-        how: As described there.
+        network: The network; one channel of logits means a binary task by the logistic function.
+        case: The case; its image is scaled as the network takes it.
+        how: Sizes, windows and flips.
         foreground: Also return the foreground probability.
         read: What :func:`lomix_search.instrumentation.outputs.reader_of` made of the network; made anew when left out.
 
@@ -78,8 +78,8 @@ def predict_case(
     Raises:
         RunError: the network returns nothing that can be read as logits, or values that are not finite.
     """
-    read = read or reader_of(network)
-    device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
+    read = reader_of(network) if read is None else read
+    device = next((p.device for p in network.parameters()), None) if how.device is None else torch.device(how.device)
     with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(read, case, how, device)

@@ -51,7 +51,7 @@ def apply_changes(content: dict[str, Any], values: Mapping[str, Any]) -> list[st
 
 
 def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> str | None:
-    """Set a key, given part by part; whether it exists is for the schema to say."""
+    """Set a key, given part by part; the schema says later whether there is such a key."""
     table = content
     for part in path[:-1]:
         table = table.setdefault(part, {})

@@ -57,7 +57,7 @@ def _space_faults(content: Mapping[str, Any]) -> list[str]:
 
 
 def _operator_tables(path: Path) -> list[Any]:
-    """Read the operators of a space file; whether it is a good one is said when it is loaded."""
+    """Read the operators of a space file; its own faults are told when the space is loaded."""
     try:
         rules = tomllib.loads(path.read_text(encoding="utf-8")).get("operator", [])
     except (OSError, ValueError, RecursionError):
@@ -85,7 +85,7 @@ def range_faults(content: Mapping[str, Any], kind: type[Frozen]) -> list[str]:
     """
     try:
         tune = TuneSection.model_validate(content.get("tune", {}))
-    except ValidationError:  # the schema says what is wrong with it
+    except ValidationError:  # the schema tells what is wrong with it
         return []
     if faults := tune.faults():
         return faults

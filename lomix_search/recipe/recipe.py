@@ -47,12 +47,12 @@ class Recipe(Frozen):
         network: The network.
         space: Which maps are supervised.
         loss: The loss of each map.
-        weighting: How they are weighed.
-        optimizer: How they are minimised.
-        search: The loop.
+        weighting: How the losses are weighed.
+        optimizer: How their weighted sum is minimised.
+        search: The training loop.
         evaluate: How whole cases are scored.
-        track: Trackers.
-        tune: Outer search.
+        track: Where metrics go.
+        tune: What the outer search varies.
     """
 
     name: str = "custom"
@@ -136,7 +136,7 @@ class Recipe(Frozen):
             network = call(build, self.network.args, "network.args")
         except MissingExtraError:
             raise
-        except ImportError as cause:  # as MONAI raises for what it needs only sometimes
+        except ImportError as cause:  # MONAI raises it for packages that it needs only sometimes
             seen = str(cause).strip().splitlines()[0]
             package = found[1] if (found := re.search(r"No module named '(\w+)", seen)) else "PACKAGE"
             raise MissingExtraError(
@@ -162,7 +162,7 @@ class Recipe(Frozen):
         """Score a trained network on whole cases, as ``[evaluate]`` says.
 
         Args:
-            network: The network alone; instrumented or stripped makes no difference.
+            network: The network, instrumented or not.
             splits: What ``build_data`` returned.
             subset: Which cases.
             save: Folder for tables, predictions and overlays.
@@ -228,7 +228,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         The typed recipe.
 
     Raises:
-        RecipeError: no such recipe, or faults in it or in the overrides; all of them are listed.
+        RecipeError: there is no such recipe, or it or the overrides have faults; all of them are listed.
     """
     path = find_recipe(source)
     content = read_toml(path, RecipeError)
@@ -238,17 +238,17 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def home_of(recipe: Recipe, suffix: str = "") -> Path:
-    """Return the folder that a recipe's runs go to when none is named: one below ``runs``, whatever its name holds.
+    """Return the folder that a recipe's runs go to when none is given: below ``runs``, whatever the recipe is called.
 
     Args:
         recipe: The recipe.
-        suffix: What tells its kinds of runs apart, such as ``-tune``.
+        suffix: What tells this kind of run from others, such as ``-tune``.
 
     Returns:
         The folder.
     """
     name = re.sub(r"[/\\\x00-\x1f\x7f]", "-", recipe.name).strip().lstrip(".")
-    short = name.encode()[:200].decode(errors="ignore")  # file systems bear 255 bytes
+    short = name.encode()[:200].decode(errors="ignore")  # file systems take 255 bytes
     return Path("runs") / f"{short or 'recipe'}{suffix}"
 
 
@@ -262,14 +262,14 @@ def find_recipe(source: str | Path) -> Path:
         Its path.
 
     Raises:
-        RecipeError: neither shipped nor a file.
+        RecipeError: the recipe is neither shipped nor a file.
     """
     known = shipped_files("recipes")
     path = known.get(str(source), Path(source))
     try:
         path = path / "recipe.toml" if path.is_dir() else path
         found = path.is_file()
-    except OSError:  # a name longer than names may be
+    except OSError:  # the name is too long for a file
         found = False
     if not found:
         raise RecipeError(f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}')

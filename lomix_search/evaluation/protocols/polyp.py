@@ -22,7 +22,11 @@ def _score(
     counted = np.ones(truth.shape, bool) if kept is None else plane_of(kept)
     soft = (soft - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
     similarity = measures.s_measure(soft, truth, counted=counted)
-    soft, truth, prediction = soft[counted], truth[counted], prediction[counted]  # all else are counts of pixels
+    soft, truth, prediction = (
+        soft[counted],
+        truth[counted],
+        prediction[counted],
+    )  # the other measures count pixels, wherever they are
     dice_curve, iou_curve = measures.threshold_curve(soft, truth)
     empty = not truth.any() and not prediction.any()
     return {

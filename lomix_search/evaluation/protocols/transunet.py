@@ -8,7 +8,7 @@ from lomix_search.evaluation.protocols.protocol import Protocol
 def _score(
     prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
 ) -> dict[str, float]:
-    """Score in voxels and as the community does: predicting an absent structure is right, predicting nothing wrong."""
+    """Score in voxels, as the community does: where a mask is empty, any prediction is right and none is wrong."""
     if prediction.any() and truth.any():
         grid = (1.0,) * truth.ndim
         return {
