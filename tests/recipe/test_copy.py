@@ -9,6 +9,7 @@ import pytest
 
 from lomix_search.recipe.copy import copy_shipped
 from lomix_search.recipe.recipe import load_recipe
+from lomix_search.utils import shipped
 from lomix_search.utils.shipped import shipped_files, shipped_folder
 
 
@@ -43,3 +44,15 @@ def test_a_copy_of_the_papers_network_is_built(tmp_path: Path) -> None:
     small = ["network.args.widths=[16, 32, 40, 64]", "network.args.depths=[1, 1, 1, 1]"]
     network = load_recipe(copy_shipped("synapse", tmp_path), small).build_network()
     assert type(network).__module__.endswith("pvt_attention_py") and len(list(network.attend)) == 4
+
+
+def test_recipes_are_found_and_copied_where_a_wheel_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel holds recipes/ inside the package; the folder of shared networks is no recipe there either."""
+    for kind in ("recipes", "search_spaces"):
+        shutil.copytree(shipped_folder(kind), tmp_path / "package" / "_shelf" / kind)
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "package")
+    assert shipped_folder("recipes") == tmp_path / "package" / "_shelf" / "recipes"
+    assert "synapse" in shipped_files("recipes") and "networks" not in shipped_files("recipes")
+    assert load_recipe("synapse").network.build.startswith(f"{shipped_folder('recipes')}/networks/")
+    home = copy_shipped("synapse", tmp_path / "mine")
+    assert load_recipe(home).network.build == f"{home}/pvt_attention.py:build"
