@@ -54,34 +54,36 @@ class PairedTest:
     rows: tuple[PairedDifference, ...]
 
     def to_markdown(self) -> str:
-        """Return one line a class."""
-        head = [self.measure, *self.names, "difference", "95 % interval", "Wilcoxon p", "patients"]
+        """Return one line for the mean and one for each class."""
+        head = self._head()
         lines = [head, ["---"] * len(head), *(_cells(row) for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def __rich__(self) -> Table:
         """Lay out the same as a table."""
-        head = [self.measure, *self.names, "difference", "95 % interval", "Wilcoxon p", "patients"]
-        table = Table(*head, title="B − A, paired by patient")
+        table = Table(*self._head(), title="B − A, paired by patient")
         for row in self.rows:
             table.add_row(*_cells(row))
         return table
+
+    def _head(self) -> list[str]:
+        return [self.measure, *self.names, "difference", "95 % interval", "Wilcoxon p", "patients"]
 
 
 def paired_test(a: Evaluation, b: Evaluation, measure: str = "", names: tuple[str, str] = ("A", "B")) -> PairedTest:
     """Compare two evaluations of the same cases. Cases of one patient count as one pair.
 
     Args:
-        a: One.
+        a: One evaluation.
         b: The other, by the same protocol.
-        measure: What to compare; the protocol's first when left out.
-        names: What to call them.
+        measure: Name of the measure to compare; the protocol's first when left out.
+        names: What to call A and B.
 
     Returns:
         Differences B − A.
 
     Raises:
-        DataError: other protocols, cases or classes, or an unknown measure.
+        DataError: protocols, cases or classes differ, or the measure is unknown.
     """
     measure = measure or a.measures[0]
     _check(a, b, measure)
