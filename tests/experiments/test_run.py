@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.tiny_recipe import tiny, write_tiny
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.experiments.run import evaluate_run, run_recipe
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the embedded CT, pictures and all."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     run_recipe(load_recipe("chest_ct", SMALL), folder)
     return folder
@@ -83,10 +85,11 @@ def test_one_folder_holds_one_run(finished: Path) -> None:
     assert "loss: {'ce': 0.3" in str(caught.value)
 
 
+@pytest.mark.slow  # wandb starts a process of its own
 def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    quick = [*SMALL, "search.steps=2", "space.name=last_layer", "track.wandb=true"]
-    run_recipe(load_recipe("chest_ct", quick), tmp_path / "tracked", score_test=False)
+    quick = ["search.steps=2", "space.name=last_layer", "track.wandb=true"]
+    run_recipe(tiny(tmp_path / "recipe", quick), tmp_path / "tracked", score_test=False)
     (file,) = (tmp_path / "tracked").rglob("run-*.wandb")
     deadline = time.monotonic() + 60  # wandb's own process may write a little later
     while not all(word in (content := file.read_bytes()) for word in (b"train/loss", b"AdamW", b"mixture")):
@@ -95,20 +98,12 @@ def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in content
 
 
-def lomix(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lomix_search", *arguments]
-
-
-def wait_for(path: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= step for line in read_lines(path)):
-        assert time.monotonic() < deadline, f"no step {step} in {path}"
-        time.sleep(0.02)
-
-
+@pytest.mark.slow  # three processes
 def test_kill_9_and_resume_gives_the_same_mixture(tmp_path: Path) -> None:
-    settings = [*SMALL, "search.steps=14", "search.checkpoint_every=4", "search.validate_every=5"]
-    command = lomix("run", "chest_ct", *settings, "--folder", str(tmp_path / "killed"))
+    settings = ["search.steps=14", "search.checkpoint_every=4", "search.validate_every=5", "data.wait=0.02"]
+    recipe = write_tiny(tmp_path / "recipe")
+    command = [sys.executable, "-m", "lomix_search", "run", str(recipe), *settings]
+    command += ["--folder", str(tmp_path / "killed")]
     for step in (2, 7):  # before the first checkpoint after the start, and between two others
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_for(tmp_path / "killed/metrics.jsonl", step)
@@ -117,6 +112,15 @@ def test_kill_9_and_resume_gives_the_same_mixture(tmp_path: Path) -> None:
         assert not (tmp_path / "killed/mixture.json").exists()
         command = [*command, "--resume"] if step == 2 else command
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    run_recipe(load_recipe("chest_ct", settings), tmp_path / "whole")
+    run_recipe(tiny(tmp_path / "recipe", settings), tmp_path / "whole")
     for name in ("mixture.json", "mixture.safetensors", "results.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        one, other = (tmp_path / run / name for run in ("killed", "whole"))
+        assert one.exists() == other.exists(), name
+        assert not one.exists() or one.read_bytes() == other.read_bytes(), name
+
+
+def wait_for(path: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(line["step"] >= step for line in read_lines(path)):
+        assert time.monotonic() < deadline, f"no step {step} in {path}"
+        time.sleep(0.02)

@@ -11,20 +11,12 @@ from support.tiny_recipe import tiny, write_tiny
 import lomix_search as lomix
 from lomix_search.cli.common import app, console
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune import study as study_module
 from lomix_search.experiments.tune import trial as trial_module
 from lomix_search.experiments.tune.best import best_trials
 from lomix_search.experiments.tune.storage import open_study
 from lomix_search.recipe.recipe import Recipe, load_recipe
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take a second a study; they are drawn in the test that looks at them."""
-    if "pictures" not in request.node.name:
-        monkeypatch.setattr(study_module, "draw_study", lambda *_: [])
 
 
 @pytest.fixture
@@ -40,6 +32,7 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_pictures(tmp_path: Path, home: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ['tune.first=[{"optimizer.lr" = 0.05}]'])
     study = tune(recipe, 4, home)
@@ -67,15 +60,15 @@ def json_of(home: Path) -> dict[str, list[object]]:
 
 
 def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: Path) -> None:
-    recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=2"])
-    whole = tune(recipe, 6, tmp_path / "whole")
-    tune(recipe, 3, home)
+    recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=1"])
+    whole = tune(recipe, 4, tmp_path / "whole")
+    tune(recipe, 2, home)
     with pytest.raises(RunError) as caught:
-        tune(recipe, 6, home)
+        tune(recipe, 4, home)
     assert str(caught.value) == (
         f"{home} holds a study already.\n  Try:  add --resume to go on with it\n        or --folder ANOTHER"
     )
-    resumed = tune(recipe, 6, home, resume=True)
+    resumed = tune(recipe, 4, home, resume=True)
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
     assert [t.value for t in resumed.trials] == [t.value for t in whole.trials]
     other = recipe.override({"search.seed": 1})
@@ -128,6 +121,7 @@ def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
     assert states(study) == [*["COMPLETE"] * 5, "PRUNED"] and study.trials[5].last_step == 8
 
 
+@pytest.mark.usefixtures("pictures")
 def test_two_goals_give_a_front_and_its_pictures(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
     recipe = tiny(tmp_path / "recipe").override({"tune.cost": "gflops", "tune.ranges": ranges})
