@@ -102,13 +102,13 @@ def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None
 
 
 def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> None:
-    changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 24, "search.validate_every": 4}
+    changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 12, "search.validate_every": 4}
     first = [{"optimizer.lr": lr} for lr in (0.02, 1e-12, 1e-13)]  # after the recipe's own 0.03
     ranges = {"optimizer.lr": {"choices": [0.03, *(point["optimizer.lr"] for point in first)]}}
     recipe = tiny(tmp_path / "recipe").override({**changes, "tune.ranges": ranges, "tune.first": first})
     study = tune(recipe, 4, home)
     assert states(study) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
-    assert all(trial.last_step < 24 for trial in study.trials[2:])
+    assert all(trial.last_step < 12 for trial in study.trials[2:])
     assert not (home / "trial_0002/mixture.json").exists()
 
 
@@ -125,8 +125,8 @@ def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
 def test_two_goals_give_a_front_and_its_pictures(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
     recipe = tiny(tmp_path / "recipe").override({"tune.cost": "gflops", "tune.ranges": ranges})
-    study = tune(recipe, 6, home)
-    assert states(study) == ["COMPLETE"] * 6
+    study = tune(recipe, 4, home)
+    assert states(study) == ["COMPLETE"] * 4
     flops = {t.params["network.args.width"]: t.values[1] for t in study.trials}
     assert all(flops[a] < flops[b] for a in flops for b in flops if a < b)
     front = best_trials(study, recipe)
@@ -156,10 +156,10 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
 
 
 def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home: Path) -> None:
-    recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=16", LR])
+    recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=8", LR])
     study = tune(recipe, 5, home)
     assert states(study) == ["COMPLETE", *["WAITING"] * 4]
-    same = tiny(tmp_path / "recipe", ["tune.patience=2", "search.steps=16", HOPELESS])
+    same = tiny(tmp_path / "recipe", ["tune.patience=2", "search.steps=8", HOPELESS])
     study = tune(same, 9, tmp_path / "patient")
     assert states(study) == ["COMPLETE"] * 3 + ["WAITING"] * 6
 
