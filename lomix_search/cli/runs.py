@@ -12,8 +12,10 @@ from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOpti
 from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.data.subsets import label_fraction as portion
 from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.experiments.build import with_mixture
 from lomix_search.experiments.compare.map_ranking import rank_maps
-from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
+from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
+from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.utils.files import write_text

@@ -1,7 +1,6 @@
 """Which trackers a recipe asks for, and the pictures that they get."""
 
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from lomix_search.experiments.figures import draw_heat_map, draw_seen
 from lomix_search.experiments.predictions import look
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe
+from lomix_search.training.checkpoint import checkpoints
 from lomix_search.training.trackers import TensorBoard, Tracker, Trackers, Wandb, opened
 from lomix_search.utils.files import write_text
 from lomix_search.utils.shipped import shipped_files
@@ -53,7 +53,7 @@ def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | 
     name = asked.name or f"{public_name(recipe)}-{recipe.weighting.name}-seed{recipe.search.seed}"
     makers: dict[str, Callable[[], Tracker]] = {
         "Wandb": partial(Wandb, folder, asked.project, config, asked.online, asked.group or group, maps, name),
-        "TensorBoard": partial(TensorBoard, folder, config, _start(folder), maps),
+        "TensorBoard": partial(TensorBoard, folder, config, max(checkpoints(folder / "checkpoints"), default=0), maps),
     }
     wanted = {"Wandb": asked.wandb, "TensorBoard": asked.tensorboard}
     return [WithoutNames(tracker) for tracker in opened({kind: make for kind, make in makers.items() if wanted[kind]})]
@@ -118,12 +118,6 @@ def track_pictures(
         warnings.warn(f"no pictures are tracked: {missing}", stacklevel=2)
     except Exception as fault:  # a full disk, say: the run is finished by now
         warnings.warn(f"no pictures are tracked: {type(fault).__name__}: {fault}", stacklevel=2)
-
-
-def _start(folder: Path) -> int:
-    """Return the step that a run will start from, by the names of its checkpoints."""
-    found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
-    return max((int(match[1]) for match in found if match), default=0)
 
 
 def public_settings(recipe: Recipe) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from lomix_search.errors import SpaceError
-from lomix_search.experiments.figures import draw_predictions, draw_space, draw_weights, new_figure, save_figure
+from lomix_search.experiments.figures import draw_predictions, draw_weights, new_figure, save_figure
+from lomix_search.experiments.space_figure import draw_space
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 from lomix_search.errors import RunError
+from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import ChartAxis, Line, chart
 from lomix_search.experiments.report.run_content import read_run_content
 from lomix_search.experiments.report.run_header import selection_verdict
 from lomix_search.experiments.report.slice_viewer import difference_mask, uri
 from lomix_search.experiments.report.space_graph import ring_layout, space_graph
 from lomix_search.experiments.report.study_content import read_study_content
-from lomix_search.experiments.report.weight_charts import heat_map, maps_of
+from lomix_search.experiments.report.weight_charts import heat_map
 from lomix_search.experiments.report.write import write_report
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture

@@ -11,7 +11,8 @@ import pytest
 from support.tiny_recipe import tiny, write_tiny
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.experiments.run import evaluate_run, run_recipe
+from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.run import run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.trackers import read_lines
@@ -34,13 +35,12 @@ def test_a_found_mixture_trains_again_as_fixed_weights(finished_run: Path, tmp_p
 
 
 def test_a_mixture_of_another_network_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    other = [
-        "weighting.name=fixed", f"weighting.mixture={finished_run / 'mixture.json'}",
-        "network.build=monai.networks.nets:BasicUNet",
-        "network.args={spatial_dims=2, in_channels=1, out_channels=3, features=[2, 2, 2, 2, 2, 2]}",
-    ]  # fmt: skip
+    recipe, given = write_tiny(tmp_path / "recipe"), f"weighting.mixture={finished_run / 'mixture.json'}"
+    parts = recipe / "parts.py"  # with a stage more
+    deeper = parts.read_text().replace("[conv(1, width),", "[conv(1, width), conv(width, width),")
+    parts.write_text(deeper.replace("conv(3 * width, width)]", "conv(3 * width, width), conv(2 * width, width)]"))
     with pytest.raises(MixtureError, match="this mixture was found on another network"):
-        run_recipe(tiny(tmp_path / "recipe", other), tmp_path / "other")
+        run_recipe(load_recipe(recipe, ["weighting.name=fixed", given]), tmp_path / "other")
 
 
 def test_one_folder_holds_one_run(finished_run: Path) -> None:

@@ -11,9 +11,9 @@ from support.tiny_recipe import tiny, write_tiny
 import lomix_search as lomix
 from lomix_search.cli.common import app, console
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune import trial as trial_module
 from lomix_search.experiments.tune.best import best_trials
-from lomix_search.experiments.tune.storage import open_study
+from lomix_search.experiments.tune.opening import open_study
+from lomix_search.experiments.tune.trial_watch import TrialWatch
 from lomix_search.recipe.recipe import Recipe, load_recipe
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
@@ -171,15 +171,15 @@ def test_a_worker_whose_trial_was_given_away_notices_and_goes_on(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a network failure: it was silent for long, another worker has failed its trial to run it again."""
-    validated, seen = trial_module._Watch.validated, []
+    validated, seen = TrialWatch.validated, []
 
-    def silent(watch: trial_module._Watch, step: int, dice: float) -> None:
+    def silent(watch: TrialWatch, step: int, dice: float) -> None:
         seen.append(step)
         if len(seen) == 2:
             open_study(home)[0].tell(watch.trial.number, state=TrialState.FAIL)
         validated(watch, step, dice)
 
-    monkeypatch.setattr(trial_module._Watch, "validated", silent)
+    monkeypatch.setattr(TrialWatch, "validated", silent)
     recipe = tiny(tmp_path / "recipe", ["search.steps=6", "search.checkpoint_every=2", LR])
     study = tune(recipe, 1, home)
     assert states(study) == ["FAIL", "COMPLETE"] and seen == [2, 4, 4, 6]  # it went on from the checkpoint

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from lomix_search.cli import app
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.opening import open_study
+from lomix_search.experiments.tune.storage import read_storage
 
 
 def opened(folder: Path) -> optuna.Study:

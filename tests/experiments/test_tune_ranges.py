@@ -11,8 +11,9 @@ from support.tiny_recipe import RECIPE, tiny, write_tiny
 
 import lomix_search as lomix
 from lomix_search.errors import LomixError, RecipeError, RunError
+from lomix_search.experiments.tune.opening import open_study
 from lomix_search.experiments.tune.parameters import decode, encode, starting_points, suggest
-from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.storage import read_storage
 from lomix_search.experiments.tune.trial_queue import survey
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe

@@ -25,8 +25,9 @@ from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
 from lomix_search.evaluation.inference import predict_case as predict_case
 from lomix_search.evaluation.score_items import score_items
+from lomix_search.experiments.evaluate_run import evaluate_run
 from lomix_search.experiments.predictions import PredictedSlices, look
-from lomix_search.experiments.run import evaluate_run, run_recipe
+from lomix_search.experiments.run import run_recipe
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.outputs import reader_of
 from lomix_search.recipe.recipe import load_recipe

@@ -3,17 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
 from lomix_search.experiments.report.html_parts import bar, table, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
-
-
-def maps_of(mixture: Mixture) -> list[Map]:
-    """Return the maps of a mixture, in the order of its weights."""
-    known = {m.id: m for m in mixture.space.maps(mixture.num_maps)}
-    return [known[m.id] for m in mixture.maps]
 
 
 def colour_of(mixture: Mixture) -> dict[str, str]:
