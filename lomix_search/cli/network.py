@@ -96,7 +96,7 @@ def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
         The network.
 
     Raises:
-        RunError: an argument is no pair, or what was built is no network.
+        RunError: an argument is not a pair, or what was built is not a network.
     """
     where = path if ":" in path else ":".join(path.rsplit(".", 1))
     given = {}

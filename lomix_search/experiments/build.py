@@ -68,8 +68,8 @@ def with_mixture(recipe: Recipe, mixture: Path, weighting: str = "fixed", **sett
         The recipe.
 
     Raises:
-        MixtureError: the file is no mixture.
+        MixtureError: the file does not hold a mixture.
     """
-    Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
+    Mixture.load(mixture)  # so that a damaged file is named before anything else is read
     chosen = WeightingSection.model_validate({"name": weighting, "mixture": str(mixture.absolute()), **settings})
     return recipe.model_copy(update={"weighting": chosen})

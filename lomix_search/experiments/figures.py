@@ -15,7 +15,7 @@ from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.utils.files import write_bytes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
 """Okabe and Ito's palette, told apart by colour-blind readers too."""
 
 
@@ -55,7 +55,7 @@ def draw_predictions(
     for axis, name in zip(axes[0], ("image", "truth", "prediction", "where they differ"), strict=True):
         axis.set_title(name)
     shown = [f" {name}" if name.startswith("_") else name for name in classes]  # matplotlib leaves out names with _
-    patches = [patch(color=COLOURS[(i - 1) % len(COLOURS)], label=name) for i, name in enumerate(shown) if i]
+    patches = [patch(color=OKABE_ITO[(i - 1) % len(OKABE_ITO)], label=name) for i, name in enumerate(shown) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     save_figure(figure, path)
 
@@ -113,9 +113,9 @@ def _trajectories(axis: Any, mixture: Mixture, lines: Sequence[Mapping[str, Any]
     values = np.array([line["mixture/weights"] for line in lines], dtype=float).reshape(len(lines), -1)
     for i, m in enumerate(maps_of(mixture)):
         bold = m.operator == "original"
-        colour = COLOURS[operators.index(m.operator) % len(COLOURS)]
+        colour = OKABE_ITO[operators.index(m.operator) % len(OKABE_ITO)]
         axis.plot(steps, values[:, i], color=colour, lw=2.2 if bold else 0.8, alpha=1 if bold else 0.65)
-    for kind, colour in zip(operators, COLOURS, strict=False):
+    for kind, colour in zip(operators, OKABE_ITO, strict=False):
         axis.plot([], [], color=colour, lw=2, label=kind)
     axis.set(xlabel="step", ylabel="loss weight", title="weights during the search (bold: originals)")
     axis.set_ylim(bottom=0)
@@ -145,7 +145,7 @@ def _coloured(labels: NDArray[Any], classes: int) -> NDArray[Any]:
     """Return (H, W, 4): each class in its colour, the background transparent."""
     table = [(0.0, 0.0, 0.0, 0.0)]
     for i in range(1, classes):
-        code = COLOURS[(i - 1) % len(COLOURS)]
+        code = OKABE_ITO[(i - 1) % len(OKABE_ITO)]
         red, green, blue = (int(code[j : j + 2], 16) / 255 for j in (1, 3, 5))
         table.append((red, green, blue, 0.62))
     picture: NDArray[Any] = np.array(table)[np.where(labels < classes, labels, 0)]

@@ -1,4 +1,4 @@
-"""Runs as things of their own: what lies in a folder of runs, how far each got, and what tells two of them apart."""
+"""The runs in a folder: how far each got, and what it scored."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +76,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder holds a run, begun or finished."""
+    """Return whether a folder holds a run, begun or finished."""
     begun = (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir()
     return (folder / "status.json").is_file() or ((folder / "recipe.toml").is_file() and begun)
 
@@ -92,7 +92,7 @@ def summarize_run(folder: Path) -> RunSummary:
     """
     try:
         return _read(folder)
-    except (LomixError, ValueError, TypeError, AttributeError) as fault:  # whatever its files hold
+    except (LomixError, ValueError, TypeError, AttributeError) as fault:  # its files may hold anything
         when = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
         return RunSummary(folder, "damaged", 0, None, "", {}, when, str(fault).splitlines()[0])
 

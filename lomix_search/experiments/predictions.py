@@ -1,4 +1,4 @@
-"""What a network made of some items: images, truths and predictions kept with the run, to look at later."""
+"""Some items as a network segmented them: images, truths and predictions are kept with the run to look at later."""
 
 import io
 import zipfile
@@ -45,7 +45,11 @@ class PredictedSlices:
     classes: tuple[str, ...]
 
     def some(self, number: int) -> "PredictedSlices":
-        """Return so many slices, evenly spread."""
+        """Return some of the slices, evenly spread.
+
+        Args:
+            number: How many; all where there are fewer.
+        """
         kept = _spread(len(self.names), number)
         names = tuple(self.names[i] for i in kept)
         return replace(
@@ -101,7 +105,7 @@ class PredictedSlices:
 def look(
     net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
 ) -> PredictedSlices:
-    """Predict some items, evenly spread; of a volume, some of its slices.
+    """Predict some items, evenly spread. Of a volume, some slices are kept.
 
     Args:
         net: The network; its mode is put back.

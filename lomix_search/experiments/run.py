@@ -1,6 +1,5 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,14 +15,10 @@ from lomix_search.errors import MissingExtraError, RunError
 from lomix_search.evaluation.dice_meter import DiceResult
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.build import build_loss, build_net
-from lomix_search.experiments.environment import (
-    Environment,
-    environment_of,
-    note_environment,
-    read_environments,
-)
+from lomix_search.experiments.environment import Environment, environment_of, note_environment, read_environments
 from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
+from lomix_search.experiments.results import write_results
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented
@@ -72,11 +67,11 @@ def run_recipe(
         folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
             checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
             predictions.png and weights.png.
-        resume: Go on with a run that was stopped or killed; start where there is none.
+        resume: Go on with a run that was stopped or killed; an empty folder starts one.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
-        group: What the run belongs to, such as a study, for trackers that group runs.
+        group: Name of what the run belongs to, such as a study; trackers that group runs use it.
         on_start: Called once with network, loss and data, before the first step.
         on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
@@ -181,24 +176,13 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
         path = folder / f"{name}.pt"
         net.model.load_state_dict(on_main(partial(read_tensors, path)))
         scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
-    on_main(lambda: _leave_scores(net, splits, result, scores, ignore_index))
+    on_main(lambda: write_results(folder, scores, result.best_step))
+    on_main(lambda: _draw(net, splits, result, ignore_index))
     return scores
 
 
-def _leave_scores(
-    net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult], ignore_index: int | None
-) -> None:
-    """Write results.json, what the final network saw, and the pictures."""
-    folder = result.folder
-    table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
-    table["best"]["step"] = result.best_step
-    with writing(folder / "results.json"):
-        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-    _draw(net, splits, result, ignore_index)
-
-
 def _draw(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> None:
-    """Leave what is there to be looked at. The run is finished by now: what fails here, a full disk too, is said."""
+    """Draw the pictures. The run is finished by now, so a failure here, such as a full disk, is only a warning."""
     folder = result.folder
     try:
         seen = look(net, splits.test, splits.classes, ignore_index=ignore_index)

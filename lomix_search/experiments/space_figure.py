@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 
 from lomix_search.errors import SpaceError, require
-from lomix_search.experiments.figures import COLOURS, new_figure, save_figure
+from lomix_search.experiments.figures import OKABE_ITO, new_figure, save_figure
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.utils.files import write_text
 
@@ -53,7 +53,7 @@ def _picture(graph: nx.DiGraph, path: Path) -> None:
         (x0, y0), (x1, y1) = place[source], place[target]
         strength = weights.get(target, top) / top if target in weights else 0.3
         axis.plot(
-            [x0 + 0.13, x1 - 0.1], [y0, y1], color=COLOURS[0], lw=0.4 + 1.6 * strength, alpha=0.15 + 0.6 * strength
+            [x0 + 0.13, x1 - 0.1], [y0, y1], color=OKABE_ITO[0], lw=0.4 + 1.6 * strength, alpha=0.15 + 0.6 * strength
         )
     for node, (x, y) in place.items():
         shown = _label(node, graph.nodes[node])

@@ -49,10 +49,13 @@ class Status(Frozen):
 
     @property
     def now(self) -> RunState:
-        """The state as it is: a run whose process is gone without a word was stopped."""
+        """The state as it is: a run whose process is gone without a word was stopped.
+
+        Earlier versions wrote ``born`` as 0 where it was not known.
+        """
         if self.state != "running" or self.host != platform.node():
             return self.state
-        return "running" if _born(self.pid) == (self.born or None) and _alive(self.pid) else "stopped"  # 0: of before
+        return "running" if _born(self.pid) == (self.born or None) and _alive(self.pid) else "stopped"
 
 
 @dataclass

@@ -124,8 +124,8 @@ def public_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that a tracker may show.
 
     Of the data and the network only numbers go out, and the name of the network's class; files are named by no more
-    than their stem, for they may lie in a folder called after a patient or a person. The recipe's name is that of its
-    folder where its author chose none, so only names of shipped recipes stay; ``track.name`` is for saying more.
+    than their stem, because their folder may be called after a patient or a person. A recipe without a name of its own
+    is called after its folder, so only names of shipped recipes stay; ``track.name`` is for saying more.
 
     Args:
         recipe: The resolved recipe.
@@ -162,5 +162,5 @@ def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _harmless(value: object) -> bool:
-    """Say whether a setting is a number or a plain word such as ``norm``, and no path of a file."""
+    """Return whether a setting is a number or a plain word such as ``norm``; a path of a file is neither."""
     return isinstance(value, bool | int | float) or (isinstance(value, str) and value.isidentifier())

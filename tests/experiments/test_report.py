@@ -87,18 +87,18 @@ def test_a_run_without_an_end_has_a_page(finished_run: Path, tmp_path: Path) -> 
 
 
 def test_the_verdict_is_the_monitors(finished_run: Path) -> None:
-    story = read_run_content(finished_run)
-    assert story.mixture is not None
-    kind, title, words = selection_verdict(story, story.mixture)
+    content = read_run_content(finished_run)
+    assert content.mixture is not None
+    kind, title, words = selection_verdict(content, content.mixture)
     assert (kind, title) == ("so-so", "Hardly any selection") and "48" not in title and "of 6 maps" in words
-    warned = story.mixture.provenance.model_copy(update={"warnings": ("they <only> shrink",)})
-    kind, _, words = selection_verdict(story, story.mixture.model_copy(update={"provenance": warned}))
+    warned = content.mixture.provenance.model_copy(update={"warnings": ("they <only> shrink",)})
+    kind, _, words = selection_verdict(content, content.mixture.model_copy(update={"provenance": warned}))
     assert (kind, words) == ("bad", "they &lt;only&gt; shrink")
-    few = tuple(MapWeight(id=m.id, weight=1.0 if m.id in ("P2", "add(1,2)") else 0.0) for m in story.mixture.maps)
-    kind, title, words = selection_verdict(story, story.mixture.model_copy(update={"maps": few}))
+    few = tuple(MapWeight(id=m.id, weight=1.0 if m.id in ("P2", "add(1,2)") else 0.0) for m in content.mixture.maps)
+    kind, title, words = selection_verdict(content, content.mixture.model_copy(update={"maps": few}))
     assert (kind, title) == ("good", "The weights select") and words.startswith("2.0 of")
-    set_ = story.mixture.model_copy(update={"weighting": "uniform"})
-    assert selection_verdict(story, set_)[1] == "The weights were set, not searched"
+    set_ = content.mixture.model_copy(update={"weighting": "uniform"})
+    assert selection_verdict(content, set_)[1] == "The weights were set, not searched"
 
 
 def test_the_graph_has_a_place_for_every_map_of_any_space() -> None:

@@ -1,4 +1,4 @@
-"""The runs of a comparison: each a folder and a process of its own, so many at a time."""
+"""The runs of a comparison. Each has its own folder and its own process, and only a few processes run at a time."""
 
 import os
 import signal
@@ -45,7 +45,16 @@ class Job:
 
 
 def run_jobs(waiting: list[Job], jobs: int, say: Console) -> list[str]:
-    """Run the jobs, so many at a time; return what failed, with the reason."""
+    """Run jobs, each in a process.
+
+    Args:
+        waiting: The jobs; emptied.
+        jobs: How many processes may run at a time.
+        say: Told when a job ends.
+
+    Returns:
+        One line for each job that failed, with its reason.
+    """
     failed, total, done = [], len(waiting), 0
     with _Processes(jobs) as processes:
         while waiting or processes.running:

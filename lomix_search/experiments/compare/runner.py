@@ -1,4 +1,4 @@
-"""Strategies at equal budget: every run a folder and a process of its own, so that none can take others with it."""
+"""Strategies at equal budget: a recipe and strategies go in, a run for each seed is made, a verdict comes out."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -32,17 +32,17 @@ def written(mixture: Mixture) -> dict[str, str]:
     return {name: f"{weight:.{digits}f}" for name, weight in mixture.weights.items()}
 
 
-def trajectories(story: RunContent, mixture: Mixture) -> str:
+def trajectories(content: RunContent, mixture: Mixture) -> str:
     """Draw every map's weight over the steps.
 
     Args:
-        story: The run.
+        content: The run.
         mixture: What it found.
 
     Returns:
         HTML; empty where the log holds no weights of these maps.
     """
-    lines = [line for line in story.training if len(line.get("mixture/weights", ())) == len(mixture.maps)]
+    lines = [line for line in content.training if len(line.get("mixture/weights", ())) == len(mixture.maps)]
     steps, colours = [line["step"] for line in lines], colour_of(mixture)
     drawn = [
         Line(m.id, steps, [line["mixture/weights"][i] for line in lines], colours[m.operator], _kind(m), m.operator)

@@ -59,7 +59,7 @@ class StudyStorage:
             raise
         except OSError as cause:
             raise RunError(f"the study's file {self.journal} cannot be opened.", seen=str(cause)) from None
-        except Exception as cause:  # whatever Optuna says to lines that are whole and make no sense
+        except Exception as cause:  # Optuna raises many kinds of errors on lines that make no sense
             raise RunError(
                 f"the study's file {self.journal} is no journal of Optuna, or damaged.",
                 seen=f"{type(cause).__name__}: {cause}",

@@ -4,7 +4,9 @@ import random
 import signal
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -94,10 +96,7 @@ def _work(
             say.print(plain(f"the study stops: {reason}"))
             return
         if found.empty:
-            if study.get_trials(deepcopy=False):  # other workers may be about to do the same
-                time.sleep(random.uniform(0, _POLL))
-                found = survey(study.get_trials(deepcopy=False), wanted)
-            fill(study, found, first)
+            _fill(study, found, wanted, first)
         elif found.waiting:
             progress.show(found, best_trials(study, recipe))
             _one(study, objective, say)
@@ -113,6 +112,14 @@ def _work(
     if stop.asked == signal.SIGINT:  # during the last step of a trial, which came to its end
         raise KeyboardInterrupt
     say.print(plain("stopped between two trials; to go on: the same command with --resume"))
+
+
+def _fill(study: optuna.Study, found: Survey, wanted: int, first: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the empty slots, unless another worker is faster."""
+    if study.get_trials(deepcopy=False):
+        time.sleep(random.uniform(0, _POLL))
+        found = survey(study.get_trials(deepcopy=False), wanted)
+    fill(study, found, first)
 
 
 def _one(study: optuna.Study, objective: Objective, say: Console) -> None:

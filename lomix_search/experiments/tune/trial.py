@@ -77,7 +77,7 @@ class Objective:
             raise
         except (optuna.TrialPruned, optuna.exceptions.OptunaError):
             raise
-        except Exception as error:  # whatever a network, a data set or a library may raise
+        except Exception as error:  # a network, a dataset or a library may raise anything
             if _of_the_storage(error):
                 raise
             if _disk_full(error):  # no fault of these values: the trial goes back into the queue
@@ -110,7 +110,7 @@ class Objective:
     def _folder(self, trial: optuna.Trial) -> Path:
         """Name the trial's folder; a trial that was broken off leaves its folder, and with it its checkpoints.
 
-        It is renamed: should the process that was thought dead still write, then not here.
+        The old folder is renamed, so that a process that was wrongly thought dead does not write into the new one.
         """
         folder = self.home / f"trial_{trial.number:04d}"
         before = trial.user_attrs.get("before")
