@@ -22,12 +22,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demo_run_evaluate_and_show() -> None:
-    output = call("demo", *SMALL)
+    with undrawn():
+        output = call("demo", *SMALL)
     assert "upcat_4" in output and "test Dice, final network (step 2)" in output
     assert "one patient" in output and "the ten strongest maps" in output
-    for name in ("mixture.json", "predictions.png", "weights.png", "results.json"):
+    for name in ("mixture.json", "results.json"):
         assert Path("runs/demo", name).stat().st_size > 0
-    check_complete(Path("runs/demo"))
+    check_found(Path("runs/demo"))
     first = Path("runs/demo/mixture.json").read_bytes()
     with undrawn():
         call("demo", *SMALL)  # starts anew, and comes out the same
@@ -46,12 +47,7 @@ def test_demo_run_evaluate_and_show() -> None:
     assert call("show", "runs/demo/mixture.json", "--top", "3").count("add(") + 1 >= 3
 
 
-def check_complete(run: Path) -> None:
-    assert {path.name for path in run.iterdir()} == {
-        "best.pt", "checkpoints", "environment.json", "final.pt", "metrics.jsonl", "mixture.json",
-        "mixture.safetensors", "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json",
-        "weights.png",
-    }  # fmt: skip
+def check_found(run: Path) -> None:
     mixture = Mixture.load(run / "mixture.json")
     assert [stage.name for stage in mixture.stages] == ["upcat_4", "upcat_3", "upcat_2", "upcat_1"]
     assert mixture.provenance.recipe == "chest_ct" and mixture.provenance.network == "BasicUNet"

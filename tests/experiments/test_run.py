@@ -20,6 +20,18 @@ from lomix_search.training.trackers import read_lines
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+@pytest.mark.usefixtures("pictures")
+def test_a_run_folder_is_complete(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_recipe(tiny(tmp_path / "recipe", ["search.steps=2", "space.name=lomix"]), run)
+    assert {path.name for path in run.iterdir()} == {
+        "best.pt", "checkpoints", "environment.json", "final.pt", "metrics.jsonl", "mixture.json",
+        "mixture.safetensors", "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json",
+        "weights.png",
+    }  # fmt: skip
+    assert all((run / name).stat().st_size > 5000 for name in ("predictions.png", "weights.png"))
+
+
 def test_only_networks_that_a_run_left_are_evaluated(finished_run: Path) -> None:
     with pytest.raises(RunError, match='network "last": unknown'):
         evaluate_run(finished_run, "last")

@@ -112,6 +112,7 @@ def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> N
     assert not (home / "trial_0002/mixture.json").exists()
 
 
+@pytest.mark.slow
 def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
     changes = {"tune.pruner": {"name": "hyperband"}, "search.steps": 24, "search.validate_every": 8}
     rates = [1e-12, 0.02, 1e-13, 1e-14, 1e-15]  # trials 2 and 5 meet in the bracket that looks after 8 steps
@@ -147,7 +148,7 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
     ranges = {"network.args.width": {"choices": [4, 32]}, "optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}
     first = [{"network.args.width": 32, "optimizer.lr": 0.03}]
     changes = {"tune.limits": {"gflops": 0.01, "memory": 1000.0, "seconds": 60.0}, "tune.ranges": ranges}
-    study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 5, home)
+    study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 3, home)
     wide = next(t for t in study.trials if t.params["network.args.width"] == 32)
     assert wide.state == TrialState.PRUNED and wide.user_attrs["over_limit"].startswith("gflops 0.")
     assert wide.user_attrs["over"][0] > 0 and not wide.intermediate_values
