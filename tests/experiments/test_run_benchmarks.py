@@ -113,6 +113,7 @@ def test_the_papers_network(name: str, prepared: Callable[..., Path], tmp_path: 
     assert outcome.result.mixture.num_maps == 4
 
 
+@pytest.mark.slow
 def test_the_papers_network_has_the_papers_size() -> None:
     """26.77 million parameters, 1.9 of them in the decoder, 4.40 GMAC at 224 × 224: as the authors' network."""
     pytest.importorskip("transformers")
@@ -127,6 +128,7 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert round(counter.get_total_flops() / 2e9, 2) == 4.40
 
 
+@pytest.mark.slow
 def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
     """Air clipped to 0: with PVTv2's own start the gradient was infinite at the first step."""
     pytest.importorskip("transformers")
@@ -140,6 +142,7 @@ def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
     assert max(norms.values()) < 1000, max(norms, key=lambda name: norms[name])
 
 
+@pytest.mark.slow
 def test_pretrained_weights_come_from_a_local_file(tmp_path: Path) -> None:
     """The file that transformers writes for the classifier which was trained on ImageNet."""
     models = pytest.importorskip("transformers.models.pvt_v2")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.commands import call
+from support.tiny_recipe import write_tiny
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.evaluation.statistics import mean_and_margin
@@ -16,7 +17,7 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.training.trackers import read_lines
 
-SMALL = ["network.args.features=[4, 4, 8, 8, 8, 4]", "search.steps=6", "search.batch_size=2", "space.name=mutation"]
+SMALL = ["search.steps=6", "search.batch_size=2", "space.name=lomix"]
 
 
 @pytest.fixture
@@ -81,16 +82,17 @@ def test_runs_that_never_looked_are_refused(mixture: Mixture, tmp_path: Path) ->
 def test_rank_then_train_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
-    output = call("rank", "chest_ct", *SMALL, "weighting.interval=2", "--top", "4")
+    recipe = str(write_tiny(tmp_path / "tiny"))
+    output = call("rank", recipe, *SMALL, "weighting.interval=2", "--top", "4")
     assert "leaving one map out, 3 looks" in output and "next: lomix train RECIPE --mixture" in output
-    entries = json.loads(Path("runs/chest_ct-rank/rank.json").read_text())
-    assert len(entries) == 15 and sum(abs(e["effect"]) for e in entries) == pytest.approx(1)
-    measured = Mixture.load("runs/chest_ct-rank/mixture.json")
+    entries = json.loads(Path("runs/tiny-rank/rank.json").read_text())
+    assert len(entries) == 6 and sum(abs(e["effect"]) for e in entries) == pytest.approx(1)
+    measured = Mixture.load("runs/tiny-rank/mixture.json")
     assert set(measured.weights.values()) == {1.0}  # rate 0 only measures
-    assert "leaving one map out" in call("rank", "runs/chest_ct-rank")
-    call("train", "chest_ct", *SMALL, "--mixture", "runs/chest_ct-rank/ranked.json", "--folder", "again")
+    assert "leaving one map out" in call("rank", "runs/tiny-rank")
+    call("train", recipe, *SMALL, "--mixture", "runs/tiny-rank/ranked.json", "--folder", "again")
     again = Mixture.load("again/mixture.json")
-    assert again.weighting == "fixed" and len(again.maps) == 4 and "P4" in again.weights
-    call("train", "chest_ct", *SMALL, "--mixture", "again/mixture.json", "--top", "2", "--folder", "two")
+    assert again.weighting == "fixed" and len(again.maps) == 4 and "P2" in again.weights
+    call("train", recipe, *SMALL, "--mixture", "again/mixture.json", "--top", "2", "--folder", "two")
     lines = [line for line in read_lines(Path("two/metrics.jsonl")) if "train/loss" in line]
     assert len(Mixture.load("two/mixture.json").maps) == 2 and len(lines[0]["mixture/per_map"]) == 2
