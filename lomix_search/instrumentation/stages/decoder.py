@@ -9,10 +9,11 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage, only_activated
-from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows, kind, weighted
+from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.trace import Call, Trace, operation
+from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
+from lomix_search.instrumentation.trace import Call, Trace
 
 
 def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
@@ -71,11 +72,11 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
     if len(blocks) < 2 or not blocks[0] or len(blocks[1]) < 2:
         return levels
-    lift, kinds = kind(blocks[1][-1].path), {kind(call.path) for call in blocks[1]}
-    below = [call for call in blocks[0] if kind(call.path) in kinds]
-    if not 0 < len(below) < len(blocks[1]) or kind(blocks[0][-1].path) != lift:
+    lift, kinds = unnumbered(blocks[1][-1].path), {unnumbered(call.path) for call in blocks[1]}
+    below = [call for call in blocks[0] if unnumbered(call.path) in kinds]
+    if not 0 < len(below) < len(blocks[1]) or unnumbered(blocks[0][-1].path) != lift:
         return levels
-    lifts = [calls[-1].first if calls and kind(calls[-1].path) == lift else None for calls in blocks]
+    lifts = [calls[-1].first if calls and unnumbered(calls[-1].path) == lift else None for calls in blocks]
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
     if not all(kept) or any(channels(a[-1]) <= channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels
@@ -206,12 +207,12 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     if len(levels) < 4:
         return False
     calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
-    apart = [{kind(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
+    apart = [{unnumbered(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
     return bool(set.intersection(*apart))
 
 
 def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
     """Return what a map was before it was padded."""
-    while not weighted(node) and "pad" in operation(node).lower() and len(flow.maps.pred[node]) == 1:
+    while not weighted(node) and kind(node) is Operation.PAD and len(flow.maps.pred[node]) == 1:
         (node,) = flow.maps.pred[node]
     return node

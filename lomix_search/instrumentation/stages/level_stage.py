@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.flow import Flow, unnumbered
+from lomix_search.instrumentation.stages.operations import joins, weighted
 from lomix_search.instrumentation.trace import Call
 
 
@@ -81,7 +82,7 @@ def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
     if given not in flow.merges or joins(given) or refined(flow, given) is not None:
         return False
     makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
-    return any(kind(maker.path) == kind(call.path) for maker in makers)
+    return any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
 
 
 def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
