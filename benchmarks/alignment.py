@@ -5,7 +5,8 @@
 
 At every checkpoint of a finished run: gradients of each map on training batches, of the finest map on all validation
 slices, by all parameters of the network without the heads (those are thrown away in the end), mean over the batches.
-The weighting ``lookahead`` estimates these cosines by directional derivatives; here each map is differentiated alone.
+The weighting ``lookahead`` estimates these cosines by derivatives along a direction; here each map is differentiated
+alone.
 """
 
 import argparse
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from lomix_search.data.dataset import Order, Seeded
+from lomix_search.data.sampler import Order
+from lomix_search.data.seeding import Seeded
 from lomix_search.experiments.run import build_loss, build_net
-from lomix_search.mixture.loss.module import resize
+from lomix_search.mixture.loss.module import resize_maps
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.held_out import finest_loss
@@ -55,7 +57,7 @@ def cosines(net: nn.Module, loss: nn.Module, batch: Sequence, held: Sequence) ->
     images, labels = default_collate(list(held))
     v = gradient(finest_loss(loss)(net(images), labels).total, parameters)
     images, labels = default_collate(list(batch))
-    losses = loss._losses(resize(net(images), labels.shape[1:]), labels)
+    losses = loss._losses(resize_maps(net(images), labels.shape[1:]), labels)
     return [float(torch.cosine_similarity(gradient(one, parameters), v, dim=0)) for one in losses]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lomix_search.experiments.compare.verdict import Paired, paired
-from lomix_search.experiments.pictures import new_figure, save_figure
+from lomix_search.experiments.figures import new_figure, save_figure
 
 BASE = "last_layer"
 Scores = Mapping[str, Mapping[str, list[float]]]

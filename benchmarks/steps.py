@@ -37,7 +37,7 @@ def dynunet() -> nn.Module:
 
 
 def pvt() -> nn.Module:
-    return load_object(str(ROOT / "recipes/synapse/network.py") + ":build", "network")(CLASSES)
+    return load_object(str(ROOT / "recipes/networks/pvt_attention.py") + ":build", "network")(CLASSES)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"DynUNet": dynunet, "PVTv2-B2 + decoder": pvt}

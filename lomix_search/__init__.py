@@ -10,7 +10,7 @@ from lomix_search.utils.moved import answer_old_paths
 from lomix_search.utils.shipped import VERSION
 
 if TYPE_CHECKING:
-    from lomix_search.experiments.tune import tune
+    from lomix_search.experiments.tune.outer_search import tune
     from lomix_search.instrumentation.instrumented import Instrumented, instrument
     from lomix_search.mixture.loss import MixtureLoss
     from lomix_search.mixture.mixture import Mixture
@@ -30,7 +30,7 @@ _WHERE = {
     "Mixture": "mixture.mixture",
     "MixtureLoss": "mixture.loss",
     "search": "training.search",
-    "tune": "experiments.tune",
+    "tune": "experiments.tune.outer_search",
 }
 """Each name's module, imported when the name is first asked for: who only instruments waits for no recipe or study."""
 

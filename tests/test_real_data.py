@@ -23,8 +23,8 @@ from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.recipe.validate import validate_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.schema import to_toml
-from lomix_search.utils.shipped import shelved
+from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.toml import to_toml
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -61,7 +61,7 @@ def shipped(
         raw(home / "raw")
         prepare(name, home / "raw", home / "data", size=size)
         data = {"root": str(home / "data"), "size": size, **({} if split else {"split": "random"})}
-        return small(shelved("recipes")[name], home, data, split)
+        return small(shipped_files("recipes")[name], home, data, split)
 
     return make
 

@@ -9,9 +9,9 @@ import torch
 import typer
 from torch import nn
 
-from lomix_search.cli.app import app, console, listed, shape
+from lomix_search.cli.common import app, console, listed, shape
 from lomix_search.errors import RunError
-from lomix_search.experiments.pictures import draw_space
+from lomix_search.experiments.figures import draw_space
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
@@ -20,11 +20,12 @@ from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.objects import call, load_object
 from lomix_search.recipe.overrides import split_setting, toml_or_text
 from lomix_search.training.cost import doctor
-from lomix_search.utils.schema import shortened, write_text
+from lomix_search.utils.files import write_text
+from lomix_search.utils.schema import shortened
 
 
-@app.command()
-def show(
+@app.command("show")
+def show_command(
     what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
     stages: Annotated[int, typer.Option(help="number of stages, for a search space", min=1, max=12)] = 4,
     draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
@@ -45,8 +46,8 @@ def show(
         console.print(f"drawn: {draw}")
 
 
-@app.command()
-def inspect(
+@app.command("inspect")
+def inspect_command(
     model: Annotated[str, typer.Argument(help="package.module:name or file.py:name, a class or a function")],
     arguments: Annotated[list[str] | None, typer.Argument(help="its arguments", metavar="KEY=VALUE")] = None,
     example: Annotated[str, typer.Option(help="shape of the input, e.g. 1,3,256,256")] = "",

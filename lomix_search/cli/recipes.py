@@ -1,50 +1,38 @@
 """Recipes and data: list, copy, write, prepare, check."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Overrides, app, console, listed
+from lomix_search.cli.common import Overrides, app, console, listed
 from lomix_search.data.prepare import prepare
-from lomix_search.errors import RecipeError, nearest
 from lomix_search.mixture.space import SearchSpace
+from lomix_search.recipe.copy import copy_shipped
 from lomix_search.recipe.new import new_recipe
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe
-from lomix_search.utils.shipped import shelved
+from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.terminal import Table
 
 
 @app.command("ls")
-def list_shelf() -> None:
+def ls_command() -> None:
     """List the recipes and search spaces that ship with the library."""
     for kind in ("recipes", "search_spaces"):
         table = Table("name", "what it is", title=kind.replace("_", " "), title_justify="left")
-        for name, path in shelved(kind).items():
+        for name, path in shipped_files(kind).items():
             about = load_recipe(name).about if kind == "recipes" else SearchSpace.load(path).about
             table.add_row(name, about)
         console.print(table)
     console.print("lomix cp NAME FOLDER copies one for you to edit; lomix run NAME runs a recipe")
 
 
-@app.command()
-def cp(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
+@app.command("cp")
+def cp_command(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
-    recipes, spaces = shelved("recipes"), shelved("search_spaces")
-    if name not in recipes | spaces:
-        raise RecipeError(f'no shipped recipe or space "{name}". {nearest(name, recipes | spaces)}')
-    source = recipes[name].parent if name in recipes else spaces[name]
-    target = folder / source.name
-    if target.exists():
-        raise RecipeError(f"{target} exists already; nothing was copied.", hint=f"lomix cp {name} ANOTHER_FOLDER")
-    folder.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        shutil.copy(source, target)
-    console.print(f"copied to {target}", f"\nnext: lomix {'run' if name in recipes else 'show'} {target}")
+    target = copy_shipped(name, folder)
+    console.print(f"copied to {target}", f"\nnext: lomix {'run' if target.is_dir() else 'show'} {target}")
 
 
 @app.command("new")
@@ -81,8 +69,8 @@ def prepare_command(
     console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 
 
-@app.command()
-def validate(recipe: str, overrides: Overrides = None) -> None:
+@app.command("validate")
+def validate_command(recipe: str, overrides: Overrides = None) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
     found = validate_recipe(load_recipe(recipe, overrides or ()))
     console.print(found)

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Resume, app, console
-from lomix_search.experiments.listing import compare_runs, list_runs, runs_table
+from lomix_search.cli.common import Resume, app, console
+from lomix_search.experiments.listing import list_runs, runs_table
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.reproduce import reproduce
+from lomix_search.experiments.run_differences import tell_apart
 
 
 @app.command("runs")
@@ -24,7 +25,7 @@ def runs_command(
     """List runs with state, step, scores, recipe and time; or compare some: settings, scores, learned weights."""
     words = what or ["runs"]
     if words[0] == "compare":
-        console.print(compare_runs([Path(word) for word in words[1:]]))
+        console.print(tell_apart([Path(word) for word in words[1:]]))
         return
     for word in words:
         console.print(runs_table(list_runs(Path(word)), Path(word)))

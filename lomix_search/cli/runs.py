@@ -8,27 +8,28 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.app import Folder, Online, Overrides, Resume, Track, app, console, fractions_of, tracked
+from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.data.subsets import label_fraction as portion
-from lomix_search.evaluation.paired import compare
-from lomix_search.experiments.compare.rank import rank
+from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.recipe.recipe import DATA_KINDS, Recipe, home_of, load_recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import Table
 
 
-@app.command()
-def demo(overrides: Overrides = None) -> None:
+@app.command("demo")
+def demo_command(overrides: Overrides = None) -> None:
     """Search on the embedded chest CT (one patient, about 3 minutes on 2 cores) and leave runs/demo."""
     folder = Path("runs/demo")
     shutil.rmtree(folder, ignore_errors=True)  # the demo's own folder: it starts anew each time
     _run(load_recipe("chest_ct", overrides or ()), folder, resume=False)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
     folder: Folder = None,
@@ -36,7 +37,7 @@ def run(
     label_fraction: Annotated[
         str, typer.Option(help="run once for each share of the training patients, e.g. 0.05,0.1,1.0; shares are nested")
     ] = "",
-    track: Track = None,
+    track: TrackOption = None,
     online: Online = False,
 ) -> None:
     """Run a recipe: search, score, export the mixture."""
@@ -50,8 +51,8 @@ def run(
         _run(loaded, home, resume)
 
 
-@app.command()
-def train(
+@app.command("train")
+def train_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
     mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
@@ -89,7 +90,7 @@ def rank_command(
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
         home = folder or home_of(loaded, "-rank")
         run_recipe(loaded, home, resume=resume, console=console, score_test=False)
-    ranking = rank(home)
+    ranking = rank_maps(home)
     console.print(ranking)
     write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
     if top is not None:
@@ -118,7 +119,7 @@ def evaluate_command(
         if os.access(one, os.W_OK):
             console.print(f"tables and predictions: {evaluation_folder(one, network, subset)}")
     if other is not None:
-        console.print(compare(scores[0], scores[1], names=(str(folder), str(other))))
+        console.print(paired_test(scores[0], scores[1], names=(str(folder), str(other))))
 
 
 def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
@@ -137,8 +138,8 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
     """Load a recipe for a part of the patients: as its kind of data divides them, or else as the search does."""
     loaded = load_recipe(recipe, given)
-    module = DATA_KINDS.get(loaded.data.kind)
-    own = "label_fraction" in (module.Settings.model_fields if module else loaded.data.settings)
+    kind = DATA_KINDS.get(loaded.data.kind)
+    own = "label_fraction" in (kind.settings.model_fields if kind else loaded.data.settings)
     return load_recipe(recipe, [*given, f"{'data' if own else 'search'}.label_fraction={fraction}"])
 
 

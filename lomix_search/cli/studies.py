@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lomix_search.cli.app import Folder, Overrides, app, console, numbers
+from lomix_search.cli.common import Folder, Overrides, app, console, numbers
 from lomix_search.errors import require
 from lomix_search.experiments.compare.runner import compare_strategies
 from lomix_search.experiments.compare.strategies import read_strategies
-from lomix_search.experiments.compare.verdict import to_table
-from lomix_search.experiments.tune import tune
+from lomix_search.experiments.compare.verdict_table import to_table
+from lomix_search.experiments.tune.outer_search import tune
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.recipe.tuning import MOST_TRIALS
 from lomix_search.utils.distributed import is_main, join
@@ -50,13 +50,13 @@ class _TuneGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-tuning = typer.Typer(cls=_TuneGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-app.add_typer(tuning, name="tune", help="Tune outer hyperparameters with Optuna, on any number of machines.")
+tune_app = typer.Typer(cls=_TuneGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app.add_typer(tune_app, name="tune", help="Tune outer hyperparameters with Optuna, on any number of machines.")
 StudyName = Annotated[str | None, typer.Option("--study", help="name of the study  [default: the recipe's]")]
 Where = Annotated[str, typer.Argument(help="a study's folder, its journal file, or a database address")]
 
 
-@tuning.command("run")
+@tune_app.command("run")
 def tune_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
@@ -77,7 +77,7 @@ def tune_command(
     join()
     if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
         require("optuna", "tune")
-        from lomix_search.experiments.tune.processes import follow
+        from lomix_search.experiments.tune.trial_processes import follow
 
         follow()
         return
@@ -89,7 +89,7 @@ def tune_command(
     _show_study(done, loaded, 10)
 
 
-@tuning.command("best")
+@tune_app.command("best")
 def best_command(
     where: Where,
     write: Annotated[Path | None, typer.Option(help="write the best trial as a recipe, several numbered")] = None,
@@ -108,7 +108,7 @@ def best_command(
         console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}")
 
 
-@tuning.command("plot")
+@tune_app.command("plot")
 def plot_command(
     where: Where,
     folder: Annotated[Path, typer.Option(help="where the pictures go")] = Path(),
@@ -126,8 +126,8 @@ def plot_command(
 def _show_study(study: Any, recipe: Recipe, top: int) -> None:
     """Print the states of all trials, and the best ones with their values."""
     from lomix_search.experiments.tune.best import best_trials
+    from lomix_search.experiments.tune.parameters import decode
     from lomix_search.experiments.tune.trial import shown
-    from lomix_search.experiments.tune.values import decode
 
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     console.print(f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))

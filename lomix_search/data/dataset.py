@@ -1,10 +1,7 @@
-"""Items, splits and the order in which training meets them, all repeatable from a seed and a step number."""
+"""What a recipe's data come out as: three sets of items with labels, cases and names."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,13 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lomix_search.data.generators import Generators
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case, size_in_words
 from lomix_search.errors import DataError
 
 Item = tuple[Tensor, Tensor]
 Augment = Callable[[Tensor, Tensor], Item]
-Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Truth:
 
     Args:
         label: Class numbers at the case's own size, int64 (rows, columns).
-        corners: As for :func:`~lomix_search.data.resize.resize_scores`.
+        corners: As for :func:`~lomix_search.data.resizing.resize_scores`.
     """
 
     label: Tensor
@@ -139,7 +134,7 @@ class Slices(Dataset[Item]):
         if image.shape[1:] != label.shape:
             raise DataError(
                 f"{name}: image and label have different shapes.",
-                seen=f"image {_times(image.shape[1:])}, label {_times(label.shape)}",
+                seen=f"image {size_in_words(image.shape[1:])}, label {size_in_words(label.shape)}",
             )
         if not np.isfinite(image).all():
             count = int((~np.isfinite(image)).sum())
@@ -149,6 +144,28 @@ class Slices(Dataset[Item]):
                 hint="image = numpy.nan_to_num(image, nan=image_background)   # or leave the slice out",
             )
         check_label(label, self.num_classes, name, self.ignore_index)
+
+
+def check_whole(label: NDArray[Any], name: str) -> None:
+    """Check that a label map holds whole numbers, of whatever type.
+
+    Args:
+        label: Any shape.
+        name: What to call it in the message.
+
+    Raises:
+        DataError: fractions, NaN or infinite values; the message shows some.
+    """
+    if label.dtype.kind in "iub":
+        return
+    floating = label.dtype.kind == "f"
+    odd = ~np.isfinite(label) | (label != np.round(label)) if floating else np.ones(label.shape, bool)
+    if odd.any():
+        raise DataError(
+            f"{name}: the label is {label.dtype}; class numbers must be integers.",
+            seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label[odd])[:5])}",
+            hint="resize and turn labels by the nearest neighbour, so that they keep their class numbers",
+        )
 
 
 def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: int | None = None) -> None:
@@ -163,12 +180,7 @@ def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: 
     Raises:
         DataError: labels that are not whole numbers, or outside the classes; the message lists them.
     """
-    if label.dtype.kind not in "iub" and not (label.dtype.kind == "f" and bool((label == np.round(label)).all())):
-        raise DataError(
-            f"{name}: the label is {label.dtype}; class numbers must be integers.",
-            seen=f"values such as {', '.join(f'{value:g}' for value in np.unique(label)[:5])}",
-            hint="resize and turn labels by the nearest neighbour, so that they keep their class numbers",
-        )
+    check_whole(label, name)
     if label.size and (label.min() < 0 or label.max() >= num_classes):
         found = [int(v) for v in np.unique(label)]
         values = [v for v in found if not 0 <= v < num_classes and v != ignore_index]
@@ -180,138 +192,3 @@ def check_label(label: NDArray[Any], num_classes: int, name: str, ignore_index: 
             raise DataError(
                 f"{name}: label {', '.join(map(str, values[:8]))} outside the classes 0 … {num_classes - 1}.", hint=hint
             )
-
-
-class Seeded(Dataset[Item]):
-    """A data set whose items depend on nothing but (seed, draw, index).
-
-    Whatever the worker, the order or the step at which a run was resumed: python's, numpy's and torch's global random
-    states, and those of generators that the data set holds itself, such as MONAI's random transforms, are set from the
-    key, the item is read, and the states are put back as they were.
-
-    Args:
-        dataset: Any map-style data set.
-        seed: The run's seed.
-    """
-
-    def __init__(self, dataset: Dataset[Item], seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-        self._own = Generators(dataset)
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: Draw) -> Item:
-        """Return ``dataset[index]`` as it comes out at this draw.
-
-        Args:
-            key: (draw, index); the draw number tells repeated uses of one item apart.
-
-        Returns:
-            What the wrapped data set returns.
-        """
-        draw, index = key
-        with seeded(self.seed, draw, index), self._own.seeded(self.seed, draw, index, 1):
-            return self.dataset[index]
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Set the global random states of python, numpy and torch (CPU) from a key, and restore them at the end.
-
-    Args:
-        *key: Non-negative integers, e.g. (seed, draw, index).
-
-    Yields:
-        Nothing.
-    """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(key).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(int(words[2]))
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which items each training step sees: a pure function of (number of items, batch size, seed, step).
-
-    Every epoch is a fresh permutation cut into full batches; what is left over at its end is dropped (other items each
-    epoch). With fewer items than a batch needs, the permutation is repeated until the batch is full.
-
-    Args:
-        n: Number of items, at least 1.
-        batch_size: Items in a batch, at least 1.
-        seed: The run's seed.
-
-    Raises:
-        DataError: no items.
-    """
-
-    n: int
-    batch_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise DataError("the training set is empty.", hint="lomix validate RECIPE   # lists what was found")
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return max(1, self.n // self.batch_size)
-
-    def batch(self, step: int) -> list[Draw]:
-        """Return the keys of one step.
-
-        Args:
-            step: 0, 1, 2, …
-
-        Returns:
-            ``batch_size`` pairs (draw, index); no two steps share a draw number.
-        """
-        epoch, place = divmod(step, self.steps_per_epoch)
-        permutation = _permutation(self.n, self.seed, epoch)
-        start = place * self.batch_size
-        indices = [int(permutation[(start + i) % self.n]) for i in range(self.batch_size)]
-        return [(step * self.batch_size + i, index) for i, index in enumerate(indices)]
-
-    def batches(self, start: int, end: int) -> "Batches":
-        """Return the batches of steps ``start`` … ``end − 1`` as the ``batch_sampler`` of a DataLoader."""
-        return Batches(self, start, end)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The batches of a range of steps; iterable again and again.
-
-    Args:
-        order: Where they come from.
-        start: First step.
-        end: One past the last step.
-    """
-
-    order: Order
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        return max(0, self.end - self.start)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return (self.order.batch(step) for step in range(self.start, self.end))
-
-
-@lru_cache(maxsize=4)
-def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))

@@ -1,19 +1,16 @@
 """Intensities: from what a file holds to what training sees."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lomix_search.data.case import Array
 from lomix_search.errors import DataError
-
-Array = NDArray[Any]
 
 _FEW = 0.05  # share of voxels that are not background below which the ends of all voxels say too little of them
 
 
-def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
+def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
     """Scale intensities as a layout says.
 
     Args:
@@ -47,10 +44,10 @@ def scale(image: Array, intensity: str, path: Path, window: tuple[float, float] 
                 seen=f"values {low:g} … {high:g}",
                 hint="apply the rescale slope and intercept of the DICOM files",
             )
-        low, high = window or (-125.0, 275.0)
+        low, high = (-125.0, 275.0) if window is None else window
     else:
         low, high = _percentiles(image)
-    return ((np.clip(image, low, high) - low) / ((high - low) or 1.0)).astype(np.float16)
+    return ((np.clip(image, low, high) - low) / (high - low if high > low else 1.0)).astype(np.float16)
 
 
 def _percentiles(image: Array) -> tuple[float, float]:

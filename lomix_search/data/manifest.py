@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from lomix_search.data.readers.volumes import readable
+from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError
-from lomix_search.utils.schema import Frozen, read_json, validate
+from lomix_search.utils.files import read_json
+from lomix_search.utils.schema import Frozen, build_typed
 
 READERS = "2"
 """Version of the readers; another one when a raw file comes to mean another thing, so that its case is made again."""
@@ -122,7 +123,7 @@ def read_manifest(out: str | Path) -> Manifest:
         )
     with readable(path):
         content = read_json(path, DataError)
-    return validate(Manifest, content, str(path), DataError)
+    return build_typed(Manifest, content, str(path), DataError)
 
 
 def verify(out: str | Path) -> list[str]:

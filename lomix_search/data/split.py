@@ -19,7 +19,8 @@ import numpy as np
 
 from lomix_search.data.manifest import Entry
 from lomix_search.errors import DataError, nearest
-from lomix_search.utils.schema import Frozen, read_toml, validate
+from lomix_search.utils.files import read_toml
+from lomix_search.utils.schema import Frozen, build_typed
 
 
 class SplitFile(Frozen):
@@ -56,7 +57,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """How to split.
 
     Args:
@@ -80,7 +81,7 @@ class Plan:
     leave_out: str = ""
 
 
-def make_split(entries: Iterable[Entry], plan: Plan) -> Split:
+def make_split(entries: Iterable[Entry], plan: SplitPlan) -> Split:
     """Assign every case to a set.
 
     Args:
@@ -130,7 +131,7 @@ def read_split(path: Path) -> SplitFile:
     Raises:
         DataError: no such file, or faults in it.
     """
-    return validate(SplitFile, read_toml(path, DataError), str(path), DataError)
+    return build_typed(SplitFile, read_toml(path, DataError), str(path), DataError)
 
 
 def _from_file(cases: Mapping[str, Entry], path: Path) -> tuple[list[str], list[str], list[str]]:
@@ -158,7 +159,7 @@ def _matching(cases: Mapping[str, Entry], item: str) -> list[str]:
     return of_patient or fnmatch.filter(cases, item)
 
 
-def _drawn(cases: Mapping[str, Entry], plan: Plan) -> tuple[list[str], list[str], list[str]]:
+def _drawn(cases: Mapping[str, Entry], plan: SplitPlan) -> tuple[list[str], list[str], list[str]]:
     train, test = _held_out(cases, list(cases), plan.test_fraction, (plan.seed, 0))
     share = min(0.9, plan.val_fraction / max(1e-9, 1 - plan.test_fraction))  # of all patients, not of those left
     train, val = _held_out(cases, train, share, (plan.seed, 1))
@@ -183,7 +184,7 @@ def _held_out(
     return [n for n in names if cases[n].patient not in held], [n for n in names if cases[n].patient in held]
 
 
-def _folded(cases: Mapping[str, Entry], names: Sequence[str], plan: Plan) -> tuple[list[str], list[str]]:
+def _folded(cases: Mapping[str, Entry], names: Sequence[str], plan: SplitPlan) -> tuple[list[str], list[str]]:
     patients = _shuffled(cases, names, (plan.seed, 2))
     if not (plan.fold is not None and 0 <= plan.fold < plan.folds <= len(patients)):
         raise DataError(

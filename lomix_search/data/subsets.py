@@ -7,13 +7,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from lomix_search.data.nested import owners_of, sources
+from lomix_search.data.nested_datasets import owners_of, sources
 from lomix_search.errors import RunError
 
-Items = Dataset[tuple[Tensor, Tensor]]
+_Items = Dataset[tuple[Tensor, Tensor]]
 
 
-def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
+def set_aside(train: _Items, part: float, seed: int) -> tuple[_Items, _Items]:
     """Cut a part of the training items off, whole cases where there are enough: patients are not on both sides then.
 
     Where one case is more than twice the part, as of two patients, items are cut off: labels are dearer than purity.
@@ -43,7 +43,7 @@ def set_aside(train: Items, part: float, seed: int) -> tuple[Items, Items]:
     return Subset(train, sides[0]), Subset(train, sides[1])
 
 
-def label_fraction(train: Items, part: float, seed: int) -> Items:
+def label_fraction(train: _Items, part: float, seed: int) -> _Items:
     """Keep a part of the training items, as if the others had no labels.
 
     Smaller parts are subsets of larger ones of the same seed.
@@ -62,7 +62,7 @@ def label_fraction(train: Items, part: float, seed: int) -> Items:
     return Subset(train, sorted(_choose(owners, max(1, round(part * len(set(owners)))), seed, 2)))
 
 
-def check_apart(held_out: Items, others: Mapping[str, Items | None]) -> None:
+def check_apart(held_out: _Items, others: Mapping[str, _Items | None]) -> None:
     """Check that held-out items are of no other set.
 
     Items are told apart by identity: the innermost data set, however nested, and the index in it; names and cases of

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lomix_search.data.readers.volumes import Case
-from lomix_search.data.resize import resize_images, resize_labels, resize_scores
+from lomix_search.data.case import Case
+from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import require
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
 
-Array = NDArray[Any]
+_Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class How:
+class InferenceOptions:
     """How whole cases are predicted.
 
     Args:
@@ -57,13 +57,13 @@ class Prediction:
         foreground: 1 − probability of the background, the same shape; None where it was not asked for.
     """
 
-    label: Array
+    label: _Array
     foreground: NDArray[np.float32] | None = None
 
 
 @torch.no_grad()
-def predict(
-    network: nn.Module, case: Case, how: How, foreground: bool = False, read: Reader | None = None
+def predict_case(
+    network: nn.Module, case: Case, how: InferenceOptions, foreground: bool = False, read: Reader | None = None
 ) -> Prediction:
     """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
 
@@ -98,8 +98,8 @@ def _batches(case: Case, size: int) -> list[slice]:
 
 
 def _slices(
-    read: Reader, case: Case, batch: slice, how: How, device: torch.device | None, foreground: bool
-) -> tuple[Array, NDArray[np.float32] | None]:
+    read: Reader, case: Case, batch: slice, how: InferenceOptions, device: torch.device | None, foreground: bool
+) -> tuple[_Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
     images = torch.from_numpy(np.array(given, np.float32)).to(device)
@@ -112,7 +112,7 @@ def _slices(
     return resize_labels(label, native, corners=corners), back
 
 
-def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
+def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[_Array, bool]:
     """Return slices as the network saw them in training, and whether their corner pixels lie on those of the case."""
     if size is None or case.image.shape[2:] == size:
         return case.image[batch], False
@@ -121,13 +121,15 @@ def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Arra
     return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
 
 
-def _volume(read: Reader, case: Case, how: How, device: torch.device | None) -> Tensor:
+def _volume(read: Reader, case: Case, how: InferenceOptions, device: torch.device | None) -> Tensor:
     """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
     volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
     return _average(read, volume.to(device), how)[0].cpu()
 
 
-def _average(read: Reader, images: Tensor, how: How, resized: Callable[[Tensor], Tensor] = lambda t: t) -> Tensor:
+def _average(
+    read: Reader, images: Tensor, how: InferenceOptions, resized: Callable[[Tensor], Tensor] = lambda t: t
+) -> Tensor:
     """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
     total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
@@ -135,7 +137,7 @@ def _average(read: Reader, images: Tensor, how: How, resized: Callable[[Tensor],
     return total / len(axes)
 
 
-def _logits(read: Reader, images: Tensor, how: How) -> Tensor:
+def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     if how.window is None:
         return read(images)
     inferers = require("monai.inferers", "data")
@@ -145,7 +147,7 @@ def _logits(read: Reader, images: Tensor, how: How) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
+def _decide(probability: Tensor, foreground: bool) -> tuple[_Array, NDArray[np.float32] | None]:
     """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return label, (1 - probability[0]).cpu().numpy() if foreground else None

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from lomix_search.errors import DataError, require
 
-Array = NDArray[Any]
-Mask = NDArray[np.bool_]
+_Array = NDArray[Any]
+_Mask = NDArray[np.bool_]
 
 
-def dice(prediction: Mask, truth: Mask) -> float:
+def dice(prediction: _Mask, truth: _Mask) -> float:
     """Return 2·|P∩T| / (|P| + |T|); NaN where both are empty.
 
     Args:
@@ -26,7 +26,7 @@ def dice(prediction: Mask, truth: Mask) -> float:
     return 2 * int((prediction & truth).sum()) / total if total else float("nan")
 
 
-def iou(prediction: Mask, truth: Mask) -> float:
+def iou(prediction: _Mask, truth: _Mask) -> float:
     """Return |P∩T| / |P∪T| (the Jaccard index); NaN where both are empty.
 
     Args:
@@ -40,7 +40,7 @@ def iou(prediction: Mask, truth: Mask) -> float:
     return int((prediction & truth).sum()) / union if union else float("nan")
 
 
-def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> tuple[Array, Array]:
+def surface_distances(prediction: _Mask, truth: _Mask, spacing: Sequence[float]) -> tuple[_Array, _Array]:
     """Return the distance of every surface voxel to the other mask's surface.
 
     A surface voxel is one that an erosion by its direct neighbours removes; beyond the array lies background. Along an
@@ -72,7 +72,7 @@ def surface_distances(prediction: Mask, truth: Mask, spacing: Sequence[float]) -
     return to[1][surfaces[0]], to[0][surfaces[1]]
 
 
-def hd95(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> float:
+def hd95(prediction: _Mask, truth: _Mask, spacing: Sequence[float]) -> float:
     """Return the 95 % Hausdorff distance: the larger of the two directed 95th percentiles, as MONAI computes it.
 
     Args:
@@ -86,7 +86,7 @@ def hd95(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> float:
     return float(max(np.percentile(d, 95) for d in surface_distances(prediction, truth, spacing)))
 
 
-def hd95_pooled(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> float:
+def hd95_pooled(prediction: _Mask, truth: _Mask, spacing: Sequence[float]) -> float:
     """Return the 95th percentile of both directions' distances together, as the Synapse literature computes it.
 
     Args:
@@ -100,7 +100,7 @@ def hd95_pooled(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> floa
     return float(np.percentile(np.hstack(surface_distances(prediction, truth, spacing)), 95))
 
 
-def asd(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> float:
+def asd(prediction: _Mask, truth: _Mask, spacing: Sequence[float]) -> float:
     """Return the average symmetric surface distance: the mean of both directions' distances together.
 
     Args:
@@ -114,7 +114,7 @@ def asd(prediction: Mask, truth: Mask, spacing: Sequence[float]) -> float:
     return float(np.hstack(surface_distances(prediction, truth, spacing)).mean())
 
 
-def threshold_curve(score: Array, truth: Mask) -> tuple[Array, Array]:
+def threshold_curve(score: _Array, truth: _Mask) -> tuple[_Array, _Array]:
     """Return Dice and IoU at the 256 thresholds 0, 1/255, … 1 of a score scaled to 0 … 1.
 
     Args:
@@ -131,7 +131,7 @@ def threshold_curve(score: Array, truth: Mask) -> tuple[Array, Array]:
     return 2 * hits / np.maximum(predicted + total, 1), hits / np.maximum(predicted + total - hits, 1)
 
 
-def mae(score: Array, truth: Mask) -> float:
+def mae(score: _Array, truth: _Mask) -> float:
     """Return the mean absolute error of a score map.
 
     Args:
@@ -144,7 +144,7 @@ def mae(score: Array, truth: Mask) -> float:
     return float(np.abs(score - truth).mean())
 
 
-def s_measure(score: Array, truth: Mask, alpha: float = 0.5, counted: Mask | None = None) -> float:
+def s_measure(score: _Array, truth: _Mask, alpha: float = 0.5, counted: _Mask | None = None) -> float:
     """Return the structure measure: object-aware and region-aware similarity, half and half.
 
     Source: Fan et al., Structure-measure: A new way to evaluate foreground maps (ICCV 2017).
@@ -168,7 +168,7 @@ def s_measure(score: Array, truth: Mask, alpha: float = 0.5, counted: Mask | Non
     return max(0.0, alpha * objects + (1 - alpha) * _region_score(score, truth, counted))
 
 
-def e_measure(prediction: Mask, truth: Mask) -> float:
+def e_measure(prediction: _Mask, truth: _Mask) -> float:
     """Return the enhanced-alignment measure of a binary map.
 
     Source: Fan et al., Enhanced-alignment measure for binary foreground map evaluation (IJCAI 2018); like the authors'
@@ -192,7 +192,7 @@ def e_measure(prediction: Mask, truth: Mask) -> float:
     return float(enhanced.sum() / (truth.size - 1 + np.finfo(float).eps))
 
 
-def e_measure_curve(score: Array, truth: Mask) -> Array:
+def e_measure_curve(score: _Array, truth: _Mask) -> _Array:
     """Return the enhanced-alignment measure at the 256 thresholds 0, 1/255, … 1.
 
     The measure of a binary map depends only on its numbers of true and false foreground pixels, so the whole curve
@@ -219,12 +219,12 @@ def e_measure_curve(score: Array, truth: Mask) -> Array:
     return np.asarray(enhanced / (size - 1 + np.finfo(float).eps))
 
 
-def _object_score(values: Array) -> float:
+def _object_score(values: _Array) -> float:
     mean, deviation = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else 0.0
     return 2 * mean / (mean**2 + 1 + deviation + np.finfo(float).eps)
 
 
-def _region_score(score: Array, truth: Mask, counted: Mask) -> float:
+def _region_score(score: _Array, truth: _Mask, counted: _Mask) -> float:
     """Weigh the similarity of the four quarters around the centroid of the truth by their sizes."""
     rows, columns = np.argwhere(truth).mean(0).round().astype(int) + 1
     total = 0.0
@@ -237,7 +237,7 @@ def _region_score(score: Array, truth: Mask, counted: Mask) -> float:
     return total
 
 
-def _similarity(one: Array, other: Array) -> float:
+def _similarity(one: _Array, other: _Array) -> float:
     """Structural similarity of two regions, without constants, as in the paper."""
     n, eps = one.size, np.finfo(float).eps
     x, y = float(one.mean()), float(other.mean())

@@ -1,32 +1,23 @@
 """Runs as things of their own: what lies in a folder of runs, how far each got, and what tells two of them apart."""
 
-import itertools
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from rich.console import Group
-
-from lomix_search.errors import LomixError, MixtureError, RunError
+from lomix_search.errors import LomixError, RunError
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.status import read_status
-from lomix_search.mixture.mixture import Mixture
-from lomix_search.training.environment import read_environments
-from lomix_search.training.trackers import read_line, read_lines
-from lomix_search.utils.schema import read_json, read_toml
+from lomix_search.training.trackers import read_line
+from lomix_search.utils.files import read_json, read_toml
 from lomix_search.utils.terminal import Table, plain
 
-_TOP = 8
 _TAIL = 1 << 18
-_NOT_COMPARED = ("name", "about", "track", "tune")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """A run folder at a glance.
 
     Args:
@@ -50,7 +41,7 @@ class Run:
     reason: str = ""
 
 
-def list_runs(folder: Path) -> list[Run]:
+def list_runs(folder: Path) -> list[RunSummary]:
     """Find all runs below a folder.
 
     Args:
@@ -64,7 +55,7 @@ def list_runs(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder.", hint="lomix runs FOLDER")
-    runs = [read_run(found) for found in find_runs(folder)]
+    runs = [summarize_run(found) for found in find_runs(folder)]
     if not runs:
         raise RunError(f"{folder} holds no runs.", hint=f"lomix run chest_ct --folder {folder / 'chest_ct'}")
     return sorted(runs, key=lambda run: (run.when, str(run.folder)), reverse=True)
@@ -90,7 +81,7 @@ def is_run(folder: Path) -> bool:
     return (folder / "status.json").is_file() or ((folder / "recipe.toml").is_file() and begun)
 
 
-def read_run(folder: Path) -> Run:
+def summarize_run(folder: Path) -> RunSummary:
     """Read one run at a glance; the log is not read whole.
 
     Args:
@@ -103,10 +94,10 @@ def read_run(folder: Path) -> Run:
         return _read(folder)
     except (LomixError, ValueError, TypeError, AttributeError) as fault:  # whatever its files hold
         when = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        return Run(folder, "damaged", 0, 0, "", {}, when, str(fault).splitlines()[0])
+        return RunSummary(folder, "damaged", 0, 0, "", {}, when, str(fault).splitlines()[0])
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> RunSummary:
     status, log = read_status(folder), folder / "metrics.jsonl"
     recipe = read_toml(folder / "recipe.toml", RunError) if (folder / "recipe.toml").exists() else {}
     finished = (folder / "mixture.json").exists()
@@ -115,7 +106,7 @@ def _read(folder: Path) -> Run:
     when = datetime.fromisoformat(status.ended) if status and status.ended else datetime.fromtimestamp(touched, UTC)
     steps = int(recipe.get("search", {}).get("steps", 0))
     name, reason = str(recipe.get("name", "")), status.reason if status else ""
-    return Run(folder, state, last_step(log), steps, name, _metrics(folder), when, reason)
+    return RunSummary(folder, state, last_step(log), steps, name, metrics_of(folder), when, reason)
 
 
 def last_step(log: Path) -> int:
@@ -130,7 +121,8 @@ def last_step(log: Path) -> int:
     return int(next(whole, {"step": 0})["step"])
 
 
-def _metrics(folder: Path) -> dict[str, float]:
+def metrics_of(folder: Path) -> dict[str, float]:
+    """Return a run's scores by name, as ``RunSummary.metrics``: from its mixture, or else from its log."""
     if (folder / "mixture.json").exists():
         provenance = read_json(folder / "mixture.json", RunError).get("provenance", {})
         found = {key: float(value) for key, value in provenance.get("metrics", {}).items()}
@@ -152,7 +144,7 @@ def _validations(log: Path) -> Iterator[float]:
                     yield value
 
 
-def runs_table(runs: Sequence[Run], below: Path) -> Table:
+def runs_table(runs: Sequence[RunSummary], below: Path) -> Table:
     """Lay out runs, one a row.
 
     Args:
@@ -167,7 +159,7 @@ def runs_table(runs: Sequence[Run], below: Path) -> Table:
     for run in runs:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
         step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
-        scores = [_shown(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
+        scores = [score_text(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
         state = plain((run.state, colours[run.state]))
         when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(name, state, step, *scores, run.recipe, when)
@@ -176,140 +168,8 @@ def runs_table(runs: Sequence[Run], below: Path) -> Table:
     return table
 
 
-# -- comparing ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What tells runs apart.
-
-    Args:
-        names: Of the runs.
-        settings: Dotted keys of the recipe whose values differ, one value a run; None where a run does not set it.
-        metrics: Scores and costs, one a run; NaN where a run has none.
-        agreement: For every pair of runs with mixtures: Kendall's τ-b of the weights over the maps both hold, and how
-            many of their eight strongest maps they share, as a part; NaN where there is no order.
-        environment: What differs between the environment of the first run and that of another, by name of the other.
-    """
-
-    names: tuple[str, ...]
-    settings: Mapping[str, tuple[Any, ...]]
-    metrics: Mapping[str, tuple[float, ...]]
-    agreement: Mapping[tuple[str, str], tuple[float, float]]
-    environment: Mapping[str, tuple[str, ...]]
-
-    def __rich__(self) -> Group:
-        """Lay out what differs, in the order: settings, scores, weights, environment."""
-        settings = Table("setting", *self.names, title="settings that differ", title_justify="left")
-        for key, values in self.settings.items():
-            settings.add_row(key, *("–" if value is None else str(value) for value in values))
-        metrics = Table("", *self.names, title="scores and cost", title_justify="left")
-        for key, numbers in self.metrics.items():
-            metrics.add_row(key, *map(_shown, numbers))
-        weights = Table("runs", "", "Kendall τ", f"top {_TOP} shared", title="learned weights", title_justify="left")
-        for (one, other), (tau, shared) in self.agreement.items():
-            weights.add_row(one, other, _shown(tau), "–" if math.isnan(shared) else f"{shared:.0%}")
-        same = [] if self.settings else ["all settings are equal"]
-        words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
-        told = [plain(f"environment of {word}") for word in words]
-        return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
-
-
-def compare_runs(folders: Sequence[Path]) -> Comparison:
-    """Compare runs: settings, scores, cost, learned weights, environments.
-
-    Args:
-        folders: Two run folders or more.
-
-    Returns:
-        What tells them apart.
-
-    Raises:
-        RunError: fewer than two, or one is no run folder.
-    """
-    if len(folders) < 2:
-        raise RunError(f"{len(folders)} run given; a comparison needs two.", hint="lomix runs compare RUN RUN")
-    if strange := [str(folder) for folder in folders if not is_run(folder)]:
-        raise RunError(f"{', '.join(strange)}: no run folder.", hint="lomix runs   # lists them")
-    names = _names(folders)
-    settings = [flat(read_toml(folder / "recipe.toml", RunError)) for folder in folders]
-    keys = [key for key in dict.fromkeys(itertools.chain(*settings)) if key.split(".")[0] not in _NOT_COMPARED]
-    rows = {key: tuple(each.get(key) for each in settings) for key in keys}
-    facts = [_facts(folder) for folder in folders]
-    measured = dict.fromkeys(itertools.chain(*facts))
-    return Comparison(
-        tuple(names),
-        {key: values for key, values in rows.items() if any(value != values[0] for value in values)},
-        {key: tuple(each.get(key, math.nan) for each in facts) for key in measured},
-        _agreements(names, folders),
-        _environments(names, folders),
-    )
-
-
-def flat(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return nested tables as one, by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
-    return found
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folders, with as many parents as it takes to tell them apart."""
-    parts = [folder.absolute().parts for folder in folders]
-    longest = max(map(len, parts))
-    for depth in range(1, longest + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise RunError(f"{folders[0]} is given twice.", hint="lomix runs compare RUN ANOTHER")
-
-
-def _facts(folder: Path) -> dict[str, float]:
-    status, lines = read_status(folder), read_lines(folder / "metrics.jsonl")
-    facts = _metrics(folder)
-    tested = read_results(folder).get("final")
-    per_class = list(tested.per_class.items())[1:] if tested else []
-    facts |= {f"test.dice.final, {name}": math.nan if value is None else value for name, value in per_class}
-    facts["steps"] = float(last_step(folder / "metrics.jsonl"))
-    seconds = [line["train/step_seconds"] for line in lines if "train/step_seconds" in line]
-    if seconds:
-        facts["seconds a step"] = statistics.median(seconds)
-    if status and status.peak_memory_mib:
-        facts["peak memory, MiB"] = status.peak_memory_mib
-    effective = [line["mixture/effective_maps"] for line in lines if "mixture/effective_maps" in line]
-    return facts | ({"effective maps": effective[-1]} if effective else {})
-
-
-def _agreements(names: Sequence[str], folders: Sequence[Path]) -> dict[tuple[str, str], tuple[float, float]]:
-    held = {n: Mixture.load(f / "mixture.json") for n, f in zip(names, folders, strict=True) if _has_mixture(f)}
-    return {(one, other): weights_agree(held[one], held[other]) for one, other in itertools.combinations(held, 2)}
-
-
-def weights_agree(one: Mixture, other: Mixture) -> tuple[float, float]:
-    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share."""
-    try:
-        tau = one.compare(other)
-    except MixtureError:  # too few maps in common for an order
-        tau = math.nan
-    first, second = ({m.id for m in mixture.ranked()[:_TOP]} for mixture in (one, other))
-    return tau, math.nan if math.isnan(tau) else len(first & second) / min(len(first), len(second))
-
-
-def _environments(names: Sequence[str], folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    known = {name: found[-1] for name, f in zip(names, folders, strict=True) if (found := read_environments(f))}
-    if len(known) < 2:
-        return {}
-    first, *others = known
-    pairs = {name: tuple(known[first].differences(known[name])) for name in others}
-    return {name: lines for name, lines in pairs.items() if lines}
-
-
-def _has_mixture(folder: Path) -> bool:
-    return (folder / "mixture.json").exists()
-
-
-def _shown(value: float) -> str:
+def score_text(value: float) -> str:
+    """Write a number as short as it stays telling; – for NaN."""
     if math.isnan(value):
         return "–"
     return (

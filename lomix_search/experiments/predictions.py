@@ -15,10 +15,10 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
-from lomix_search.evaluation.dice import predict
+from lomix_search.evaluation.score_items import predict_classes
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import reader_of
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 _BYTE = np.dtype(np.uint8)
 
@@ -27,7 +27,7 @@ _IGNORED = 255
 
 
 @dataclass(frozen=True)
-class Seen:
+class PredictedSlices:
     """Slices as a network saw them.
 
     Args:
@@ -44,7 +44,7 @@ class Seen:
     names: tuple[str, ...]
     classes: tuple[str, ...]
 
-    def some(self, number: int) -> "Seen":
+    def some(self, number: int) -> "PredictedSlices":
         """Return so many slices, evenly spread."""
         kept = _spread(len(self.names), number)
         names = tuple(self.names[i] for i in kept)
@@ -62,7 +62,7 @@ class Seen:
         write_bytes(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> "Seen":
+    def load(cls, path: Path) -> "PredictedSlices":
         """Read what ``save`` wrote; nothing in it is executed.
 
         Args:
@@ -100,7 +100,7 @@ class Seen:
 
 def look(
     net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
-) -> Seen:
+) -> PredictedSlices:
     """Predict some items, evenly spread; of a volume, some of its slices.
 
     Args:
@@ -118,13 +118,13 @@ def look(
     with evaluating(net):
         for index in chosen:
             image, label = items[index]
-            prediction = predict(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            prediction = predict_classes(read, image[None].to(device), label.shape)[0].cpu().numpy()
             marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
             views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
     framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]
-    return Seen(framed[0], framed[1], framed[2], names, tuple(classes))
+    return PredictedSlices(framed[0], framed[1], framed[2], names, tuple(classes))
 
 
 def _views(

@@ -12,15 +12,16 @@ from rich.console import Console
 from torch import Tensor
 
 from lomix_search.errors import RunError
-from lomix_search.experiments.listing import flat, is_run, weights_agree
+from lomix_search.experiments.environment import Environment, read_environments
+from lomix_search.experiments.listing import is_run
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.run import run_recipe
+from lomix_search.experiments.run_differences import flat, weights_agree
 from lomix_search.experiments.status import read_status
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
-from lomix_search.recipe.sections import Track
-from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.environment import Environment, read_environments, weights_sha256
+from lomix_search.recipe.sections import TrackSection
+from lomix_search.training.checkpoint import read_tensors, weights_sha256
 from lomix_search.training.trackers import read_lines
 
 _CLOCK = ("train/seconds", "train/step_seconds")
@@ -85,14 +86,14 @@ def reproduce(
             f"{again} is there already; nothing was changed.",
             hint=["--resume         to go on with a repetition that was stopped", "--folder OTHER   to start another"],
         )
-    recipe = load_recipe(folder / "recipe.toml").model_copy(update={"track": Track()})
+    recipe = load_recipe(folder / "recipe.toml").model_copy(update={"track": TrackSection()})
     known = read_environments(folder)
     with _threads(known[-1] if known else None):
         run_recipe(recipe, again, resume=resume, console=console, score_test=(folder / "results.json").exists())
-    return judge(folder, again)
+    return check_reproduction(folder, again)
 
 
-def judge(folder: Path, again: Path) -> Reproduction:
+def check_reproduction(folder: Path, again: Path) -> Reproduction:
     """Compare a run with its repetition.
 
     Args:

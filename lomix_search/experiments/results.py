@@ -6,10 +6,11 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from lomix_search.errors import RunError
-from lomix_search.utils.schema import Frozen, read_json, validate
+from lomix_search.utils.files import read_json
+from lomix_search.utils.schema import Frozen, build_typed
 
 
-class Scores(Frozen):
+class DiceScores(Frozen):
     """Test Dice of one network.
 
     Args:
@@ -28,10 +29,10 @@ class Scores(Frozen):
 
 
 class _Results(Frozen):
-    test_dice: dict[str, Scores]
+    test_dice: dict[str, DiceScores]
 
 
-def read_results(folder: Path) -> Mapping[str, Scores]:
+def read_results(folder: Path) -> Mapping[str, DiceScores]:
     """Read the test scores of a run.
 
     Args:
@@ -46,4 +47,4 @@ def read_results(folder: Path) -> Mapping[str, Scores]:
     path = folder / "results.json"
     if not path.exists():
         return {}
-    return validate(_Results, read_json(path, RunError), str(path), RunError).test_dice
+    return build_typed(_Results, read_json(path, RunError), str(path), RunError).test_dice

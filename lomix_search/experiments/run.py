@@ -11,35 +11,36 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from lomix_search.data.checks import data_changed
 from lomix_search.data.dataset import Splits
+from lomix_search.data.sanity import data_changed
 from lomix_search.errors import MissingExtraError, RunError, nearest
-from lomix_search.evaluation.dice import DiceResult, score_items
-from lomix_search.evaluation.evaluate import Evaluation
-from lomix_search.experiments.pictures import draw_seen, draw_weights
+from lomix_search.evaluation.dice_meter import DiceResult
+from lomix_search.evaluation.score_items import score_items
+from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.experiments.environment import (
+    Environment,
+    environment_of,
+    note_environment,
+    read_environments,
+)
+from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.mixture import Mixture, Provenance
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import build_weighting
 from lomix_search.recipe.recipe import Recipe, load_recipe
-from lomix_search.recipe.sections import Weighting
-from lomix_search.training.checkpoint import checkpoints, read_tensors
-from lomix_search.training.environment import (
-    Environment,
-    environment_of,
-    note_environment,
-    read_environments,
-    weights_sha256,
-)
+from lomix_search.recipe.sections import WeightingSection
+from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.run_folder import hold, sweep, writing
 from lomix_search.training.search import Result, search
 from lomix_search.training.state import check_same, seed_everything
 from lomix_search.training.trackers import KeptOpen, Tracker, Trackers, read_lines
 from lomix_search.utils.distributed import alike, device, is_main, join, lost_processes, on_main
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 
@@ -187,7 +188,7 @@ def with_mixture(recipe: Recipe, mixture: Path, weighting: str = "fixed", **sett
         MixtureError: the file is no mixture.
     """
     Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
-    chosen = Weighting.model_validate({"name": weighting, "mixture": str(mixture.absolute()), **settings})
+    chosen = WeightingSection.model_validate({"name": weighting, "mixture": str(mixture.absolute()), **settings})
     return recipe.model_copy(update={"weighting": chosen})
 
 

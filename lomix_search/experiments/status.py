@@ -15,9 +15,10 @@ from pydantic import Field
 from lomix_search.errors import RunError
 from lomix_search.training.run_folder import writing
 from lomix_search.utils.distributed import is_main
-from lomix_search.utils.schema import Frozen, read_json, validate, write_text
+from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 
-State = Literal["running", "finished", "stopped", "failed"]
+RunState = Literal["running", "finished", "stopped", "failed"]
 
 
 class Status(Frozen):
@@ -36,7 +37,7 @@ class Status(Frozen):
         weights: sha256 of the trained weights, by network (``final``, ``best``).
     """
 
-    state: State
+    state: RunState
     pid: int
     born: int = 0
     host: str = ""
@@ -47,7 +48,7 @@ class Status(Frozen):
     weights: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def now(self) -> State:
+    def now(self) -> RunState:
         """The state as it is: a run whose process is gone without a word was stopped."""
         if self.state != "running" or self.host != platform.node():
             return self.state
@@ -91,7 +92,7 @@ def recorded(folder: Path) -> Iterator[Left]:
     _end(folder, running, "finished", weights=left.weights)
 
 
-def _why(error: BaseException) -> tuple[State, str]:
+def _why(error: BaseException) -> tuple[RunState, str]:
     """Say what an error that ends a run makes of it: asked to stop, or failed."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped", "Ctrl-C"
@@ -115,10 +116,12 @@ def read_status(folder: Path) -> Status | None:
         RunError: the file is malformed.
     """
     path = folder / "status.json"
-    return validate(Status, read_json(path, RunError), str(path), RunError) if path.exists() else None
+    return build_typed(Status, read_json(path, RunError), str(path), RunError) if path.exists() else None
 
 
-def _end(folder: Path, running: Status, state: State, reason: str = "", weights: dict[str, str] | None = None) -> None:
+def _end(
+    folder: Path, running: Status, state: RunState, reason: str = "", weights: dict[str, str] | None = None
+) -> None:
     ended = {"state": state, "ended": _now(), "reason": reason, "weights": weights or {}, "peak_memory_mib": _peak()}
     _write(folder, running.model_copy(update=ended))
 

@@ -4,23 +4,23 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from lomix_search.data.dataset import Slices
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, require
-from lomix_search.experiments.outgoing import outgoing, public_name
-from lomix_search.experiments.pictures import draw_heat_map, draw_seen
+from lomix_search.experiments.figures import draw_heat_map, draw_seen
 from lomix_search.experiments.predictions import look
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.training import trackers as track
-from lomix_search.training.trackers import Tracker, Trackers, opened
-from lomix_search.utils.schema import write_text
-from lomix_search.utils.shipped import shelved
+from lomix_search.training.trackers import TensorBoard, Tracker, Trackers, Wandb, opened
+from lomix_search.utils.files import write_text
+from lomix_search.utils.shipped import shipped_files
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -49,32 +49,32 @@ def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | 
     Returns:
         Those that started.
     """
-    asked, config = recipe.track, outgoing(recipe)
+    asked, config = recipe.track, public_settings(recipe)
     name = asked.name or f"{public_name(recipe)}-{recipe.weighting.name}-seed{recipe.search.seed}"
     makers: dict[str, Callable[[], Tracker]] = {
         "Wandb": partial(Wandb, folder, asked.project, config, asked.online, asked.group or group, maps, name),
         "TensorBoard": partial(TensorBoard, folder, config, _start(folder), maps),
     }
     wanted = {"Wandb": asked.wandb, "TensorBoard": asked.tensorboard}
-    return opened({kind: make for kind, make in makers.items() if wanted[kind]})
+    return [WithoutNames(tracker) for tracker in opened({kind: make for kind, make in makers.items() if wanted[kind]})]
 
 
-class Wandb(track.Wandb):
-    """As ``track.Wandb``, but without names of folders in mixture files: a recipe may be called after its own."""
+class WithoutNames:
+    """A tracker that gets mixture files without names of folders: a recipe may be called after its own.
+
+    Args:
+        tracker: Who gets everything else as it is.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.name = type(tracker).__name__
+        self.log, self.close = tracker.log, tracker.close
+        self._tracker = tracker
 
     def files(self, paths: Sequence[Path]) -> None:
         """Log files, mixture files without those names."""
         with tempfile.TemporaryDirectory() as folder:
-            super().files([_unnamed(path, Path(folder)) for path in paths])
-
-
-class TensorBoard(track.TensorBoard):
-    """As ``track.TensorBoard``, but without names of folders in mixture files."""
-
-    def files(self, paths: Sequence[Path]) -> None:
-        """Log files, mixture files without those names."""
-        with tempfile.TemporaryDirectory() as folder:
-            super().files([_unnamed(path, Path(folder)) for path in paths])
+            self._tracker.files([_unnamed(path, Path(folder)) for path in paths])
 
 
 def _unnamed(path: Path, folder: Path) -> Path:
@@ -82,7 +82,7 @@ def _unnamed(path: Path, folder: Path) -> Path:
         return path
     content = json.loads(path.read_text(encoding="utf-8"))
     origin, space = content.get("provenance", {}), content.get("space", {})
-    if origin.get("recipe") not in shelved("recipes"):
+    if origin.get("recipe") not in shipped_files("recipes"):
         origin.pop("recipe", None)
     if isinstance(operators := space.get("operators_file"), str):
         space["operators_file"] = Path(operators).name
@@ -124,3 +124,49 @@ def _start(folder: Path) -> int:
     """Return the step that a run will start from, by the names of its checkpoints."""
     found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
     return max((int(match[1]) for match in found if match), default=0)
+
+
+def public_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that a tracker may show.
+
+    Of the data and the network only numbers go out, and the name of the network's class; files are named by no more
+    than their stem, for they may lie in a folder called after a patient or a person. The recipe's name is that of its
+    folder where its author chose none, so only names of shipped recipes stay; ``track.name`` is for saying more.
+
+    Args:
+        recipe: The resolved recipe.
+
+    Returns:
+        Plain values by section.
+    """
+    content = recipe.model_dump(include={"loss", "optimizer", "search"})
+    kind = recipe.data.kind if recipe.data.kind in DATA_KINDS else "own"
+    build = recipe.network.build.rpartition(":")[2]
+    weighting = {key: value for key, value in recipe.weighting.settings.items() if _harmless(value)}
+    return content | {
+        "name": public_name(recipe),
+        "space": {"name": Path(recipe.space.name).stem},
+        "weighting": {"name": recipe.weighting.name, **weighting},
+        "network": {"build": build, **_numbers(recipe.network.args)},
+        "data": {"kind": kind, **_numbers(recipe.data.settings)},
+    }
+
+
+def public_name(recipe: Recipe) -> str:
+    """Return the recipe's name if it is one of the shipped ones, ``custom`` otherwise."""
+    return recipe.name if recipe.name in shipped_files("recipes") else "custom"
+
+
+def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep numbers, switches and lists of them."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if isinstance(value, bool | int | float)
+        or (isinstance(value, list | tuple) and all(isinstance(part, bool | int | float) for part in value))
+    }
+
+
+def _harmless(value: object) -> bool:
+    """Say whether a setting is a number or a plain word such as ``norm``, and no path of a file."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and value.isidentifier())

@@ -1,97 +1,30 @@
 """What a search found: maps with their weights, in a file that people can read and other runs can train with."""
 
-import hashlib
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, PrivateAttr, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from lomix_search.errors import MixtureError, SpaceError
-from lomix_search.mixture.operators import find_operator
-from lomix_search.mixture.space import MAX_STAGES, Map, SearchSpace
-from lomix_search.utils.schema import Frozen, read_bytes, read_json, validate, write_bytes, write_text
+from lomix_search.mixture.map_weights import Concentration, MapWeight, concentration, kendall, strongest
+from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map
+from lomix_search.mixture.mixture_files import (
+    read_content,
+    read_parameters,
+    verify_content,
+    write_content,
+    write_parameters,
+)
+from lomix_search.mixture.operator_parameters import misfits, operator_shapes
+from lomix_search.mixture.provenance import Provenance, StageInfo
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.terminal import Table
 
-VERSION = 1
-Weight = Annotated[float, Field(ge=0, le=1e30)]  # finite in float32, and their sum too
-Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-TENSORS = 2**32
-"""Bytes of operator parameters that a file may have."""
-SEEN = 8
-"""How many names an error lists."""
-
-
-class MapWeight(Frozen):
-    """One map and its found weight.
-
-    Args:
-        id: The map, e.g. ``P4`` or ``add(1,3)``.
-        weight: Its loss weight, ≥ 0.
-    """
-
-    id: str
-    weight: Weight
-
-
-class StageInfo(Frozen):
-    """One decoder stage of the network that was searched.
-
-    Args:
-        name: Module path.
-        channels: Channels of the feature map.
-        stride: Input size divided by the stage's size, per spatial dimension.
-    """
-
-    name: str
-    channels: int
-    stride: tuple[float, ...]
-
-
-class Provenance(Frozen):
-    """Where a mixture comes from. It holds no time stamps, so that equal runs write equal files.
-
-    Args:
-        recipe: Name of the recipe, if one was run.
-        network: Class of the network.
-        seed: Seed of the run.
-        steps: Optimizer steps taken.
-        versions: Versions of python, torch and lomix_search.
-        commit: Commit of the checkout the library ran from, if it did.
-        metrics: Named results, such as ``val.dice.best``.
-        warnings: What the search had to say about its own result, such as weights that did not select.
-    """
-
-    recipe: str | None = None
-    network: str | None = None
-    seed: int | None = None
-    steps: int | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
-    commit: str | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-
-class Concentration(Frozen):
-    """How selective a set of weights is.
-
-    Args:
-        total: Sum of the weights.
-        entropy: Shannon entropy of the normalised weights, in nats.
-        effective_maps: exp(entropy): as many equally weighted maps would be as spread out. The number of maps when all
-            are equal, 1 when one has all the weight.
-    """
-
-    total: float
-    entropy: float
-    effective_maps: float
+_Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Mixture(Frozen):
@@ -114,14 +47,14 @@ class Mixture(Frozen):
 
     format: Literal["lomix-mixture"] = "lomix-mixture"
     version: Literal[1] = 1
-    sha256: Checksum | None = None
+    sha256: _Checksum | None = None
     space: SearchSpace
     num_classes: Annotated[int, Field(ge=1, le=2**16)]
     num_maps: Annotated[int, Field(ge=1, le=MAX_STAGES)]
     stages: tuple[StageInfo, ...] = ()
     weighting: str
     maps: Annotated[tuple[MapWeight, ...], Field(min_length=1)]
-    operators_sha256: Checksum | None = None
+    operators_sha256: _Checksum | None = None
     spread: Concentration | None = None
     provenance: Provenance = Provenance()
     _operators: dict[str, Tensor] = PrivateAttr(default_factory=dict)
@@ -163,13 +96,9 @@ class Mixture(Frozen):
                 hint=f'mixture.save("{target.with_suffix(".json")}")',
             )
         if self._operators:
-            packed = tensors_to_bytes({name: t.detach().cpu().contiguous() for name, t in self._operators.items()})
-            write_bytes(target.with_suffix(".safetensors"), packed)
-            checksum = hashlib.sha256(packed).hexdigest()
+            checksum = write_parameters(target.with_suffix(".safetensors"), self._operators)
         noted = {"operators_sha256": checksum, "spread": self.concentration()}
-        content = self.model_copy(update=noted).model_dump(mode="json")
-        content["sha256"] = _checksum(content)
-        write_text(target, json.dumps(content, indent=2) + "\n")
+        write_content(target, self.model_copy(update=noted).model_dump(mode="json"))
 
     @classmethod
     def load(cls, path: str | Path) -> "Mixture":
@@ -186,26 +115,15 @@ class Mixture(Frozen):
                 missing operator parameters.
         """
         source = Path(path)
-        content = read_json(source, MixtureError, "a mixture: not JSON")
-        if content.get("format") != "lomix-mixture":
-            raise MixtureError(f'{source} is not a mixture: it lacks "format": "lomix-mixture".')
-        if isinstance(version := content.get("version"), int) and version > VERSION:
-            raise MixtureError(
-                f"{source} is a mixture of version {version}; this library reads up to {VERSION}.",
-                hint="pip install --upgrade lomix-search",
-            )
-        mixture = validate(cls, content, source.name, MixtureError)
-        if mixture.sha256 is not None and mixture.sha256 != _checksum(content):
-            raise MixtureError(
-                f"{source} was changed or damaged after it was written: the checksum differs.",
-                hint='take the line "sha256" out of the file, if it was you who changed it',
-            )
+        content = read_content(source)
+        mixture = build_typed(cls, content, source.name, MixtureError)
+        verify_content(source, content)
         mixture = mixture.model_copy(update={"spread": None, "sha256": None})
         mixture._source = str(source)
         if mixture.operators_sha256 is not None:
             tensors = source.with_suffix(".safetensors")
-            mixture._operators = _read_tensors(tensors, mixture.operators_sha256)
-            mixture._check_tensors(tensors)
+            mixture._operators = read_parameters(tensors, mixture.operators_sha256)
+            mixture._check_parameters(tensors)
         return mixture
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -239,38 +157,18 @@ class Mixture(Frozen):
                 seen=_few(missing),
                 hint="MixtureLoss.from_mixture(mixture)  # begins with new ones",
             )
-        faults = [_misfit(name, self._operators[name], one.shape) for name, one in wanted.items()]
-        if found := [fault for fault in faults if fault]:
-            raise MixtureError(f"{self._source} holds operator parameters that do not fit.", seen=found[:SEEN])
-        return {name: self._operators[name] for name in wanted}
+        found = {name: self._operators[name] for name in wanted}
+        if faults := misfits(found, {name: one.shape for name, one in wanted.items()}):
+            raise MixtureError(f"{self._source} holds operator parameters that do not fit.", seen=faults[:MOST_LISTED])
+        return found
 
-    def _check_tensors(self, path: Path) -> None:
+    def _check_parameters(self, path: Path) -> None:
         """Refuse parameters that no map of the mixture has, of another shape, or not finite."""
-        shapes = self._shapes()
-        faults = [
-            f"{name}: no operator of this mixture has it" if name not in shapes else _misfit(name, one, shapes[name])
-            for name, one in self._operators.items()
-        ]
-        if found := [fault for fault in faults if fault]:
-            more = [f"… and {len(found) - SEEN} more"] if len(found) > SEEN else []
+        if faults := misfits(self._operators, operator_shapes(self._by_id().values(), self.num_classes)):
+            more = [f"… and {len(faults) - MOST_LISTED} more"] if len(faults) > MOST_LISTED else []
             raise MixtureError(
-                f"{path} holds operator parameters that do not fit the mixture.", seen=[*found[:SEEN], *more]
+                f"{path} holds operator parameters that do not fit the mixture.", seen=[*faults[:MOST_LISTED], *more]
             )
-
-    def _shapes(self) -> dict[str, torch.Size]:
-        """Return the shape of each parameter that the operators of these maps have, without making any."""
-        users = {m.parameters: m for m in self._by_id().values() if m.parameters is not None}
-        kinds: dict[tuple[str, int], Mapping[str, Tensor]] = {}
-        for m in users.values():
-            kind, factory = (m.operator, len(m.scales)), find_operator(m.operator).module
-            if kind not in kinds and factory is not None:
-                with torch.device("meta"):
-                    kinds[kind] = factory(self.num_classes, len(m.scales)).state_dict()
-        return {
-            f"{key}.{name}": one.shape
-            for key, m in users.items()
-            for name, one in kinds[m.operator, len(m.scales)].items()
-        }
 
     def with_operators(self, tensors: Mapping[str, Tensor]) -> "Mixture":
         """Return a copy that holds these operator parameters.
@@ -333,7 +231,8 @@ class Mixture(Frozen):
         Raises:
             MixtureError: not exactly one criterion, or one out of range; or no map would be left.
         """
-        chosen = set(self._chosen(top, mass, per_operator))
+        operators = {name: m.operator for name, m in self._by_id().items()}
+        chosen = set(strongest(self.ranked(), operators, top=top, mass=mass, per_operator=per_operator))
         finest = f"P{self.num_maps}"
         if keep_finest and finest in self.weights and finest not in chosen:
             if top is not None and len(chosen) >= top:
@@ -346,25 +245,6 @@ class Mixture(Frozen):
         used = {m.parameters for m in space.maps(self.num_maps)}
         smaller = self.model_copy(update={"maps": kept, "space": space})
         return smaller.with_operators({k: t for k, t in self._operators.items() if k.partition(".")[0] in used})
-
-    def _chosen(self, top: int | None, mass: float | None, per_operator: int | None) -> Iterator[str]:
-        if sum(criterion is not None for criterion in (top, mass, per_operator)) != 1:
-            raise MixtureError("prune needs exactly one of top, mass and per_operator.", hint="mixture.prune(top=8)")
-        for name, number in (("top", top), ("per_operator", per_operator)):
-            if number is not None and number < 1:
-                raise MixtureError(f"prune({name}={number}): at least one map must stay.", hint=f"prune({name}=1)")
-        if mass is not None and not 0 < mass <= 1:
-            raise MixtureError(f"prune(mass={mass}): a part of the weight lies in (0, 1].", hint="prune(mass=0.9)")
-        kinds = {name: m.operator for name, m in self._by_id().items()}
-        taken, of_operator = 0.0, dict.fromkeys(kinds.values(), 0)
-        limit = mass * self.concentration().total * (1 - 1e-12) if mass is not None else math.inf
-        for rank, m in enumerate(self.ranked()):
-            kind = kinds[m.id]
-            if rank >= (top or math.inf) or taken >= limit:
-                return
-            if of_operator[kind] < (per_operator or math.inf):
-                yield m.id
-            taken, of_operator[kind] = taken + m.weight, of_operator[kind] + 1
 
     def _by_id(self) -> dict[str, Map]:
         found = ((m.id, self.space.find(m.id, self.num_maps)) for m in self.maps)
@@ -387,7 +267,7 @@ class Mixture(Frozen):
             raise MixtureError(f"the two mixtures share {len(shared)} maps; an order needs at least 2.")
         mine = torch.tensor([self.weights[name] for name in shared], dtype=torch.float64)
         theirs = torch.tensor([other.weights[name] for name in shared], dtype=torch.float64)
-        return _kendall(mine, theirs)
+        return kendall(mine, theirs)
 
     def check(self, num_maps: int, num_classes: int, stages: Sequence[str] = ()) -> None:
         """Check that the mixture belongs to a network.
@@ -415,58 +295,5 @@ class Mixture(Frozen):
             )
 
 
-def concentration(weights: Sequence[float]) -> Concentration:
-    """Measure how selective weights are.
-
-    Args:
-        weights: Non-negative loss weights.
-
-    Returns:
-        Sum, entropy of the normalised weights (0 · log 0 = 0) and its exponential. All zero for a zero sum.
-    """
-    total = math.fsum(weights)
-    if total <= 0:
-        return Concentration(total=total, entropy=0.0, effective_maps=0.0)
-    parts = [w / total for w in weights if w > 0]
-    entropy = max(0.0, -math.fsum(p * math.log(p) for p in parts))
-    return Concentration(total=total, entropy=entropy, effective_maps=math.exp(entropy))
-
-
-def _kendall(a: Tensor, b: Tensor) -> float:
-    rows, columns = torch.triu_indices(len(a), len(a), offset=1)
-    up, across = torch.sign(a[rows] - a[columns]), torch.sign(b[rows] - b[columns])
-    pairs = up.abs().sum() * across.abs().sum()
-    return ((up * across).sum() / pairs.sqrt()).item() if pairs > 0 else math.nan
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Return the checksum of all that a file says, however it is laid out, but for the checksum itself."""
-    said = {key: value for key, value in content.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
-    """Read parameters. What is read is what the checksum vouches for, whatever the path leads to."""
-    together = "copy mixture.json and mixture.safetensors together"
-    if not path.exists():
-        raise MixtureError(f"{path} is missing; the mixture's operator parameters are in it.", hint=together)
-    packed = read_bytes(path, MixtureError, TENSORS)
-    if hashlib.sha256(packed).hexdigest() != checksum:
-        raise MixtureError(f"{path} does not belong to the mixture beside it: the checksums differ.", hint=together)
-    try:
-        return tensors_from_bytes(packed)
-    except (SafetensorError, KeyError, ValueError) as cause:  # KeyError: a type of numbers that torch has not
-        raise MixtureError(f"{path} is not a safetensors file.", seen=str(cause)) from None
-
-
-def _misfit(name: str, one: Tensor, shape: torch.Size) -> str:
-    """Say what is wrong with a parameter, or nothing."""
-    if one.shape != shape:
-        return f"{name}: shape {tuple(one.shape)}, its operator has {tuple(shape)}"
-    if not bool(one.isfinite().all()):
-        return f"{name}: values that are not finite"
-    return ""
-
-
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:SEEN]) + (f", … ({len(names)})" if len(names) > SEEN else "")
+    return ", ".join(names[:MOST_LISTED]) + (f", … ({len(names)})" if len(names) > MOST_LISTED else "")

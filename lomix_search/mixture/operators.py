@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from lomix_search.errors import SpaceError, nearest
 
-Fuse = Callable[..., Tensor]
-Target = TypeVar("Target", bound=Callable[..., Any])
+_Fuse = Callable[..., Tensor]
+_Target = TypeVar("_Target", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Operator:
     """
 
     name: str
-    fuse: Fuse | None
+    fuse: _Fuse | None
     module: type[nn.Module] | None
     symmetric: bool
     per_subset: bool = True
@@ -48,7 +48,7 @@ class Operator:
 OPERATORS: dict[str, Operator] = {}
 
 
-def operator(name: str, *, symmetric: bool = False, per_subset: bool = True) -> Callable[[Target], Target]:
+def operator(name: str, *, symmetric: bool = False, per_subset: bool = True) -> Callable[[_Target], _Target]:
     """Register an operator: a function ``(*maps) -> map``, or an ``nn.Module`` class ``(classes, arity)`` that learns.
 
     Args:
@@ -73,7 +73,7 @@ def operator(name: str, *, symmetric: bool = False, per_subset: bool = True) -> 
     if name in OPERATORS:
         raise SpaceError(f'operator("{name}") exists already.', hint=f'@operator("my_{name}")')
 
-    def register(target: Target) -> Target:
+    def register(target: _Target) -> _Target:
         learns = isinstance(target, type) and issubclass(target, nn.Module)
         fuse, module = (None, target) if learns else (target, None)
         OPERATORS[name] = Operator(name, fuse, module, symmetric, per_subset)  # type: ignore[arg-type]

@@ -1,86 +1,29 @@
 """The search space: which maps to supervise, as a networkx graph that stages, operators and maps share."""
 
-import fnmatch
-import hashlib
 import itertools
 import math
-import re
-import runpy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import networkx as nx
 from pydantic import Field, field_validator
 
 from lomix_search.errors import SpaceError, nearest
-from lomix_search.mixture.operators import OPERATORS, find_operator
-from lomix_search.utils.schema import Frozen, read_toml, to_toml, validate, write_text
-from lomix_search.utils.shipped import shelved
+from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map, has_wildcard, id_filter, parse_id
+from lomix_search.mixture.operators_file import register_operators
+from lomix_search.mixture.rules import OperatorRule
+from lomix_search.mixture.space_graph import build_graph
+from lomix_search.utils.files import read_toml, write_text
+from lomix_search.utils.schema import Frozen, build_typed
+from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.toml import to_toml
 
-MAX_STAGES = 64
-"""More stages than any network has: each halves the one before it."""
 MAX_MAPS = 2**20
-"""So many maps at most are gone through one by one; what a file says is not to take all time and memory."""
+"""Maps that are gone through one by one, at most: a file must not be able to take all time and memory."""
 
-Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
-Size = Annotated[int, Field(ge=2, le=MAX_STAGES)]
-
-_ID = re.compile(r"P(?P<scale>[1-9][0-9]?)|(?P<operator>\w+)\((?P<scales>[1-9][0-9]?(?:,[1-9][0-9]?)+)\)")
-_WILD = frozenset("*?[")
-
-
-@dataclass(frozen=True)
-class Map:
-    """One supervised map: an original (one scale) or a mutant (an operator applied to several).
-
-    Args:
-        operator: Name of the operator; ``"original"`` for the logits of one stage.
-        scales: Stages it is made of, 1 the coarsest, ascending.
-        parameters: Name of the learned module it uses, shared by all maps that give the same name; None if it has none.
-    """
-
-    operator: str
-    scales: tuple[int, ...]
-    parameters: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The stable name: ``P4`` for an original, ``add(1,3)`` for a mutant."""
-        if self.operator == "original":
-            return f"P{self.scales[0]}"
-        return f"{self.operator}({','.join(map(str, self.scales))})"
-
-
-class OperatorRule(Frozen):
-    """One ``[[operator]]`` table of a space file.
-
-    Args:
-        name: A registered operator.
-        sizes: Subset sizes to apply it to, each at least 2; all when left out.
-        per_subset: Overrides how an operator that learns shares its parameters: one set for each subset, or each size.
-    """
-
-    name: str
-    sizes: tuple[Size, ...] | None = None
-    per_subset: bool | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in OPERATORS:
-            raise ValueError(f"unknown. {nearest(name, OPERATORS)}")
-        return name
-
-    def parameters(self, scales: tuple[int, ...]) -> str | None:
-        """Name the learned module that the mutant of these scales uses."""
-        operator = find_operator(self.name)
-        if not operator.learned:
-            return None
-        own = operator.per_subset if self.per_subset is None else self.per_subset
-        return f"{self.name}({','.join(map(str, scales))})" if own else f"{self.name}[{len(scales)}]"
+_Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
 
 
 class SearchSpace(Frozen):
@@ -103,7 +46,7 @@ class SearchSpace(Frozen):
 
     name: str = "custom"
     about: str = ""
-    originals: Literal["all", "finest", "none"] | tuple[Scale, ...] = "all"
+    originals: Literal["all", "finest", "none"] | tuple[_Scale, ...] = "all"
     operator: tuple[OperatorRule, ...] = ()
     always_with_finest: bool = False
     include: tuple[str, ...] = ()
@@ -137,14 +80,14 @@ class SearchSpace(Frozen):
             raise SpaceError(
                 f"a search space is a name or a path, not {type(source).__name__}.", hint='SearchSpace.load("lomix")'
             )
-        known = shelved("search_spaces")
+        known = shipped_files("search_spaces")
         path = known.get(str(source), Path(source))
         if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
         content = read_toml(path, SpaceError, limit=2**20)
         if isinstance(file := content.get("operators_file"), str):
-            _register_from(path.parent / file)
-        return validate(cls, content, path.name, SpaceError)
+            register_operators(path.parent / file)
+        return build_typed(cls, content, path.name, SpaceError)
 
     def save(self, path: str | Path) -> None:
         """Write the space as a TOML file that ``load`` reads back to an equal value."""
@@ -170,7 +113,7 @@ class SearchSpace(Frozen):
                 maps than can be gone through.
         """
         self.check(num_stages)
-        wanted = self._filter()
+        wanted = id_filter(self.include, self.exclude)
         kept = (m for m in self._candidates(num_stages) if wanted(m.id))
         yield from itertools.islice(kept, self.budget)
 
@@ -191,7 +134,7 @@ class SearchSpace(Frozen):
             known = {m.id for m in self.maps(num_stages)}
             return [name for name in ids if name not in known]
         self.check(num_stages)
-        wanted = self._filter()
+        wanted = id_filter(self.include, self.exclude)
         return [name for name in ids if self.find(name, num_stages) is None or not wanted(name)]
 
     def count(self, num_stages: int) -> int:
@@ -219,13 +162,15 @@ class SearchSpace(Frozen):
         Returns:
             The map, whatever include, exclude and budget say of it; None if the rules make none such for L stages.
         """
-        operator, scales = _read_id(name)
+        if (read := parse_id(name)) is None:
+            return None
+        operator, scales = read
         if operator == "original":
             return Map("original", scales) if scales[0] in self._originals(num_stages) else None
         rule = next((rule for rule in self.operator if rule.name == operator), None)
         ascending = all(low < high for low, high in itertools.pairwise(scales)) and scales[-1] <= num_stages
         finest = num_stages in scales or not self.always_with_finest
-        if rule is None or not ascending or not finest or len(scales) not in _sizes(rule, num_stages):
+        if rule is None or not ascending or not finest or len(scales) not in rule.sizes_for(num_stages):
             return None
         return Map(rule.name, scales, rule.parameters(scales))
 
@@ -244,8 +189,9 @@ class SearchSpace(Frozen):
         kept = tuple(ids)
         if not kept:  # as patterns, none means all
             raise SpaceError(f'space "{self.name}": keep() was given no map; at least one must stay.')
-        if strange := [name for name in kept if self.find(name, _read_id(name)[1][-1]) is None]:
-            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=", ".join(strange[:SEEN]))
+        if strange := [name for name in kept if not self._possible(name)]:
+            found = ", ".join(strange[:MOST_LISTED])
+            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=found)
         return self.model_copy(update={"include": kept, "exclude": (), "budget": None})
 
     def only(self, operators: Iterable[str] | None = None, sizes: Iterable[int] | None = None) -> "SearchSpace":
@@ -289,15 +235,20 @@ class SearchSpace(Frozen):
         if faults:
             raise SpaceError("\n".join([f'space "{self.name}" does not fit.', *(f"  {fault}" for fault in faults)]))
 
+    def _possible(self, name: str) -> bool:
+        """Tell whether the rules make a map of this id for some network: one that ends with its finest scale."""
+        read = parse_id(name)
+        return read is not None and self.find(name, read[1][-1]) is not None
+
     def _candidates(self, num_stages: int) -> Iterator[Map]:
         """Return what include and exclude choose from, in the stable order."""
-        if self.include and not any(_WILD & set(pattern) for pattern in self.include):
+        if self.include and not any(has_wildcard(pattern) for pattern in self.include):
             yield from self._named(num_stages)  # by name, so that few are found among however many
             return
         self._check_number(num_stages)
         yield from (Map("original", (scale,)) for scale in self._originals(num_stages))
         for rule in self.operator:
-            for size in _sizes(rule, num_stages):
+            for size in rule.sizes_for(num_stages):
                 for scales in itertools.combinations(range(1, num_stages + 1), size):
                     if num_stages in scales or not self.always_with_finest:
                         yield Map(rule.name, scales, rule.parameters(scales))
@@ -314,11 +265,11 @@ class SearchSpace(Frozen):
     def _number(self, num_stages: int) -> int:
         """Return how many maps the rules make, before include, exclude and budget: in closed form."""
         fixed, free = (1, num_stages - 1) if self.always_with_finest else (0, num_stages)
-        mutants = sum(math.comb(free, s - fixed) for rule in self.operator for s in _sizes(rule, num_stages))
+        mutants = sum(math.comb(free, s - fixed) for rule in self.operator for s in rule.sizes_for(num_stages))
         return len(self._originals(num_stages)) + mutants
 
     def _check_number(self, num_stages: int) -> None:
-        patterns = [pattern for pattern in (*self.include, *self.exclude) if _WILD & set(pattern)]
+        patterns = [pattern for pattern in (*self.include, *self.exclude) if has_wildcard(pattern)]
         number = self._number(num_stages)
         if self.budget is not None and not self.include and not self.exclude:
             number = min(number, self.budget)
@@ -329,11 +280,6 @@ class SearchSpace(Frozen):
                 f"at most {MAX_MAPS} can be gone through.",
                 hint="sizes = [2]   # under [[operator]] in the space file: pairs alone",
             )
-
-    def _filter(self) -> Callable[[str], bool]:
-        """Return what tells whether include and exclude let an id pass."""
-        inside, outside = _matcher(self.include or ("*",)), _matcher(self.exclude)
-        return lambda name: inside(name) and not outside(name)
 
     # -- graph ---------------------------------------------------------------------------------------------------------
 
@@ -349,21 +295,12 @@ class SearchSpace(Frozen):
             so that GraphML holds it), ``arity``, ``parameters`` (number of learned values; shared ones count at each
             map that uses them) and ``cost`` (multiplications and additions per pixel to fuse it).
         """
-        graph = nx.DiGraph(name=self.name, num_stages=num_stages, num_classes=num_classes)
-        graph.add_nodes_from((f"stage {scale}", {"kind": "stage"}) for scale in range(1, num_stages + 1))
-        graph.add_nodes_from((rule.name, {"kind": "operator"}) for rule in self.operator)
-        for m in self.maps(num_stages):
-            graph.add_node(m.id, kind="map", **_attributes(m, num_classes))
-            stages = [f"stage {scale}" for scale in m.scales]
-            if m.operator == "original":
-                graph.add_edge(stages[0], m.id)
-            else:
-                graph.add_edges_from([*((stage, m.operator) for stage in stages), (m.operator, m.id)])
-        return graph
+        operators = [rule.name for rule in self.operator]
+        return build_graph(self.name, operators, self.maps(num_stages), num_stages, num_classes)
 
     def __str__(self) -> str:
         """Return a tree of the rules, with the closed-form counts for 3 to 6 stages where they fit."""
-        rules = [f"├─ {rule.name}{_suffix(rule)}" for rule in self.operator]
+        rules = [f"├─ {rule}" for rule in self.operator]
         about = f": {self.about}" if self.about else ""
         return "\n".join(
             [
@@ -384,82 +321,8 @@ class SearchSpace(Frozen):
         return ", ".join(counts)
 
 
-SEEN = 8
-"""How many ids an error names."""
-
-
-def _read_id(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return operator and scales of an id; no operator and scale 1 if it is none."""
-    parts = _ID.fullmatch(name)
-    if parts is None or parts["operator"] == "original":
-        return "", (1,)
-    if parts["operator"] is None:
-        return "original", (int(parts["scale"]),)
-    return parts["operator"], tuple(map(int, parts["scales"].split(",")))
-
-
 def _there(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long, or with a zero byte: no file has it
         return False
-
-
-def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return what tells whether a name matches one of the patterns; those without wildcards cost nothing each."""
-    names = frozenset(patterns)
-    wild = [re.compile(fnmatch.translate(pattern)).match for pattern in names if _WILD & set(pattern)]
-    return lambda name: name in names or any(match(name) for match in wild)
-
-
-def _sizes(rule: OperatorRule, num_stages: int) -> list[int]:
-    every = range(2, num_stages + 1)
-    return list(every) if rule.sizes is None else sorted(set(rule.sizes) & set(every))
-
-
-def _suffix(rule: OperatorRule) -> str:
-    sizes = "" if rule.sizes is None else f" of {', '.join(map(str, rule.sizes))}"
-    return sizes + (" (parameters per subset)" if rule.per_subset else "")
-
-
-def _attributes(m: Map, num_classes: int) -> dict[str, Any]:
-    arity = len(m.scales)
-    learned = None if m.operator == "original" else find_operator(m.operator).module
-    parameters = sum(p.numel() for p in learned(num_classes, arity).parameters()) if learned else 0
-    return {
-        "operator": m.operator,
-        "scales": ",".join(map(str, m.scales)),
-        "arity": arity,
-        "parameters": parameters,
-        "cost": parameters + (arity - 1) * num_classes,
-    }
-
-
-def _register_from(path: Path) -> None:
-    """Run a file of operators once; a second load of the same content finds them registered already.
-
-    A file that fails leaves nothing behind, and one that has changed replaces what it registered before.
-    """
-    if not path.is_file():
-        raise SpaceError(f"operators_file {path} does not exist.")
-    key, content = path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest()
-    known, names = _RUN.get(key, ("", ()))
-    if known == content and all(name in OPERATORS for name in names):
-        return
-    before = dict(OPERATORS)
-    for name in names:
-        OPERATORS.pop(name, None)
-    others = set(OPERATORS)
-    try:
-        runpy.run_path(str(path))
-    except BaseException as cause:
-        OPERATORS.clear()
-        OPERATORS.update(before)
-        if isinstance(cause, Exception):
-            raise SpaceError(f"operators_file {path} failed.", seen=f"{type(cause).__name__}: {cause}") from cause
-        raise
-    _RUN[key] = content, tuple(name for name in OPERATORS if name not in others)
-
-
-_RUN: dict[Path, tuple[str, tuple[str, ...]]] = {}
-"""Files of operators that were run: the checksum of each, and what it registered."""

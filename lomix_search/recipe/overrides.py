@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
-from lomix_search.utils.schema import to_toml_value
+from lomix_search.utils.toml import to_toml_value
 
 _QUOTED = r""" "(?:[^"\\]|\\.)*" | '[^']*' """
 _BARE = re.compile(r"[^\s\"'=\[\]{}#,.]+")  # wider than TOML's bare keys: a module may be called ändern

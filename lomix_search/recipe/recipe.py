@@ -5,28 +5,37 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
 
 from lomix_search.data.dataset import Splits
-from lomix_search.data.kinds import chest_ct, prepared
+from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
-from lomix_search.evaluation.evaluate import Evaluation, evaluate
-from lomix_search.evaluation.inference import How
+from lomix_search.evaluation.evaluate import evaluate
+from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import weighting_faults
 from lomix_search.recipe.objects import call, load_object
 from lomix_search.recipe.overrides import join_key, split_key, split_setting, toml_or_text
-from lomix_search.recipe.sections import Data, Evaluate, Loss, Network, Optimizer, Search, Space, Track, Weighting
-from lomix_search.recipe.tuning import Tune
-from lomix_search.utils.schema import Frozen, faults_of, read_toml, shortened, to_toml, validate
-from lomix_search.utils.shipped import shelved
-
-DATA_KINDS: dict[str, ModuleType] = {"chest_ct": chest_ct, "prepared": prepared}
-"""Shipped data kinds; each module has ``Settings`` and ``load(settings) -> Splits``."""
+from lomix_search.recipe.sections import (
+    DataSection,
+    EvaluateSection,
+    LossSection,
+    NetworkSection,
+    OptimizerSection,
+    SearchSection,
+    SpaceSection,
+    TrackSection,
+    WeightingSection,
+)
+from lomix_search.recipe.tuning import TuneSection
+from lomix_search.utils.files import read_toml
+from lomix_search.utils.schema import Frozen, build_typed, faults_of, shortened
+from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.toml import to_toml
 
 
 class Recipe(Frozen):
@@ -49,16 +58,16 @@ class Recipe(Frozen):
 
     name: str = "custom"
     about: str = ""
-    data: Data
-    network: Network
-    space: Space = Space()
-    loss: Loss = Loss()
-    weighting: Weighting = Weighting()
-    optimizer: Optimizer = Optimizer()
-    search: Search = Search()
-    evaluate: Evaluate = Evaluate()
-    track: Track = Track()
-    tune: Tune = Tune()
+    data: DataSection
+    network: NetworkSection
+    space: SpaceSection = SpaceSection()
+    loss: LossSection = LossSection()
+    weighting: WeightingSection = WeightingSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    search: SearchSection = SearchSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    track: TrackSection = TrackSection()
+    tune: TuneSection = TuneSection()
 
     def to_toml(self) -> str:
         """Return the resolved recipe, defaults included; ``load_recipe`` reads it back to an equal value."""
@@ -91,8 +100,8 @@ class Recipe(Frozen):
             MissingExtraError: a package to read it with is not installed.
             RecipeError: the recipe's own function does not exist, does not take these settings, or returns no Splits.
         """
-        if module := DATA_KINDS.get(self.data.kind):
-            splits: Any = module.load(module.Settings.model_validate(self.data.settings), self.loss.ignore_index)
+        if kind := DATA_KINDS.get(self.data.kind):
+            splits: Any = kind.load(kind.settings.model_validate(self.data.settings), self.loss.ignore_index)
         else:
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):
@@ -158,7 +167,9 @@ class Recipe(Frozen):
             RunError: the network's output cannot be scored.
         """
         size = self._size(splits) if self.evaluate.window is None else None
-        how = How(size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips)
+        how = InferenceOptions(
+            size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips
+        )
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
             network,
@@ -242,7 +253,7 @@ def find_recipe(source: str | Path) -> Path:
     Raises:
         RecipeError: neither shipped nor a file.
     """
-    known = shelved("recipes")
+    known = shipped_files("recipes")
     path = known.get(str(source), Path(source))
     try:
         path = path / "recipe.toml" if path.is_dir() else path
@@ -261,7 +272,7 @@ def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[
     try:
         content = copy.deepcopy(content)
         found = [*faults, *_resolve(content, folder), *_extra_faults(content), *_range_faults(content)]
-        recipe = validate(Recipe, content, source, RecipeError, found)
+        recipe = build_typed(Recipe, content, source, RecipeError, found)
         recipe.to_toml()
     except RecursionError:
         raise RecipeError(f"{source} is nested too deep.", seen="brackets within brackets within brackets") from None
@@ -336,11 +347,15 @@ def _resolve(content: dict[str, Any], folder: Path) -> list[str]:
         weighting["mixture"] = str(path)
         faults += [] if path.is_file() else [f"weighting.mixture = {mixture!r}: no file {path}."]
     space = content.get("space")
-    if isinstance(space, dict) and isinstance(name := space.get("name"), str) and name not in shelved("search_spaces"):
+    if (
+        isinstance(space, dict)
+        and isinstance(name := space.get("name"), str)
+        and name not in shipped_files("search_spaces")
+    ):
         space["name"] = str(folder / name)
         if not (folder / name).is_file():
             faults.append(
-                f"space.name = {name!r}: neither shipped nor a file. {nearest(name, shelved('search_spaces'))}"
+                f"space.name = {name!r}: neither shipped nor a file. {nearest(name, shipped_files('search_spaces'))}"
             )
     return faults
 
@@ -367,8 +382,8 @@ def _space_faults(content: Mapping[str, Any]) -> list[str]:
     wanted = space.get("operators") if isinstance(space, dict) else None
     if not isinstance(space, dict) or not isinstance(wanted, list | tuple):
         return []
-    name = str(space.get("name", Space().name))
-    rules = _operator_tables(shelved("search_spaces").get(name, Path(name)))
+    name = str(space.get("name", SpaceSection().name))
+    rules = _operator_tables(shipped_files("search_spaces").get(name, Path(name)))
     known = [str(rule["name"]) for rule in rules if isinstance(rule, dict) and "name" in rule]
     return [
         f"space.operators: {one!r} is not in {Path(name).stem}. {nearest(str(one), known)}"
@@ -396,10 +411,10 @@ def _weighting_faults(content: Mapping[str, Any]) -> list[str]:
 
 def _data_faults(content: Mapping[str, Any]) -> list[str]:
     data = content.get("data")
-    module = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or module is None:
+    kind = DATA_KINDS.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or kind is None:
         return []
-    settings: type[Frozen] = module.Settings
+    settings = kind.settings
     try:
         settings.model_validate({k: v for k, v in data.items() if k != "kind"})
     except ValidationError as cause:
@@ -410,7 +425,7 @@ def _data_faults(content: Mapping[str, Any]) -> list[str]:
 def _range_faults(content: Mapping[str, Any]) -> list[str]:
     """Try the ends of every range as overrides: a range must name a key, and values that the key takes."""
     try:
-        tune = Tune.model_validate(content.get("tune", {}))
+        tune = TuneSection.model_validate(content.get("tune", {}))
     except ValidationError:  # the schema says what is wrong with it
         return []
     if faults := tune.faults():

@@ -4,15 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from lomix_search.recipe.bounds import Count, CountFromZero, NotNegative, Positive, Seed
 from lomix_search.utils.schema import Frozen
 
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch and numpy both take
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 
-
-class Data(Frozen):
+class DataSection(Frozen):
     """``[data]``: where images come from. All other keys are the settings of that kind.
 
     Args:
@@ -29,7 +25,7 @@ class Data(Frozen):
         return dict(self.model_extra or {})
 
 
-class Network(Frozen):
+class NetworkSection(Frozen):
     """``[network]``: how the network is built.
 
     Args:
@@ -43,7 +39,7 @@ class Network(Frozen):
     stages: tuple[str, ...] | None = None
 
 
-class Space(Frozen):
+class SpaceSection(Frozen):
     """``[space]``: the search space.
 
     Args:
@@ -57,7 +53,7 @@ class Space(Frozen):
     sizes: tuple[Annotated[int, Field(ge=2, lt=2**31)], ...] | None = None
 
 
-class Loss(Frozen):
+class LossSection(Frozen):
     """``[loss]``: the loss of each map, ce·CE + dice·Dice.
 
     Args:
@@ -71,13 +67,13 @@ class Loss(Frozen):
     ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> "Loss":
+    def _something(self) -> "LossSection":
         if self.ce + self.dice == 0:
             raise ValueError("ce and dice are both 0; nothing would be trained")
         return self
 
 
-class Weighting(Frozen):
+class WeightingSection(Frozen):
     """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
 
     Args:
@@ -96,7 +92,7 @@ class Weighting(Frozen):
         return dict(self.model_extra or {})
 
 
-class Optimizer(Frozen):
+class OptimizerSection(Frozen):
     """``[optimizer]``: one for network, operators and weights together.
 
     Args:
@@ -116,7 +112,7 @@ class Optimizer(Frozen):
     power: Positive = 0.9
 
 
-class Shrink(Frozen):
+class ShrinkSection(Frozen):
     """``[search.shrink]``: drop the weakest maps during the search, down to a budget.
 
     Args:
@@ -132,13 +128,13 @@ class Shrink(Frozen):
     by: Literal["weight", "effect"] = "weight"
 
     @model_validator(mode="after")
-    def _order(self) -> "Shrink":
+    def _order(self) -> "ShrinkSection":
         if not self.start < self.until:
             raise ValueError(f"start = {self.start} must lie before until = {self.until}")
         return self
 
 
-class Search(Frozen):
+class SearchSection(Frozen):
     """``[search]``: the training loop.
 
     Args:
@@ -167,9 +163,9 @@ class Search(Frozen):
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     clip_grad: Positive | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    shrink: Shrink | None = None
+    shrink: ShrinkSection | None = None
     patience: Count | None = None
-    skip_not_finite: Annotated[int, Field(ge=0, lt=2**31)] = 3
+    skip_not_finite: CountFromZero = 3
     other_data: bool = False
 
     @field_validator("precision", mode="before")
@@ -178,7 +174,7 @@ class Search(Frozen):
         return str(value) if value == 32 and not isinstance(value, bool) else value
 
 
-class Evaluate(Frozen):
+class EvaluateSection(Frozen):
     """``[evaluate]``: how whole cases are predicted and scored.
 
     Args:
@@ -195,7 +191,7 @@ class Evaluate(Frozen):
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
 
 
-class Track(Frozen):
+class TrackSection(Frozen):
     """``[track]``: where metrics go beside metrics.jsonl.
 
     Args:

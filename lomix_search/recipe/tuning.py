@@ -6,13 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lomix_search.errors import nearest
+from lomix_search.recipe.bounds import Count, CountFromZero, Positive
 from lomix_search.utils.schema import Frozen
 
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
-Scalar = str | int | float | bool
-Cost = Literal["seconds", "memory", "map_pixels", "gflops"]
+_Scalar = str | int | float | bool
+CostName = Literal["seconds", "memory", "map_pixels", "gflops"]
 METRICS = ("val.dice.best", "val.dice.final")
 
 
@@ -20,7 +18,7 @@ MOST_TRIALS = 100_000
 """Each has a place in the study from its start on."""
 
 
-class Range(Frozen):
+class TuneRange(Frozen):
     """One tuned value: ``low`` and ``high``, or ``choices``, or ``subset_of``.
 
     Args:
@@ -41,9 +39,9 @@ class Range(Frozen):
     log: bool = False
     integer: bool = Field(False, alias="int")
     step: Positive | None = None
-    choices: tuple[Scalar | list[Any], ...] | None = None
+    choices: tuple[_Scalar | list[Any], ...] | None = None
     subset_of: tuple[str | int, ...] | None = None
-    when: dict[str, Scalar | tuple[Scalar, ...]] = Field(default_factory=dict)
+    when: dict[str, _Scalar | tuple[_Scalar, ...]] = Field(default_factory=dict)
 
     @field_validator("choices", "subset_of")
     @classmethod
@@ -55,7 +53,7 @@ class Range(Frozen):
         return values
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Range":
+    def _one_kind(self) -> "TuneRange":
         ends = self.low is not None or self.high is not None
         if sum([ends, self.choices is not None, self.subset_of is not None]) != 1 or (
             ends and (self.low is None or self.high is None)
@@ -105,7 +103,7 @@ class Range(Frozen):
         return number and self.low <= value <= self.high  # type: ignore[operator]
 
 
-class Sampler(Frozen):
+class SamplerSection(Frozen):
     """``[tune.sampler]``: which of Optuna's samplers proposes trials; ``sampler = "random"`` for short.
 
     Args:
@@ -119,7 +117,7 @@ class Sampler(Frozen):
     population: Annotated[int, Field(ge=2, lt=2**31)] = 20
 
 
-class Pruner(Frozen):
+class PrunerSection(Frozen):
     """``[tune.pruner]``: which of Optuna's pruners ends trials early; ``pruner = "median"`` for short.
 
     Args:
@@ -131,12 +129,12 @@ class Pruner(Frozen):
     """
 
     name: Literal["none", "median", "hyperband"] = "none"
-    startup_trials: NotNegative = 5
-    warmup_steps: NotNegative = 0
+    startup_trials: CountFromZero = 5
+    warmup_steps: CountFromZero = 0
     reduction_factor: Annotated[int, Field(ge=2, lt=2**31)] = 3
 
 
-class Tune(Frozen):
+class TuneSection(Frozen):
     """``[tune]``: what ``lomix tune`` varies.
 
     Args:
@@ -159,14 +157,14 @@ class Tune(Frozen):
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 20
     direction: Literal["maximize", "minimize"] = "maximize"
     metric: str = METRICS[0]
-    cost: Cost | None = None
-    limits: dict[Cost, Positive] = Field(default_factory=dict)
-    sampler: Sampler = Sampler()
-    pruner: Pruner = Pruner()
+    cost: CostName | None = None
+    limits: dict[CostName, Positive] = Field(default_factory=dict)
+    sampler: SamplerSection = SamplerSection()
+    pruner: PrunerSection = PrunerSection()
     patience: Count | None = None
     target: float | None = None
     first: tuple[dict[str, Any], ...] = ()
-    ranges: dict[str, Range] = Field(default_factory=dict)
+    ranges: dict[str, TuneRange] = Field(default_factory=dict)
 
     @field_validator("sampler", "pruner", mode="before")
     @classmethod
@@ -257,5 +255,5 @@ class Tune(Frozen):
         return self.settle(values | {key: value})
 
 
-def _several(wanted: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+def _several(wanted: _Scalar | tuple[_Scalar, ...]) -> tuple[_Scalar, ...]:
     return wanted if isinstance(wanted, tuple) else (wanted,)

@@ -9,9 +9,10 @@ import torch
 from rich.console import Group
 from torch import nn
 
+from lomix_search.data.audit import audit, facts_of_entry, facts_of_items, old_entries
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.findings import facts_of_entry, facts_of_items, findings, old_entries
-from lomix_search.data.kinds.prepared import ClassTable, Settings, class_table, splits_of
+from lomix_search.data.kinds.class_table import ClassTable, class_table
+from lomix_search.data.kinds.prepared import PreparedSettings, splits_of
 from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
@@ -116,7 +117,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     """
     splits = recipe.build_data()
     if recipe.data.kind == "prepared":
-        found = _of_prepared(recipe, Settings.model_validate(recipe.data.settings), hashes)
+        found = _of_prepared(recipe, PreparedSettings.model_validate(recipe.data.settings), hashes)
     else:
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
@@ -124,7 +125,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     return Validation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
 
 
-def _of_prepared(recipe: Recipe, settings: Settings, hashes: bool) -> Validation:
+def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Validation:
     """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
@@ -137,7 +138,7 @@ def _of_prepared(recipe: Recipe, settings: Settings, hashes: bool) -> Validation
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    warnings = [*_split_warnings(split, used), *old_entries(used), *findings(facts, ("background", *settings.classes))]
+    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, ("background", *settings.classes))]
     return Validation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
@@ -175,7 +176,7 @@ def _of_items(name: str, splits: Splits) -> Validation:
     having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
     classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
-    warnings = findings([case for of in facts.values() for case in of], splits.classes)
+    warnings = audit([case for of in facts.values() for case in of], splits.classes)
     return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 

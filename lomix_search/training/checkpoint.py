@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from lomix_search.errors import RunError
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
-State = dict[str, Any]
+StateDict = dict[str, Any]
 _KEEP = 2
 _COMMENT = b"lomix-search sha256 "
 
 
-def save_checkpoint(folder: Path, step: int, state: State) -> Path:
+def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
     """Write ``step_<number>.pt`` and remove all but the last two up to it.
 
     Later ones, which a run that went back to an older one leaves behind, are removed too: they are not of its past.
@@ -51,7 +51,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match and path.is_file()))
 
 
-def latest_checkpoint(folder: Path) -> State | None:
+def latest_checkpoint(folder: Path) -> StateDict | None:
     """Read the newest checkpoint that is whole.
 
     Args:
@@ -77,7 +77,7 @@ def latest_checkpoint(folder: Path) -> State | None:
     return None
 
 
-def write_tensors(path: Path, state: State) -> None:
+def write_tensors(path: Path, state: StateDict) -> None:
     """Write a nested state atomically; ``read_tensors`` reads it back.
 
     The file is one of ``torch.save``, a zip archive, whose comment is the checksum of the rest.
@@ -87,7 +87,7 @@ def write_tensors(path: Path, state: State) -> None:
     write_bytes(path, _signed(buffer.getvalue()))
 
 
-def read_tensors(path: Path) -> State:
+def read_tensors(path: Path) -> StateDict:
     """Read what ``write_tensors`` wrote, onto the CPU; only tensors and plain values are accepted.
 
     Args:
@@ -115,6 +115,30 @@ def read_tensors(path: Path) -> State:
     return state
 
 
+def tensors_sha256(path: Path) -> str:
+    """Hash the tensors of a file of weights: their names, types, shapes and every bit; not the file around them.
+
+    Args:
+        path: As ``final.pt``.
+
+    Returns:
+        Hexadecimal digits.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in read_tensors(path).items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """Hash the trained weights of a run, by network: ``final`` and, where validation chose one, ``best``."""
+    return {name: tensors_sha256(path) for name in ("final", "best") if (path := folder / f"{name}.pt").exists()}
+
+
 def _signed(content: bytes) -> bytes:
     """Add the checksum of an archive as its comment, which its last two bytes announce."""
     comment = _COMMENT + hashlib.sha256(content).hexdigest().encode()
@@ -139,7 +163,7 @@ def _fault_of_parts(content: bytes) -> str:
     return f"{broken} does not match its checksum" if broken else ""
 
 
-def random_state() -> State:
+def random_state() -> StateDict:
     """Return the state of every global random number generator, as plain values and tensors."""
     kind, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state())
     version, internal, next_gauss = random.getstate()
@@ -151,7 +175,7 @@ def random_state() -> State:
     }
 
 
-def restore_random_state(state: State) -> None:
+def restore_random_state(state: StateDict) -> None:
     """Bring every global random number generator back to a state of ``random_state``."""
     version, internal, next_gauss = state["python"]
     random.setstate((version, tuple(internal), next_gauss))

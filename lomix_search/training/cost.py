@@ -20,7 +20,7 @@ from lomix_search.utils.random import same_random_state
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class StepCost:
     """One training step with the mixture beside one with the last layer alone, forward and backward.
 
     Args:
@@ -63,7 +63,7 @@ class Cost:
 
 def doctor(
     model: nn.Module, example: Any, num_classes: int | None = None, space: SearchSpace | str = "lomix", repeats: int = 3
-) -> Cost:
+) -> StepCost:
     """Measure what training with a mixture costs, on a copy of a network and random labels.
 
     Args:
@@ -103,7 +103,7 @@ def doctor(
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     engine = engine_report() if device.type == "cpu" else choose_engine("auto", device.type)
-    return Cost(
+    return StepCost(
         net.stages,
         len(mixture.maps),
         _count(net.heads),

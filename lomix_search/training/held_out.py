@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
-from lomix_search.data.dataset import Order, Seeded
-from lomix_search.data.items import collate
+from lomix_search.data.sampler import Order
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import collate
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.mixture.weighting import Lookahead, uniform
+from lomix_search.mixture.weighting import Lookahead, uniform_weights
 from lomix_search.utils.distributed import largest_over_processes, mean_over_processes, share
 
-Items = Dataset[tuple[Tensor, Tensor]]
+_Items = Dataset[tuple[Tensor, Tensor]]
 Direction = dict[str, Tensor]
 Autocast = Callable[[], Any]
 
@@ -53,7 +54,7 @@ class Looker:
     """
 
     def __init__(
-        self, net: nn.Module, loss: MixtureLoss, held_out: Items, batch_size: int, seed: int, autocast: Autocast
+        self, net: nn.Module, loss: MixtureLoss, held_out: _Items, batch_size: int, seed: int, autocast: Autocast
     ) -> None:
         assert isinstance(loss.weighting, Lookahead)
         self.net, self.loss, self.weighting, self.autocast = net, loss, loss.weighting, autocast
@@ -211,7 +212,7 @@ def finest_loss(loss: MixtureLoss) -> MixtureLoss:
         space,
         loss.plan.num_maps,
         loss.num_classes,
-        uniform(maps),
+        uniform_weights(maps),
         loss.ce,
         loss.dice,
         loss.ignore_index,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.recipe.sections import Optimizer
+from lomix_search.recipe.sections import OptimizerSection
 
 
 def trained_groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def trained_groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
     return [*groups, {"params": apart, "lr": loss.weighting.lr, "weight_decay": 0.0}] if apart else groups
 
 
-def build_optimizer(plan: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def build_optimizer(plan: OptimizerSection, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """Build the optimizer of a recipe.
 
     Args:
@@ -46,7 +46,7 @@ def build_optimizer(plan: Optimizer, groups: list[dict[str, Any]]) -> torch.opti
     return torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
 
 
-def learning_rate(plan: Optimizer, steps: int) -> Callable[[int], float]:
+def learning_rate(plan: OptimizerSection, steps: int) -> Callable[[int], float]:
     """Return the schedule of a recipe: step → factor of the learning rate.
 
     Args:

@@ -20,22 +20,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lomix_search.data.checks import Print, look_over, look_through
-from lomix_search.data.dataset import Batches, Draw, Order, Seeded
-from lomix_search.data.items import Uniform, collate
+from lomix_search.data.sampler import Batches, Draw, Order
+from lomix_search.data.sanity import Fingerprint, check_all_items, check_some_items
+from lomix_search.data.seeding import Seeded
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
+from lomix_search.data.uniform_dataset import UniformDataset, collate
 from lomix_search.errors import RunError, nearest
-from lomix_search.evaluation.dice import DiceResult, check_class_names, score_items
+from lomix_search.evaluation.dice_meter import DiceResult, check_class_names
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.instrumentation.modes import train_mode, undisturbed
 from lomix_search.mixture.loss import MixtureLoss, Step
-from lomix_search.mixture.mixture import Mixture, Provenance
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance
 from lomix_search.mixture.weighting import Lookahead
-from lomix_search.recipe.sections import Optimizer, Search
-from lomix_search.training.checkpoint import State, read_tensors, write_tensors
+from lomix_search.recipe.sections import OptimizerSection, SearchSection
+from lomix_search.training.checkpoint import StateDict, read_tensors, write_tensors
 from lomix_search.training.held_out import Looker
 from lomix_search.training.run_folder import hold, writing
 from lomix_search.training.shrink import check_shrink
-from lomix_search.training.state import Plan, Training
+from lomix_search.training.state import TrainingPlan, TrainingState
 from lomix_search.training.step import Numbers, Stepper, autocast
 from lomix_search.training.trackers import JsonLines, Tracker, Trackers
 from lomix_search.utils.distributed import (
@@ -50,11 +53,11 @@ from lomix_search.utils.distributed import (
 )
 from lomix_search.utils.progress import Bar, Stop
 from lomix_search.utils.random import same_random_state
-from lomix_search.utils.schema import faults_in, validate
+from lomix_search.utils.schema import build_typed, faults_in
 from lomix_search.utils.shipped import VERSION
 
-Items = Dataset[tuple[Tensor, Tensor]]
-Sets = tuple[Uniform, Uniform | None, Uniform | None]
+_Items = Dataset[tuple[Tensor, Tensor]]
+_Sets = tuple[UniformDataset, UniformDataset | None, UniformDataset | None]
 """To train with, to validate with, to look at for the weighting."""
 OnValidate = Callable[[int, float], None]
 
@@ -81,10 +84,10 @@ class Result:
 def search(
     net: nn.Module,
     loss: MixtureLoss,
-    train: Items,
-    val: Items | None = None,
+    train: _Items,
+    val: _Items | None = None,
     *,
-    held_out: Items | None = None,
+    held_out: _Items | None = None,
     folder: str | Path = "runs/search",
     classes: Sequence[str] | None = None,
     trackers: Iterable[Tracker] = (),
@@ -99,9 +102,10 @@ def search(
     Args:
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
-        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.items`` brings into that form,
-            such as MONAI's dictionaries. Random augmentation draws from the global generators of python, numpy or
-            torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each item.
+        train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
+            that form, such as MONAI's dictionaries. Random augmentation draws from the global generators of python,
+            numpy or torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each
+            item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
@@ -136,7 +140,7 @@ def search(
         _check_share(plan.search.batch_size)
         names = _class_names(classes, loss)
     loss.together = size() > 1
-    training = Training(net, loss, plan, home)
+    training = TrainingState(net, loss, plan, home)
     say = progress and is_main()
     with lost_processes(lambda: f"{home}, at step {training.step}"), hold(home):
         with alike():
@@ -157,16 +161,16 @@ def search(
 class _Loop:
     """The loop around the steps: batches, numbers, validation, checkpoints, the end."""
 
-    def __init__(self, training: Training, looker: Looker | None, classes: Sequence[str]) -> None:
+    def __init__(self, training: TrainingState, looker: Looker | None, classes: Sequence[str]) -> None:
         self.at, self.plan, self.classes = training, training.plan.search, classes
         self.stepper = Stepper(training, looker)
         self._scored: tuple[int, DiceResult] | None = None  # the last validation and its step
 
     def run(
         self,
-        train: Items,
-        aside: Items | None,
-        val: Items | None,
+        train: _Items,
+        aside: _Items | None,
+        val: _Items | None,
         log: Trackers,
         stop: Stop,
         say: bool,
@@ -201,7 +205,7 @@ class _Loop:
                 f"Stopped early at step {at.step}: best val Dice {at.best_dice:.3f} at step {at.best_step}", flush=True
             )
 
-    def _batches(self, train: Items, aside: Items | None) -> Iterable[tuple[Tensor, Tensor]]:
+    def _batches(self, train: _Items, aside: _Items | None) -> Iterable[tuple[Tensor, Tensor]]:
         plan, now = self.plan, self.at.step
         few = Order(len(train), plan.batch_size, plan.seed)  # type: ignore[arg-type]
         if aside is None:
@@ -255,14 +259,14 @@ class _Loop:
                 warnings.warn(f"{fault}\n  {best}; the next validation takes its place.", stacklevel=3)
             at.best_dice, at.best_step = math.nan, at.step
 
-    def last_score(self, val: Items | None) -> DiceResult | None:
+    def last_score(self, val: _Items | None) -> DiceResult | None:
         """Return the score of the network as it is, which the last validation may have found already."""
         if val is None:
             return None
         at = self.at
         return self._scored[1] if self._scored and self._scored[0] == at.step else self._score(val)
 
-    def _score(self, val: Items) -> DiceResult:
+    def _score(self, val: _Items) -> DiceResult:
         """Score the validation data, each process its share; nothing of the training moves."""
         at = self.at
         with undisturbed(at.net):
@@ -271,7 +275,7 @@ class _Loop:
         self._scored = at.step, result
         return result
 
-    def _validate(self, val: Items, log: Trackers, on_validate: OnValidate | None) -> None:
+    def _validate(self, val: _Items, log: Trackers, on_validate: OnValidate | None) -> None:
         """Score the validation data; keep the network if it is the best so far."""
         at, result = self.at, self._score(val)
         log.log(at.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
@@ -285,7 +289,7 @@ class _Loop:
     def _write(self, name: str) -> None:
         net, path = self.at.net, self.at.folder / name
         with writing(path):
-            write_tensors(path, State(getattr(net, "model", net).state_dict()))
+            write_tensors(path, StateDict(getattr(net, "model", net).state_dict()))
 
     def finish(self, final: DiceResult | None, provenance: Provenance) -> Result:
         """Write what the run leaves."""
@@ -345,12 +349,12 @@ def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str
     return given or [f"class {i}" for i in range(number)]
 
 
-def _uniform(at: Training, train: Items, val: Items | None, held_out: Items | None) -> Sets:
+def _uniform(at: TrainingState, train: _Items, val: _Items | None, held_out: _Items | None) -> _Sets:
     """Bring the items of every set into one form, or refuse the set."""
     dtype = next((p.dtype for p in at.net.parameters() if p.is_floating_point()), torch.float32)
 
-    def one(items: Items, what: str) -> Uniform:
-        return Uniform(items, what, at.loss.num_classes, at.loss.ignore_index, dtype)
+    def one(items: _Items, what: str) -> UniformDataset:
+        return UniformDataset(items, what, at.loss.num_classes, at.loss.ignore_index, dtype)
 
     return (
         one(train, "training"),
@@ -359,18 +363,18 @@ def _uniform(at: Training, train: Items, val: Items | None, held_out: Items | No
     )
 
 
-def _looked_at(sets: Sets, classes: Sequence[str]) -> dict[str, Print]:
+def _looked_at(sets: _Sets, classes: Sequence[str]) -> dict[str, Fingerprint]:
     """Look at all sets before a step is taken, and return what tells whether they are the same later."""
     train, val, held_out = sets
     with same_random_state():
-        found = {"training": look_over(train)}
-        found |= {} if val is None else {"validation": look_through(val, classes)}
-        return found | ({} if held_out is None else {"held-out": look_over(held_out)})
+        found = {"training": check_some_items(train)}
+        found |= {} if val is None else {"validation": check_all_items(val, classes)}
+        return found | ({} if held_out is None else {"held-out": check_some_items(held_out)})
 
 
 def _set_aside(
-    at: Training, train: Items, val: Items | None, held_out: Items | None
-) -> tuple[Items, Items | None, Looker | None]:
+    at: TrainingState, train: _Items, val: _Items | None, held_out: _Items | None
+) -> tuple[_Items, _Items | None, Looker | None]:
     """Check that settings and data fit; give the weighting its held-out items, if it wants any.
 
     Returns the items to train with, those set aside that are to join them later, and what looks at the held-out ones.
@@ -399,7 +403,7 @@ def _set_aside(
     return train, aside, Looker(at.net, at.loss, held_out, plan.batch_size, plan.seed, partial(autocast, at))
 
 
-def _trackers(at: Training, others: Iterable[Tracker]) -> Trackers:
+def _trackers(at: TrainingState, others: Iterable[Tracker]) -> Trackers:
     """Return where the numbers go: nowhere on all processes but one."""
     if not is_main():
         return Trackers([])
@@ -416,18 +420,18 @@ def _check_share(batch_size: int) -> None:
         )
 
 
-def _plan(given: Mapping[str, Any]) -> Plan:
+def _plan(given: Mapping[str, Any]) -> TrainingPlan:
     """Sort flat arguments into the two sections of a recipe and check them there."""
-    of_optimizer = set(Optimizer.model_fields) - {"name"}
+    of_optimizer = set(OptimizerSection.model_fields) - {"name"}
     optimizer = {key: value for key, value in given.items() if key in of_optimizer}
     optimizer |= {"name": given["optimizer"]} if "optimizer" in given else {}
     rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
-    known = set(Search.model_fields) | of_optimizer | {"optimizer"}
+    known = set(SearchSection.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
     rest = {key: value for key, value in rest.items() if key in known}
-    faults += faults_in(Search, rest)
-    checked = validate(Optimizer, optimizer, "search(…)", RunError, faults)
-    return Plan(validate(Search, rest, "search(…)", RunError), checked)
+    faults += faults_in(SearchSection, rest)
+    checked = build_typed(OptimizerSection, optimizer, "search(…)", RunError, faults)
+    return TrainingPlan(build_typed(SearchSection, rest, "search(…)", RunError), checked)
 
 
 def _versions() -> dict[str, str]:

@@ -3,10 +3,10 @@
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.weighting import Fixed, Lookahead
-from lomix_search.recipe.sections import Shrink
+from lomix_search.recipe.sections import ShrinkSection
 
 
-def check_shrink(plan: Shrink, loss: MixtureLoss) -> None:
+def check_shrink(plan: ShrinkSection, loss: MixtureLoss) -> None:
     """Check that a plan fits a loss, before any step is taken.
 
     Args:
@@ -33,7 +33,7 @@ def check_shrink(plan: Shrink, loss: MixtureLoss) -> None:
         )
 
 
-def budget(plan: Shrink, maps: int, progress: float) -> int:
+def budget(plan: ShrinkSection, maps: int, progress: float) -> int:
     """Say how many maps are left: m·(to/m)ˣ, x rising from 0 at ``start`` to 1 at ``until``, rounded.
 
     Args:
@@ -51,7 +51,7 @@ def budget(plan: Shrink, maps: int, progress: float) -> int:
     return round(left)
 
 
-def shrink(plan: Shrink, loss: MixtureLoss, progress: float) -> tuple[str, ...]:
+def shrink(plan: ShrinkSection, loss: MixtureLoss, progress: float) -> tuple[str, ...]:
     """Drop the weakest maps above the budget; the finest original, which inference uses, always stays.
 
     Reads the weights, and so waits for the device, only when a map is due to leave.

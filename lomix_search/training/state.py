@@ -12,30 +12,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from lomix_search.data.checks import Print, check_same_data
+from lomix_search.data.sanity import Fingerprint, check_same_data
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.mixture.weighting import Monitor
-from lomix_search.recipe.sections import Optimizer, Search
+from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import (
-    State,
+    StateDict,
     latest_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
 )
-from lomix_search.training.environment import surroundings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
+from lomix_search.training.surroundings import surroundings
 from lomix_search.utils.distributed import on_main, same_over_processes
 
-FREE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
+MAY_CHANGE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
 """Settings of ``[search]`` that may change when a run goes on: they alter no step that was taken."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How to train; the arguments of ``search``, checked.
 
     Args:
@@ -43,8 +43,8 @@ class Plan:
         optimizer: Optimizer and schedule.
     """
 
-    search: Search
-    optimizer: Optimizer
+    search: SearchSection
+    optimizer: OptimizerSection
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Plan:
         return {**self.search.model_dump(), **of_optimizer}
 
 
-class Training:
+class TrainingState:
     """Network, loss, optimizer and all else that changes from step to step.
 
     Args:
@@ -63,7 +63,7 @@ class Training:
         folder: The run folder.
     """
 
-    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: Plan, folder: Path) -> None:
+    def __init__(self, net: nn.Module, loss: MixtureLoss, plan: TrainingPlan, folder: Path) -> None:
         self.net, self.loss, self.plan, self.folder = net, loss, plan, folder
         self.device = next(net.parameters()).device
         loss.to(self.device)
@@ -76,9 +76,9 @@ class Training:
         self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
-        self.data: dict[str, Print] = {}
+        self.data: dict[str, Fingerprint] = {}
 
-    def open(self, resume: bool, data: dict[str, Print] | None = None) -> None:
+    def open(self, resume: bool, data: dict[str, Fingerprint] | None = None) -> None:
         """Start the folder, or go on where its last checkpoint stands.
 
         Args:
@@ -119,7 +119,7 @@ class Training:
             return False
         return self.step - self.best_step >= plan.patience * plan.validate_every
 
-    def _found(self, resume: bool) -> State | None:
+    def _found(self, resume: bool) -> StateDict | None:
         with writing(self.folder):
             sweep(self.folder)
         state = latest_checkpoint(self.folder / "checkpoints")
@@ -156,7 +156,7 @@ class Training:
         engine = choose_engine(loss.engine, self.device.type, plan.num_maps, plan.num_classes, dtype)
         return surroundings(self.device, engine if loss.loss is None else "the user's loss")
 
-    def _state(self) -> State:
+    def _state(self) -> StateDict:
         return {
             "step": self.step,
             "best": [self.best_dice, self.best_step],
@@ -173,7 +173,7 @@ class Training:
             "random": random_state(),
         }
 
-    def _restore(self, state: State) -> None:
+    def _restore(self, state: StateDict) -> None:
         try:
             self.net.load_state_dict(state["net"])
             self.loss.load_state_dict(state["loss"])
@@ -201,7 +201,7 @@ class Training:
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Check that a run may go on with these settings: the same ones, but for ``FREE`` and more steps.
+    """Check that a run may go on with these settings: the same ones, but for ``MAY_CHANGE`` and more steps.
 
     Args:
         before: Settings by name, as the run was started.
@@ -211,14 +211,15 @@ def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> Non
     Raises:
         RunError: others differ, or there are fewer steps.
     """
-    keys = [key for key in now if key not in FREE and before.get(key) != now[key]]
+    keys = [key for key in now if key not in MAY_CHANGE and before.get(key) != now[key]]
     if keys == ["steps"] and now["steps"] > before["steps"]:
         return
     if keys:
+        free = ", ".join(sorted(MAY_CHANGE))
         raise RunError(
             f"{folder} was started with other settings.",
             seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
-            hint=f"use the same ones, or another folder; {', '.join(sorted(FREE))} may change, and steps may grow",
+            hint=f"use the same ones, or another folder; {free} may change, and steps may grow",
         )
 
 
@@ -229,6 +230,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _write(folder: Path, step: int, state: State) -> None:
+def _write(folder: Path, step: int, state: StateDict) -> None:
     with writing(folder / f"step_{step:08d}.pt"):
         save_checkpoint(folder, step, state)

@@ -13,7 +13,7 @@ from lomix_search.mixture.loss import Step
 from lomix_search.training.held_out import Looker
 from lomix_search.training.memory import memory_advice, out_of_memory
 from lomix_search.training.shrink import shrink
-from lomix_search.training.state import Training
+from lomix_search.training.state import TrainingState
 from lomix_search.utils.distributed import average_gradients, rank, same_everywhere, size, sum_over_processes
 
 Numbers = dict[str, float | str | list[float]]
@@ -33,7 +33,7 @@ class Stepper:
         looker: Looks at held-out data, if the weighting wants that.
     """
 
-    def __init__(self, run: Training, looker: Looker | None) -> None:
+    def __init__(self, run: TrainingState, looker: Looker | None) -> None:
         self.run, self.looker = run, looker
         self.plan = run.plan.search
         if size() > 1:
@@ -163,14 +163,14 @@ class Stepper:
         )
 
 
-def autocast(run: Training) -> torch.autocast:
+def autocast(run: TrainingState) -> torch.autocast:
     """Make the context of a forward pass at the run's precision."""
     precision = run.plan.search.precision
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(run.device.type, kind, enabled=precision != "32")
 
 
-def _broken_parameters(run: Training) -> str:
+def _broken_parameters(run: TrainingState) -> str:
     named = [*run.net.named_parameters(), *((f"loss.{name}", p) for name, p in run.loss.named_parameters())]
     broken = [name for name, p in named if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     more = ", …" if len(broken) > 6 else ""

@@ -27,8 +27,8 @@ from torch import distributed as dist
 
 from lomix_search.errors import RunError
 
-T = TypeVar("T")
-Failure = TypeVar("Failure", bound=BaseException)
+_T = TypeVar("_T")
+_Failure = TypeVar("_Failure", bound=BaseException)
 
 _TIMEOUT = 300.0  # seconds; the longest that one process may keep the others waiting, e.g. while it writes a checkpoint
 _LOST = re.compile(  # what gloo says of a connection: its source file, or words of its own; not of what is sent
@@ -79,7 +79,7 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
+def share(items: Sequence[_T]) -> Sequence[_T]:
     """Return this process's part of what all have: parts follow each other and differ in length by one at most."""
     return items[rank() * len(items) // size() : (rank() + 1) * len(items) // size()]
 
@@ -87,7 +87,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 # -- what one process does for all -------------------------------------------------------------------------------------
 
 
-def on_main(act: Callable[[], T]) -> T:
+def on_main(act: Callable[[], _T]) -> _T:
     """Run a function on process 0 alone; every process gets what it returned, or fails as it failed.
 
     Whatever one process decides for all goes through here: opening a folder, writing a checkpoint, the parameters of a
@@ -113,11 +113,11 @@ def on_main(act: Callable[[], T]) -> T:
     dist.broadcast_object_list(box, src=0, device=_speaking())
     if box[1] is not None:
         raise same_everywhere(box[1])
-    answer: T = box[0]
+    answer: _T = box[0]
     return answer
 
 
-def gather(part: T) -> list[T]:
+def gather(part: _T) -> list[_T]:
     """Return what every process has, in their order, on every process.
 
     Args:
@@ -133,7 +133,7 @@ def gather(part: T) -> list[T]:
     return parts
 
 
-def same_everywhere(error: Failure) -> Failure:
+def same_everywhere(error: _Failure) -> _Failure:
     """Mark an error that every process raises by itself: it is said once.
 
     Args:

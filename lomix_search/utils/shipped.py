@@ -1,4 +1,4 @@
-"""What ships: search spaces and recipes that ship with the package, in a checkout and in an installed wheel alike."""
+"""Files that ship with the package, search spaces and recipes: in a checkout and in an installed wheel alike."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package itself."""
 
 
-def shelf(kind: str) -> Path:
+def shipped_folder(kind: str) -> Path:
     """Return the folder of shipped files.
 
     Args:
@@ -22,8 +22,8 @@ def shelf(kind: str) -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parent / kind
 
 
-def shelved(kind: str) -> dict[str, Path]:
-    """Return what is on the shelf by name: ``{"lomix": .../lomix.toml}`` or ``{"chest_ct": .../recipe.toml}``."""
+def shipped_files(kind: str) -> dict[str, Path]:
+    """Return what ships, by name: ``{"lomix": .../lomix.toml}`` or ``{"chest_ct": .../recipe.toml}``."""
     if kind == "search_spaces":
-        return {path.stem: path for path in sorted(shelf(kind).glob("*.toml"))}
-    return {path.parent.name: path for path in sorted(shelf(kind).glob("*/recipe.toml"))}
+        return {path.stem: path for path in sorted(shipped_folder(kind).glob("*.toml"))}
+    return {path.parent.name: path for path in sorted(shipped_folder(kind).glob("*/recipe.toml"))}

@@ -12,8 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from lomix_search.data.augment import SCHEMES, augmentation
-from lomix_search.data.dataset import Order, Seeded, Slices
+from lomix_search.data.dataset import Slices
 from lomix_search.data.kinds import chest_ct
+from lomix_search.data.sampler import Order
+from lomix_search.data.seeding import Seeded
 from lomix_search.errors import DataError, MissingExtraError, RecipeError
 
 
@@ -209,7 +211,7 @@ def test_paper_scheme_keeps_non_square_shapes() -> None:
 
 def test_chest_scheme_never_mirrors() -> None:
     """The right lung's side stays left in the picture, whatever is drawn."""
-    data = Seeded(chest_ct.load(chest_ct.Settings(augment="chest_ct")).train, 0)
+    data = Seeded(chest_ct.load_chest_ct(chest_ct.ChestCTSettings(augment="chest_ct")).train, 0)
     for draw in range(20):
         label = data[(draw, 12)][1]
         right, left = ((label == c).nonzero()[:, 1].float().mean() for c in (3, 4))
@@ -236,7 +238,7 @@ def test_unknown_scheme() -> None:
 
 
 def test_chest_ct_splits() -> None:
-    splits = chest_ct.load(chest_ct.Settings())
+    splits = chest_ct.load_chest_ct(chest_ct.ChestCTSettings())
     assert (len(splits.train), len(splits.val), len(splits.test)) == (20, 4, 6)
     assert splits.classes == ("background", "ribs", "spine", "right lung", "left lung", "soft tissue")
     assert splits.channels == 1 and splits.spacing == pytest.approx((10, 3.046876, 3.046876))
@@ -250,7 +252,7 @@ def test_chest_ct_splits() -> None:
 
 
 def test_chest_ct_values_and_orientation() -> None:
-    image, label, _ = chest_ct.read()
+    image, label, _ = chest_ct.read_chest_ct()
     assert image.shape == label.shape == (34, 128, 128)
     assert image.min() == 0 and image.max() == 1
     means = [float(image[label == c].mean()) * 2000 - 1000 for c in range(6)]
@@ -265,17 +267,17 @@ def test_chest_ct_values_and_orientation() -> None:
 
 def test_chest_ct_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="slice 15, 16 is a test slice or next to one; take 0–14 or 23–33"):
-        chest_ct.Settings(validation_slices=(14, 15, 16))
+        chest_ct.ChestCTSettings(validation_slices=(14, 15, 16))
     with pytest.raises(ValueError, match="at least one slice"):
-        chest_ct.Settings(validation_slices=())
+        chest_ct.ChestCTSettings(validation_slices=())
     with pytest.raises(DataError, match="no training slices are left"):
-        chest_ct.load(chest_ct.Settings(validation_slices=(*range(15), *range(23, 34))))
+        chest_ct.load_chest_ct(chest_ct.ChestCTSettings(validation_slices=(*range(15), *range(23, 34))))
 
 
 def test_chest_ct_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chest_ct.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError) as error:
-        chest_ct.load(chest_ct.Settings())
+        chest_ct.load_chest_ct(chest_ct.ChestCTSettings())
     assert str(error.value) == (
         "the embedded CT lies in the package slicerio, which is not installed.\n"
         '  Try:  pip install "lomix-search[demo]"'
@@ -299,7 +301,7 @@ def test_chest_ct_names_a_file_that_is_damaged(file: str, tmp_path: Path, monkey
     for spoiled in (content[:200], content[:-500], b"", content.replace(b"space origin", b"space orjgin")):
         (tmp_path / file).write_bytes(spoiled)
         with pytest.raises(DataError, match=re.escape(str(tmp_path / file))):
-            chest_ct.read()
+            chest_ct.read_chest_ct()
     (tmp_path / file).unlink()
     with pytest.raises(DataError, match="does not exist"):
-        chest_ct.read()
+        chest_ct.read_chest_ct()

@@ -12,9 +12,10 @@ from support import twins
 from support.preparing import PATIENTS, fails, go, settings
 
 from lomix_search.data.kinds import prepared
-from lomix_search.data.masks import decide, open_mask
-from lomix_search.data.readers.pictures import read_mask
-from lomix_search.data.readers.volumes import read_nifti, write_nifti
+from lomix_search.data.masks.decide import decide
+from lomix_search.data.masks.mask_file import open_mask
+from lomix_search.data.masks.picture_pair import read_mask
+from lomix_search.data.readers.nifti import read_nifti, write_nifti
 from lomix_search.errors import DataError
 
 
@@ -210,7 +211,7 @@ def test_masks_of_every_kind_are_read_alike(tmp_path: Path) -> None:
 
 def test_dicom_contours_lie_on_the_pixels(tmp_path: Path) -> None:
     go("chest_nodules", twins.nodules_raw(tmp_path / "raw"), tmp_path / "out")
-    splits = prepared.load(settings(tmp_path / "out", ("nodule",), leave_out="pat_3"))
+    splits = prepared.load_prepared(settings(tmp_path / "out", ("nodule",), leave_out="pat_3"))
     (case,) = splits.volumes["test"]
     assert case.patient == "pat_3" and case.spacing == pytest.approx((3, 0.8, 0.9))
     expected = np.zeros((6, 40, 44), np.uint8)
@@ -241,7 +242,7 @@ def test_dicom_faults(tmp_path: Path) -> None:
     assert f"{raw}/pat_3/IMG0.dcm cannot be read; it is cut short or not what its name says." in text
     with pytest.raises(DataError, match=r'leave_out = "pat_9": no such patient\. Nearest: "pat_'):
         go("chest_nodules", twins.nodules_raw(tmp_path / "raw2"), tmp_path / "out2")
-        prepared.load(settings(tmp_path / "out2", ("nodule",), leave_out="pat_9"))
+        prepared.load_prepared(settings(tmp_path / "out2", ("nodule",), leave_out="pat_9"))
 
 
 def test_busi_masks_are_united(tmp_path: Path) -> None:

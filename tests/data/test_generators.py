@@ -20,7 +20,7 @@ from support.shapes import CLASSES, Shapes, build
 from torch.utils.data import Dataset, Subset
 
 import lomix_search as lomix
-from lomix_search.data.dataset import Seeded
+from lomix_search.data.seeding import Seeded
 from lomix_search.training.search import Result
 
 OF_MODULE = np.random.default_rng(0)

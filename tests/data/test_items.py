@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 import lomix_search as lomix
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import DataError, LomixError, RunError
-from lomix_search.evaluation.dice import score_items
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.training.search import Result
 
 Form = Callable[[Tensor, Tensor], Any]
@@ -105,8 +105,8 @@ REFUSED: dict[str, tuple[Form, str]] = {
     "turned": (lambda image, label: (image[:, :, :12], label.T[:, :12].T.contiguous()[:12]), "different sizes"),
     "cropped": (lambda image, label: (image, label[:12]), "different sizes"),
     "two channels": (lambda image, label: (image, torch.stack([label, label])), "as many axes"),
-    "fractions": (lambda image, label: (image, label / 2), "numbers that are not whole"),
-    "NaN label": (lambda image, label: (image, label.float() * torch.nan), "numbers that are not whole"),
+    "fractions": (lambda image, label: (image, label / 2), "class numbers must be integers"),
+    "NaN label": (lambda image, label: (image, label.float() * torch.nan), "class numbers must be integers"),
     "complex": (lambda image, label: (image.to(torch.complex64), label), "the image is complex"),
     "outside": (lambda image, label: (image, label * 2), "label 4 outside the classes 0 … 2"),
     "negative": (lambda image, label: (image, label - 1), "label -1 outside the classes 0 … 2"),

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, random_split
 
 from lomix_search.data.dataset import Slices, Truth
-from lomix_search.data.nested import truth_of
+from lomix_search.data.nested_datasets import truth_of
 from lomix_search.data.subsets import check_apart, label_fraction, set_aside
 from lomix_search.errors import DataError, RunError
-from lomix_search.evaluation.dice import score_items
+from lomix_search.evaluation.score_items import score_items
 
 Any2 = Dataset[Any]
 

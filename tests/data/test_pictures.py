@@ -15,9 +15,9 @@ from PIL import Image, ImageFilter
 from support import twins
 from support.picture_files import palette, rgb, tiff
 
+from lomix_search.data.masks.picture_pair import read_mask, read_picture_pair
 from lomix_search.data.prepare import prepare
 from lomix_search.data.readers.picture_file import read_picture
-from lomix_search.data.readers.pictures import read_mask, read_picture_pair
 from lomix_search.errors import DataError
 
 DISC = (np.hypot(*np.ogrid[-20:20, -24:24]) < 12).astype(np.uint8)

@@ -13,10 +13,10 @@ from PIL import Image
 from support import twins
 from support.preparing import ACDC, PATIENTS, SPLITS, fails, go, settings
 
-from lomix_search.data import prepare as preparing
+from lomix_search.data import prepare_case as preparing
 from lomix_search.data.kinds import prepared
 from lomix_search.data.manifest import read_manifest, verify
-from lomix_search.data.readers.volumes import read_nifti, read_nifti_pair, write_nifti
+from lomix_search.data.readers.nifti import read_nifti, read_nifti_pair, write_nifti
 from lomix_search.errors import DataError
 
 EIGHT = ("spleen", "right kidney", "left kidney", "gallbladder", "pancreas", "liver", "stomach", "aorta")
@@ -46,7 +46,7 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
     benchmark, write, classes, keys = TWINS[name]
     manifest = go(benchmark, write(tmp_path / "raw"), tmp_path / "out")
     assert read_manifest(tmp_path / "out") == manifest and verify(tmp_path / "out") == []
-    splits = prepared.load(settings(tmp_path / "out", classes, **keys))
+    splits = prepared.load_prepared(settings(tmp_path / "out", classes, **keys))
     assert splits.classes == ("background", *classes)
     patients = {entry.name: entry.patient for entry in manifest.cases}
     sets = [{patients[part.case(i)] for i in range(len(part))} for part in (splits.train, splits.val, splits.test)]
@@ -64,7 +64,9 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
 def test_slices_are_the_files_own(tmp_path: Path) -> None:
     """What training sees is what the file holds: clipped, scaled, in the canonical axes, labels in class numbers."""
     go("synapse", twins.synapse_raw(tmp_path / "raw", size=32), tmp_path / "out")
-    splits = prepared.load(settings(tmp_path / "out", EIGHT, split=str(SPLITS / "synapse/split.toml"), augment="none"))
+    splits = prepared.load_prepared(
+        settings(tmp_path / "out", EIGHT, split=str(SPLITS / "synapse/split.toml"), augment="none")
+    )
     names = [splits.train.case(i) for i in range(len(splits.train))]
     for case in list(dict.fromkeys(names))[:4]:
         file = nib.as_closest_canonical(nib.load(tmp_path / "raw" / "img" / f"img{case[4:]}.nii.gz"))
@@ -82,7 +84,7 @@ def test_slices_are_the_files_own(tmp_path: Path) -> None:
 
 def test_the_13_organ_variant(tmp_path: Path) -> None:
     manifest = go("synapse", twins.synapse_npz(tmp_path / "raw"), tmp_path / "out")
-    splits = prepared.load(settings(tmp_path / "out", tuple(manifest.labels.values())))
+    splits = prepared.load_prepared(settings(tmp_path / "out", tuple(manifest.labels.values())))
     assert len(splits.classes) == 14 and splits.volumes["test"][0].label.max() == 13
 
 
@@ -98,7 +100,7 @@ def test_renumbered_labels_need_their_names(tmp_path: Path) -> None:
     manifest = go("synapse", raw, tmp_path / "out", label_names=["aorta", *"bcdefgh"])
     assert manifest.labels[1] == "aorta"
     with pytest.raises(DataError) as error:
-        prepared.load(settings(tmp_path / "out", ("aorta", "pancres")))
+        prepared.load_prepared(settings(tmp_path / "out", ("aorta", "pancres")))
     assert str(error.value).startswith("the prepared synapse data has no label 'pancres'.")
 
 
@@ -206,14 +208,14 @@ def test_what_was_prepared_anew_in_one_process_is_read_anew(tmp_path: Path) -> N
     raw, out = twins.isic_raw(tmp_path / "raw"), tmp_path / "out"
     go("isic2018", raw, out)
     loaded = settings(out, ("lesion",), augment="none")
-    before = prepared.load(loaded)
+    before = prepared.load_prepared(loaded)
     name = before.train.case(0)
     assert before.train[0][1].max() == 1 and before.train[0][0].min() < 0.9
     mask, picture = next(raw.rglob(f"{name}_segmentation.png")), next(raw.rglob(f"{name}.jpg"))
     Image.new("1", (50, 36)).save(mask)
     Image.new("RGB", (50, 36), "white").save(picture)
     go("isic2018", raw, out)
-    splits = prepared.load(loaded)
+    splits = prepared.load_prepared(loaded)
     image, label = splits.train[0]
     assert splits.train.case(0) == name and label.max() == 0 and image.min() == 1
 

@@ -14,16 +14,16 @@ from support import twins
 from support.tiny_recipe import tiny
 from torch.nn import functional as F
 
+from lomix_search.data.case import Case
 from lomix_search.data.dataset import Splits
 from lomix_search.data.kinds import prepared
 from lomix_search.data.manifest import read_manifest, sha256, verify
 from lomix_search.data.prepare import prepare
-from lomix_search.data.readers.volumes import Case
-from lomix_search.data.resize import resize_images, resize_labels, resize_scores
+from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import RecipeError
-from lomix_search.evaluation.dice import score_items
 from lomix_search.evaluation.evaluate import evaluate
-from lomix_search.evaluation.inference import How, predict
+from lomix_search.evaluation.inference import InferenceOptions, predict_case
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.recipe.recipe import Recipe
 
 SIZES = [((1024, 1024), (224, 224)), ((301, 400), (224, 160)), ((96, 130), (224, 352)), ((333, 64), (128, 127))]
@@ -214,13 +214,13 @@ def opened(name: str, folder: Path, size: int = 48) -> Splits:
     if not (folder / "out" / "manifest.json").exists():
         prepare(benchmark, write(folder / "raw"), folder / "out", size=size, workers=1, progress=False)
     keys = {"augment": "none", "normalize": normalize, "test_fraction": 0.3}
-    return prepared.load(prepared.Settings(root=str(folder / "out"), classes=classes, **keys))
+    return prepared.load_prepared(prepared.PreparedSettings(root=str(folder / "out"), classes=classes, **keys))
 
 
 def seen_in_evaluation(splits: Splits, size: int = 48, how: str = "linear", whole: bool = True) -> torch.Tensor:
     network = Seeing()
     for case in splits.volumes["test"]:
-        predict(network, case if whole else replace(case, small=None), How(size, how, batch_size=3))  # type: ignore[arg-type]
+        predict_case(network, case if whole else replace(case, small=None), InferenceOptions(size, how, batch_size=3))  # type: ignore[arg-type]
     return torch.cat(network.seen)
 
 
@@ -244,7 +244,7 @@ def test_a_noisy_picture_set_scores_the_same_everywhere(tmp_path: Path) -> None:
     bright = image.mean(1)
     network.threshold = float((bright[label == 1].mean() + bright[label == 0].mean()) / 2)
     trained = score_items(network, splits.test, splits.classes).mean
-    found = evaluate(network, splits.volumes["test"], splits.classes, how=How(112), progress=False)
+    found = evaluate(network, splits.volumes["test"], splits.classes, how=InferenceOptions(112), progress=False)
     assert trained > 0.9 and found.mean("dice") == pytest.approx(trained, abs=0.01)
 
 
@@ -278,7 +278,7 @@ def test_folders_of_earlier_versions_keep_their_rule(how: str, tmp_path: Path) -
     assert case.corners
     ramp = np.broadcast_to(np.linspace(-0.5, 1.5, 70, dtype=np.float32), case.image.shape)
     small = ndimage.zoom(ramp, (1, 1, 48 / 70, 48 / 70), order=3)
-    found = predict(Seeing(), Case("ramp", ramp, case.label, small=small, corners=True), How(48, how))  # type: ignore[arg-type]
+    found = predict_case(Seeing(), Case("ramp", ramp, case.label, small=small, corners=True), InferenceOptions(48, how))  # type: ignore[arg-type]
     edges = 70 - found.label.sum(-1)
     assert np.abs(edges - 35).max() <= (1 if how == "nearest" else 0)
 
@@ -298,7 +298,7 @@ OBLONG = """
 import numpy as np
 
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 
 
 def data(shape, native):

@@ -15,18 +15,13 @@ import pytest
 from support import twins
 from support.preparing import PATIENTS, fails, go
 
-from lomix_search.data.benchmarks import find_acdc
-from lomix_search.data.intensities import scale
-from lomix_search.data.readers.volumes import (
-    read_h5,
-    read_nifti,
-    read_nifti_label,
-    read_nifti_pair,
-    read_npz,
-    whole_labels,
-)
+from lomix_search.data.benchmarks.acdc import find_acdc
+from lomix_search.data.intensities import scale_intensities
+from lomix_search.data.readers.nifti import read_nifti, read_nifti_label, read_nifti_pair
+from lomix_search.data.readers.npz_h5 import read_h5, read_npz
+from lomix_search.data.readers.values import whole_labels
 from lomix_search.errors import DataError
-from lomix_search.recipe.new import look_at
+from lomix_search.recipe.own_data import look_at
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])  # the canonical axes but for their order
 
@@ -105,7 +100,7 @@ def test_wide_numbers_keep_their_contrast(tmp_path: Path) -> None:
     values = (1_000_000_000 + np.arange(60).reshape(3, 4, 5)).astype(np.int32)
     read = read_nifti(save(tmp_path / "a.nii.gz", values))[0]
     np.testing.assert_array_equal(read, values.transpose(2, 1, 0))
-    scaled = scale(read[:, None], "mr", Path("a"))
+    scaled = scale_intensities(read[:, None], "mr", Path("a"))
     low, high = np.percentile(values, (0.5, 99.5))
     np.testing.assert_allclose(scaled[:, 0], ((values.transpose(2, 1, 0) - low) / (high - low)).clip(0, 1), atol=1e-3)
 
@@ -274,7 +269,7 @@ def test_a_small_bright_body_is_not_lost(share: float, sign: int) -> None:
     rng, image = np.random.default_rng(0), np.zeros(100_000, np.float32)
     body = rng.choice(image.size, round(share * image.size), replace=False)
     image[body] = rng.uniform(100, 200, len(body))
-    scaled = scale(sign * image.reshape(10, 1, 100, 100), "mr", Path("a")).ravel().astype(float)
+    scaled = scale_intensities(sign * image.reshape(10, 1, 100, 100), "mr", Path("a")).ravel().astype(float)
     assert scaled.min() == 0 and scaled.max() == 1
     expected = image / np.percentile(image[body], 99.5)
     np.testing.assert_allclose(scaled if sign > 0 else 1 - scaled, expected.clip(0, 1), atol=2e-3)
@@ -289,12 +284,12 @@ def test_other_mr_volumes_are_scaled_by_their_percentiles() -> None:
     ):
         low, high = np.percentile(image, (0.5, 99.5))
         expected = ((image - low) / (high - low)).clip(0, 1)
-        np.testing.assert_allclose(scale(image.astype(np.float32), "mr", Path("a")), expected, atol=2e-3)
+        np.testing.assert_allclose(scale_intensities(image.astype(np.float32), "mr", Path("a")), expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -1e9])
 def test_a_constant_volume_is_scaled_to_a_constant(value: float) -> None:
-    assert np.ptp(scale(np.full((2, 1, 5, 5), value, np.float32), "mr", Path("a"))) == 0
+    assert np.ptp(scale_intensities(np.full((2, 1, 5, 5), value, np.float32), "mr", Path("a"))) == 0
 
 
 # -- npz and h5 --------------------------------------------------------------------------------------------------------

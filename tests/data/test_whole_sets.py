@@ -18,12 +18,13 @@ from support.preparing import go, settings
 from torch.utils.data import DataLoader
 
 from lomix_search.data import manifest as manifests
-from lomix_search.data.benchmarks import Layout, Source
-from lomix_search.data.intensities import scale
-from lomix_search.data.kinds import prepared
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
+from lomix_search.data.intensities import scale_intensities
+from lomix_search.data.kinds import prepared, prepared_arrays
 from lomix_search.data.manifest import read_manifest, verify
 from lomix_search.data.prepare import prepare_layout
-from lomix_search.data.readers.volumes import Case, read_nifti_pair
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.errors import DataError, MissingExtraError
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe
@@ -31,7 +32,7 @@ from lomix_search.recipe.validate import validate_recipe
 CUBE = np.zeros((3, 1, 32, 32), np.float32)
 
 
-def cases(**made: Case | Callable[[], Case]) -> Layout:
+def cases(**made: Case | Callable[[], Case]) -> DatasetLayout:
     """A layout of cases that are at hand; their files are empty of meaning."""
 
     def find(raw: Path) -> list[Source]:
@@ -45,7 +46,7 @@ def cases(**made: Case | Callable[[], Case]) -> Layout:
             for name, case in made.items()
         ]
 
-    return Layout("own", find, {1: "one", 2: "two"}, "mr", 32)
+    return DatasetLayout("own", find, {1: "one", 2: "two"}, "mr", 32)
 
 
 def case(seed: int, boxes: tuple[int, ...] = (1, 2), image: Any = None) -> Case:
@@ -80,7 +81,7 @@ TEN = {f"c{i}": case(i) for i in range(10)}
 @pytest.mark.parametrize("how", ["bit", "header", "cut", "replaced", "missing"])
 def test_a_damaged_array_is_named_when_it_is_read(file: str, how: str, tmp_path: Path) -> None:
     out = written(tmp_path, **TEN)
-    splits = prepared.load(settings(out, ("one", "two")))
+    splits = prepared.load_prepared(settings(out, ("one", "two")))
     path = out / "cases" / splits.test.case(0) / file
     if how in ("bit", "header"):
         flip(path, -1 if how == "bit" else 60)
@@ -105,7 +106,7 @@ def go_again(tmp_path: Path) -> Any:
 
 def test_a_damaged_array_is_named_by_a_worker(tmp_path: Path) -> None:
     out = written(tmp_path, **TEN)
-    train = prepared.load(settings(out, ("one", "two"))).train
+    train = prepared.load_prepared(settings(out, ("one", "two"))).train
     flip(out / "cases" / train.case(0) / "image_32.npy")
     loader = DataLoader(train, batch_size=3, num_workers=1, multiprocessing_context=multiprocessing.get_context("fork"))
     with pytest.raises(DataError, match=r"image_32\.npy was changed or damaged after it was prepared"):
@@ -113,11 +114,11 @@ def test_a_damaged_array_is_named_by_a_worker(tmp_path: Path) -> None:
 
 
 def test_each_file_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, hashed = prepared.load(settings(written(tmp_path, **TEN), ("one", "two"))).train, []
+    train, hashed = prepared.load_prepared(settings(written(tmp_path, **TEN), ("one", "two"))).train, []
     hash_file = manifests.sha256
     monkeypatch.setattr(manifests, "sha256", lambda path: hashed.append(path) or hash_file(path))
     for _ in range(3):
-        prepared._mapped.cache_clear()  # also where more files are used than stay open
+        prepared_arrays._mapped.cache_clear()  # also where more files are used than stay open
         _ = [train[i] for i in range(len(train))]
     assert len(hashed) == len(set(hashed)) == 2 * len(set(train.cases))
 
@@ -125,12 +126,12 @@ def test_each_file_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pyte
 def test_data_prepared_again_in_the_same_process_are_read_anew(tmp_path: Path) -> None:
     """Not from the memory map of what was there before."""
     out = written(tmp_path, **TEN)
-    first = prepared.load(settings(out, ("one", "two")))
+    first = prepared.load_prepared(settings(out, ("one", "two")))
     before = {case.name: case.image for case in first.volumes["val"]}
     shutil.rmtree(out / "cases")
     layout = cases(**{name: case(50 + i) for i, name in enumerate(TEN)})
     prepare_layout(layout, tmp_path / "raw", out, progress=False)
-    for one in prepared.load(settings(out, ("one", "two"))).volumes["val"]:
+    for one in prepared.load_prepared(settings(out, ("one", "two"))).volumes["val"]:
         assert not np.array_equal(one.image, before[one.name])
         np.testing.assert_array_equal(one.image, np.load(out / "cases" / one.name / "image.npy").astype(np.float32))
     with pytest.raises(DataError, match="was prepared anew after this data set was opened"):
@@ -165,7 +166,7 @@ def test_folders_of_earlier_versions_still_open(tmp_path: Path) -> None:
         if number < 2:
             entry["files"] = {}
     path.write_text(json.dumps(content))
-    splits = prepared.load(settings(out, ("one", "two")))
+    splits = prepared.load_prepared(settings(out, ("one", "two")))
     assert len([splits.train[i] for i in range(len(splits.train))]) == 24 and len(list(splits.volumes["test"])) == 1
     found = validated(out, tmp_path)
     assert "c0, c1: no checksum of the arrays is on file; a damaged file would not be noticed." in found.warnings
@@ -221,7 +222,7 @@ def test_a_manifest_that_claims_more_slices_than_there_are(tmp_path: Path) -> No
         entry["shape"][0] = 10**12
     (out / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"manifest\.json says 1000000000000 slices"):
-        prepared.load(settings(out, ("one", "two")))
+        prepared.load_prepared(settings(out, ("one", "two")))
 
 
 # -- preparing again ---------------------------------------------------------------------------------------------------
@@ -242,11 +243,11 @@ def test_only_what_changed_is_made_again(tmp_path: Path) -> None:
 
 
 def test_another_patient_or_reading_is_noticed(tmp_path: Path) -> None:
-    def layout(patient: str, reading: str, value: int) -> Layout:
+    def layout(patient: str, reading: str, value: int) -> DatasetLayout:
         made = case(0)
         label = np.where(made.label > 0, value, 0).astype(np.uint8)
         source = Source("a", patient, "", (tmp_path / "a.raw",), lambda: Case("a", made.image, label), reading)
-        return Layout("own", lambda raw: [source], {1: "one", 2: "two"}, "mr", 32)
+        return DatasetLayout("own", lambda raw: [source], {1: "one", 2: "two"}, "mr", 32)
 
     (tmp_path / "a.raw").write_text("a")
     for patient, reading, value in (("p", "", 1), ("q", "", 1), ("q", "masks as classes", 2)):
@@ -284,7 +285,7 @@ def test_names_that_collide_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'a/b' would lie inside 'a'"):
         written(tmp_path, **{"a": case(0), "a/b": case(1)})
     source = Source("a", "a", "", (), lambda: case(0))
-    twice = Layout("own", lambda raw: [source, source], {}, "mr", 32)
+    twice = DatasetLayout("own", lambda raw: [source, source], {}, "mr", 32)
     with pytest.raises(DataError, match="'a' is there twice"):
         prepare_layout(twice, tmp_path, tmp_path / "out", progress=False)
 
@@ -436,5 +437,5 @@ def test_hippocampus_agrees_with_nibabel(tmp_path: Path) -> None:
         for path, values in ((image, made.image[:, 0]), (root / "labels" / image.name, made.label)):
             canonical = nib.as_closest_canonical(nib.load(path)).get_fdata()[::-1, ::-1].transpose(2, 1, 0)
             np.testing.assert_array_equal(values, canonical)
-        scaled = scale(made.image, "mr", image).astype(float)
+        scaled = scale_intensities(made.image, "mr", image).astype(float)
         assert scaled.min() == 0 and scaled.max() == 1 and scaled.std() > 0.05

@@ -9,7 +9,7 @@ from monai.metrics import DiceMetric
 from rich.console import Console
 
 from lomix_search.errors import DataError
-from lomix_search.evaluation.dice import DiceMeter
+from lomix_search.evaluation.dice_meter import DiceMeter
 
 CLASSES = ("background", "a", "b", "c")
 

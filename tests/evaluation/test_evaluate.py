@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 from support import twins
 
-from lomix_search.data.readers.volumes import Case, read_nifti_pair
+from lomix_search.data.case import Case
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.errors import DataError, RunError
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.evaluate import Evaluation, Row, evaluate, read_evaluation, score_case
-from lomix_search.evaluation.inference import How, Prediction, predict
-from lomix_search.evaluation.paired import compare
+from lomix_search.evaluation.evaluate import evaluate
+from lomix_search.evaluation.inference import InferenceOptions, Prediction, predict_case
+from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.evaluation.score_case import score_case
+from lomix_search.evaluation.score_table import ClassScores, Evaluation, read_evaluation
 
 SPACING = (5.0, 0.8, 0.7)
 
@@ -51,7 +54,7 @@ def picture_case(classes: int = 3, size: tuple[int, int] = (32, 40), slices: int
 def test_prediction_at_native_size(many: bool) -> None:
     case, network = picture_case(), Threshold(many=many)
     network.train()
-    found = predict(network, case, How(batch_size=2), foreground=True)
+    found = predict_case(network, case, InferenceOptions(batch_size=2), foreground=True)
     np.testing.assert_array_equal(found.label, case.label)
     assert found.foreground is not None and ((found.foreground > 0.5) == (case.label > 0)).all()
     assert network.training and network.seen == [(2, 1, 32, 40), (2, 1, 32, 40), (1, 1, 32, 40)]
@@ -60,7 +63,7 @@ def test_prediction_at_native_size(many: bool) -> None:
 @pytest.mark.parametrize("resize", ["nearest", "linear"])
 def test_prediction_at_another_size(resize: Any) -> None:
     case, network = picture_case(size=(64, 96)), Threshold()
-    found = predict(network, case, How(size=32, resize=resize))
+    found = predict_case(network, case, InferenceOptions(size=32, resize=resize))
     assert found.label.shape == case.label.shape and network.seen[0][-2:] == (32, 32)
     assert np.mean(found.label != case.label) < 0.08
     if resize == "nearest":  # by another library: centres of pixels there and back
@@ -76,14 +79,14 @@ def test_prediction_at_another_size(resize: Any) -> None:
 
 def test_binary_by_one_channel() -> None:
     case = picture_case(classes=2)
-    found = predict(Threshold(one_channel=True), case, How())
+    found = predict_case(Threshold(one_channel=True), case, InferenceOptions())
     np.testing.assert_array_equal(found.label, case.label)
 
 
 @pytest.mark.parametrize(("window", "shape"), [((16, 16), (16, 16)), ((4, 16, 16), (4, 16, 16))])
 def test_sliding_windows(window: tuple[int, ...], shape: tuple[int, ...]) -> None:
     case, network = picture_case(), Threshold()
-    found = predict(network, case, How(window=window, batch_size=3))
+    found = predict_case(network, case, InferenceOptions(window=window, batch_size=3))
     np.testing.assert_array_equal(found.label, case.label)
     assert all(seen[2:] == shape and seen[0] <= 3 for seen in network.seen)
 
@@ -96,8 +99,8 @@ def test_flips_average_and_turn_back() -> None:
 
     case = picture_case()
     with torch.no_grad():
-        straight = predict(Leaning(), case, How(), foreground=True).foreground
-        turned = predict(Leaning(), case, How(flips=True), foreground=True).foreground
+        straight = predict_case(Leaning(), case, InferenceOptions(), foreground=True).foreground
+        turned = predict_case(Leaning(), case, InferenceOptions(flips=True), foreground=True).foreground
     assert straight is not None and turned is not None
     np.testing.assert_allclose(turned, (straight + straight[..., ::-1]) / 2, atol=1e-6)
 
@@ -108,21 +111,21 @@ def test_a_network_that_cannot_be_scored() -> None:
             return super().forward(x) * float("nan")
 
     with pytest.raises(RunError) as error:
-        predict(Broken(), picture_case(), How())
+        predict_case(Broken(), picture_case(), InferenceOptions())
     assert str(error.value).startswith("the network returned NaN or infinite logits.")
 
     class Dict(Threshold):
         def forward(self, x: torch.Tensor) -> Any:
             return {"features": x, "out": super().forward(x), "number": 3}
 
-    np.testing.assert_array_equal(predict(Dict(), picture_case(), How()).label, picture_case().label)
+    np.testing.assert_array_equal(predict_case(Dict(), picture_case(), InferenceOptions()).label, picture_case().label)
 
     class Nothing(Threshold):
         def forward(self, x: torch.Tensor) -> Any:
             return {"out": super().forward(x).mean((2, 3))}
 
     with pytest.raises(RunError) as error:
-        predict(Nothing(), picture_case(), How())
+        predict_case(Nothing(), picture_case(), InferenceOptions())
     assert str(error.value) == (
         "what Nothing returns cannot be read as logits (B, C, *spatial): Nothing returns no map of logits "
         "(batch × classes × size); only networks that do have stages to mix.\n"
@@ -196,7 +199,9 @@ def test_evaluate_nothing_or_mixed_units() -> None:
 def table(shift: float, cases: int = 12, seed: int = 0) -> Evaluation:
     rng = np.random.default_rng(seed)
     rows = [
-        Row(f"p{i // 2}_{i % 2}", f"p{i // 2}", c, {"dice": rng.uniform(0.5, 0.9) + shift, "hd95": float("nan")})
+        ClassScores(
+            f"p{i // 2}_{i % 2}", f"p{i // 2}", c, {"dice": rng.uniform(0.5, 0.9) + shift, "hd95": float("nan")}
+        )
         for i in range(cases)
         for c in ("a", "b")
     ]
@@ -207,7 +212,7 @@ def test_intervals_are_drawn_by_patient() -> None:
     """Doubling every case of a patient adds no evidence."""
     once = table(0)
     doubled = Evaluation(
-        "strict", "mm", (*once.rows, *(Row(r.case + "x", r.patient, r.label, r.scores) for r in once.rows))
+        "strict", "mm", (*once.rows, *(ClassScores(r.case + "x", r.patient, r.label, r.scores) for r in once.rows))
     )
     assert once.interval("dice") == pytest.approx(doubled.interval("dice"))
     low, high = once.interval("dice")
@@ -220,24 +225,24 @@ def test_intervals_are_drawn_by_patient() -> None:
 
 
 def test_compare_is_paired_by_patient() -> None:
-    found = compare(table(0), table(0.05), names=("plain", "mixture"))
+    found = paired_test(table(0), table(0.05), names=("plain", "mixture"))
     mean = found.rows[0]
     assert mean.patients == 6 and mean.difference == pytest.approx(0.05)
     assert (mean.low, mean.high) == pytest.approx((0.05, 0.05)) and mean.p == pytest.approx(2 / 2**6)
     assert [row.label for row in found.rows] == ["mean", "a", "b"] and "| mixture |" in found.to_markdown()
-    same = compare(table(0), table(0)).rows[0]
+    same = paired_test(table(0), table(0)).rows[0]
     assert same.p == 1 and same.difference == 0
 
 
 def test_compare_refuses_what_cannot_be_paired() -> None:
     with pytest.raises(DataError) as error:
-        compare(table(0), table(0, cases=10))
+        paired_test(table(0), table(0, cases=10))
     assert str(error.value) == (
         "the two evaluations have different cases and cannot be paired.\n"
         "  Seen: only in A: p5_0, p5_1\n        only in B: –"
     )
     with pytest.raises(DataError, match=r'no measure "dic" in protocol strict\. Nearest: "dice"'):
-        compare(table(0), table(0), "dic")
+        paired_test(table(0), table(0), "dic")
 
 
 def test_scores_that_are_none(tmp_path: Path) -> None:

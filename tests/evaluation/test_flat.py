@@ -9,12 +9,13 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.typing import NDArray
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import DataError
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.evaluate import evaluate, score_case
+from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import Prediction
 from lomix_search.evaluation.protocols import PROTOCOLS
+from lomix_search.evaluation.score_case import score_case
 
 Mask = NDArray[np.bool_]
 

@@ -14,7 +14,7 @@ from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.recipe.validate import validate_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.schema import to_toml
+from lomix_search.utils.toml import to_toml
 
 IGNORED = 255
 

@@ -10,14 +10,17 @@ import torch
 from PIL import Image
 from support import twins
 
-from lomix_search.data.benchmarks import Layout, Source
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
 from lomix_search.data.kinds import prepared
-from lomix_search.data.kinds.prepared import ClassTable
+from lomix_search.data.kinds.class_table import ClassTable, class_table
 from lomix_search.data.prepare import prepare, prepare_layout
-from lomix_search.data.readers.volumes import Case, read_nifti_pair, write_nifti
+from lomix_search.data.readers.nifti import read_nifti_pair, write_nifti
 from lomix_search.errors import DataError
-from lomix_search.evaluation.evaluate import evaluate, file_name, save_overlay, save_prediction, score_case
-from lomix_search.evaluation.inference import How, Prediction, predict
+from lomix_search.evaluation.evaluate import evaluate
+from lomix_search.evaluation.inference import InferenceOptions, Prediction, predict_case
+from lomix_search.evaluation.prediction_files import file_name, save_overlay, save_prediction
+from lomix_search.evaluation.score_case import score_case
 
 AFFINE = np.array([[-0.8, 0, 0, 11.0], [0, 0.9, 0, -7.0], [0, 0, 4.0, 3.0], [0, 0, 0, 1]])
 
@@ -41,7 +44,7 @@ def test_a_perfect_prediction_of_any_class_scores_one(classes: int) -> None:
     label = np.zeros((2, 16, 16), np.int32)
     label[:, 4:9, 3:8] = classes - 1
     case = Case("a", (label / classes)[:, None].astype(np.float32), label)
-    found = predict(Told(classes), case, How())
+    found = predict_case(Told(classes), case, InferenceOptions())
     np.testing.assert_array_equal(found.label, label)
     rows = score_case(case, found, ["background", *map(str, range(1, classes))], "strict")
     assert rows[-1].scores["dice"] == 1 and rows[-1].scores["hd95"] == 0
@@ -64,7 +67,7 @@ def test_more_classes_than_a_byte_counts() -> None:
 # -- volumes from end to end -------------------------------------------------------------------------------------------
 
 
-def volumes(raw: Path, values: tuple[int, ...], kind: Any, unit: str = "mm", frames: bool = False) -> Layout:
+def volumes(raw: Path, values: tuple[int, ...], kind: Any, unit: str = "mm", frames: bool = False) -> DatasetLayout:
     """Three volumes with brightness k / C where the label is the k-th value of C, by a layout of its own."""
     factor = {"mm": 1.0, "meter": 1e-3, "micron": 1e3}[unit]
     affine = AFFINE @ np.diag([factor, factor, factor, 1]) if unit != "mm" else AFFINE
@@ -77,7 +80,7 @@ def volumes(raw: Path, values: tuple[int, ...], kind: Any, unit: str = "mm", fra
             save(path, array[..., None] if frames else array, affine, unit)
         sources.append(Source(f"p{i}", f"p{i}", "", files, lambda i=i, f=files: read_nifti_pair(f"p{i}", *f)))
     names = {value: f"organ {value}" for value in values}
-    return Layout("own", lambda _: sources, names, "mr", 32)
+    return DatasetLayout("own", lambda _: sources, names, "mr", 32)
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray, unit: str, codes: tuple[int, int] = (1, 3)) -> None:
@@ -92,11 +95,11 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray, unit: str, codes: tu
     nib.save(file, path)
 
 
-def written(layout: Layout, folder: Path) -> list[Path]:
+def written(layout: DatasetLayout, folder: Path) -> list[Path]:
     prepare_layout(layout, folder / "raw", folder / "out", workers=1, progress=False)
     names = tuple(layout.labels.values())
-    splits = prepared.load(
-        prepared.Settings(root=str(folder / "out"), classes=names, test_fraction=0.4, augment="none")
+    splits = prepared.load_prepared(
+        prepared.PreparedSettings(root=str(folder / "out"), classes=names, test_fraction=0.4, augment="none")
     )
     network = Told(1 + len(names))
     found = evaluate(network, splits.volumes["test"], splits.classes, save=folder / "eva", progress=False)
@@ -168,8 +171,8 @@ def polyps(raw: Path, foreground: int) -> Path:
 @pytest.mark.parametrize("foreground", [1, 255])
 def test_a_binary_picture_is_written_as_its_mask(foreground: int, tmp_path: Path) -> None:
     prepare("polyp", polyps(tmp_path / "raw", foreground), tmp_path / "out", size=32, workers=1, progress=False)
-    splits = prepared.load(
-        prepared.Settings(root=str(tmp_path / "out"), classes=("polyp",), test_fraction=0.4, augment="none")
+    splits = prepared.load_prepared(
+        prepared.PreparedSettings(root=str(tmp_path / "out"), classes=("polyp",), test_fraction=0.4, augment="none")
     )
     evaluate(Told(2), splits.volumes["test"], splits.classes, save=tmp_path / "eva", progress=False)
     files = sorted((tmp_path / "eva" / "predictions" / "train").iterdir())
@@ -225,10 +228,10 @@ def test_a_name_means_one_class(tmp_path: Path) -> None:
     layout = volumes(tmp_path / "raw", (3, 7), np.uint8)
     manifest = prepare_layout(layout, tmp_path / "raw", tmp_path / "out", workers=1, progress=False)
     with pytest.raises(DataError, match=r"data.classes names 'organ 3' twice"):
-        prepared.class_table(manifest, ["organ 3", "organ 3"])
+        class_table(manifest, ["organ 3", "organ 3"])
     same = manifest.model_copy(update={"labels": {3: "a", 7: "a"}})
     with pytest.raises(DataError, match=r"the prepared data names 'a' twice"):
-        prepared.class_table(same, ["a"])
+        class_table(same, ["a"])
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from support.commands import call, failing
 
 from lomix_search.errors import RecipeError
 from lomix_search.experiments.compare.strategies import needed, read_strategies
-from lomix_search.experiments.compare.verdict import Run, agreement, draw_verdict, judge, paired, to_json, to_markdown
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.experiments.compare.verdict import StrategyRun, agreement, compare_by_seed, paired
+from lomix_search.experiments.compare.verdict_figure import draw_verdict
+from lomix_search.experiments.compare.verdict_table import to_json, to_markdown
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe
 
@@ -98,12 +101,12 @@ def test_the_verdict_in_every_form(tmp_path: Path) -> None:
         "lookahead": [0.85, 0.83],
     }
     runs = [
-        Run(name, part, seed, dice, 0.5, mixture([1.0, 2, 3, 4, 5, 6, 7 + seed]))
+        StrategyRun(name, part, seed, dice, 0.5, mixture([1.0, 2, 3, 4, 5, 6, 7 + seed]))
         for part in (0.1, 1.0)
         for name, values in scores.items()
         for seed, dice in enumerate(values)
     ]
-    rows = judge(runs, ["lookahead"])
+    rows = compare_by_seed(runs, ["lookahead"])
     look = rows[2]
     assert look.mean == pytest.approx(0.84) and look.spread == pytest.approx(0.02 / 2**0.5)
     assert look.against["last_layer"].difference == pytest.approx(0.03)
@@ -112,7 +115,7 @@ def test_the_verdict_in_every_form(tmp_path: Path) -> None:
     assert look.against["last_layer"].changes == pytest.approx((0.05, 0.01))
     assert "| 0.1 | lookahead | 0.8400 ± 0.0141 | +0.0450 (" in to_markdown(rows)
     assert "− uniform" not in to_markdown(rows)  # it was not run
-    against = judge([*runs, *(Run("uniform", 1.0, s, 0.8, 0.5, runs[0].mixture) for s in (0, 1))], [])
+    against = compare_by_seed([*runs, *(StrategyRun("uniform", 1.0, s, 0.8, 0.5, runs[0].mixture) for s in (0, 1))], [])
     assert "− last layer | − uniform | s/step" in to_markdown(against)
     assert json.loads(to_json(rows))[0]["tau"] is None
     draw_verdict(tmp_path / "compare.png", rows)

@@ -17,15 +17,17 @@ from support.tiny_recipe import tiny, write_tiny
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
-from lomix_search.cli.app import console
+from lomix_search.cli.common import console
 from lomix_search.errors import RunError
-from lomix_search.experiments.listing import compare_runs, last_step, list_runs, read_run
-from lomix_search.experiments.reproduce import judge, reproduce
+from lomix_search.experiments.environment import environment_of, read_environments
+from lomix_search.experiments.listing import last_step, list_runs, summarize_run
+from lomix_search.experiments.reproduce import check_reproduction, reproduce
 from lomix_search.experiments.run import run_recipe
+from lomix_search.experiments.run_differences import tell_apart
 from lomix_search.experiments.status import Status, read_status
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors, write_tensors
-from lomix_search.training.environment import environment_of, git_state, read_environments
+from lomix_search.training.surroundings import git_state
 from lomix_search.training.trackers import read_lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -120,10 +122,10 @@ def test_a_run_is_running_while_its_process_lives_and_stopped_when_it_was_killed
     while last_step(tmp_path / "run/metrics.jsonl") < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    assert read_run(tmp_path / "run").state == "running"
+    assert summarize_run(tmp_path / "run").state == "running"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert read_run(tmp_path / "run").state == "stopped"
+    assert summarize_run(tmp_path / "run").state == "stopped"
     status = read_status(tmp_path / "run")
     assert status is not None and status.state == "running", "it had no time to say so"
     reused = status.model_copy(update={"pid": os.getpid()})
@@ -158,7 +160,7 @@ def test_the_last_step_is_read_from_the_end_of_a_long_log(tmp_path: Path) -> Non
 
 
 def test_comparing_runs(home: Path) -> None:
-    found = compare_runs([home / "one", home / "deep/two"])
+    found = tell_apart([home / "one", home / "deep/two"])
     assert found.names == ("one", "two")
     assert dict(found.settings) == {"optimizer.lr": (0.03, 0.01), "loss.ce": (0.5, 0.7)}
     assert found.metrics["steps"] == (4.0, 4.0) and "test.dice.final, large" in found.metrics
@@ -168,9 +170,9 @@ def test_comparing_runs(home: Path) -> None:
     assert not found.environment
     text = shown(found)
     assert "optimizer.lr" in text and "Kendall τ" in text
-    same = compare_runs([home / "one", home / "one/../one/../../" / home.name / "deep/two", home / "three"])
+    same = tell_apart([home / "one", home / "one/../one/../../" / home.name / "deep/two", home / "three"])
     assert same.names == ("one", "two", "three")
-    assert "all settings are equal" in shown(compare_runs([home / "one", home / "three"]))
+    assert "all settings are equal" in shown(tell_apart([home / "one", home / "three"]))
     output = CliRunner().invoke(app, ["runs", "compare", str(home / "one"), str(home / "three")]).output
     assert "all settings are equal" in output
 
@@ -198,7 +200,7 @@ def test_what_is_not_reproduced_is_measured(home: Path, tmp_path: Path) -> None:
     content["starts"][0]["packages"]["torch"] = "2.6.0"
     content["starts"][0]["threads"] += 1
     (tmp_path / "again/environment.json").write_text(json.dumps(content))
-    found = judge(tmp_path / "one", tmp_path / "again")
+    found = check_reproduction(tmp_path / "one", tmp_path / "again")
     threads = torch.get_num_threads()
     assert not found.matched
     assert found.differences[0].startswith("final network: 1 of ") and "differ, by up to 0.25;" in found.differences[0]
@@ -209,7 +211,7 @@ def test_what_is_not_reproduced_is_measured(home: Path, tmp_path: Path) -> None:
     lines = str(found).splitlines()
     assert lines[0] == f"not reproduced bit for bit: {tmp_path / 'again'} and {tmp_path / 'one'} differ."
     assert lines[-1] == f"  environment: torch: {torch.__version__}, then 2.6.0"
-    broken = judge(tmp_path / "again", tmp_path / "again")
+    broken = check_reproduction(tmp_path / "again", tmp_path / "again")
     assert broken.differences[0].startswith("final.pt is not what the run left: its hash was ")
 
 
@@ -240,13 +242,13 @@ def test_errors(home: Path, tmp_path: Path) -> None:
         f"{tmp_path} holds no runs.\n  Try:  lomix run chest_ct --folder {tmp_path / 'chest_ct'}"
     )
     one = home / "one"
-    assert message([one], act=compare_runs) == (
+    assert message([one], act=tell_apart) == (
         "1 run given; a comparison needs two.\n  Try:  lomix runs compare RUN RUN"
     )
-    assert message([one, tmp_path], act=compare_runs) == (
+    assert message([one, tmp_path], act=tell_apart) == (
         f"{tmp_path}: no run folder.\n  Try:  lomix runs   # lists them"
     )
-    assert message([one, one], act=compare_runs) == (f"{one} is given twice.\n  Try:  lomix runs compare RUN ANOTHER")
+    assert message([one, one], act=tell_apart) == (f"{one} is given twice.\n  Try:  lomix runs compare RUN ANOTHER")
     assert message(tmp_path, act=reproduce) == f"{tmp_path}: no run folder.\n  Try:  lomix runs   # lists them"
     assert message(home / "three", act=reproduce) == (
         f"{home / 'three'} holds no finished run.\n  Try:  lomix run RECIPE --folder FOLDER --resume"

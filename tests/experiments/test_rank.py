@@ -9,8 +9,10 @@ import pytest
 from support.commands import call
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.experiments.compare.rank import Ranking, mean_and_margin, rank, score_maps
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.evaluation.statistics import mean_and_margin
+from lomix_search.experiments.compare.map_ranking import MapRanking, rank_maps, score_maps
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.training.trackers import read_lines
 
@@ -61,7 +63,7 @@ def test_intervals_hold_the_mean_of_correlated_looks() -> None:
 
 
 def test_a_ranking_gives_a_mixture_to_train_with(mixture: Mixture) -> None:
-    ranking = Ranking(mixture, score_maps(mixture, [look([1, 0, -3, 5, 4, 0, 0])]))
+    ranking = MapRanking(mixture, score_maps(mixture, [look([1, 0, -3, 5, 4, 0, 0])]))
     assert ranking.derive(3).weights == {"P3": 1.0, "add(1,2)": 1.0, "add(1,3)": 1.0}  # the finest always
     with pytest.raises(MixtureError, match="at least one map must stay"):
         ranking.derive(0)
@@ -70,10 +72,10 @@ def test_a_ranking_gives_a_mixture_to_train_with(mixture: Mixture) -> None:
 
 def test_runs_that_never_looked_are_refused(mixture: Mixture, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no finished run"):
-        rank(tmp_path)
+        rank_maps(tmp_path)
     mixture.save(tmp_path / "mixture.json")
     with pytest.raises(RunError, match='was weighted by "lookahead" and never looked at held-out data'):
-        rank(tmp_path)
+        rank_maps(tmp_path)
 
 
 def test_rank_then_train_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,17 +20,20 @@ from support.tiny_recipe import tiny
 
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError, SpaceError
-from lomix_search.experiments.pictures import draw_predictions, draw_space, draw_weights, new_figure, save_figure
-from lomix_search.experiments.predictions import Seen, look
-from lomix_search.experiments.report.charts import Axis, Line, chart
-from lomix_search.experiments.report.slices import differences, uri
-from lomix_search.experiments.report.story import read_story
-from lomix_search.experiments.report.weights import graph as weights_graph
-from lomix_search.experiments.report.weights import heat_map, layout, maps_of, verdict
-from lomix_search.experiments.report.write import read_study, write_report
+from lomix_search.experiments.figures import draw_predictions, draw_space, draw_weights, new_figure, save_figure
+from lomix_search.experiments.predictions import PredictedSlices, look
+from lomix_search.experiments.report.charts import ChartAxis, Line, chart
+from lomix_search.experiments.report.run_content import read_run_content
+from lomix_search.experiments.report.run_header import selection_verdict
+from lomix_search.experiments.report.slice_viewer import difference_mask, uri
+from lomix_search.experiments.report.space_graph import ring_layout, space_graph
+from lomix_search.experiments.report.study_content import read_study_content
+from lomix_search.experiments.report.weight_charts import heat_map, maps_of
+from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.run import run_recipe
-from lomix_search.experiments.tune import tune
-from lomix_search.mixture.mixture import MapWeight, Mixture
+from lomix_search.experiments.tune.outer_search import tune
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -169,18 +172,18 @@ def test_a_run_without_an_end_has_a_page(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_verdict_is_the_monitors(run: Path) -> None:
-    story = read_story(run)
+    story = read_run_content(run)
     assert story.mixture is not None
-    kind, title, words = verdict(story, story.mixture)
+    kind, title, words = selection_verdict(story, story.mixture)
     assert (kind, title) == ("so-so", "Hardly any selection") and "48" not in title and "of 6 maps" in words
     warned = story.mixture.provenance.model_copy(update={"warnings": ("they <only> shrink",)})
-    kind, _, words = verdict(story, story.mixture.model_copy(update={"provenance": warned}))
+    kind, _, words = selection_verdict(story, story.mixture.model_copy(update={"provenance": warned}))
     assert (kind, words) == ("bad", "they &lt;only&gt; shrink")
     few = tuple(MapWeight(id=m.id, weight=1.0 if m.id in ("P2", "add(1,2)") else 0.0) for m in story.mixture.maps)
-    kind, title, words = verdict(story, story.mixture.model_copy(update={"maps": few}))
+    kind, title, words = selection_verdict(story, story.mixture.model_copy(update={"maps": few}))
     assert (kind, title) == ("good", "The weights select") and words.startswith("2.0 of")
     set_ = story.mixture.model_copy(update={"weighting": "uniform"})
-    assert verdict(story, set_)[1] == "The weights were set, not searched"
+    assert selection_verdict(story, set_)[1] == "The weights were set, not searched"
 
 
 def test_the_graph_has_a_place_for_every_map_of_any_space() -> None:
@@ -188,30 +191,30 @@ def test_the_graph_has_a_place_for_every_map_of_any_space() -> None:
         space = SearchSpace.load(name)
         maps = tuple(MapWeight(id=m.id, weight=0.5) for m in space.maps(stages))
         mixture = Mixture(space=space, num_classes=3, num_maps=stages, weighting="softplus", maps=maps)
-        place = layout(space.graph(stages), maps_of(mixture))
+        place = ring_layout(space.graph(stages), maps_of(mixture))
         ring = np.array([place[m.id] for m in maps])
         assert np.allclose(np.linalg.norm(ring, axis=1), 372)
         if len(ring) > 1:
             apart = np.linalg.norm(ring[:, None] - ring[None], axis=2) + 1e9 * np.eye(len(ring))
             assert apart.min() > 5
-        drawn = weights_graph(mixture)
+        drawn = space_graph(mixture)
         assert all(f'data-id="{m.id}"' in drawn for m in maps)
         assert heat_map(mixture).count('class="cell') == len(maps)
 
 
 def test_charts_have_round_ticks_gaps_and_log_axes() -> None:
     lines = [Line("a", [0, 1, 2, 13], [0.0, None, 2.0, float("nan")]), Line("b", [0, 13], [1.0, 9.0], "red", "thin")]
-    drawn = chart("t <x>", lines, Axis("step"), Axis())
+    drawn = chart("t <x>", lines, ChartAxis("step"), ChartAxis())
     assert "<figcaption>t &lt;x&gt;</figcaption>" in drawn
     assert 'd="M0.0 1000.0M153.8 777.8"' in drawn, "a missing value breaks the line"
     below = re.findall(r'class="xs">(.*?)</div>', drawn)[0]
     assert re.findall(r">([^<]+)</span>", below) == ["0", "5", "10"]
-    logarithmic = chart("t", [Line("a", [1e-4, 1e-1], [0, 1])], Axis("lr", log=True), Axis())
+    logarithmic = chart("t", [Line("a", [1e-4, 1e-1], [0, 1])], ChartAxis("lr", log=True), ChartAxis())
     assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', logarithmic)[0]) == [
         "1e-4", "0.001", "0.01", "0.1",
     ]  # fmt: skip
-    assert chart("empty", [Line("a", [1], [None])], Axis(), Axis()) == ""
-    assert chart("flat", [Line("a", [1, 2], [3.0, 3.0])], Axis(), Axis()).count("<path") == 1
+    assert chart("empty", [Line("a", [1], [None])], ChartAxis(), ChartAxis()) == ""
+    assert chart("flat", [Line("a", [1, 2], [3.0, 3.0])], ChartAxis(), ChartAxis()).count("<path") == 1
 
 
 def test_pictures_in_the_page_hold_the_pixels() -> None:
@@ -226,7 +229,7 @@ def test_pictures_in_the_page_hold_the_pixels() -> None:
         assert picture.convert("RGBA").getpixel((3, 2)) == (255, 0, 0, 255)
         assert picture.convert("RGBA").getpixel((0, 0)) == (0, 0, 0, 0)
     truth = np.array([[1, 1, 0, 2, 255]], np.uint8)
-    assert differences(truth, np.array([[1, 0, 2, 1, 1]], np.uint8)).tolist() == [[0, 1, 2, 3, 0]]
+    assert difference_mask(truth, np.array([[1, 0, 2, 1, 1]], np.uint8)).tolist() == [[0, 1, 2, 3, 0]]
 
 
 def test_what_a_network_saw_is_kept(tmp_path: Path) -> None:
@@ -240,11 +243,11 @@ def test_what_a_network_saw_is_kept(tmp_path: Path) -> None:
     deep = look(torch.nn.Conv3d(1, 2, 1), volumes, ("background", "it"), most=5)
     assert deep.names == tuple(f"v, item 0, plane {d}" for d in (0, 7, 14, 22, 29)) and deep.images.shape == (5, 8, 8)
     deep.save(tmp_path / "seen.npz")
-    again = Seen.load(tmp_path / "seen.npz")
+    again = PredictedSlices.load(tmp_path / "seen.npz")
     assert again.names == deep.names and np.array_equal(again.predictions, deep.predictions)
     (tmp_path / "seen.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="is damaged or holds no slices"):
-        Seen.load(tmp_path / "seen.npz")
+        PredictedSlices.load(tmp_path / "seen.npz")
 
 
 def test_report_errors(run: Path, tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_has_a_page(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = read_study(study)
+    found = read_study_content(study)
     page = write_report(study).read_text()
     best = found.trial(found.best[0])
     assert f"<b>{best.values[0]:.3f}</b><span>val.dice.best of trial {best.number}, the best</span>" in page
@@ -287,7 +290,7 @@ def test_a_study_has_a_page(study: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert trial.state == "complete" or "ZeroDivisionError: thirteen" in trial.reason
     assert str(study.parent) not in page and all(tag != "link" or "data:" in str(a) for tag, a in Found(page).tags)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    without = read_study(study)  # what the folders alone tell
+    without = read_study_content(study)  # what the folders alone tell
     done = {t.number: t.values[0] for t in found.done}
     assert {t.number: t.values[0] for t in without.done} == pytest.approx(done)
     assert "optimizer.lr" in without.trials[0].settings and write_report(study).stat().st_size > 10_000
@@ -356,7 +359,7 @@ def test_the_pages_fit_desktop_and_phone_in_light_and_dark(report: Path, study: 
 
 @chromium
 def test_the_page_answers_to_keys_pointer_and_touch(run: Path, report: Path) -> None:
-    seen, mixture = Seen.load(run / "seen.npz"), Mixture.load(run / "mixture.json")
+    seen, mixture = PredictedSlices.load(run / "seen.npz"), Mixture.load(run / "mixture.json")
     ranked = [m.id for m in mixture.ranked()]
     with Browser() as browser:
         assert problems(browser, report, 1280) == []

@@ -14,10 +14,10 @@ import pytest
 from support.tiny_recipe import tiny
 
 from lomix_search.errors import LomixError
-from lomix_search.experiments.report.charts import Axis, Line, chart
+from lomix_search.experiments.report.charts import ChartAxis, Line, chart
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.run import run_recipe
-from lomix_search.utils.schema import to_toml
+from lomix_search.utils.toml import to_toml
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -190,7 +190,7 @@ def test_a_page_runs_no_script_but_its_own(run: Path, tmp_path: Path) -> None:
 
 def test_a_chart_of_evil_names() -> None:
     lines = [Line(EVIL, [1, 2], [1.0, 2.0]), Line(f"{EVIL}2", [1], [1.0], group=EVIL)]
-    page = chart(EVIL, lines, Axis(EVIL), Axis(EVIL))
+    page = chart(EVIL, lines, ChartAxis(EVIL), ChartAxis(EVIL))
     assert Tags(page).dangerous == []
 
 

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from support.tiny_recipe import tiny, write_tiny
 
 import lomix_search as lomix
-from lomix_search.cli.app import app, console
+from lomix_search.cli.common import app, console
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune import study as study_module
 from lomix_search.experiments.tune import trial as trial_module

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from lomix_search.cli import app
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.storage import open_study, read_place
+from lomix_search.experiments.tune.storage import open_study, read_storage
 
 
 def opened(folder: Path) -> optuna.Study:
     """Open or make the study of a folder, as the library does."""
     made = (folder / "journal.log").exists()
-    storage = read_place(None, folder).open()
+    storage = read_storage(None, folder).open()
     return (optuna.load_study if made else optuna.create_study)(study_name="s", storage=storage)
 
 

@@ -12,12 +12,12 @@ from support.tiny_recipe import RECIPE, tiny, write_tiny
 import lomix_search as lomix
 from lomix_search.errors import LomixError, RecipeError, RunError
 from lomix_search.experiments.tune import study as study_module
-from lomix_search.experiments.tune.slots import survey
-from lomix_search.experiments.tune.storage import open_study, read_place
-from lomix_search.experiments.tune.values import decode, encode, starting_points, suggest
+from lomix_search.experiments.tune.parameters import decode, encode, starting_points, suggest
+from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.trial_queue import survey
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe
-from lomix_search.recipe.tuning import Range, Tune
+from lomix_search.recipe.tuning import TuneRange, TuneSection
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +26,18 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WEIGHTING = {
-    "weighting.name": Range(choices=("softplus", "lookahead")),
-    "weighting.rate": Range(low=1.0, high=300.0, log=True, when={"weighting.name": "lookahead"}),
-    "weighting.finest": Range(low=0.1, high=0.9, step=0.1, when={"weighting.name": ("lookahead",)}),
+    "weighting.name": TuneRange(choices=("softplus", "lookahead")),
+    "weighting.rate": TuneRange(low=1.0, high=300.0, log=True, when={"weighting.name": "lookahead"}),
+    "weighting.finest": TuneRange(low=0.1, high=0.9, step=0.1, when={"weighting.name": ("lookahead",)}),
 }
-EVERY = Tune(
+EVERY = TuneSection(
     ranges={
         **WEIGHTING,
-        "optimizer.lr": Range(low=1e-4, high=1e-1, log=True),
-        "network.args.width": Range(low=2, high=16, integer=True, step=2),
-        "network.args.features": Range(choices=([8, 16], [16, 32])),
-        "space.operators": Range(subset_of=("add", "mul", "concat")),
-        "space.sizes": Range(subset_of=(2, 3)),
+        "optimizer.lr": TuneRange(low=1e-4, high=1e-1, log=True),
+        "network.args.width": TuneRange(low=2, high=16, integer=True, step=2),
+        "network.args.features": TuneRange(choices=([8, 16], [16, 32])),
+        "space.operators": TuneRange(subset_of=("add", "mul", "concat")),
+        "space.sizes": TuneRange(subset_of=(2, 3)),
     }
 )
 
@@ -86,7 +86,7 @@ def test_a_condition_that_is_not_met_takes_the_key_out_of_the_recipe(tmp_path: P
     assert own == {"weighting.name": "lookahead", "weighting.rate": 5.0} and paper == {"weighting.name": "softplus"}
 
 
-def ranges_of(ranges: dict[str, Range]) -> dict[str, object]:
+def ranges_of(ranges: dict[str, TuneRange]) -> dict[str, object]:
     return {key: value.model_dump(by_alias=True, exclude_defaults=True) for key, value in ranges.items()}
 
 
@@ -100,7 +100,7 @@ def test_papers_values_start_the_study_only_where_the_ranges_hold_all_of_them(tm
 
 
 def test_shorthands() -> None:
-    tune = Tune.model_validate({"sampler": "random", "pruner": "hyperband"})
+    tune = TuneSection.model_validate({"sampler": "random", "pruner": "hyperband"})
     assert tune.sampler.name == "random" and tune.pruner.name == "hyperband"
 
 
@@ -220,7 +220,7 @@ def test_storages_that_cannot_be_shared_or_reached(tmp_path: Path) -> None:
         f"{tmp_path}/file cannot be written: File exists.\n  Seen: "
     )
     with pytest.raises(RunError, match="--heartbeat 0: needs 1 second or more."):
-        read_place("postgresql://host/db", tmp_path, heartbeat=0)
+        read_storage("postgresql://host/db", tmp_path, heartbeat=0)
 
 
 def refused(recipe: object, storage: str, folder: Path) -> str:

@@ -21,8 +21,8 @@ from support.tiny_recipe import write_tiny
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.retry import StorageLost, patient
-from lomix_search.experiments.tune.slots import survey
-from lomix_search.experiments.tune.storage import Place, open_study
+from lomix_search.experiments.tune.storage import StudyStorage, open_study
+from lomix_search.experiments.tune.trial_queue import survey
 
 pytestmark = pytest.mark.slow
 SLOWLY = ["data.wait=0.05", "search.steps=8", "search.checkpoint_every=1"]  # 200 ms a step: time to be killed in
@@ -143,7 +143,7 @@ def test_workers_outlive_a_restart_of_the_database_in_mid_trial(tmp_path: Path) 
 def test_a_database_that_stays_away_is_given_up_after_a_stated_time() -> None:
     said: list[str] = []
     with restartable() as database:
-        storage = Place(None, database.url).open(said.append)
+        storage = StudyStorage(None, database.url).open(said.append)
         study = optuna.create_study(study_name="s", storage=storage)
         database.stop()
         later = threading.Timer(2, database.start)
@@ -152,7 +152,7 @@ def test_a_database_that_stays_away_is_given_up_after_a_stated_time() -> None:
         later.join()
         assert len(said) == 2 and said[0].endswith("trying again for up to 10 minutes") and "answers again" in said[1]
         study.tell(trial, 1.0)
-        lasting = patient(Place(None, database.url)._database(), "the database", said.append, longest=2)
+        lasting = patient(StudyStorage(None, database.url)._database(), "the database", said.append, longest=2)
         database.stop()
         began = time.monotonic()
         with pytest.raises(StorageLost, match="the database did not answer for"):

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 import lomix_search as lomix
 from lomix_search.data.dataset import Slices
-from lomix_search.evaluation.dice import DiceResult, score_items
-from lomix_search.evaluation.inference import How
-from lomix_search.evaluation.inference import predict as predict_case
+from lomix_search.evaluation.dice_meter import DiceResult
+from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.inference import predict_case as predict_case
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.search import Result, is_better
@@ -79,10 +80,10 @@ def test_whatever_looks_at_a_network_puts_every_mode_back() -> None:
     assert [module.training for module in net.modules()] == wanted
     look(net, items, CLASSES)
     assert [module.training for module in net.modules()] == wanted
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     case = Case("a", np.zeros((2, 1, 16, 16), np.float32), np.zeros((2, 16, 16), np.uint8), (), {}, "")
-    predict_case(net, case, How())
+    predict_case(net, case, InferenceOptions())
     assert [module.training for module in net.modules()] == wanted
     lookahead = net.train()
     net.model.down.eval()

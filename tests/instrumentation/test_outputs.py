@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from lomix_search.data.readers.volumes import Case
+from lomix_search.data.case import Case
 from lomix_search.errors import LomixError, RunError, StageError
-from lomix_search.evaluation.dice import score_items
 from lomix_search.evaluation.evaluate import evaluate
-from lomix_search.evaluation.inference import How
-from lomix_search.evaluation.inference import predict as predict_case
-from lomix_search.experiments.predictions import Seen, look
+from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.inference import predict_case as predict_case
+from lomix_search.evaluation.score_items import score_items
+from lomix_search.experiments.predictions import PredictedSlices, look
 from lomix_search.experiments.run import evaluate_run, run_recipe
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.outputs import reader_of
@@ -332,7 +332,7 @@ def test_two_maps_that_could_be_meant_are_told_to_the_user() -> None:
     torch.manual_seed(0)
     network = Twins("one channel")
     with pytest.raises(RunError) as caught:
-        predict_case(network, case(), How())
+        predict_case(network, case(), InferenceOptions())
     assert str(caught.value) == (
         "Twins returns 2 maps that could be the logits; which is meant cannot be told.\n"
         "  Seen: output float32 2 × 1 × 32 × 24\n"
@@ -342,7 +342,7 @@ def test_two_maps_that_could_be_meant_are_told_to_the_user() -> None:
     )
     net = instrument(network, torch.rand(1, 1, 32, 24))
     assert "Twins returns another map of this shape; output['edge'] is taken as its logits" in net.stages.notes
-    assert predict_case(net, case(), How()).label.shape == (2, 32, 24)
+    assert predict_case(net, case(), InferenceOptions()).label.shape == (2, 32, 24)
 
 
 def test_channels_that_are_not_the_classes_are_refused() -> None:
@@ -370,7 +370,7 @@ def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
         "  Try:  return the logits from forward(), and apply the activation outside"
     )
     with pytest.raises(RunError, match="what Shifted returns cannot be read as logits"):
-        predict_case(Shifted("one channel"), case(), How())
+        predict_case(Shifted("one channel"), case(), InferenceOptions())
 
 
 def test_decisions_are_no_map_to_train() -> None:
@@ -500,7 +500,7 @@ def test_a_run_its_evaluation_and_its_pictures_agree(returns: str, tmp_path: Pat
     text += """
 
 def case(i, images, labels):
-    from lomix_search.data.readers.volumes import Case
+    from lomix_search.data.case import Case
 
     return Case(f"case{i}", images[i][None], labels[i][None])
 """
@@ -513,7 +513,7 @@ def case(i, images, labels):
         for label, dice in list(outcome.test[name].per_class.items())[1:]:
             assert whole.per_class("dice")[label] == pytest.approx(dice, abs=1e-9)
     assert 0 < outcome.test["final"].mean < 1
-    seen = Seen.load(tmp_path / "run" / "seen.npz")
+    seen = PredictedSlices.load(tmp_path / "run" / "seen.npz")
     assert (seen.truth[:, :4, 3:] == 255).all() and (seen.truth[:, 4:] < 3).all()
     kept = seen.truth != 255
     for number, label in ((1, "large"), (2, "small")):

@@ -427,31 +427,3 @@ def test_the_maps_of_a_mixture_are_trained_with_any_weighting() -> None:
     torch.testing.assert_close(begun.weighting.weights(), MixtureLoss.from_mixture(found).weighting.weights())
     anew = MixtureLoss.from_mixture(found, weighting="softplus")
     assert len(list(anew.weighting.parameters())) == 1 and anew.map_ids == begun.map_ids
-
-
-def test_directional_refuses_what_it_cannot_do() -> None:
-    maps, labels = sample()
-    with pytest.raises(LossError) as caught:
-        build().directional(maps, labels, [maps[0], maps[0], maps[2]])
-    assert str(caught.value) == (
-        "Tangents must have the shapes of their maps.\n"
-        "  Seen: maps [(2, 3, 1, 1), (2, 3, 3, 2), (2, 3, 6, 5)]\n"
-        "        tangents [(2, 3, 1, 1), (2, 3, 1, 1), (2, 3, 6, 5)]"
-    )
-    with pytest.raises(
-        LossError, match=r"directional\(\) knows cross-entropy and Dice, not the loss given as `loss=`."
-    ):
-        build(loss=F.cross_entropy).directional(maps, labels, maps)
-
-
-def test_directional_resizes_tangents_with_their_maps() -> None:
-    maps, labels = sample()
-    loss = build()
-    tangents = [torch.randn_like(m) for m in maps]
-    step = 1e-6
-    ahead, behind = (
-        loss([m + sign * step * t for m, t in zip(maps, tangents, strict=True)], labels).per_map for sign in (1, -1)
-    )
-    torch.testing.assert_close(
-        loss.directional(maps, labels, tangents), (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-8
-    )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lomix_search.errors import LossError
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.finest import one_map
+from lomix_search.mixture.loss.single_map import single_map
 from lomix_search.training.held_out import finest_loss
 
 
@@ -71,7 +71,7 @@ def test_stacked_maps_stay_stacked_and_one_map_one(labels: tuple[int, ...], stag
     loss, truth = MixtureLoss("deep_supervision", stages, classes), torch.zeros(labels).long()
     spatial = labels[2:] if labels[1] == 1 else labels[1:]
     one, stacked = torch.randn(labels[0], classes, *spatial), torch.randn(stages, labels[0], classes, *spatial)
-    assert one_map(one, truth, loss.plan) is one and one_map(stacked, truth, loss.plan) is None
+    assert single_map(one, truth, loss.plan) is one and single_map(stacked, truth, loss.plan) is None
     assert len(loss(one, truth).per_map) == 1 and len(loss(stacked, truth).per_map) == len(loss.maps) == stages
     assert torch.equal(loss(stacked, truth).total, loss(list(stacked), truth).total)
 

@@ -12,7 +12,6 @@ from support.agreement import RULES, able, agree, outcome, plain, right_by_diffe
 from torch import Tensor
 
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.dispatch import ENGINES
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed
 
@@ -160,7 +159,7 @@ def test_the_same_run_to_run(engine: str) -> None:
 def test_the_same_to_the_last_bit_on_any_number_of_threads(
     size: tuple[int, ...], classes: int, dtype: torch.dtype
 ) -> None:
-    """Total, per-map losses and all gradients, of maps in their own sizes; and ``directional``."""
+    """Total, per-map losses and all gradients, of maps in their own sizes."""
     torch.manual_seed(0)
     labels = torch.randint(max(classes, 2), (2, *size))
     labels[torch.rand(labels.shape) < 0.1] = 200
@@ -168,10 +167,9 @@ def test_the_same_to_the_last_bit_on_any_number_of_threads(
     maps.append(torch.randn(2, classes, *(2 * n for n in size)).to(dtype))  # finer than the labels
     loss = MixtureLoss("extended", 4, classes, ignore_index=200)
     loss = loss.double() if dtype == torch.float64 else loss
-    tangents = [torch.randn_like(one) for one in maps]
 
     def work() -> list[Tensor]:
-        return [*outcome(loss, maps, labels, "native"), loss.directional(maps, labels, tangents)]
+        return outcome(loss, maps, labels, "native")
 
     first = on_threads(1, work)
     for count in (2, 3, 4, 7):
@@ -190,24 +188,3 @@ def test_every_subset_of_the_maps_may_be_left_out(engine: str) -> None:
         for kept in itertools.combinations(ids, count):
             loss = MixtureLoss(full.keep(kept), 3, 2).double()
             agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
-
-
-@pytest.mark.parametrize("engine", ("reference", *able()))
-@few
-@given(case=cases())
-def test_directional_derivatives(engine: str, case: dict[str, object]) -> None:
-    """Against reverse mode: ⟨tangent, ∇ℓ⟩ of each map, by weights that pick it out."""
-    case["scale"], case["memory"] = min(case["scale"], 30.0), "contiguous"
-    loss, maps, labels = build(case, torch.float64)
-    loss.engine = engine
-    tangents = [torch.randn_like(one) for one in maps]
-    moves = {name: torch.randn_like(p) for name, p in loss.operators.named_parameters()}
-    found = loss.directional(maps, labels, tangents, moves)
-    leaves = [one.detach().requires_grad_() for one in maps]
-    ce, dice = ENGINES["reference"](leaves, labels, loss.plan, dict(loss.operators.items()))
-    wanted = [*leaves, *loss.operators.parameters()]
-    for k, active in enumerate(loss.weighting.active()):
-        grads = torch.autograd.grad(0.3 * ce[k] + 0.7 * dice[k], wanted, retain_graph=True, allow_unused=True)
-        pairs = zip(grads, [*tangents, *moves.values()], strict=True)
-        expected = sum(float((g * t).sum()) for g, t in pairs if g is not None) if active else 0.0
-        assert abs(float(found[k]) - expected) <= 1e-9 * max(abs(expected), 1e-4 * case["scale"] ** 2)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import MixtureLoss, fused
 from lomix_search.mixture.loss import dispatch as engines
-from lomix_search.mixture.loss.backends import native
-from lomix_search.mixture.loss.checks import LateCheck
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.loss.program import lay_out, read_plan, write_plan
+from lomix_search.mixture.loss.backends import kernel_cache
+from lomix_search.mixture.loss.kernel_plan import kernel_plan
+from lomix_search.mixture.loss.label_checks import LateCheck
+from lomix_search.mixture.loss.plan import LossPlan, plan_from_text, plan_to_text
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed
 
-FAST = [name for name in ("native", "tiled") if name == "tiled" or not isinstance(native.library(), str)]
+FAST = [name for name in ("native", "tiled") if name == "tiled" or not isinstance(kernel_cache.library(), str)]
 each = pytest.mark.parametrize("engine", FAST)
 
 
@@ -95,19 +95,19 @@ def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
 
 @each
 def test_the_operators_keep_the_rules_of_torch_library(engine: str) -> None:
-    plan = Plan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3)
-    layout = lay_out(plan)
+    plan = LossPlan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3)
+    work = kernel_plan(plan)
     maps = [torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    params = torch.randn(layout.num_params, dtype=torch.float64, requires_grad=True)
-    given = (maps, torch.randint(3, (2, 5)), params, write_plan(plan), engine)
+    params = torch.randn(work.num_params, dtype=torch.float64, requires_grad=True)
+    given = (maps, torch.randint(3, (2, 5)), params, plan_to_text(plan), engine)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
     torch.library.opcheck(fused.mixture_losses, given, test_utils=checks)
 
 
 def test_a_plan_survives_its_text() -> None:
     for name, ignored in (("extended", None), ("lomix", -100), ("last_layer", 255)):
-        plan = Plan(tuple(SearchSpace.load(name).maps(4)), 4, 9, ignored)
-        assert read_plan(write_plan(plan)) == plan
+        plan = LossPlan(tuple(SearchSpace.load(name).maps(4)), 4, 9, ignored)
+        assert plan_from_text(plan_to_text(plan)) == plan
 
 
 # -- the rest of a training step ---------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_ddp_averages_the_gradients_of_its_processes(engine: str) -> None:
 
 
 def test_labels_on_a_device_are_checked_one_step_late() -> None:
-    plan = Plan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3, 255)
+    plan = LossPlan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3, 255)
     check = LateCheck()
     check.look(torch.tensor([0, 1, 2, 255]), plan)
     check.look(torch.tensor([0, -1, 7, 255]), plan)
@@ -218,7 +218,7 @@ def test_labels_on_a_device_are_checked_one_step_late() -> None:
     assert str(caught.value) == (
         "2 labels of an earlier step were outside the classes 0 … 2.\n"
         "  Seen: values from -1 to 7\n"
-        "  Try:  from lomix_search.mixture.loss.checks import check_range\n"
+        "  Try:  from lomix_search.mixture.loss.label_checks import check_range\n"
         "        check_range(labels, loss.plan)  # of each batch: says what to do"
     )
     check.look(torch.tensor([0]), plan)
@@ -231,11 +231,11 @@ def test_labels_on_a_device_are_checked_one_step_late() -> None:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Forget the loaded kernel, and look for a compiler and a cache elsewhere."""
-    native.library.cache_clear()
+    kernel_cache.library.cache_clear()
     monkeypatch.setenv("LOMIX_CACHE", str(tmp_path / "cache"))
     yield monkeypatch.setenv
     monkeypatch.undo()
-    native.library.cache_clear()
+    kernel_cache.library.cache_clear()
 
 
 def test_without_a_compiler_plain_pytorch_runs(fresh: Callable[..., None], tmp_path: Path) -> None:
@@ -273,15 +273,15 @@ def test_it_can_be_switched_off(fresh: Callable[..., None]) -> None:
 @pytest.mark.slow  # it compiles
 @pytest.mark.skipif("native" not in FAST, reason="no C++ compiler here")
 def test_the_kernel_is_compiled_once_and_kept(fresh: Callable[..., None], tmp_path: Path) -> None:
-    assert isinstance(native.library(), ctypes.CDLL)
+    assert isinstance(kernel_cache.library(), ctypes.CDLL)
     assert engines.choose_engine("auto", "cpu") == "native"
     assert engines.engine_report().startswith(
         f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {tmp_path}"
     )
     (kept,) = (tmp_path / "cache").iterdir()
     stamp = kept.stat().st_mtime_ns
-    native.library.cache_clear()
-    native.library()
+    kernel_cache.library.cache_clear()
+    kernel_cache.library()
     assert [(f, f.stat().st_mtime_ns) for f in (tmp_path / "cache").iterdir()] == [(kept, stamp)]
 
 
@@ -289,7 +289,7 @@ def test_an_unwritable_cache_is_no_reason_to_stop(
     fresh: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(native, "cache_folders", lambda: [tmp_path / "file" / "cache"])
+    monkeypatch.setattr(kernel_cache, "cache_folders", lambda: [tmp_path / "file" / "cache"])
     assert engines.choose_engine("auto", "cpu") in FAST
     assert Both("auto")(*data()).isfinite()
 
@@ -302,5 +302,5 @@ def test_other_devices_take_the_reference() -> None:
 
 @pytest.mark.slow  # another process imports torch
 def test_importing_the_package_compiles_nothing() -> None:
-    code = "import lomix_search.mixture.loss.backends.native as n; assert n.library.cache_info().currsize == 0"
+    code = "import lomix_search.mixture.loss.backends.kernel_cache as n; assert n.library.cache_info().currsize == 0"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,8 +18,11 @@ from torch import Tensor
 
 from lomix_search.errors import LossError, MixtureError
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.mixture import MapWeight, Mixture, Provenance, StageInfo, concentration
-from lomix_search.mixture.space import OperatorRule, SearchSpace
+from lomix_search.mixture.map_weights import MapWeight, concentration
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.mixture.provenance import Provenance, StageInfo
+from lomix_search.mixture.rules import OperatorRule
+from lomix_search.mixture.space import SearchSpace
 
 
 @pytest.fixture

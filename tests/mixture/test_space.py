@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from lomix_search.errors import LossError, SpaceError
 from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.maps import MAX_STAGES
 from lomix_search.mixture.operators import OPERATORS
-from lomix_search.mixture.space import MAX_MAPS, MAX_STAGES, OperatorRule, SearchSpace
-from lomix_search.utils.shipped import shelved
+from lomix_search.mixture.rules import OperatorRule
+from lomix_search.mixture.space import MAX_MAPS, SearchSpace
+from lomix_search.utils.shipped import shipped_files
 
 
 @pytest.mark.parametrize(("name", "counts"), [
@@ -31,7 +33,7 @@ def test_shipped_spaces_have_the_papers_counts(name: str, counts: list[int]) -> 
 
 
 def test_every_shipped_space_loads_and_says_how_to_show_it() -> None:
-    for name, path in shelved("search_spaces").items():
+    for name, path in shipped_files("search_spaces").items():
         assert SearchSpace.load(name) == SearchSpace.load(path)
         assert path.read_text().startswith("# ") and f"lomix show {name}" in path.read_text().splitlines()[0]
 

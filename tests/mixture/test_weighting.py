@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.space import Map, SearchSpace
+from lomix_search.mixture.maps import Map
+from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import (
     WEIGHTINGS,
     Anneal,
@@ -18,14 +19,20 @@ from lomix_search.mixture.weighting import (
     Uncertainty,
     Weighting,
     build_weighting,
-    random,
-    uniform,
+    random_weights,
+    uniform_weights,
     weighting,
     weighting_faults,
 )
 
 MAPS = tuple(SearchSpace.load("mutation").maps(3))  # 3 originals, 4 sums
-BUILT = [Softplus(MAPS), uniform(MAPS), random(MAPS), Fixed(MAPS, [1, 0, 2.5, 0, 0, 3, 1]), Anneal(MAPS)]
+BUILT = [
+    Softplus(MAPS),
+    uniform_weights(MAPS),
+    random_weights(MAPS),
+    Fixed(MAPS, [1, 0, 2.5, 0, 0, 3, 1]),
+    Anneal(MAPS),
+]
 
 
 def names(built: Weighting) -> str:
@@ -63,15 +70,15 @@ def test_softplus_is_the_papers() -> None:
 
 def test_random_draws_are_seeded_and_add_up_to_the_number_of_maps() -> None:
     before = torch.get_rng_state()
-    assert torch.equal(random(MAPS, seed=1).weights(), random(MAPS, seed=1).weights())
-    assert not torch.equal(random(MAPS, seed=1).weights(), random(MAPS, seed=2).weights())
-    torch.testing.assert_close(random(MAPS).weights().sum(), torch.tensor(7.0))
+    assert torch.equal(random_weights(MAPS, seed=1).weights(), random_weights(MAPS, seed=1).weights())
+    assert not torch.equal(random_weights(MAPS, seed=1).weights(), random_weights(MAPS, seed=2).weights())
+    torch.testing.assert_close(random_weights(MAPS).weights().sum(), torch.tensor(7.0))
     assert torch.equal(before, torch.get_rng_state())
-    assert all(random(MAPS).active())
+    assert all(random_weights(MAPS).active())
 
 
 def test_fixed_skips_weights_of_zero_also_when_loaded() -> None:
-    built = uniform(MAPS)
+    built = uniform_weights(MAPS)
     built.load_state_dict(BUILT[3].state_dict())
     assert built.active() == BUILT[3].active() == (True, False, True, False, False, True, True)
     assert not list(built.parameters())
@@ -268,7 +275,7 @@ def test_dropped_maps_weigh_nothing_and_stay_dropped(built: Weighting) -> None:
 def test_settings_by_name() -> None:
     built = build_weighting("anneal", MAPS, {"until": 1, "shape": "cosine"})
     assert isinstance(built, Anneal) and (built.until, built.shape, built.start) == (1.0, "cosine", 0.0)
-    assert torch.equal(build_weighting("random", MAPS, {"seed": 3}).weights(), random(MAPS, seed=3).weights())
+    assert torch.equal(build_weighting("random", MAPS, {"seed": 3}).weights(), random_weights(MAPS, seed=3).weights())
 
 
 def test_every_fault_of_the_settings_at_once() -> None:

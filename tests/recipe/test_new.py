@@ -10,9 +10,11 @@ from rich.console import Console
 from support import twins
 
 from lomix_search.data.manifest import read_manifest
+from lomix_search.data.masks.pairing import find_pairs
 from lomix_search.errors import DataError
 from lomix_search.experiments.run import run_recipe
-from lomix_search.recipe.new import find_pairs, look_at, new_recipe
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe
 

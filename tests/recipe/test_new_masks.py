@@ -15,11 +15,14 @@ from support import twins
 from support.mask_files import Write, blocks, data, make, objects, save8, save16
 from support.picture_files import palette, rgb, tiff
 
-from lomix_search.cli.app import app
+from lomix_search.cli.common import app
 from lomix_search.data.manifest import read_manifest
-from lomix_search.data.masks import decide, open_mask
+from lomix_search.data.masks.decide import decide
+from lomix_search.data.masks.mask_file import open_mask
+from lomix_search.data.masks.pairing import find_pairs
 from lomix_search.errors import DataError
-from lomix_search.recipe.new import find_pairs, look_at, new_recipe
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ from PIL import Image
 from support.mask_files import Write, blocks, data, make, objects, save8, save16
 from support.picture_files import tiff
 
-from lomix_search.evaluation.evaluate import save_prediction
 from lomix_search.evaluation.inference import Prediction
+from lomix_search.evaluation.prediction_files import save_prediction
 from lomix_search.recipe.new import new_recipe
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lomix_search import errors
 from lomix_search.errors import MissingExtraError, RecipeError
 from lomix_search.recipe.recipe import Recipe, load_recipe
-from lomix_search.utils.schema import to_toml
-from lomix_search.utils.shipped import shelf, shelved
+from lomix_search.utils.shipped import shipped_files, shipped_folder
+from lomix_search.utils.toml import to_toml
 
 MINIMAL = '[data]\nkind = "chest_ct"\n[network]\nbuild = "torch.nn:Identity"\n'
 
@@ -34,7 +34,7 @@ def message(*args: Any) -> str:
 # -- shipped recipes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(shelf("recipes").rglob("recipe.toml")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", sorted(shipped_folder("recipes").rglob("recipe.toml")), ids=lambda p: p.parent.name)
 def test_every_shipped_recipe_loads_and_says_how_to_run_it(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.parent.name and recipe.about
@@ -108,7 +108,7 @@ def test_data_beside_the_recipe_or_where_the_command_runs(tmp_path: Path, monkey
 def test_own_data_function(tmp_path: Path) -> None:
     code = (
         "from lomix_search.data.kinds import chest_ct\n\n\n"
-        "def load(size):\n    return chest_ct.load(chest_ct.Settings()) if size == 128 else None\n"
+        "def load(size):\n    return chest_ct.load_chest_ct(chest_ct.ChestCTSettings()) if size == 128 else None\n"
     )
     write(tmp_path, code, "data.py")
     text = '[data]\nkind = "data.py:load"\nsize = 128\n[network]\nbuild = "torch.nn:Identity"\n'
@@ -121,7 +121,7 @@ def test_own_data_function(tmp_path: Path) -> None:
 
 
 def test_round_trip_of_the_shipped_recipes(tmp_path: Path) -> None:
-    for name in shelved("recipes"):
+    for name in shipped_files("recipes"):
         recipe = load_recipe(name)
         assert load_recipe(write(tmp_path, recipe.to_toml())) == recipe
 
@@ -210,7 +210,7 @@ def test_message_files_that_are_not_there(tmp_path: Path) -> None:
         f"  data.kind = 'data.py:load': no file {tmp_path}/data.py.\n"
         f"  network.build = 'model.py:net': no file {tmp_path}/model.py.\n"
         "  space.name = 'lomx': neither shipped nor a file. Nearest: \"lomix\". "
-        f"Known: {', '.join(sorted(shelved('search_spaces')))}."
+        f"Known: {', '.join(sorted(shipped_files('search_spaces')))}."
     )
     kind = write(tmp_path, MINIMAL.replace('"chest_ct"', '"chestct"'))
     assert "data.kind = 'chestct': must read" in message(kind) and 'Nearest: "chest_ct"' in message(kind)

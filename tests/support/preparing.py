@@ -8,9 +8,9 @@ import pytest
 from lomix_search.data.kinds import prepared
 from lomix_search.data.prepare import prepare
 from lomix_search.errors import DataError
-from lomix_search.utils.shipped import shelf
+from lomix_search.utils.shipped import shipped_folder
 
-SPLITS = shelf("recipes")
+SPLITS = shipped_folder("recipes")
 
 
 ACDC = ("right ventricle", "myocardium", "left ventricle")
@@ -29,5 +29,5 @@ def fails(*args: Any, **options: Any) -> str:
     return str(error.value)
 
 
-def settings(root: Path, classes: tuple[str, ...], **keys: Any) -> prepared.Settings:
-    return prepared.Settings(root=str(root), classes=classes, **keys)
+def settings(root: Path, classes: tuple[str, ...], **keys: Any) -> prepared.PreparedSettings:
+    return prepared.PreparedSettings(root=str(root), classes=classes, **keys)

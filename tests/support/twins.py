@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lomix_search.data.split import read_split
-from lomix_search.utils.shipped import shelf
+from lomix_search.utils.shipped import shipped_folder
 
-SYNAPSE = read_split(shelf("recipes") / "synapse" / "split.toml")
-ACDC = read_split(shelf("recipes") / "acdc" / "split.toml")
+SYNAPSE = read_split(shipped_folder("recipes") / "synapse" / "split.toml")
+ACDC = read_split(shipped_folder("recipes") / "acdc" / "split.toml")
 
 
 def organs(rng: np.random.Generator, shape: tuple[int, ...], classes: int) -> NDArray[np.uint8]:

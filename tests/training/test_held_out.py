@@ -17,9 +17,10 @@ from torch.utils.data import ConcatDataset, Subset
 import lomix_search as lomix
 from lomix_search.data.subsets import check_apart
 from lomix_search.errors import RunError
-from lomix_search.mixture.loss.module import resize
+from lomix_search.mixture.loss.module import resize_maps
 from lomix_search.mixture.operators import OPERATORS, operator
-from lomix_search.mixture.space import OperatorRule, SearchSpace
+from lomix_search.mixture.rules import OperatorRule
+from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Lookahead, Softplus
 from lomix_search.training import held_out as lookahead
 from lomix_search.training.checkpoint import read_tensors
@@ -63,7 +64,7 @@ def unrolled(net: nn.Module, loss: lomix.MixtureLoss, train: Batch, held: Batch,
     w = torch.linspace(0.5, 1.5, len(loss.maps), dtype=torch.float64, requires_grad=True)
     parameters = dict(net.named_parameters())
     buffers = {name: b.clone() for name, b in net.named_buffers()}
-    losses = loss._losses(resize(net(train[0]), train[1].shape[1:]), train[1])
+    losses = loss._losses(resize_maps(net(train[0]), train[1].shape[1:]), train[1])
     step = torch.autograd.grad((w * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
     after = {name: p if g is None else p - eta * g for (name, p), g in zip(parameters.items(), step, strict=True)}
     total = finest(functional_call(net, (after, buffers), (held[0],)), held[1]).total

@@ -18,10 +18,10 @@ from torch import Tensor
 
 import lomix_search as lomix
 from lomix_search.errors import RunError
-from lomix_search.experiments.pictures import new_figure, save_figure
+from lomix_search.experiments.figures import new_figure, save_figure
 from lomix_search.training import run_folder as lock
 from lomix_search.training.checkpoint import latest_checkpoint
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 
 def in_child(act: Callable[[], None]) -> str:

@@ -13,13 +13,13 @@ from support.zoo import SmallUNet
 import lomix_search as lomix
 from lomix_search.errors import RecipeError, RunError
 from lomix_search.recipe.recipe import load_recipe
-from lomix_search.recipe.sections import Shrink
+from lomix_search.recipe.sections import ShrinkSection
 from lomix_search.training.shrink import budget, shrink
 from lomix_search.training.trackers import read_lines
 
 
 def test_the_budget_falls_geometrically() -> None:
-    plan = Shrink(to=3, start=0.25, until=0.75)
+    plan = ShrinkSection(to=3, start=0.25, until=0.75)
     assert [budget(plan, 48, p) for p in (0, 0.25, 0.375, 0.5, 0.75, 1)] == [48, 48, 24, 12, 3, 3]
 
 
@@ -27,17 +27,17 @@ def test_the_weakest_leave_and_the_finest_stays() -> None:
     _, loss = built(SmallUNet(width=4), "softplus")  # P1 P2 add mul attention concat
     with torch.no_grad():
         loss.weighting.theta.copy_(torch.tensor([3.0, -9.0, 2.0, 1.0, 5.0, 4.0]))
-    assert shrink(Shrink(to=3), loss, 0.1) == ()
-    assert shrink(Shrink(to=3), loss, 0.8) == ("P1", "add(1,2)", "mul(1,2)")
+    assert shrink(ShrinkSection(to=3), loss, 0.1) == ()
+    assert shrink(ShrinkSection(to=3), loss, 0.8) == ("P1", "add(1,2)", "mul(1,2)")
     assert loss.weighting.active() == (False, True, False, False, True, True)
-    assert shrink(Shrink(to=3), loss, 0.9) == ()
-    assert shrink(Shrink(to=1), loss, 0.9) == ("attention(1,2)", "concat(1,2)")
+    assert shrink(ShrinkSection(to=3), loss, 0.9) == ()
+    assert shrink(ShrinkSection(to=1), loss, 0.9) == ("attention(1,2)", "concat(1,2)")
 
 
 def test_by_effect_it_asks_the_held_out_slopes() -> None:
     _, loss = built(SmallUNet(width=4), rate=0.0, normalize="none")
     loss.weighting.learn(torch.tensor([0.1, -1.0, 0.5, 0.2, -0.3, 0.4]))
-    shrink(Shrink(to=3, by="effect"), loss, 1.0)
+    shrink(ShrinkSection(to=3, by="effect"), loss, 1.0)
     assert loss.weighting.active() == (False, True, True, False, False, True)
     torch.testing.assert_close(loss.weighting.weights(), torch.tensor([0.0, 2.0, 2.0, 0.0, 0.0, 2.0]))
 
@@ -87,7 +87,7 @@ def test_budgets_that_make_no_sense(
 
 def test_in_a_recipe() -> None:
     recipe = load_recipe("chest_ct", ["search.shrink.to=8"])
-    assert recipe.search.shrink == Shrink(to=8)
+    assert recipe.search.shrink == ShrinkSection(to=8)
     with pytest.raises(RecipeError, match=r"start = 0.9 must lie before until = 0.8"):
         load_recipe("chest_ct", ["search.shrink={to=8, start=0.9}"])
     with pytest.raises(RecipeError, match=r'search.shrink.too: unknown. Nearest: "to"'):

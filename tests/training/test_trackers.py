@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from support.tiny_recipe import tiny
 
 import lomix_search as lomix
-from lomix_search.cli.app import tracked as tracked_options
+from lomix_search.cli.common import tracked as tracked_options
 from lomix_search.errors import MissingExtraError, RecipeError
 from lomix_search.experiments import tracking as tracked_module
 from lomix_search.experiments.listing import _validations, last_step

@@ -12,7 +12,7 @@ from support.tiny_recipe import PARTS, RECIPE
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
-from lomix_search.cli.app import console
+from lomix_search.cli.common import console
 from lomix_search.errors import RunError
 
 BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"
@@ -65,15 +65,17 @@ def test_tune_shows_names_as_they_are(recipe: Path) -> None:
 
 
 def test_evaluations_and_findings_show_names_as_they_are() -> None:
-    from lomix_search.evaluation.evaluate import Evaluation, Row
-    from lomix_search.evaluation.paired import Comparison, Difference
+    from lomix_search.evaluation.paired_test import PairedDifference, PairedTest
+    from lomix_search.evaluation.score_table import ClassScores, Evaluation
     from lomix_search.recipe.validate import ClassRow, SetRow, Validation
 
     found = Validation(
         RED, (SetRow("train", 1, 1, 1),), (ClassRow(BOLD, 0.5, 1, 1),), "", warnings=(SMILE,), faults=(f"a{CLOSING}",)
     )
-    scored = Evaluation("strict", "mm", (Row(f"{RED}/{SMILE}", "p", CLOSING, {"dice": 1.0}), Row("b/c", "q", BOLD, {})))
-    told = Comparison("dice", (RED, SMILE), (Difference(CLOSING, 1, 1, 0, 0, 0, 1, 2),))
+    scored = Evaluation(
+        "strict", "mm", (ClassScores(f"{RED}/{SMILE}", "p", CLOSING, {"dice": 1.0}), ClassScores("b/c", "q", BOLD, {}))
+    )
+    told = PairedTest("dice", (RED, SMILE), (PairedDifference(CLOSING, 1, 1, 0, 0, 0, 1, 2),))
     for shown, names in ((found, (RED, BOLD, SMILE, f"a{CLOSING}")), (told, (RED, SMILE, CLOSING))):
         assert all(name in drawn(shown) for name in names)
     assert all(name in drawn(Evaluation("strict", "mm", scored.rows[:1])) for name in (CLOSING, "strict"))

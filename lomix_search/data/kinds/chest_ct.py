@@ -1,4 +1,4 @@
-"""The embedded chest CT: one real patient, read from the package ``slicerio``.
+"""The embedded chest CT: one real patient, read_chest_ct from the package ``slicerio``.
 
 It shows training on real anatomy; one patient does not measure generalisation, and whoever prints a number from it says
 so.
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from lomix_search.data.augment import augmentation
+from lomix_search.data.case import Case
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.readers.volumes import Case, readable
+from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError, MissingExtraError, require
 from lomix_search.utils.schema import Frozen
 
@@ -40,7 +41,7 @@ _CLASS_OF = {
 }
 
 
-class Settings(Frozen):
+class ChestCTSettings(Frozen):
     """Keys of ``[data]`` for this kind.
 
     Args:
@@ -64,7 +65,7 @@ class Settings(Frozen):
         return slices
 
 
-def load(settings: Settings, ignore_index: int | None = None) -> Splits:
+def load_chest_ct(settings: ChestCTSettings, ignore_index: int | None = None) -> Splits:
     """Read the CT and cut it into slices.
 
     Args:
@@ -79,7 +80,7 @@ def load(settings: Settings, ignore_index: int | None = None) -> Splits:
         MissingExtraError: the package that holds the CT, or the one that reads it, is not installed.
         DataError: the files are not what they were in slicerio 1.4.
     """
-    image, label, spacing = read()
+    image, label, spacing = read_chest_ct()
 
     def subset(slices: tuple[int, ...], augment: str) -> Slices:
         index = list(slices)
@@ -108,7 +109,7 @@ def load(settings: Settings, ignore_index: int | None = None) -> Splits:
     return Splits(*sets, CLASSES, 1, spacing, {"val": volume(val), "test": volume(TEST)})
 
 
-def read() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:
+def read_chest_ct() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:
     """Read the whole volume.
 
     Returns:

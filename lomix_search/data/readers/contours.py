@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+_Points = NDArray[np.float64]
+_Mask = NDArray[np.bool_]
 
 _NEAR = 0.25  # pixels: lines that lie no farther apart are the same line, rounded or drawn anew
 
 
-def fill_plane(contours: Sequence[Points], shape: Sequence[int]) -> Mask:
+def fill_plane(contours: Sequence[_Points], shape: Sequence[int]) -> _Mask:
     """Fill all contours of one plane.
 
     Args:
@@ -29,7 +29,7 @@ def fill_plane(contours: Sequence[Points], shape: Sequence[int]) -> Mask:
     holds = [[a is not b and _contains(a, b) for b in contours] for a in contours]
     depth = _depths(holds)
 
-    def region(number: int) -> Mask:
+    def region(number: int) -> _Mask:
         filled = inside(contours[number], shape)
         for other, held in enumerate(holds[number]):
             if held and depth[other] == depth[number] + 1:
@@ -43,7 +43,7 @@ def fill_plane(contours: Sequence[Points], shape: Sequence[int]) -> Mask:
     return found
 
 
-def inside(polygon: Points, shape: Sequence[int]) -> Mask:
+def inside(polygon: _Points, shape: Sequence[int]) -> _Mask:
     """Fill one polygon by the even-odd rule, so that one that goes round a hole along a keyhole leaves it free.
 
     Args:
@@ -72,7 +72,7 @@ def _depths(holds: Sequence[Sequence[bool]]) -> list[int]:
     return depth
 
 
-def _contains(outer: Points, inner: Points) -> bool:
+def _contains(outer: _Points, inner: _Points) -> bool:
     """Whether a line lies inside another, where they may touch, and is not that line once more."""
     low, high = outer.min(0) - _NEAR, outer.max(0) + _NEAR
     if (inner < low).any() or (inner > high).any() or abs(_area(inner)) >= abs(_area(outer)):
@@ -85,25 +85,25 @@ def _contains(outer: Points, inner: Points) -> bool:
     return not (_all_near(line, outer) and _all_near(_dense(outer), inner))
 
 
-def _area(polygon: Points) -> float:
+def _area(polygon: _Points) -> float:
     x, y = polygon.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def _length(polygon: Points) -> float:
+def _length(polygon: _Points) -> float:
     return float(np.hypot(*(polygon - np.roll(polygon, -1, 0)).T).sum())
 
 
-def _dense(polygon: Points, step: float = 0.5) -> Points:
+def _dense(polygon: _Points, step: float = 0.5) -> _Points:
     """Put points on a line, none farther from the next than ``step`` pixels."""
     ends = np.roll(polygon, -1, 0)
     counts = np.maximum(1, np.ceil(np.hypot(*(ends - polygon).T) / step).astype(int))
     share = np.concatenate([np.arange(count) / count for count in counts])[:, None]
-    line: Points = np.repeat(polygon, counts, 0) * (1 - share) + np.repeat(ends, counts, 0) * share
+    line: _Points = np.repeat(polygon, counts, 0) * (1 - share) + np.repeat(ends, counts, 0) * share
     return line
 
 
-def _within(points: Points, polygon: Points) -> Mask:
+def _within(points: _Points, polygon: _Points) -> _Mask:
     found = np.zeros(len(points), bool)
     x, y = points.T
     for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, 0), strict=True):
@@ -112,7 +112,7 @@ def _within(points: Points, polygon: Points) -> Mask:
     return found
 
 
-def _all_near(points: Points, polygon: Points) -> bool:
+def _all_near(points: _Points, polygon: _Points) -> bool:
     """Whether all points lie on a line or next to it."""
     left = points
     for start, end in zip(polygon, np.roll(polygon, -1, 0), strict=True):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lomix_search.data.case import Case
 from lomix_search.data.readers.contours import fill_plane, inside
-from lomix_search.data.readers.volumes import Case, check_memory, readable
+from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.errors import DataError, require
 
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

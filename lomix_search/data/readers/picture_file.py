@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import DataError, LomixError, require
-
-Array = NDArray[Any]
+from lomix_search.data.case import Array
+from lomix_search.data.readers.guard import readable, unreadable
+from lomix_search.errors import DataError, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
@@ -80,7 +80,8 @@ def read_stored(path: Path) -> Stored:
     """
     pil, ops = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
     # By handle: what Pillow 13 maps by its path, a bare TIFF that lies on its side, comes out scrambled.
-    with _decodable(path, pil), path.open("rb") as file, pil.open(file) as picture:
+    guard = readable(path, too_large="cut it and its mask into tiles")
+    with guard, _pillows_faults_in_words(path, pil), path.open("rb") as file, pil.open(file) as picture:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise DataError(
                 f"{path} holds {frames} pages or frames; a file must hold one picture.",
@@ -134,11 +135,6 @@ def read_intensities(path: Path) -> tuple[Array, str]:
         raise DataError(f"{path}: NaN or infinite intensities.")
     _check_opaque(stored, path)
     return stored.values[None], stored.depth
-
-
-def size_in_words(shape: tuple[int, ...]) -> str:
-    """Return rows × columns."""
-    return " × ".join(map(str, shape))
 
 
 def _rgb(stored: Stored, path: Path) -> NDArray[np.uint8]:
@@ -254,28 +250,16 @@ def _marked(values: Array, picture: Any) -> Array | None:
 
 
 @contextmanager
-def _decodable(path: Path, pil: Any) -> Iterator[None]:
-    """Turn whatever Pillow throws into an error that names the file and says what it was."""
+def _pillows_faults_in_words(path: Path, pil: Any) -> Iterator[None]:
+    """Say what two faults mean that Pillow alone has: it opens no file of so many pixels, or none of this kind."""
     try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty.", hint="copy or download it again")
         yield
-    except LomixError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as cause:
         raise DataError(
             f"{path} has more pixels than Pillow opens.",
             seen=str(cause),
             hint=f'magick "{path}" -crop 4096x4096 +repage "{path.with_suffix("")}_%02d.png"   # and its mask alike',
         ) from None
-    except MemoryError:
-        raise DataError(f"{path} does not fit into memory.", hint="cut it and its mask into tiles") from None
-    except Exception as cause:  # Pillow's plugins raise whatever a broken file makes them run into
-        other = "; or, if other programs open it, save it as PNG or TIFF of 8 or 16 bits, or of 32-bit floats"
-        raise DataError(
-            f"{path} cannot be read; it is cut short or not what its name says.",
-            seen=f"{type(cause).__name__}: {cause}",
-            hint="copy or download it again" + other * isinstance(cause, pil.UnidentifiedImageError),
-        ) from None
+    except pil.UnidentifiedImageError as cause:
+        other = "or, if other programs open it, save it as PNG or TIFF of 8 or 16 bits, or of 32-bit floats"
+        raise unreadable(path, cause, other) from None

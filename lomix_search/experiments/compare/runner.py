@@ -12,11 +12,13 @@ from pathlib import Path
 from rich.console import Console
 
 from lomix_search.errors import LomixError, RunError
-from lomix_search.experiments.compare.rank import rank
+from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.compare.strategies import DERIVED, Strategy, needed
-from lomix_search.experiments.compare.verdict import Row, draw_verdict, judge, read_run, to_json, to_markdown
+from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed, read_strategy_run
+from lomix_search.experiments.compare.verdict_figure import draw_verdict
+from lomix_search.experiments.compare.verdict_table import to_json, to_markdown
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MOST = 1000  # seeds; each is a run of each strategy
@@ -59,7 +61,7 @@ def compare_strategies(
     folder: Path = Path("runs/compare"),
     jobs: int = 1,
     console: Console | None = None,
-) -> list[Row]:
+) -> list[StrategyRow]:
     """Run each strategy with each seed and part of the labels, and compare.
 
     Finished runs are not repeated, broken ones go on from their checkpoints: the same call goes on where an earlier one
@@ -119,7 +121,7 @@ def _prepare(job: Job, recipe: Recipe, plan: Sequence[Job], failed: list[str]) -
         )
         mixture = job.folder / "given.json"
         try:
-            rank(source).derive(job.strategy.settings.get("top", 8)).save(mixture)
+            rank_maps(source).derive(job.strategy.settings.get("top", 8)).save(mixture)
         except LomixError as error:
             failed.append(f"{job.name}: {str(error).splitlines()[0]}")
             return False
@@ -185,11 +187,11 @@ class _Processes:
                 yield job, code
 
 
-def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> list[Row]:
+def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> list[StrategyRow]:
     if not finished:
         raise RunError("no run of the comparison finished.", seen=list(failed)[:5])
-    runs = [read_run(job.folder / "run", job.strategy.label, job.labels, job.seed) for job in finished]
-    rows = judge(runs, sorted({job.strategy.label for job in finished if job.strategy.searches}))
+    runs = [read_strategy_run(job.folder / "run", job.strategy.label, job.labels, job.seed) for job in finished]
+    rows = compare_by_seed(runs, sorted({job.strategy.label for job in finished if job.strategy.searches}))
     write_text(folder / "compare.json", to_json(rows))
     notes = "".join(f"\nfailed: {fault}\n" for fault in failed)
     write_text(folder / "compare.md", to_markdown(rows) + notes)

@@ -11,8 +11,8 @@ from lomix_search.experiments.run import with_mixture
 from lomix_search.mixture.weighting import WEIGHTINGS, weighting_faults
 from lomix_search.recipe.overrides import split_list, split_setting, toml_or_text
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.recipe.sections import Space, Weighting
-from lomix_search.recipe.tuning import Tune
+from lomix_search.recipe.sections import SpaceSection, WeightingSection
+from lomix_search.recipe.tuning import TuneSection
 
 SPACES = ("last_layer", "deep_supervision", "mutation")
 """Strategies that are a search space of their own, weighted uniformly."""
@@ -62,15 +62,21 @@ class Strategy:
             The recipe.
         """
         search = recipe.search.model_copy(update={"seed": seed, "label_fraction": labels})
-        recipe = recipe.model_copy(update={"search": search, "tune": Tune()})  # its ranges may not fit another space
+        recipe = recipe.model_copy(
+            update={"search": search, "tune": TuneSection()}
+        )  # its ranges may not fit another space
         if self.name == DERIVED:
             assert mixture is not None
             return with_mixture(recipe, mixture, self.settings.get("weighting", "fixed"))
         if self.name in SPACES:
-            return recipe.model_copy(update={"space": Space(name=self.name), "weighting": Weighting(name="uniform")})
+            return recipe.model_copy(
+                update={"space": SpaceSection(name=self.name), "weighting": WeightingSection(name="uniform")}
+            )
         own = recipe.weighting.settings if recipe.weighting.name == self.name else {}
         drawn = {"seed": seed} if self.name == "random" else {}
-        return recipe.model_copy(update={"weighting": Weighting(name=self.name, **(drawn | own | self.settings))})
+        return recipe.model_copy(
+            update={"weighting": WeightingSection(name=self.name, **(drawn | own | self.settings))}
+        )
 
 
 def read_strategies(text: str) -> tuple[Strategy, ...]:

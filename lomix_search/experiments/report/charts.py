@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lomix_search.experiments.report.parts import data, text
+from lomix_search.experiments.report.html_parts import json_script, text
 
 COLOURS = tuple(f"var(--c{i})" for i in range(8))
 
@@ -31,7 +31,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ChartAxis:
     """An axis.
 
     Args:
@@ -47,7 +47,7 @@ class Axis:
     log: bool = False
 
 
-def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, pick: str = "x") -> str:
+def chart(title: str, lines: Sequence[Line], x: ChartAxis, y: ChartAxis, pick: str = "x") -> str:
     """Draw lines.
 
     Args:
@@ -132,7 +132,7 @@ class _Scale:
         return [10.0**e for e in every] if len(every) > 2 else inside
 
 
-def _scale(values: Sequence[float], axis: Axis, count: int, margin: float) -> _Scale:
+def _scale(values: Sequence[float], axis: ChartAxis, count: int, margin: float) -> _Scale:
     low, high = min(values), max(values)
     low = low if axis.low is None else min(low, axis.low)
     high = high if axis.high is None else max(high, axis.high)
@@ -189,4 +189,4 @@ def _values(lines: Sequence[Line], across: _Scale, up: _Scale, name: str) -> str
                 "py": [round(1000 - up(b), 1) for _, b in known],
             }
         )
-    return data({"axis": name, "series": series})
+    return json_script({"axis": name, "series": series})

@@ -1,74 +1,28 @@
 """The page of a study: the best trial first, then how the study got there and what mattered."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-from lomix_search.experiments.report.charts import COLOURS, Axis, Line, chart
-from lomix_search.experiments.report.parts import bar, duration, facts, number, page, section, table, text, tile, tiles
+from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
+from lomix_search.experiments.report.html_parts import (
+    bar,
+    duration,
+    facts,
+    number,
+    page,
+    section,
+    table,
+    text,
+    tile,
+    tiles,
+)
+from lomix_search.experiments.report.study_content import StudyContent, TrialContent
 
 _STATES = {"complete": "finished", "pruned": "stopped", "running": "running", "fail": "failed", "waiting": "stopped"}
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One trial of a study.
-
-    Args:
-        number: Its number.
-        state: ``complete``, ``pruned``, ``running``, ``waiting`` or ``fail``.
-        values: What it came to, one for each goal; empty before the end.
-        settings: What it tried, by dotted key.
-        folder: Name of its run folder.
-        seconds: How long it ran; NaN where that is not known.
-        reason: Why it failed or was pruned.
-        curve: (step, validation score) as they came.
-    """
-
-    number: int
-    state: str
-    values: tuple[float, ...]
-    settings: Mapping[str, Any]
-    folder: str = ""
-    seconds: float = math.nan
-    reason: str = ""
-    curve: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study, read.
-
-    Args:
-        name: Its name.
-        recipe: Name of the recipe that it tunes.
-        goals: Name of each goal and whether a larger value is better.
-        trials: All trials.
-        best: Numbers of the best trials, the best first; with two goals the whole front.
-        importances: How much each setting mattered, shares that add up to 1; empty where that cannot be said.
-        log: Settings that are drawn on a logarithmic scale.
-    """
-
-    name: str
-    recipe: str
-    goals: tuple[tuple[str, bool], ...]
-    trials: tuple[Trial, ...]
-    best: tuple[int, ...]
-    importances: Mapping[str, float]
-    log: frozenset[str] = frozenset()
-
-    @property
-    def done(self) -> list[Trial]:
-        """Trials with a value, in order."""
-        return [t for t in self.trials if t.state == "complete" and t.values and math.isfinite(t.values[0])]
-
-    def trial(self, number: int) -> Trial:
-        """Return a trial by its number."""
-        return next(t for t in self.trials if t.number == number)
-
-
-def study_page(study: Study) -> str:
+def study_page(study: StudyContent) -> str:
     """Write the page of a study.
 
     Args:
@@ -88,7 +42,7 @@ def study_page(study: Study) -> str:
     return page(f"{study.recipe}: a study of lomix_search", _header(study), sections, foot)
 
 
-def _header(study: Study) -> str:
+def _header(study: StudyContent) -> str:
     goal, _ = study.goals[0]
     if study.best:
         first = study.trial(study.best[0])
@@ -104,7 +58,7 @@ def _header(study: Study) -> str:
     )
 
 
-def _figures(study: Study) -> Iterable[str]:
+def _figures(study: StudyContent) -> Iterable[str]:
     counts = {state: sum(t.state == state for t in study.trials) for state in _STATES}
     yield tile("finished trials", str(counts["complete"]), f"of {len(study.trials)}")
     yield tile("pruned", str(counts["pruned"]), "stopped early, or over a limit")
@@ -120,7 +74,7 @@ def _figures(study: Study) -> Iterable[str]:
         yield tile("mattered most", f"<code>{text(name)}</code>", f"{share:.0%} of what settings explain")
 
 
-def _sentence(study: Study) -> str:
+def _sentence(study: StudyContent) -> str:
     """Say what the best trial gained over the first, and what choosing the best of many means."""
     if not study.best:
         return ""
@@ -137,7 +91,7 @@ def _sentence(study: Study) -> str:
     return said + "The best of many trials flatters itself on the data that chose it; test data took no part."
 
 
-def _best(study: Study) -> str:
+def _best(study: StudyContent) -> str:
     if not study.best:
         return ""
     shown = [study.trial(number) for number in study.best[:6]]
@@ -149,7 +103,7 @@ def _best(study: Study) -> str:
     return section("best", "Best trial" if len(shown) == 1 else "The front", table(head, [*goals, *values]) + hint)
 
 
-def _history(study: Study) -> str:
+def _history(study: StudyContent) -> str:
     done, (goal, up) = study.done, study.goals[0]
     if not done:
         return ""
@@ -161,16 +115,16 @@ def _history(study: Study) -> str:
     numbers = [t.number for t in done]
     lines = [Line("best so far", numbers, best, "var(--ink)")]
     lines.append(Line("a trial", numbers, [t.values[0] for t in done], COLOURS[0], "dots"))
-    charts = [chart(f"{goal} by trial", lines, Axis("trial"), Axis())]
+    charts = [chart(f"{goal} by trial", lines, ChartAxis("trial"), ChartAxis())]
     if len(study.goals) > 1:
         charts.append(_front(study))
     curves = [t for t in study.trials if len(t.curve) > 1][-60:]
     lines = [_curve(t, study) for t in sorted(curves, key=lambda t: t.number in study.best)]
-    charts.append(chart("Validation score of every trial", lines, Axis("step"), Axis(), pick="line"))
+    charts.append(chart("Validation score of every trial", lines, ChartAxis("step"), ChartAxis(), pick="line"))
     return section("history", "History", f'<div class="charts">{"".join(charts)}</div>')
 
 
-def _curve(trial: Trial, study: Study) -> Line:
+def _curve(trial: TrialContent, study: StudyContent) -> Line:
     """Return the validations of a trial, coloured by what became of it."""
     steps, scores = [step for step, _ in trial.curve], [score for _, score in trial.curve]
     if trial.number in study.best:
@@ -180,7 +134,7 @@ def _curve(trial: Trial, study: Study) -> Line:
     return Line(f"trial {trial.number}", steps, scores, COLOURS[1], "thin", "pruned or failed")
 
 
-def _front(study: Study) -> str:
+def _front(study: StudyContent) -> str:
     (goal, _), (cost, _) = study.goals[:2]
     done = sorted(study.done, key=lambda t: t.values[1])
     front = [t for t in done if t.number in study.best]
@@ -188,10 +142,10 @@ def _front(study: Study) -> str:
         Line("the front", [t.values[1] for t in front], [t.values[0] for t in front], COLOURS[2]),
         Line("a trial", [t.values[1] for t in done], [t.values[0] for t in done], COLOURS[0], "dots"),
     ]
-    return chart(f"{goal} against {cost}", lines, Axis(cost), Axis())
+    return chart(f"{goal} against {cost}", lines, ChartAxis(cost), ChartAxis())
 
 
-def _mattered(study: Study) -> str:
+def _mattered(study: StudyContent) -> str:
     rows = [(f"<code>{text(name)}</code>", bar(share), f"{share:.0%}") for name, share in study.importances.items()]
     told = "How much each setting explains of the differences between trials (PED-ANOVA)"
     body = table(("setting", "", "share"), rows, "", told) if rows else ""
@@ -201,7 +155,7 @@ def _mattered(study: Study) -> str:
     return section("settings", "What mattered", body + charts)
 
 
-def _against(study: Study, name: str) -> str:
+def _against(study: StudyContent, name: str) -> str:
     """Draw what came of each value of a setting: dots for numbers, means for choices."""
     pairs = [(t.settings[name], t.values[0]) for t in study.done if name in t.settings]
     if len({str(value) for value, _ in pairs}) < 2:
@@ -210,7 +164,7 @@ def _against(study: Study, name: str) -> str:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value, _ in pairs):
         pairs.sort()
         line = Line(goal, [value for value, _ in pairs], [score for _, score in pairs], COLOURS[0], "dots")
-        return chart(f"{goal} against {name}", [line], Axis(name, log=name in study.log), Axis())
+        return chart(f"{goal} against {name}", [line], ChartAxis(name, log=name in study.log), ChartAxis())
     choices = dict.fromkeys(str(value) for value, _ in pairs)
     scores = {choice: [score for value, score in pairs if str(value) == choice] for choice in choices}
     rows = [
@@ -221,7 +175,7 @@ def _against(study: Study, name: str) -> str:
     return f"<figure>{table(head, rows, '', f'{text(goal)} by {text(name)}')}</figure>"
 
 
-def _trials(study: Study) -> str:
+def _trials(study: StudyContent) -> str:
     keys = list(dict.fromkeys(key for t in study.trials for key in t.settings))
     goals, named = [text(goal) for goal, _ in study.goals], [f"<code>{text(key)}</code>" for key in keys]
     rows = [
@@ -238,7 +192,7 @@ def _trials(study: Study) -> str:
     return section("trials", "Trials", table(("trial", "state", *goals, "time", *named), rows, "sortable"), lead)
 
 
-def _failures(study: Study) -> str:
+def _failures(study: StudyContent) -> str:
     told = [(f"trial {t.number}", text(t.reason.splitlines()[0])) for t in study.trials if t.reason]
     return section("failures", "Pruned and failed trials, with reasons", facts(told)) if told else ""
 

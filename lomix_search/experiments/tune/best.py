@@ -6,9 +6,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.values import decode
+from lomix_search.experiments.tune.parameters import decode
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 
 
 def best_trials(study: optuna.Study, recipe: Recipe, top: int = 1) -> list[FrozenTrial]:

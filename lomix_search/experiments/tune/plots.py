@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import write_bytes
+from lomix_search.utils.files import write_bytes
 
 
 def draw_study(study: optuna.Study, recipe: Recipe, folder: Path) -> list[Path]:

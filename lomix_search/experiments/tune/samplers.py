@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.recipe.tuning import Sampler
+from lomix_search.recipe.tuning import SamplerSection
 
 
 class PerTrial(optuna.samplers.BaseSampler):
@@ -58,7 +58,7 @@ class PerTrial(optuna.samplers.BaseSampler):
         self._now.after_trial(study, trial, state, values)
 
 
-def build_sampler(given: Sampler, seed: int, conditional: bool, limited: bool) -> optuna.samplers.BaseSampler:
+def build_sampler(given: SamplerSection, seed: int, conditional: bool, limited: bool) -> optuna.samplers.BaseSampler:
     """Build a sampler.
 
     Args:

@@ -18,14 +18,15 @@ from lomix_search.experiments.tune.journal import Journal
 from lomix_search.experiments.tune.retry import patient
 from lomix_search.experiments.tune.samplers import PerTrial, build_pruner
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.utils.schema import Frozen, read_json, validate, write_text
+from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.schema import Frozen, build_typed
 
 JOURNAL = "journal.log"
 _NOTE = "study.json"
 _PATIENCE = 10.0  # seconds to wait for the process that made a study to describe it
 _GRACE = 4  # heartbeats missed before a trial counts as broken off
 _FREE = ("about", "track", "tune.trials", "tune.patience", "tune.target")  # may change while a study goes on
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class _Note(Frozen):
@@ -36,7 +37,7 @@ class _Note(Frozen):
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyStorage:
     """A storage.
 
     Args:
@@ -118,7 +119,7 @@ _EXAMPLE = [
 ]
 
 
-def read_place(storage: str | Path | None, folder: Path, heartbeat: int = 30) -> Place:
+def read_storage(storage: str | Path | None, folder: Path, heartbeat: int = 30) -> StudyStorage:
     """Read where a study lives.
 
     Args:
@@ -135,7 +136,7 @@ def read_place(storage: str | Path | None, folder: Path, heartbeat: int = 30) ->
     text = str(storage or folder / JOURNAL)
     if "://" not in text:
         path = Path(text)
-        return Place(path / JOURNAL if path.is_dir() else path, None)
+        return StudyStorage(path / JOURNAL if path.is_dir() else path, None)
     scheme = text.partition("://")[0]
     if scheme.startswith("sqlite"):
         raise RunError(f"--storage {text}: SQLite locks up when several processes or machines share it.", hint=_EXAMPLE)
@@ -143,11 +144,11 @@ def read_place(storage: str | Path | None, folder: Path, heartbeat: int = 30) ->
         text = f"postgresql+psycopg{text[len(scheme) :]}"
     if heartbeat < 1:
         raise RunError(f"--heartbeat {heartbeat}: needs 1 second or more.")
-    return Place(None, text, heartbeat)
+    return StudyStorage(None, text, heartbeat)
 
 
-def join(
-    recipe: Recipe, place: Place, name: str, folder: Path, say: Callable[[str], object] = warnings.warn
+def join_study(
+    recipe: Recipe, place: StudyStorage, name: str, folder: Path, say: Callable[[str], object] = warnings.warn
 ) -> tuple[optuna.Study, bool]:
     """Make a study, or join it if it exists.
 
@@ -156,7 +157,7 @@ def join(
         place: Where it lives.
         name: Its name.
         folder: The study's folder on this machine, which notes where the study lives.
-        say: As for ``Place.open``.
+        say: As for ``StudyStorage.open``.
 
     Returns:
         The study, and whether it was made.
@@ -209,25 +210,25 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
     study = optuna.load_study(study_name=chosen, storage=storage)
     if "recipe" not in study.user_attrs:
         raise RunError(f'the study "{chosen}" in {place} was not made by lomix tune.')
-    recipe = validate(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
+    recipe = build_typed(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
     return study, recipe
 
 
-def _noted(where: str | Path) -> tuple[Place, str | None]:
+def _noted(where: str | Path) -> tuple[StudyStorage, str | None]:
     path = Path(where)
     if "://" in str(where):
-        return read_place(str(where), path), None
+        return read_storage(str(where), path), None
     if not path.is_dir():
         if not path.is_file():
             raise RunError(f"no study {where}.", hint=["lomix tune best runs/RECIPE-tune", *_EXAMPLE])
-        return Place(path, None), None
+        return StudyStorage(path, None), None
     if (path / _NOTE).is_file():
-        note = validate(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)
+        note = build_typed(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)
         beside = "://" not in note.storage and not Path(note.storage).is_absolute()
-        return read_place(path / note.storage if beside else note.storage, path), note.study
+        return read_storage(path / note.storage if beside else note.storage, path), note.study
     if not (path / JOURNAL).is_file():
         raise RunError(f"{path} holds no study.", hint="lomix tune RECIPE --folder FOLDER")
-    return Place(path / JOURNAL, None), None
+    return StudyStorage(path / JOURNAL, None), None
 
 
 def settings_of(recipe: Recipe) -> dict[str, str]:
@@ -245,7 +246,7 @@ def _flat(value: Any, key: str) -> list[tuple[str, str]]:
     return [(key, json.dumps(value))]
 
 
-def _described(study: optuna.Study, place: Place) -> dict[str, str]:
+def _described(study: optuna.Study, place: StudyStorage) -> dict[str, str]:
     """Wait for the process that has just made the study to describe it."""
     until = time.monotonic() + _PATIENCE
     while "settings" not in (attrs := study.user_attrs):
@@ -258,7 +259,7 @@ def _described(study: optuna.Study, place: Place) -> dict[str, str]:
 _OTHER = ["--study ANOTHER_NAME", "--folder ANOTHER_FOLDER"]
 
 
-def _check_same(recipe: Recipe, before: dict[str, str], name: str, place: Place) -> None:
+def _check_same(recipe: Recipe, before: dict[str, str], name: str, place: StudyStorage) -> None:
     now = settings_of(recipe)
     different = [
         f"{key}: {before.get(key, 'not set')} there, {now.get(key, 'not set')} here"
@@ -269,11 +270,11 @@ def _check_same(recipe: Recipe, before: dict[str, str], name: str, place: Place)
         raise RunError(f'the study "{name}" in {place} is of another recipe.', seen=different[:6], hint=_OTHER)
 
 
-def _inside(place: Place, folder: Path) -> bool:
+def _inside(place: StudyStorage, folder: Path) -> bool:
     return place.journal is not None and place.journal.absolute() == folder.absolute() / JOURNAL
 
 
-def _several_times(what: Callable[[], T], times: int = 6) -> T:
+def _several_times(what: Callable[[], _T], times: int = 6) -> _T:
     """Try again when several workers make a database's tables at the same moment."""
     from sqlalchemy.exc import SQLAlchemyError
 

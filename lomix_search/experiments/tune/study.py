@@ -14,12 +14,13 @@ from rich.console import Console
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.best import best_trials, kept_limits, write_best
+from lomix_search.experiments.tune.parameters import starting_points
 from lomix_search.experiments.tune.plots import draw_study
-from lomix_search.experiments.tune.processes import leading, wait_along
-from lomix_search.experiments.tune.slots import Survey, Workers, fill, survey
-from lomix_search.experiments.tune.storage import Place, join
+from lomix_search.experiments.tune.storage import StudyStorage, join_study
 from lomix_search.experiments.tune.trial import Failed, Objective, Surplus, tell_stopped
-from lomix_search.experiments.tune.values import starting_points
+from lomix_search.experiments.tune.trial_processes import leading, wait_along
+from lomix_search.experiments.tune.trial_queue import Survey, fill, survey
+from lomix_search.experiments.tune.workers import Workers
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.progress import Stop
 from lomix_search.utils.terminal import plain
@@ -32,7 +33,7 @@ def run_study(
     recipe: Recipe,
     wanted: int,
     home: Path,
-    place: Place,
+    place: StudyStorage,
     name: str,
     *,
     resume: bool,
@@ -63,7 +64,7 @@ def run_study(
     home.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study, made = join(recipe, place, name, home, say=lambda text: say.print(plain((text, "yellow"))))
+        study, made = join_study(recipe, place, name, home, say=lambda text: say.print(plain((text, "yellow"))))
         workers = Workers(study, place.journal)
         if not made:
             _let_its_maker_begin(study)

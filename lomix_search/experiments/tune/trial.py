@@ -18,16 +18,16 @@ from lomix_search.data.dataset import Splits
 from lomix_search.errors import LomixError, RunError
 from lomix_search.experiments.run import Outcome
 from lomix_search.experiments.tune.costs import Meter
-from lomix_search.experiments.tune.processes import run_trial
+from lomix_search.experiments.tune.parameters import suggest
 from lomix_search.experiments.tune.retry import StorageLost
 from lomix_search.experiments.tune.samplers import note_limits
-from lomix_search.experiments.tune.slots import holder
-from lomix_search.experiments.tune.values import suggest
+from lomix_search.experiments.tune.trial_processes import run_trial
+from lomix_search.experiments.tune.trial_queue import holder
 from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.schema import write_text
+from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")

@@ -3,29 +3,25 @@
 import ctypes
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
-from lomix_search.mixture.loss.backends import native
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.loss.program import supported
+from lomix_search.mixture.loss.backends.kernel_cache import library
+from lomix_search.mixture.loss.backends.limits import NATIVE_CLASSES, TRITON_CLASSES, TRITON_MAPS
 
-MOST_CLASSES = 2**16 - 1
-"""Of the C++ kernel, which multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+_Engine = Callable[..., tuple[Tensor, Tensor]]
 
-Engine = Callable[..., tuple[Tensor, Tensor]]
-
-ENGINES: dict[str, Engine] = {
-    "reference": reference.per_map_losses,
-    "tiled": partial(fused.per_map_losses, back_end="tiled"),
-    "native": partial(fused.per_map_losses, back_end="native"),
-    "triton": partial(fused.per_map_losses, back_end="triton"),
+ENGINES: dict[str, _Engine] = {
+    "reference": reference.reference_losses,
+    "tiled": partial(fused.fused_losses, back_end="tiled"),
+    "native": partial(fused.fused_losses, back_end="native"),
+    "triton": partial(fused.fused_losses, back_end="triton"),
 }
 """All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
 
@@ -60,39 +56,9 @@ def choose_engine(
 choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def per_map_slopes(
-    name: str,
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    plan: Plan,
-    operators: Mapping[str, nn.Module],
-    tangents: Sequence[Tensor],
-    operator_tangents: Mapping[str, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Compute directional derivatives by the engine of that name, or by the reference where it cannot.
-
-    Args:
-        name: ``"auto"`` or a name of ``ENGINES``.
-        maps: Originals of the labels' size.
-        labels: Classes (B, *spatial).
-        plan: What to compute.
-        operators: The learned operators by ``Map.parameters``.
-        tangents: One for each original.
-        operator_tangents: By ``<Map.parameters>.<parameter>``.
-
-    Returns:
-        Derivatives of cross-entropies (m,) and Dice losses (m,).
-    """
-    engine = choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, maps[0].dtype)
-    given = (maps, labels, plan, operators, tangents, operator_tangents)
-    if engine == "reference" or not all(map(supported, plan.maps)):
-        return reference.per_map_slopes(*given)
-    return fused.per_map_slopes(*given, back_end=engine)
-
-
 def engine_report() -> str:
     """Say in one line which engine runs on the CPU here, and why not a faster one."""
-    loaded = native.library()
+    loaded = library()
     if isinstance(loaded, ctypes.CDLL):
         return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {Path(loaded._name).parent}"
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
@@ -103,9 +69,9 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: tor
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"
-        if num_classes > MOST_CLASSES:
-            return f"it takes up to {MOST_CLASSES} classes, not {num_classes}"
-        loaded = native.library()
+        if num_classes > NATIVE_CLASSES:
+            return f"it takes up to {NATIVE_CLASSES} classes, not {num_classes}"
+        loaded = library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":
         return _missing_triton(device, num_maps, num_classes, dtype)
@@ -118,8 +84,8 @@ def _missing_triton(device: str, num_maps: int, num_classes: int, dtype: torch.d
         return "it is for CUDA"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if num_maps > 6 or num_classes > 64:
-        return f"it takes up to 6 maps of up to 64 classes, not {num_maps} of {num_classes}"
+    if num_maps > TRITON_MAPS or num_classes > TRITON_CLASSES:
+        return f"it takes up to {TRITON_MAPS} maps of up to {TRITON_CLASSES} classes, not {num_maps} of {num_classes}"
     if num_maps == 1 and dtype == torch.float64 and not interpreted:
         return "Triton 3.6 cannot compile one map in float64"
     return ""

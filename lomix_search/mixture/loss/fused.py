@@ -4,8 +4,8 @@ Cross-entropy and Dice of all maps follow from sums over pixels (pass 1). The gr
 logits of a map needs those sums, so pass 2 builds every map again, tile by tile, and walks back to the originals. What
 walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
 
-In a distributed run (``Plan.together``) the sums of all processes are added up between the passes, m·(2·C + 1) + C + 1
-numbers in float64: cross-entropy and Dice are then those of the whole batch.
+In a distributed run (``LossPlan.together``) the sums of all processes are added up between the passes: m·(2·C + 1) +
+C + 1 numbers in float64. Cross-entropy and Dice are then those of the whole batch.
 """
 
 import importlib
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.backends import native, tiled
-from lomix_search.mixture.loss.checks import check_range
-from lomix_search.mixture.loss.plan import SMOOTH, Plan, widest
-from lomix_search.mixture.loss.program import group, lay_out, pack, pack_tangents, read_plan, write_plan
+from lomix_search.mixture.loss.kernel_plan import kernel_plan, pack_parameters, split_supported
+from lomix_search.mixture.loss.label_checks import check_range
+from lomix_search.mixture.loss.plan import SMOOTH, LossPlan, plan_from_text, plan_to_text, widest
 from lomix_search.utils.distributed import size, sum_over_processes
 
 BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
@@ -54,7 +54,7 @@ class Sums(NamedTuple):
     pixels: Tensor
 
     @classmethod
-    def split(cls, flat: Tensor, plan: Plan) -> "Sums":
+    def split(cls, flat: Tensor, plan: LossPlan) -> "Sums":
         """Cut the vector that back ends return."""
         m, c = len(plan.maps), plan.num_classes
         ce, overlap, squares, counts, pixels = torch.split(flat, [m, m * c, m * c, c, 1])
@@ -71,22 +71,14 @@ class Sums(NamedTuple):
         a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
         return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
 
-    def slopes(self, flat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the derivatives of cross-entropies and Dice losses (m,) from those of ce, overlap and squares."""
-        m, c = self.overlap.shape
-        ce, overlap, squares = torch.split(flat, [m, m * c, m * c])
-        union, value = self._union(), (2 * self.overlap + SMOOTH) / self._union()
-        dice = (value * squares.view(m, c) - 2 * overlap.view(m, c)) / union
-        return ce / self.pixels.clamp(min=1), dice.mean(1)
-
     def _union(self) -> Tensor:
         return self.squares + self.counts + SMOOTH
 
 
-def per_map_losses(
-    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str = "tiled"
+def fused_losses(
+    maps: Sequence[Tensor], labels: Tensor, plan: LossPlan, operators: Mapping[str, nn.Module], back_end: str = "tiled"
 ) -> tuple[Tensor, Tensor]:
-    """Compute cross-entropy and Dice loss of every map of the plan, as ``reference.per_map_losses`` does.
+    """Compute cross-entropy and Dice loss of every map of the plan, as ``reference.reference_losses`` does.
 
     Operators that users registered are not known here; their maps take the reference path.
 
@@ -100,11 +92,11 @@ def per_map_losses(
     Returns:
         Cross-entropies (m,) and Dice losses (m,).
     """
-    known, others = group(plan.maps)
+    known, others = split_supported(plan.maps)
     if not others:
         return _fused(maps, labels, plan, operators, back_end)
     slow = replace(plan, maps=tuple(plan.maps[i] for i in others))
-    parts = [reference.per_map_losses(maps, labels, slow, operators)]
+    parts = [reference.reference_losses(maps, labels, slow, operators)]
     if known:
         fast = replace(plan, maps=tuple(plan.maps[i] for i in known))
         parts.insert(0, _fused(maps, labels, fast, operators, back_end))
@@ -113,47 +105,12 @@ def per_map_losses(
     return ce, dice
 
 
-def per_map_slopes(
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    plan: Plan,
-    operators: Mapping[str, nn.Module],
-    tangents: Sequence[Tensor],
-    operator_tangents: Mapping[str, Tensor],
-    back_end: str = "tiled",
-) -> tuple[Tensor, Tensor]:
-    """Compute the derivative of every loss as maps and operators move along tangents, in one pass.
-
-    Args:
-        maps: As for ``per_map_losses``.
-        labels: As for ``per_map_losses``.
-        plan: What to compute; all maps must be ``supported``.
-        operators: The learned operators by ``Map.parameters``.
-        tangents: One for each original, of its shape.
-        operator_tangents: By ``<Map.parameters>.weight`` and ``.bias``; what is missing stays where it is.
-        back_end: A name of ``BACK_ENDS``; Triton's has no such pass, so plain PyTorch takes its place.
-
-    Returns:
-        Derivatives of cross-entropies (m,) and Dice losses (m,).
-    """
-    dtype, device = widest(maps), labels.device
-    flat, moves = ([one.detach().to(dtype).flatten(2).contiguous() for one in many] for many in (maps, tangents))
-    params = pack(plan, operators, dtype, device).detach()
-    params_tangent = pack_tangents(plan, operators, operator_tangents, dtype, device).detach()
-    engine = back_end_of("tiled" if back_end == "triton" else back_end)
-    sums, change = engine.slopes(flat, labels.flatten(1).contiguous(), params, lay_out(plan), moves, params_tangent)
-    if plan.together:
-        sums, change = sum_over_processes(sums), sum_over_processes(change)
-    ce, dice = Sums.split(sums, plan).slopes(change)
-    return ce.to(dtype), dice.to(dtype)
-
-
 def _fused(
-    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Mapping[str, nn.Module], back_end: str
+    maps: Sequence[Tensor], labels: Tensor, plan: LossPlan, operators: Mapping[str, nn.Module], back_end: str
 ) -> tuple[Tensor, Tensor]:
     flat = [one.flatten(2) for one in maps]
-    params = pack(plan, operators, widest(maps), labels.device)
-    ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, write_plan(plan), back_end)
+    params = pack_parameters(plan, operators, widest(maps), labels.device)
+    ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, plan_to_text(plan), back_end)
     return ce, dice
 
 
@@ -167,17 +124,17 @@ def mixture_losses(
         maps: L originals (B, C, N).
         labels: Classes (B, N), int64.
         params: Packed parameters.
-        plan: A plan, as ``write_plan`` writes it.
+        plan: A plan, as ``plan_to_text`` writes it.
         back_end: A name of ``BACK_ENDS``.
 
     Returns:
         Cross-entropies (m,), Dice losses (m,) and the sums that the backward pass needs.
     """
-    read = read_plan(plan)
+    read = plan_from_text(plan)
     if labels.device.type == "cpu":  # here too, because a compiled step comes in by this door
         check_range(labels, read)
     held = _held(maps, params, back_end)
-    sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), lay_out(read))
+    sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), kernel_plan(read))
     if read.together:
         sums = sum_over_processes(sums)
     ce, dice = Sums.split(sums, read).losses()
@@ -186,7 +143,7 @@ def mixture_losses(
 
 @mixture_losses.register_fake
 def _(maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str) -> tuple[Tensor, ...]:
-    m, c = len(read_plan(plan).maps), read_plan(plan).num_classes
+    m, c = len(plan_from_text(plan).maps), plan_from_text(plan).num_classes
     return params.new_empty(m), params.new_empty(m), params.new_empty(m * (2 * c + 1) + c + 1, dtype=torch.float64)
 
 
@@ -210,18 +167,18 @@ def mixture_gradients(
         sums: What pass 1 added up.
         grad_ce: Gradient of the total with respect to the cross-entropies (m,).
         grad_dice: Gradient of the total with respect to the Dice losses (m,).
-        plan: A plan, as ``write_plan`` writes it.
+        plan: A plan, as ``plan_to_text`` writes it.
         back_end: A name of ``BACK_ENDS``.
 
     Returns:
         Gradients of the maps, then of the packed parameters; where the sums are those of all processes, times their
         number, so that the mean over them, as DDP takes it, is the gradient of the whole.
     """
-    read = read_plan(plan)
+    read = plan_from_text(plan)
     held = _held(maps, params, back_end)
     times = size() if read.together else 1
     factors = Sums.split(sums, read).factors(grad_ce * times, grad_dice * times)
-    given = (held, labels.contiguous(), params.contiguous(), lay_out(read), factors)
+    given = (held, labels.contiguous(), params.contiguous(), kernel_plan(read), factors)
     grads, grad_params = back_end_of(back_end).gradients(*given)
     return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]
 

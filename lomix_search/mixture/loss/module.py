@@ -10,13 +10,17 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.mixture.loss import reference
-from lomix_search.mixture.loss.checks import LateCheck, check_labels, check_maps, check_range, check_tangents
-from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine, per_map_slopes
-from lomix_search.mixture.loss.finest import FINEST, one_map
-from lomix_search.mixture.loss.plan import Plan, widest
-from lomix_search.mixture.mixture import MapWeight, Mixture, Provenance, StageInfo
+from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
+from lomix_search.mixture.loss.label_checks import LateCheck, check_labels, check_range
+from lomix_search.mixture.loss.map_checks import check_maps
+from lomix_search.mixture.loss.plan import LossPlan, widest
+from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
+from lomix_search.mixture.map_weights import MapWeight
+from lomix_search.mixture.maps import Map
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.operators import find_operator
-from lomix_search.mixture.space import Map, SearchSpace
+from lomix_search.mixture.provenance import Provenance, StageInfo
+from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
 from lomix_search.utils.interpolation import interpolate
 
@@ -98,7 +102,7 @@ class MixtureLoss(nn.Module):
         super().__init__()
         _check_settings(num_classes, ce, dice, engine)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
-        self.plan = Plan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
+        self.plan = LossPlan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
         if not self.plan.maps:
             raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
@@ -160,24 +164,24 @@ class MixtureLoss(nn.Module):
         Raises:
             LossError: maps or labels do not fit.
         """
-        if (finest := one_map(maps, labels, self.plan)) is not None:
+        if (finest := single_map(maps, labels, self.plan)) is not None:
             return self._of_one(finest, labels)
         given = check_maps(maps, self.plan)
         labels = check_labels(labels, given)
         self._check_range(labels)
         with torch.autocast(labels.device.type, enabled=False):
-            losses = self._losses(resize(given, labels.shape[1:]), labels)
+            losses = self._losses(resize_maps(given, labels.shape[1:]), labels)
             total = self.weighting(losses)
         return Step(total, self._report(losses.detach()), self.weighting.weights().detach())
 
     def _of_one(self, finest: Tensor, labels: Tensor) -> Step:
         """Compute the loss of the finest map alone."""
-        plan = replace(self.plan, maps=FINEST, num_maps=1)
+        plan = replace(self.plan, maps=FINEST_ALONE, num_maps=1)
         given = check_maps((finest,), plan)
         labels = check_labels(labels, given)
         self._check_range(labels)
         with torch.autocast(labels.device.type, enabled=False):
-            losses = self._per_map(resize(given, labels.shape[1:]), labels, plan)
+            losses = self._per_map(resize_maps(given, labels.shape[1:]), labels, plan)
         return Step(losses[0], losses.detach(), torch.ones_like(losses.detach()))
 
     def culprits(self, step: Step) -> tuple[str, ...]:
@@ -259,44 +263,6 @@ class MixtureLoss(nn.Module):
             loss.operators.load_state_dict(mixture.operators_like(loss.operators.state_dict()))
         return loss
 
-    def directional(
-        self,
-        maps: Sequence[Tensor] | Tensor,
-        labels: Tensor,
-        tangents: Sequence[Tensor],
-        operator_tangents: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Compute how every map's loss changes as the originals and the operators move: one forward-mode pass.
-
-        With tangents that ``torch.func.jvp`` of the network gives along a direction of its parameters, this is
-        ⟨direction, ∇ℓₖ⟩ for all maps at once.
-
-        Args:
-            maps: As for ``forward``.
-            labels: As for ``forward``.
-            tangents: One for each original, of its shape.
-            operator_tangents: For parameters of ``operators``, by their name there, such as ``concat(1,2).weight``;
-                those that are missing stay where they are.
-
-        Returns:
-            Derivatives (m,), detached; 0 for maps that are skipped.
-
-        Raises:
-            LossError: maps or labels do not fit, a tangent has not the shape of its map, or the loss is one of the
-                user's, which has no such pass.
-        """
-        given, moved = check_maps(maps, self.plan), check_tangents(tangents, maps)
-        labels = check_labels(labels, given)
-        self._check_range(labels)
-        if self.loss is not None:
-            raise LossError("directional() knows cross-entropy and Dice, not the loss given as `loss=`.")
-        active, plan = self._active_plan()
-        rest = (labels, plan, self._operators(), resize(moved, labels.shape[1:]), operator_tangents or {})
-        with torch.autocast(labels.device.type, enabled=False), torch.no_grad():
-            ce, dice = per_map_slopes(self.engine, resize(given, labels.shape[1:]), *rest)
-            slopes = self.ce * ce + self.dice * dice
-        return self._spread_out(slopes, active)
-
     def extra_repr(self) -> str:
         """Return the settings that are not modules."""
         plan = self.plan
@@ -320,16 +286,16 @@ class MixtureLoss(nn.Module):
         active, plan = self._active_plan()
         return self._spread_out(self._per_map(maps, labels, plan), active)
 
-    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: Plan) -> Tensor:
+    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: LossPlan) -> Tensor:
         """Return the loss of each map of a plan."""
         if self.loss is not None:
-            return reference.per_map_custom(maps, labels, plan, self._operators(), self.loss)
+            return reference.custom_losses(maps, labels, plan, self._operators(), self.loss)
         name, dtype = self.engine, maps[0].dtype
         engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
         ce, dice = engine(maps, labels, plan, self._operators())
         return self.ce * ce + self.dice * dice
 
-    def _active_plan(self) -> tuple[tuple[bool, ...], Plan]:
+    def _active_plan(self) -> tuple[tuple[bool, ...], LossPlan]:
         active = self.weighting.active()
         kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
         return active, replace(self.plan, maps=kept)
@@ -358,7 +324,7 @@ class MixtureLoss(nn.Module):
         return dict(self.operators.items())
 
 
-def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
+def resize_maps(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
     """Bring maps to the labels' size; those that need it are resized in float32 at least.
 
     Args:
@@ -372,7 +338,7 @@ def resize(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
     return tuple(one if one.shape[2:] == size else interpolate(one.to(wide), size) for one in maps)
 
 
-def _build_operators(plan: Plan) -> nn.ModuleDict:
+def _build_operators(plan: LossPlan) -> nn.ModuleDict:
     """Build one module for each name of learned parameters, in the order of the maps."""
     modules = nn.ModuleDict()
     for m in plan.maps:

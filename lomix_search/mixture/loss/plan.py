@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 
 SMOOTH = 1e-5
 """Added to both sides of the Dice fraction, as in the paper."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One call of ``per_map_losses``, without its tensors.
+class LossPlan:
+    """What one call of an engine computes, without its tensors.
 
     Args:
         maps: The maps whose losses are wanted, in order.
@@ -39,3 +40,24 @@ class Plan:
 def widest(maps: Sequence[Tensor]) -> torch.dtype:
     """Return the type that losses of these maps are computed in: float64 if one of them is, else float32."""
     return torch.float64 if any(one.dtype == torch.float64 for one in maps) else torch.float32
+
+
+def plan_to_text(plan: LossPlan) -> str:
+    """Write a plan as one line of text.
+
+    An operator that is opaque to ``torch.compile`` takes tensors, numbers and text, but no Python value. It is not
+    given a key into a table of this process either: torch keeps compiled graphs for processes to come.
+    """
+    maps = [f"{m.operator}:{','.join(map(str, m.scales))}:{m.parameters or ''}" for m in plan.maps]
+    ignored = "" if plan.ignore_index is None else str(plan.ignore_index)
+    return "|".join([f"{plan.num_maps};{plan.num_classes};{ignored};{'together' * plan.together}", *maps])
+
+
+@lru_cache(maxsize=256)
+def plan_from_text(text: str) -> LossPlan:
+    """Read what ``plan_to_text`` wrote."""
+    head, *rows = text.split("|")
+    num_maps, num_classes, ignored, together = head.split(";")
+    parts = [row.split(":") for row in rows]
+    maps = tuple(Map(name, tuple(map(int, scales.split(","))), key or None) for name, scales, key in parts)
+    return LossPlan(maps, int(num_maps), int(num_classes), int(ignored) if ignored else None, bool(together))

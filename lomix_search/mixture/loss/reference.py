@@ -3,19 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lomix_search.mixture.loss.plan import SMOOTH, Plan, widest
+from lomix_search.mixture.loss.plan import SMOOTH, LossPlan, widest
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.operators import find_operator
-from lomix_search.mixture.space import Map
 from lomix_search.utils.distributed import sum_over_processes
 
-Operators = Mapping[str, Callable[..., Tensor]]
-Modules = Mapping[str, nn.Module]
+_Operators = Mapping[str, Callable[..., Tensor]]
 
 
-def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators) -> tuple[Tensor, Tensor]:
+def reference_losses(
+    maps: Sequence[Tensor], labels: Tensor, plan: LossPlan, operators: _Operators
+) -> tuple[Tensor, Tensor]:
     """Compute cross-entropy and Dice loss of every map of the plan, one after another.
 
     Args:
@@ -29,7 +30,7 @@ def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators
         batch, averaged over classes.
     """
     maps = [one.to(widest(maps)) for one in maps]
-    valid, target = split_labels(labels, plan)
+    valid, target = _split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
         maps = [one.masked_fill(~valid, 0) for one in maps]
     losses = [_losses(fuse(m, maps, operators), target, valid, plan) for m in plan.maps]
@@ -37,14 +38,18 @@ def per_map_losses(maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators
     return torch.stack(ce), torch.stack(dice)
 
 
-def per_map_custom(
-    maps: Sequence[Tensor], labels: Tensor, plan: Plan, operators: Operators, loss: Callable[[Tensor, Tensor], Tensor]
+def custom_losses(
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    plan: LossPlan,
+    operators: _Operators,
+    loss: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Compute any other loss of every map.
 
     Args:
-        maps: As for ``per_map_losses``.
-        labels: As for ``per_map_losses``; handed on as they are.
+        maps: As for ``reference_losses``.
+        labels: As for ``reference_losses``; handed on as they are.
         plan: What to compute. With several processes the mean over them, each counted by its items: of a loss that is
             no mean over items, such as a Dice, that is not the loss of the whole batch.
         operators: The learned operators by ``Map.parameters``.
@@ -61,47 +66,7 @@ def per_map_custom(
     return sum_over_processes(losses * items) / sum_over_processes(items)
 
 
-def per_map_slopes(
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    plan: Plan,
-    operators: Modules,
-    tangents: Sequence[Tensor],
-    operator_tangents: Mapping[str, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Compute the derivative of every loss as maps and operators move along tangents, by forward-mode autograd.
-
-    Args:
-        maps: As for ``per_map_losses``.
-        labels: As for ``per_map_losses``.
-        plan: What to compute.
-        operators: The learned operators by ``Map.parameters``.
-        tangents: One for each original, of its shape.
-        operator_tangents: By ``<Map.parameters>.<parameter>``; what is missing stays where it is.
-
-    Returns:
-        Derivatives of cross-entropies (m,) and Dice losses (m,).
-    """
-    held = nn.ModuleDict(operators)
-    values = {name: p.detach() for name, p in held.named_parameters()}
-    moves = {name: operator_tangents.get(name, torch.zeros_like(p)).to(p) for name, p in values.items()}
-    wide = tuple(one.detach().to(widest(maps)) for one in maps)
-
-    def losses(originals: tuple[Tensor, ...], parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        bound = {key: _bind(module, key, parameters) for key, module in operators.items()}
-        return per_map_losses(originals, labels, plan, bound)
-
-    along = (tuple(one.to(wide[0]) for one in tangents), moves)
-    ce, dice = torch.func.jvp(losses, (wide, values), along)[1]
-    return ce, dice
-
-
-def _bind(module: nn.Module, key: str, parameters: dict[str, Tensor]) -> Callable[..., Tensor]:
-    own = {name.removeprefix(f"{key}."): p for name, p in parameters.items() if name.startswith(f"{key}.")}
-    return lambda *maps: torch.func.functional_call(module, own, maps)
-
-
-def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:
+def fuse(m: Map, maps: Sequence[Tensor], operators: _Operators) -> Tensor:
     """Build one map from the originals.
 
     Args:
@@ -121,10 +86,10 @@ def fuse(m: Map, maps: Sequence[Tensor], operators: Operators) -> Tensor:
     return fused
 
 
-def split_labels(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+def _split_labels(labels: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0.
 
-    Labels out of range do not count either: on the CPU ``checks`` has refused them before, on a GPU it will.
+    Labels out of range do not count either: on the CPU ``label_checks`` has refused them before, on a GPU it will.
     """
     valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
     if plan.ignore_index is not None:
@@ -132,7 +97,7 @@ def split_labels(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return valid[:, None], labels.where(valid, 0)
 
 
-def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     """Return cross-entropy and Dice loss of one map."""
     if plan.binary:
         truth = target[:, None].to(logits.dtype)

@@ -8,7 +8,7 @@ from lomix_search.mixture.weighting.base import (
     weighting,
     weighting_faults,
 )
-from lomix_search.mixture.weighting.given import Fixed, random, uniform
+from lomix_search.mixture.weighting.given import Fixed, random_weights, uniform_weights
 from lomix_search.mixture.weighting.learned import Normalized, Softplus, Uncertainty
 from lomix_search.mixture.weighting.lookahead import Lookahead
 from lomix_search.mixture.weighting.monitor import Monitor
@@ -28,8 +28,8 @@ __all__ = [
     "Weighting",
     "build_weighting",
     "check_weighting",
-    "random",
-    "uniform",
+    "random_weights",
+    "uniform_weights",
     "weighting",
     "weighting_faults",
 ]

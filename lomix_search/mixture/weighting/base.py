@@ -14,10 +14,10 @@ from pydantic import ValidationError, create_model
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.utils.schema import Frozen, faults_of
 
-Built = TypeVar("Built", bound=Callable[..., "Weighting"])
+_Built = TypeVar("_Built", bound=Callable[..., "Weighting"])
 
 
 class Weighting(nn.Module, ABC):
@@ -99,7 +99,7 @@ FAMILIES: dict[str, Callable[[str], Callable[..., Weighting]]] = {}
 """Weightings whose names have two parts, ``family:member``, by family; called with the member's name."""
 
 
-def weighting(name: str) -> Callable[[Built], Built]:
+def weighting(name: str) -> Callable[[_Built], _Built]:
     """Register a weighting, called with the maps and with the settings of a recipe by keyword.
 
     Args:
@@ -114,7 +114,7 @@ def weighting(name: str) -> Callable[[Built], Built]:
     if name in WEIGHTINGS:
         raise LossError(f'weighting("{name}") exists already.', hint=f'@weighting("my_{name}")')
 
-    def register(target: Built) -> Built:
+    def register(target: _Built) -> _Built:
         WEIGHTINGS[name] = target
         return target
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.weighting.base import Weighting, _few, weighting
 
 
@@ -49,13 +49,13 @@ class Fixed(Weighting):
 
 
 @weighting("uniform")
-def uniform(maps: Sequence[Map]) -> Weighting:
+def uniform_weights(maps: Sequence[Map]) -> Weighting:
     """Weight 1 for every map: plain deep supervision, MUTATION, or the paper's "equal weights"."""
     return Fixed(maps, [1.0] * len(maps), "uniform")
 
 
 @weighting("random")
-def random(maps: Sequence[Map], seed: Annotated[int, Field(ge=0)] = 0) -> Weighting:
+def random_weights(maps: Sequence[Map], seed: Annotated[int, Field(ge=0)] = 0) -> Weighting:
     """Draw weights once, uniformly among those that add up to m: a baseline that any search should beat.
 
     Args:

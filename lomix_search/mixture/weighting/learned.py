@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.weighting.base import Weighting, weighting
 
-Positive = Annotated[float, Field(gt=0)]
+_Positive = Annotated[float, Field(gt=0)]
 
 
 @weighting("softplus")
@@ -63,8 +63,8 @@ class Normalized(Weighting):
         self,
         maps: Sequence[Map],
         entropy: Annotated[float, Field(ge=0)] = 0.5,
-        total: Positive | None = None,
-        lr: Positive | None = 0.02,
+        total: _Positive | None = None,
+        lr: _Positive | None = 0.02,
     ) -> None:
         super().__init__(maps)
         self.entropy, self.lr = entropy, lr
@@ -118,7 +118,7 @@ class Uncertainty(Weighting):
     name = "uncertainty"
 
     def __init__(
-        self, maps: Sequence[Map], form: Literal["exp", "softplus"] = "exp", lr: Positive | None = 0.02
+        self, maps: Sequence[Map], form: Literal["exp", "softplus"] = "exp", lr: _Positive | None = 0.02
     ) -> None:
         super().__init__(maps)
         self.form, self.lr = form, lr

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.weighting.base import Weighting, weighting
 from lomix_search.mixture.weighting.schedule import finest_original
 
-Part = Annotated[float, Field(gt=0, lt=1)]
-PRIOR = 2.0
+_Part = Annotated[float, Field(gt=0, lt=1)]
+_PRIOR = 2.0
 
 
 @weighting("lookahead")
@@ -71,12 +71,12 @@ class Lookahead(Weighting):
         self,
         maps: Sequence[Map],
         interval: Annotated[int, Field(ge=1)] = 12,
-        held_out: Part = 0.2,
+        held_out: _Part = 0.2,
         until: Annotated[float, Field(gt=0, le=1)] = 0.5,
         rate: Annotated[float, Field(ge=0)] = 40.0,
         smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.9,
         normalize: Literal["norm", "spread", "none"] = "norm",
-        finest: Part | None = None,
+        finest: _Part | None = None,
         decay: Annotated[float, Field(ge=0)] = 0.0,
         covers: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",),
         method: Literal["auto", "forward", "difference"] = "auto",
@@ -164,7 +164,7 @@ class Lookahead(Weighting):
 
     def _norms(self, bias: Tensor) -> Tensor:
         """Return ‖gₖ‖: one look says little about one map, so the median of all counts like two at first."""
-        known, prior = bias / (1 - self.smoothing), PRIOR / self.looks
+        known, prior = bias / (1 - self.smoothing), _PRIOR / self.looks
         mine = self.squares / bias
         pooled = mine.masked_fill(self.kept == 0, torch.nan).nanmedian()
         return ((known * mine + prior * pooled) / (known + prior)).sqrt()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lomix_search.mixture.mixture import Concentration, concentration
+from lomix_search.mixture.map_weights import Concentration, concentration
 
 SHRUNK = 0.8
 """Weights have shrunk when less than this part of their first sum is left …"""

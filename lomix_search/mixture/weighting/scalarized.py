@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest, require
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.weighting.base import FAMILIES, Weighting
 
 NEEDS_NUMBER = {"UW", "IMTLL"}

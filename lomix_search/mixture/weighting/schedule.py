@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.space import Map
+from lomix_search.mixture.maps import Map
 from lomix_search.mixture.weighting.base import Weighting, _few, weighting
 from lomix_search.mixture.weighting.given import check_weights
 
-Part = Annotated[float, Field(ge=0, le=1)]
+_Part = Annotated[float, Field(ge=0, le=1)]
 
 
 @weighting("anneal")
@@ -45,8 +45,8 @@ class Anneal(Weighting):
     def __init__(
         self,
         maps: Sequence[Map],
-        start: Part = 0.0,
-        until: Part = 0.5,
+        start: _Part = 0.0,
+        until: _Part = 0.5,
         shape: Literal["linear", "cosine"] = "linear",
         given: tuple[float, ...] | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from support.places import ROOT
 
 
 def paper() -> type:
-    path = ROOT / "recipes" / "synapse" / "network.py"
+    path = ROOT / "recipes" / "networks" / "pvt_attention.py"
     spec = importlib.util.spec_from_file_location("paper_network", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,4 @@
-// The mixture's losses on the CPU, in two passes over tiles of pixels; see native.py, which compiles and calls this.
-//
-// A third entry is pass 1 with a direction: sums and their derivatives as originals and parameters move along tangents.
+// The mixture's losses on the CPU, in two passes over tiles of pixels. compiler.py compiles this, native.py calls it.
 //
 // A tile is TILE consecutive pixels of one image. All maps of a tile are built, used and forgotten while they are in
 // the cache, so memory does not grow with the number of maps. Pass 1 adds up what cross-entropy and Dice need; pass 2
@@ -99,44 +97,39 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// What python says is to be computed: five numbers, then nodes, then rules (see native.py).
-struct Node { int64_t kind, scale, depth, map; };
+// What python says is to be computed: five numbers, then nodes, then fusions (see kernel_plan.py).
+struct TrieNode { int64_t kind, scale, depth, map; };
 enum { ADD, MUL };
-struct Rule { int64_t kind, map, arity, params; const int64_t* scales; };
+struct Fusion { int64_t kind, map, arity, params; const int64_t* scales; };
 enum { SUB, AVG, MAX, CONCAT, ATTENTION };
 
-struct Program {
+struct KernelPlan {
   int64_t L, C, m;
-  std::vector<Node> nodes;  // two tries in preorder: every sum and product extends a smaller one
-  std::vector<Rule> rules;
-  explicit Program(const int64_t* code) : L(code[0]), C(code[1]), m(code[2]) {
+  std::vector<TrieNode> nodes;  // two tries in preorder: every sum and product extends a smaller one
+  std::vector<Fusion> fusions;
+  explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), m(code[2]) {
     const int64_t* at = code + 5;
     for (int64_t i = 0; i < code[3]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
     for (int64_t i = 0; i < code[4]; ++i) {
-      rules.push_back({at[0], at[1], at[2], at[3], at + 4});
+      fusions.push_back({at[0], at[1], at[2], at[3], at + 4});
       at += 4 + at[2];
     }
   }
 };
 
 template <class S> struct Job {
-  const Program* program;
+  const KernelPlan* plan;
   const S* const* maps;    // L originals, (B, C, N) each
   const int64_t* labels;   // (B, N)
   const S* params;         // all parameters of the operators
   int64_t B, N, ignore, num_params, chunks;
   // Pass 1: sums of a chunk: cross-entropy (m), overlap (m, C), squares (m, C), label counts (C), pixels that count.
   double* sums = nullptr;
-  // With a direction: tangents of originals and parameters, and the derivatives of ce, overlap and squares.
-  const S* const* tangents = nullptr;
-  const S* params_tangent = nullptr;
-  double* slopes = nullptr;
   // Pass 2: factors a (m, C), b (m, C), g (m) of the gradient p·(a·p − b·y) through softmax, plus g·(p − y).
   const S *a = nullptr, *b = nullptr, *g = nullptr;
   S* const* grads = nullptr;
   double* grad_params = nullptr;  // (chunks, num_params)
-  int64_t slopes_size() const { return program->m * (2 * program->C + 1); }
-  int64_t sums_size() const { return slopes_size() + program->C + 1; }
+  int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
 };
 
 template <class S, int VECS> struct Worker {
@@ -144,21 +137,20 @@ template <class S, int VECS> struct Worker {
   static_assert(VECS % 8 == 0, "loops go by 4 and 8 vectors");
   static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
   const Job<S>& job;
-  const Program& prog;
+  const KernelPlan& plan;
   const int64_t L, C, CV;
   std::vector<V> memory;
-  // Originals, their gradients (or tangents), one-hot labels, exponentials, maps on the way down a trie, their adjoints
-  // (or tangents), space to work in; then for each scale one row of VECS vectors: attention's gates, and their changes.
-  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *moves;
-  std::vector<const V*> on_way, tangent_on_way;  // maps, and their tangents, by depth in a trie
+  // Originals, their gradients, one-hot labels, exponentials, maps on the way down a trie, their adjoints, space to work
+  // in; then for each scale one row of VECS vectors: attention's gates, and their slopes.
+  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *slopes;
+  std::vector<const V*> on_way;  // maps, by depth in a trie
   V valid[VECS], inv[VECS];
-  double *sums = nullptr, *slopes = nullptr, *grad_params = nullptr;
+  double *sums = nullptr, *grad_params = nullptr;
 
-  explicit Worker(const Job<S>& j)
-      : job(j), prog(*j.program), L(prog.L), C(prog.C), CV(C * VECS), on_way(L + 1), tangent_on_way(L + 1) {
+  explicit Worker(const Job<S>& j) : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), on_way(L + 1) {
     const std::pair<V**, int64_t> parts[] = {{&P, L * CV},       {&G, L * CV},       {&Y, CV},
                                              {&E, CV},           {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
-                                             {&X, L * CV},       {&gates, L * VECS}, {&moves, L * VECS}};
+                                             {&X, L * CV},       {&gates, L * VECS}, {&slopes, L * VECS}};
     int64_t size = 0;
     for (auto [part, count] : parts) size += count;
     memory.resize(size);
@@ -203,17 +195,6 @@ template <class S, int VECS> struct Worker {
       }
   }
 
-  // Read the tangents into G; 0 where a pixel does not count.
-  void load_tangents(int64_t image, int64_t start, int count) {
-    for (int64_t l = 0; l < L; ++l)
-      for (int64_t c = 0; c < C; ++c) {
-        V* row = G + l * CV + c * VECS;
-        if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
-        std::memcpy(row, job.tangents[l] + (image * C + c) * job.N + start, sizeof(S) * count);
-        for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
-      }
-  }
-
   template <class Visit> void tiles(int64_t chunk, Visit visit) {
     const int64_t per_image = (job.N + TILE - 1) / TILE, all = per_image * job.B;
     for (int64_t i = all * chunk / job.chunks, end = all * (chunk + 1) / job.chunks; i < end; ++i) {
@@ -224,18 +205,15 @@ template <class S, int VECS> struct Worker {
 
   void forward(int64_t chunk) {
     sums = job.sums + chunk * job.sums_size();
-    if (job.tangents) slopes = job.slopes + chunk * job.slopes_size();
-    double* counts = sums + prog.m * (2 * C + 1);
+    double* counts = sums + plan.m * (2 * C + 1);
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       load(image, start, count);
       for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
       for (int64_t i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
-      if (job.tangents) load_tangents(image, start, count);
-      for (const Node& node : prog.nodes) add_node(node);
-      for (const Rule& rule : prog.rules) {
-        build(rule, Z);
-        add_losses(rule.map, Z);
-        if (job.tangents) push(rule, D), add_slopes(rule.map, D);
+      for (const TrieNode& node : plan.nodes) add_node(node);
+      for (const Fusion& fusion : plan.fusions) {
+        build(fusion, Z);
+        add_losses(fusion.map, Z);
       }
     });
   }
@@ -245,11 +223,11 @@ template <class S, int VECS> struct Worker {
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       load(image, start, count);
       std::memset(G, 0, sizeof(V) * CV * L);
-      for (size_t i = 0; i < prog.nodes.size();) i = back_node(i);
-      for (const Rule& rule : prog.rules) {
-        build(rule, Z);
-        adjoint(rule.map, Z, D);
-        spread(rule, D);
+      for (size_t i = 0; i < plan.nodes.size();) i = back_node(i);
+      for (const Fusion& fusion : plan.fusions) {
+        build(fusion, Z);
+        adjoint(fusion.map, Z, D);
+        spread(fusion, D);
       }
       store(image, start, count);
     });
@@ -301,7 +279,7 @@ template <class S, int VECS> struct Worker {
     return logs + lane_sum<S>(rest);
   }
 
-  // One logarithm for 8 factors, each at most C: their product is finite while C < 2^16, which engines.py sees to.
+  // One logarithm for 8 factors, each at most C: their product is finite while C < 2^16, which dispatch.py sees to.
   static double take_logs(V& product) {
     double logs = 0;
     for (int i = 0; i < LANES; ++i) logs += std::log((double)product[i]);
@@ -311,37 +289,13 @@ template <class S, int VECS> struct Worker {
 
   void add_losses(int64_t map, const V* z) {
     sums[map] += C > 1 ? softmax<true>(z) : sigmoid<true>(z);
-    double *overlap = sums + prog.m + map * C, *squares = overlap + prog.m * C;
+    double *overlap = sums + plan.m + map * C, *squares = overlap + plan.m * C;
     for (int64_t c = 0; c < C; ++c) {
       V square = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
         const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
         square += p * p;
         shared += p * Y[c * VECS + v];
-      }
-      overlap[c] += lane_sum<S>(shared);
-      squares[c] += lane_sum<S>(square);
-    }
-  }
-
-  // Derivatives of the sums, after add_losses of the same map, whose logits move along t.
-  void add_slopes(int64_t map, const V* t) {
-    V mean[VECS] = {}, ce = V{};
-    for (int64_t c = 0; c < C; ++c)
-      for (int v = 0; v < VECS; ++v) {
-        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
-        mean[v] += p * t[c * VECS + v];
-        ce += (p - Y[c * VECS + v]) * t[c * VECS + v];
-      }
-    slopes[map] += lane_sum<S>(ce);
-    double *overlap = slopes + prog.m + map * C, *squares = overlap + prog.m * C;
-    for (int64_t c = 0; c < C; ++c) {
-      V square = V{}, shared = V{};
-      for (int v = 0; v < VECS; ++v) {
-        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
-        const V moved = C > 1 ? p * (t[c * VECS + v] - mean[v]) : p * (1 - p) * t[v];
-        square += 2 * p * moved;
-        shared += moved * Y[c * VECS + v];
       }
       overlap[c] += lane_sum<S>(shared);
       squares[c] += lane_sum<S>(square);
@@ -377,7 +331,7 @@ template <class S, int VECS> struct Worker {
   // -- sums and products ----------------------------------------------------------------------------------------------
 
   // The map at a node: the original itself at depth 1, else its parent extended by one scale.
-  const V* node_map(const Node& node) {
+  const V* node_map(const TrieNode& node) {
     const V* last = P + node.scale * CV;
     if (node.depth == 1) return last;
     const V* parent = on_way[node.depth - 1];
@@ -387,34 +341,21 @@ template <class S, int VECS> struct Worker {
     return z;
   }
 
-  void add_node(const Node& node) {
+  void add_node(const TrieNode& node) {
     on_way[node.depth] = node_map(node);
-    if (job.tangents) tangent_on_way[node.depth] = node_tangent(node);
-    if (node.map < 0) return;
-    add_losses(node.map, on_way[node.depth]);
-    if (job.tangents) add_slopes(node.map, tangent_on_way[node.depth]);
-  }
-
-  const V* node_tangent(const Node& node) {
-    const V *last = P + node.scale * CV, *last_tangent = G + node.scale * CV;
-    if (node.depth == 1) return last_tangent;
-    const V *parent = on_way[node.depth - 1], *parent_tangent = tangent_on_way[node.depth - 1];
-    V* t = D + node.depth * CV;
-    if (node.kind == ADD) for (int64_t i = 0; i < CV; ++i) t[i] = parent_tangent[i] + last_tangent[i];
-    else for (int64_t i = 0; i < CV; ++i) t[i] = parent_tangent[i] * last[i] + parent[i] * last_tangent[i];
-    return t;
+    if (node.map >= 0) add_losses(node.map, on_way[node.depth]);
   }
 
   // Visit a node and all below it; leaves in D[depth] the adjoint of its map and hands it on to the node's own scale.
   size_t back_node(size_t i) {
-    const Node& node = prog.nodes[i];
+    const TrieNode& node = plan.nodes[i];
     const V* z = on_way[node.depth] = node_map(node);
     V* d = D + node.depth * CV;
     if (node.map < 0) std::memset(d, 0, sizeof(V) * CV);
     else adjoint(node.map, z, d);
     size_t next = i + 1;
-    while (next < prog.nodes.size() && prog.nodes[next].depth > node.depth) {
-      const Node& child = prog.nodes[next];
+    while (next < plan.nodes.size() && plan.nodes[next].depth > node.depth) {
+      const TrieNode& child = plan.nodes[next];
       next = back_node(next);
       const V *below = d + CV, *last = P + child.scale * CV;
       V* grad = G + child.scale * CV;
@@ -436,48 +377,36 @@ template <class S, int VECS> struct Worker {
 
   // -- the other operators --------------------------------------------------------------------------------------------
 
-  void build(const Rule& rule, V* z) {
-    switch (rule.kind) {
-      case CONCAT: return build_concat(rule, job.params, P, z, false);
-      case ATTENTION: return build_attention(rule, z);
+  void build(const Fusion& fusion, V* z) {
+    switch (fusion.kind) {
+      case CONCAT: return build_concat(fusion, z);
+      case ATTENTION: return build_attention(fusion, z);
       case MAX:
-        std::memcpy(z, P + rule.scales[0] * CV, sizeof(V) * CV);
-        for (int64_t j = 1; j < rule.arity; ++j) take_larger(z, P + rule.scales[j] * CV, z);
+        std::memcpy(z, P + fusion.scales[0] * CV, sizeof(V) * CV);
+        for (int64_t j = 1; j < fusion.arity; ++j) take_larger(z, P + fusion.scales[j] * CV, z);
         return;
-      default: return build_linear(rule, P, z);
+      default: return build_linear(fusion, z);
     }
   }
 
-  // t = how the map moves as originals and parameters move along their tangents; after build of the same rule.
-  void push(const Rule& rule, V* t) {
-    switch (rule.kind) {
-      case CONCAT:
-        build_concat(rule, job.params, G, t, false);
-        return build_concat(rule, job.params_tangent, P, t, true);
-      case ATTENTION: return push_attention(rule, t);
-      case MAX: return push_max(rule, t);
-      default: return build_linear(rule, G, t);
-    }
-  }
-
-  void build_linear(const Rule& rule, const V* in, V* z) const {
-    const S others = rule.kind == SUB ? -1 : 1, factor = rule.kind == AVG ? S(1) / rule.arity : S(1);
+  void build_linear(const Fusion& fusion, V* z) const {
+    const S others = fusion.kind == SUB ? -1 : 1, factor = fusion.kind == AVG ? S(1) / fusion.arity : S(1);
     for (int64_t i = 0; i < CV; ++i) {
       V rest = V{};
-      for (int64_t j = 1; j < rule.arity; ++j) rest += in[rule.scales[j] * CV + i];
-      z[i] = (in[rule.scales[0] * CV + i] + others * rest) * factor;
+      for (int64_t j = 1; j < fusion.arity; ++j) rest += P[fusion.scales[j] * CV + i];
+      z[i] = (P[fusion.scales[0] * CV + i] + others * rest) * factor;
     }
   }
 
-  void spread(const Rule& rule, V* d) {
-    switch (rule.kind) {
-      case CONCAT: return spread_concat(rule, d);
-      case ATTENTION: return spread_attention(rule, d);
-      case MAX: return spread_max(rule, d);
+  void spread(const Fusion& fusion, V* d) {
+    switch (fusion.kind) {
+      case CONCAT: return spread_concat(fusion, d);
+      case ATTENTION: return spread_attention(fusion, d);
+      case MAX: return spread_max(fusion, d);
       default:
-        for (int64_t j = 0; j < rule.arity; ++j) {
-          const S factor = rule.kind == AVG ? S(1) / rule.arity : S(j ? -1 : 1);
-          V* grad = G + rule.scales[j] * CV;
+        for (int64_t j = 0; j < fusion.arity; ++j) {
+          const S factor = fusion.kind == AVG ? S(1) / fusion.arity : S(j ? -1 : 1);
+          V* grad = G + fusion.scales[j] * CV;
           for (int64_t i = 0; i < CV; ++i) grad[i] += factor * d[i];
         }
     }
@@ -489,54 +418,40 @@ template <class S, int VECS> struct Worker {
   }
 
   // Ties share the gradient in halves, one comparison after the other, as torch.maximum does; of NaN both get it all.
-  void spread_max(const Rule& rule, V* d) {
-    std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
-    for (int64_t j = 1; j + 1 < rule.arity; ++j) take_larger(X + (j - 1) * CV, P + rule.scales[j] * CV, X + j * CV);
-    for (int64_t j = rule.arity - 1; j > 0; --j) {
-      const V *before = X + (j - 1) * CV, *last = P + rule.scales[j] * CV;
-      V* grad = G + rule.scales[j] * CV;
+  void spread_max(const Fusion& fusion, V* d) {
+    std::memcpy(X, P + fusion.scales[0] * CV, sizeof(V) * CV);
+    for (int64_t j = 1; j + 1 < fusion.arity; ++j) take_larger(X + (j - 1) * CV, P + fusion.scales[j] * CV, X + j * CV);
+    for (int64_t j = fusion.arity - 1; j > 0; --j) {
+      const V *before = X + (j - 1) * CV, *last = P + fusion.scales[j] * CV;
+      V* grad = G + fusion.scales[j] * CV;
       for (int64_t i = 0; i < CV; ++i) {
         const V shared = last[i] == before[i] ? d[i] * S(0.5) : d[i];
         grad[i] += before[i] > last[i] ? V{} : shared;
         d[i] = before[i] < last[i] ? V{} : shared;
       }
     }
-    for (int64_t i = 0; i < CV; ++i) G[rule.scales[0] * CV + i] += d[i];
-  }
-
-  void push_max(const Rule& rule, V* t) {
-    std::memcpy(X, P + rule.scales[0] * CV, sizeof(V) * CV);
-    std::memcpy(t, G + rule.scales[0] * CV, sizeof(V) * CV);
-    for (int64_t j = 1; j < rule.arity; ++j) {
-      const V *last = P + rule.scales[j] * CV, *move = G + rule.scales[j] * CV;
-      for (int64_t i = 0; i < CV; ++i) {
-        t[i] = last[i] > X[i] ? move[i] : (last[i] == X[i] ? (t[i] + move[i]) * S(0.5) : t[i]);
-      }
-      take_larger(X, last, X);
-    }
+    for (int64_t i = 0; i < CV; ++i) G[fusion.scales[0] * CV + i] += d[i];
   }
 
   // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
 
-  // The factor of W is `in`, P or its tangents; a sum that has begun goes on, else it begins with the bias, or, where
-  // `in` are tangents, with nothing.
-  void build_concat(const Rule& rule, const S* params, const V* in, V* z, bool go_on) {
-    const S *w = params + rule.params, *bias = w + C * C * rule.arity;
+  void build_concat(const Fusion& fusion, V* z) const {
+    const S *w = job.params + fusion.params, *bias = w + C * C * fusion.arity;
     for (int64_t o = 0; o < C;) {
-      if (C - o >= 3) concat_rows<3>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 3;
-      else concat_rows<1>(rule, w, in == P ? bias : nullptr, in, o, z, go_on), o += 1;
+      if (C - o >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
+      else concat_rows<1>(fusion, w, bias, o, z), o += 1;
     }
   }
 
   template <int ROWS>
-  void concat_rows(const Rule& rule, const S* w, const S* bias, const V* from, int64_t o, V* z, bool go_on) const {
-    const int64_t width = rule.arity * C;
+  void concat_rows(const Fusion& fusion, const S* w, const S* bias, int64_t o, V* z) const {
+    const int64_t width = fusion.arity * C;
     for (int v = 0; v < VECS; v += 4) {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) acc[r][k] = (go_on ? z[(o + r) * VECS + v + k] : V{}) + (bias ? bias[o + r] : S(0));
-      for (int64_t j = 0; j < rule.arity; ++j) {
-        const V* in = from + rule.scales[j] * CV + v;
+        for (int k = 0; k < 4; ++k) acc[r][k] = V{} + bias[o + r];
+      for (int64_t j = 0; j < fusion.arity; ++j) {
+        const V* in = P + fusion.scales[j] * CV + v;
         const S* row = w + o * width + j * C;
         for (int64_t c = 0; c < C; ++c)
           for (int r = 0; r < ROWS; ++r)
@@ -547,18 +462,18 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  void spread_concat(const Rule& rule, const V* d) {
-    const int64_t width = rule.arity * C;
-    const S* w = job.params + rule.params;
-    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + C * width;
+  void spread_concat(const Fusion& fusion, const V* d) {
+    const int64_t width = fusion.arity * C;
+    const S* w = job.params + fusion.params;
+    double *grad_w = grad_params + fusion.params, *grad_bias = grad_w + C * width;
     for (int64_t o = 0; o < C; ++o) {
       V sum = V{};
       for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
       grad_bias[o] += lane_sum<S>(sum);
     }
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V* in = P + rule.scales[j] * CV;
-      V* grad = G + rule.scales[j] * CV;
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V* in = P + fusion.scales[j] * CV;
+      V* grad = G + fusion.scales[j] * CV;
       for (int64_t c = 0; c < C;) {
         if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
         else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
@@ -606,22 +521,22 @@ template <class S, int VECS> struct Worker {
 
   // attention: gates = softmax over j of (w_j·P_j + b_j), w (arity, C); z = Σ gate_j·P_j
 
-  void build_attention(const Rule& rule, V* z) {
-    const S *w = job.params + rule.params, *bias = w + rule.arity * C;
+  void build_attention(const Fusion& fusion, V* z) {
+    const S *w = job.params + fusion.params, *bias = w + fusion.arity * C;
     V top[VECS] = {}, sum[VECS] = {};
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V* p = P + rule.scales[j] * CV;
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V* p = P + fusion.scales[j] * CV;
       for (int v = 0; v < VECS; ++v) gates[j * VECS + v] = V{} + bias[j];
       for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v) gates[j * VECS + v] += w[j * C + c] * p[c * VECS + v];
       for (int v = 0; v < VECS; ++v) top[v] = j ? larger(top[v], gates[j * VECS + v]) : gates[j * VECS + v];
     }
-    for (int64_t j = 0; j < rule.arity; ++j)
+    for (int64_t j = 0; j < fusion.arity; ++j)
       for (int v = 0; v < VECS; ++v) sum[v] += gates[j * VECS + v] = exp_down<S>(gates[j * VECS + v] - top[v]);
-    for (int64_t j = 0; j < rule.arity; ++j)
+    for (int64_t j = 0; j < fusion.arity; ++j)
       for (int v = 0; v < VECS; ++v) gates[j * VECS + v] /= sum[v];
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V* p = P + rule.scales[j] * CV;
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V* p = P + fusion.scales[j] * CV;
       for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v) {
           const V part = gates[j * VECS + v] * p[c * VECS + v];
@@ -630,42 +545,20 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  void push_attention(const Rule& rule, V* t) {
-    const S *w = job.params + rule.params, *w_tangent = job.params_tangent + rule.params;
-    const S* bias_tangent = w_tangent + rule.arity * C;
-    V *move = moves, mean[VECS] = {};
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) move[j * VECS + v] = V{} + bias_tangent[j];
-      for (int64_t c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v)
-          move[j * VECS + v] += w[j * C + c] * dp[c * VECS + v] + w_tangent[j * C + c] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * move[j * VECS + v];
-    }
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V *p = P + rule.scales[j] * CV, *dp = G + rule.scales[j] * CV;
-      for (int64_t c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) {
-          const V part = gates[j * VECS + v] * ((move[j * VECS + v] - mean[v]) * p[c * VECS + v] + dp[c * VECS + v]);
-          t[c * VECS + v] = j ? t[c * VECS + v] + part : part;
-        }
-    }
-  }
-
-  void spread_attention(const Rule& rule, const V* d) {
-    const S* w = job.params + rule.params;
-    double *grad_w = grad_params + rule.params, *grad_bias = grad_w + rule.arity * C;
-    V *slope = moves, mean[VECS] = {};
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V* p = P + rule.scales[j] * CV;
+  void spread_attention(const Fusion& fusion, const V* d) {
+    const S* w = job.params + fusion.params;
+    double *grad_w = grad_params + fusion.params, *grad_bias = grad_w + fusion.arity * C;
+    V *slope = slopes, mean[VECS] = {};
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V* p = P + fusion.scales[j] * CV;
       for (int v = 0; v < VECS; ++v) slope[j * VECS + v] = V{};
       for (int64_t c = 0; c < C; ++c)
         for (int v = 0; v < VECS; ++v) slope[j * VECS + v] += d[c * VECS + v] * p[c * VECS + v];
       for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * slope[j * VECS + v];
     }
-    for (int64_t j = 0; j < rule.arity; ++j) {
-      const V* p = P + rule.scales[j] * CV;
-      V *grad = G + rule.scales[j] * CV, total = V{};
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V* p = P + fusion.scales[j] * CV;
+      V *grad = G + fusion.scales[j] * CV, total = V{};
       for (int v = 0; v < VECS; ++v) {
         slope[j * VECS + v] = gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
         total += slope[j * VECS + v];
@@ -709,10 +602,9 @@ template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
 
 template <class S>
 bool forward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
-             int64_t ignore, int64_t chunks, double* sums, const S* const* tangents, const S* params_tangent,
-             double* slopes, int threads) {
-  const Program program(code);
-  Job<S> job{&program, maps, labels, params, B, N, ignore, 0, chunks, sums, tangents, params_tangent, slopes};
+             int64_t ignore, int64_t chunks, double* sums, int threads) {
+  const KernelPlan plan(code);
+  Job<S> job{&plan, maps, labels, params, B, N, ignore, 0, chunks, sums};
   return run<S, false>(job, threads);
 }
 
@@ -720,8 +612,8 @@ template <class S>
 bool backward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
               int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,
               double* grad_params, int threads) {
-  const Program program(code);
-  Job<S> job{&program, maps, labels, params, B, N, ignore, num_params, chunks};
+  const KernelPlan plan(code);
+  Job<S> job{&plan, maps, labels, params, B, N, ignore, num_params, chunks};
   job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params;
   return run<S, true>(job, threads);
 }
@@ -741,12 +633,9 @@ template <class Call> int guarded(Call call) {
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
   extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,                \
                                       const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,           \
-                                      double* sums, const S* const* tangents, const S* params_tangent, double* slopes, \
-                                      int threads) {                                                                   \
-    return guarded([&] {                                                                                               \
-      return forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, tangents, params_tangent, slopes,      \
-                        threads);                                                                                      \
-    });                                                                                                                \
+                                      double* sums, int threads) {                                                     \
+    return guarded(                                                                                                    \
+        [&] { return forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, threads); });                  \
   }                                                                                                                    \
   extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,               \
                                        const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \

@@ -3,81 +3,44 @@
 All maps of a tile of one operator and subset size are built together as (k, C, T) tensors, k subsets of T pixels.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.loss.program import Layout
+from lomix_search.mixture.loss.backends.tiled_operators import operator_groups, plan_order
+from lomix_search.mixture.loss.kernel_plan import KernelPlan
+from lomix_search.mixture.loss.plan import LossPlan
 
 ELEMENTS = 2**20
 """Logits of a tile, over all maps: what is held at a time, whatever the number of maps and pixels."""
 
 
-def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout) -> Tensor:
+def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
     """Pass 1: add up what cross-entropy and Dice need.
 
     Args:
         maps: L originals (B, C, N), float32 or float64.
         labels: Classes (B, N), int64.
         params: Packed parameters.
-        layout: What to compute.
+        work: What to compute.
 
     Returns:
         One vector of sums, float64, in the order of ``fused.Sums``.
     """
-    groups = _groups(layout, params)
-    order = _order(groups, params.device)
-    total = torch.zeros(_size(layout.plan), dtype=torch.float64, device=params.device)
-    for tile in _tiles(maps, labels, layout.plan):
+    groups = operator_groups(work, params)
+    order = plan_order(groups, params.device)
+    total = torch.zeros(_size(work.plan), dtype=torch.float64, device=params.device)
+    for tile in _tiles(maps, labels, work.plan):
         logits = torch.cat([group.build(tile.maps) for group in groups])[order]
-        total = total + _tile_sums(logits, tile, layout.plan)
+        total = total + _tile_sums(logits, tile, work.plan)
     return total
 
 
-def slopes(
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    params: Tensor,
-    layout: Layout,
-    tangents: Sequence[Tensor],
-    params_tangent: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Pass 1 with a direction: the sums, and how they change as maps and parameters move along tangents.
-
-    Args:
-        maps: As for ``sums``.
-        labels: As for ``sums``.
-        params: Packed parameters.
-        layout: What to compute.
-        tangents: One for each original, of its shape and type.
-        params_tangent: One for the packed parameters.
-
-    Returns:
-        The sums, and the derivatives of all but label counts and number of pixels, float64.
-    """
-    size = _size(layout.plan)
-    totals, changes = torch.zeros(2, size, dtype=torch.float64, device=params.device)
-    moves = _tiles(tangents, labels, layout.plan)
-    for tile, move in zip(_tiles(maps, labels, layout.plan), moves, strict=True):
-
-        def sums_of(block: Tensor, packed: Tensor, tile: _Tile = tile) -> Tensor:
-            groups = _groups(layout, packed)
-            logits = torch.cat([group.build(block) for group in groups])[_order(groups, packed.device)]
-            return _tile_sums(logits, tile, layout.plan)
-
-        total, change, *_ = torch.func.jvp(sums_of, (tile.maps, params), (move.maps, params_tangent))
-        totals, changes = totals + total, changes + change
-    return totals, changes[: -layout.plan.num_classes - 1]
-
-
 def gradients(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout, factors: Sequence[Tensor]
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2: build every map again and walk back to the originals and the parameters.
 
@@ -85,22 +48,22 @@ def gradients(
         maps: As for ``sums``.
         labels: As for ``sums``.
         params: Packed parameters.
-        layout: What to compute.
+        work: What to compute.
         factors: a (m, C), b (m, C) and g (m) of the gradient with respect to a map's probabilities and logits.
 
     Returns:
         Gradients of the maps and of the packed parameters.
     """
-    groups = _groups(layout, params)
+    groups = operator_groups(work, params)
     grads = [torch.empty_like(one) for one in maps]
     grad_params = torch.zeros_like(params, dtype=torch.float64)
     a, b, g = (factor.to(params.dtype) for factor in factors)
-    for tile in _tiles(maps, labels, layout.plan):
+    for tile in _tiles(maps, labels, work.plan):
         grad = torch.zeros_like(tile.maps)
         for group in groups:
             at = group.maps
             logits = group.build(tile.maps)
-            adjoint = _adjoint(logits, tile, layout.plan, a[at][:, :, None], b[at][:, :, None], g[at][:, None, None])
+            adjoint = _adjoint(logits, tile, work.plan, a[at][:, :, None], b[at][:, :, None], g[at][:, None, None])
             group.spread(adjoint, tile.maps, grad, grad_params)
         tile.store(grad, grads)
     return grads, grad_params.to(params.dtype)
@@ -124,7 +87,7 @@ class _Tile:
             images.copy_(part.view(part.shape[0], images.shape[0], images.shape[2]).transpose(0, 1))
 
 
-def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: Plan) -> Iterator[_Tile]:
+def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: LossPlan) -> Iterator[_Tile]:
     """Cut the pixels: parts of one image, or several images where they are small."""
     batch, classes, pixels = maps[0].shape
     size = max(64, ELEMENTS // (max(len(plan.maps), plan.num_maps) * classes))
@@ -135,7 +98,7 @@ def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: Plan) -> Iterator[_Tile
             yield _tile(maps, labels[where[0], where[2]].reshape(-1), where, plan)
 
 
-def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, slice], plan: Plan) -> _Tile:
+def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, slice], plan: LossPlan) -> _Tile:
     top = max(plan.num_classes, 2)
     valid = (labels >= 0) & (labels < top)
     if plan.ignore_index is not None:
@@ -147,12 +110,12 @@ def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, sli
     return _Tile(held, labels, one_hot[1:] if plan.binary else one_hot, weights, where)
 
 
-def _size(plan: Plan) -> int:
+def _size(plan: LossPlan) -> int:
     """Return the length of the vector of sums."""
     return len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
 
 
-def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
+def _tile_sums(logits: Tensor, tile: _Tile, plan: LossPlan) -> Tensor:
     if plan.binary:
         p = torch.sigmoid(logits) * tile.valid
         truth = tile.truth.expand_as(logits)
@@ -170,7 +133,7 @@ def _tile_sums(logits: Tensor, tile: _Tile, plan: Plan) -> Tensor:
     return torch.cat([part.reshape(-1).double() for part in parts])
 
 
-def _adjoint(logits: Tensor, tile: _Tile, plan: Plan, a: Tensor, b: Tensor, g: Tensor) -> Tensor:
+def _adjoint(logits: Tensor, tile: _Tile, plan: LossPlan, a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     """Return the gradient of the total with respect to logits (k, C, T)."""
     y = tile.truth
     if plan.binary:
@@ -179,164 +142,3 @@ def _adjoint(logits: Tensor, tile: _Tile, plan: Plan, a: Tensor, b: Tensor, g: T
     p = torch.softmax(logits, 1) * tile.valid
     pull = a * p - b * y
     return p * (pull - (p * pull).sum(1, keepdim=True)) + g * (p - y)  # 0 to the last bit where p is y
-
-
-def _groups(layout: Layout, params: Tensor) -> list["_Group"]:
-    """Group the maps by operator and subset size, in the order in which they come first."""
-    found: dict[tuple[str, int], list[int]] = {}
-    for i, m in enumerate(layout.plan.maps):
-        found.setdefault((m.operator, len(m.scales)), []).append(i)
-    return [_GROUPS[name](indices, layout, params) for (name, _), indices in found.items()]
-
-
-def _order(groups: Sequence["_Group"], device: torch.device) -> Tensor:
-    return torch.cat([group.maps for group in groups]).argsort().to(device)
-
-
-class _Group:
-    """Maps of one operator and subset size n. This one adds, and is what an original is too.
-
-    ``scales[j]`` (k,) is the j-th scale of each subset, ``maps`` (k,) where they stand in the plan.
-    """
-
-    def __init__(self, indices: Sequence[int], layout: Layout, params: Tensor) -> None:
-        rows = [layout.plan.maps[i] for i in indices]
-        device = params.device
-        self.maps = torch.tensor(indices, device=device)
-        self.scales = [torch.tensor([m.scales[j] - 1 for m in rows], device=device) for j in range(len(rows[0].scales))]
-        self.n = len(self.scales)
-        self.read(layout.plan.num_classes, [layout.offsets.get(m.parameters or "", 0) for m in rows], params)
-
-    def read(self, classes: int, starts: Sequence[int], params: Tensor) -> None:
-        """Read the parameters, if there are any."""
-
-    def parts(self, maps: Tensor) -> list[Tensor]:
-        return [maps.index_select(0, at) for at in self.scales]
-
-    def build(self, maps: Tensor) -> Tensor:
-        return reduce(torch.add, self.parts(maps))
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        for at in self.scales:
-            grad.index_add_(0, at, d)
-
-
-class _Sub(_Group):
-    def build(self, maps: Tensor) -> Tensor:
-        first, *others = self.parts(maps)
-        return first - reduce(torch.add, others)
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        for j, at in enumerate(self.scales):
-            grad.index_add_(0, at, d, alpha=-1 if j else 1)
-
-
-class _Avg(_Group):
-    def build(self, maps: Tensor) -> Tensor:
-        return super().build(maps) / self.n
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        super().spread(d / self.n, maps, grad, grad_params)
-
-
-class _Mul(_Group):
-    def build(self, maps: Tensor) -> Tensor:
-        return reduce(torch.mul, self.parts(maps))
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        parts = self.parts(maps)
-        before = [torch.ones_like(d)]
-        for part in parts[:-1]:
-            before.append(before[-1] * part)
-        for j in reversed(range(self.n)):
-            grad.index_add_(0, self.scales[j], d * before[j])
-            d = d * parts[j]
-
-
-class _Max(_Group):
-    def build(self, maps: Tensor) -> Tensor:
-        return reduce(torch.maximum, self.parts(maps))
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        """Hand the gradient to the larger one; ties share it in halves, and of NaN both get it all, as in torch."""
-        parts = self.parts(maps)
-        before = [parts[0]]
-        for part in parts[1:-1]:
-            before.append(torch.maximum(before[-1], part))
-        for j in reversed(range(1, self.n)):
-            shared = torch.where(parts[j] == before[j - 1], d * 0.5, d)
-            grad.index_add_(0, self.scales[j], shared.masked_fill(before[j - 1] > parts[j], 0))
-            d = shared.masked_fill(before[j - 1] < parts[j], 0)
-        grad.index_add_(0, self.scales[0], d)
-
-
-class _Learned(_Group, ABC):
-    """An operator with ``weight`` and ``bias``, gathered from the packed parameters for each subset."""
-
-    @abstractmethod
-    def shapes(self, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the shapes of weight and bias for one subset."""
-
-    def read(self, classes: int, starts: Sequence[int], params: Tensor) -> None:
-        weight, bias = self.shapes(classes)
-        begin = torch.tensor(starts, device=params.device)[:, None]
-        size = torch.Size(weight).numel()
-        self.weight_at = begin + torch.arange(size, device=params.device)
-        self.bias_at = begin + size + torch.arange(torch.Size(bias).numel(), device=params.device)
-        self.weight = params[self.weight_at].view(-1, *weight)
-        self.bias = params[self.bias_at].view(-1, *bias)
-
-    def give(self, grad_params: Tensor, weight: Tensor, bias: Tensor) -> None:
-        """Add gradients up; subsets that share their parameters add to the same ones."""
-        grad_params.index_add_(0, self.weight_at.reshape(-1), weight.reshape(-1).double())
-        grad_params.index_add_(0, self.bias_at.reshape(-1), bias.reshape(-1).double())
-
-
-class _Concat(_Learned):
-    def shapes(self, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (classes, self.n * classes), (classes,)
-
-    def build(self, maps: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias[:, :, None], self.weight, torch.cat(self.parts(maps), 1))
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        joined = torch.cat(self.parts(maps), 1)
-        self.give(grad_params, d @ joined.transpose(1, 2), d.sum(2))
-        for at, part in zip(self.scales, (self.weight.transpose(1, 2) @ d).chunk(self.n, 1), strict=True):
-            grad.index_add_(0, at, part)
-
-
-class _Attention(_Learned):
-    def shapes(self, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return (self.n, classes), (self.n,)
-
-    def build(self, maps: Tensor) -> Tensor:
-        parts = torch.stack(self.parts(maps), 1)
-        return (self.gates(parts)[:, :, None] * parts).sum(1)
-
-    def gates(self, parts: Tensor) -> Tensor:
-        """Return the softmax over the subset (k, n, T) for its maps (k, n, C, T)."""
-        scores = (self.weight[:, :, None] @ parts)[:, :, 0] + self.bias[:, :, None]
-        return torch.softmax(scores, 1)
-
-    def spread(self, d: Tensor, maps: Tensor, grad: Tensor, grad_params: Tensor) -> None:
-        parts = torch.stack(self.parts(maps), 1)
-        gates = self.gates(parts)
-        slope = (d[:, None] * parts).sum(2)
-        slope = gates * (slope - (gates * slope).sum(1, keepdim=True))
-        self.give(grad_params, (parts @ slope[..., None])[..., 0], slope.sum(2))
-        back = gates[:, :, None] * d[:, None] + slope[:, :, None] * self.weight[..., None]
-        for j, at in enumerate(self.scales):
-            grad.index_add_(0, at, back[:, j])
-
-
-_GROUPS: Mapping[str, type[_Group]] = {
-    "original": _Group,
-    "add": _Group,
-    "sub": _Sub,
-    "avg": _Avg,
-    "mul": _Mul,
-    "max": _Max,
-    "concat": _Concat,
-    "attention": _Attention,
-}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.backends import triton_kernels
-from lomix_search.mixture.loss.plan import Plan
-from lomix_search.mixture.loss.program import Layout, lay_out
+from lomix_search.mixture.loss.backends.limits import TRITON_MAPS
+from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
+from lomix_search.mixture.loss.plan import LossPlan
 
-MAX_MAPS, MAX_CLASSES = 6, 64
 LINEAR, MUL, MAX, ATTENTION, CONCAT = range(5)
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
 KINDS |= {"attention": ATTENTION, "concat": CONCAT}
@@ -27,21 +27,21 @@ ROW_BYTES = 2**26
 """At most so much for the rows of all programs."""
 
 
-def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout) -> Tensor:
+def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
     """Pass 1: add up what cross-entropy and Dice need.
 
     Args:
         maps: 1 to 6 originals (B, C, N) with C ≤ 64, contiguous, of any floating type.
         labels: Classes (B, N), int64, contiguous.
         params: Packed parameters, float32 or float64.
-        layout: What to compute.
+        work: What to compute.
 
     Returns:
         One vector of sums, float64, in the order of ``fused.Sums``.
     """
-    tables = _tables(layout.plan, params.device)
-    m, c = len(layout.plan.maps), layout.plan.num_classes
-    launch = _launch(maps, layout, m * (2 * c + 1) + c + 1)
+    tables = _tables(work.plan, params.device)
+    m, c = len(work.plan.maps), work.plan.num_classes
+    launch = _launch(maps, work, m * (2 * c + 1) + c + 1)
     rows = torch.zeros(launch.programs, m * (2 * c + 1) + c + 1, dtype=torch.float64, device=params.device)
     triton_kernels.forward[(launch.programs,)](
         *launch.arguments(maps, labels, tables, params), rows, m, **launch.constants
@@ -50,7 +50,7 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout)
 
 
 def gradients(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, layout: Layout, factors: Sequence[Tensor]
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2: build every map again and walk back to the originals and the parameters.
 
@@ -58,14 +58,14 @@ def gradients(
         maps: As for ``sums``.
         labels: As for ``sums``.
         params: Packed parameters.
-        layout: What to compute.
+        work: What to compute.
         factors: a (m, C), b (m, C) and g (m) of the gradient with respect to a map's probabilities and logits.
 
     Returns:
         Gradients of the maps, of their types, and of the packed parameters.
     """
-    tables = _tables(layout.plan, params.device)
-    launch = _launch(maps, layout, tables.learned)
+    tables = _tables(work.plan, params.device)
+    launch = _launch(maps, work, tables.learned)
     grads = [torch.empty_like(one) for one in maps]
     rows = torch.zeros(launch.programs, tables.learned, dtype=params.dtype, device=params.device)
     held = [factor.to(params.dtype).contiguous() for factor in factors]
@@ -108,8 +108,8 @@ class _Tables:
 
 
 @lru_cache(maxsize=64)
-def _tables(plan: Plan, device: torch.device) -> _Tables:
-    layout = lay_out(plan)
+def _tables(plan: LossPlan, device: torch.device) -> _Tables:
+    work = kernel_plan(plan)
     lp, cp, c = _pad(plan.num_maps), _pad_classes(plan.num_classes), plan.num_classes
     kinds = [KINDS[m.operator] for m in plan.maps]
     order = sorted(range(len(kinds)), key=lambda i: (kinds[i], i))
@@ -119,7 +119,7 @@ def _tables(plan: Plan, device: torch.device) -> _Tables:
     concat, bias = torch.full((counts[CONCAT], lp, cp, cp), -1), torch.full((counts[CONCAT], cp), -1)
     for row, i in enumerate(order):
         m = plan.maps[i]
-        start, arity = layout.offsets.get(m.parameters or "", 0), len(m.scales)
+        start, arity = work.offsets.get(m.parameters or "", 0), len(m.scales)
         for j, scale in enumerate(s - 1 for s in m.scales):
             member[row, scale] = 1
             factor[row, scale] = -1.0 if m.operator == "sub" and j else 1.0 / arity if m.operator == "avg" else 1.0
@@ -133,7 +133,7 @@ def _tables(plan: Plan, device: torch.device) -> _Tables:
                 concat[at, scale, :c, :c] = start + rows + j * c + torch.arange(c)
                 bias[at, :c] = start + c * c * arity + torch.arange(c)
     read = torch.cat([attention.reshape(-1), concat.reshape(-1), bias.reshape(-1)])
-    users = _users(read, layout.num_params)
+    users = _users(read, work.num_params)
     parts = (torch.tensor(order, dtype=torch.int32), member, factor, attention, concat, bias, users)
     return _Tables(*(part.to(device) for part in parts), learned=len(read), counts=counts)  # type: ignore[misc, arg-type]
 
@@ -153,7 +153,7 @@ class _Launch:
     """Sizes of a launch."""
 
     programs: int
-    layout: Layout
+    work: KernelPlan
     batch: int
     pixels: int
     block: int
@@ -164,7 +164,7 @@ class _Launch:
         """Return what both kernels take first."""
         held = torch.cat([params, params.new_zeros(1)])  # −1 reads the zero at the end
         dense = held[torch.cat([part.reshape(-1) for part in (tables.attention, tables.concat, tables.concat_bias)])]
-        ignored = self.layout.plan.ignore_index
+        ignored = self.work.plan.ignore_index
         per_image = -(-self.pixels // self.block)
         numbers = (self.pixels, per_image, per_image * self.batch, -1 if ignored is None else ignored)
         factor = tables.factor.to(params.dtype)
@@ -173,7 +173,7 @@ class _Launch:
     @property
     def constants(self) -> dict[str, int | bool]:
         """Return what the kernels are compiled for."""
-        plan = self.layout.plan
+        plan = self.work.plan
         return {
             "L": plan.num_maps,
             "LP": _pad(plan.num_maps),
@@ -183,16 +183,16 @@ class _Launch:
         }
 
 
-def _launch(maps: Sequence[Tensor], layout: Layout, row: int) -> _Launch:
+def _launch(maps: Sequence[Tensor], work: KernelPlan, row: int) -> _Launch:
     batch, _, pixels = maps[0].shape
-    plan = layout.plan
+    plan = work.plan
     block = max(16, min(128, BLOCK_ELEMENTS // (_pad(plan.num_maps) * _pad_classes(plan.num_classes))))
     tiles = batch * -(-pixels // block)
-    return _Launch(max(1, min(tiles, 1024, ROW_BYTES // (8 * max(row, 1)))), layout, batch, pixels, block)
+    return _Launch(max(1, min(tiles, 1024, ROW_BYTES // (8 * max(row, 1)))), work, batch, pixels, block)
 
 
 def _padded(maps: Sequence[Tensor]) -> list[Tensor]:
-    return [*maps, *[maps[0]] * (MAX_MAPS - len(maps))]
+    return [*maps, *[maps[0]] * (TRITON_MAPS - len(maps))]
 
 
 def _pad(number: int) -> int:

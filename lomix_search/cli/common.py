@@ -1,0 +1,80 @@
+"""What all commands share: the application, the console and the common options."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lomix_search.errors import RecipeError, RunError, nearest
+from lomix_search.recipe.overrides import names_of
+from lomix_search.utils.distributed import is_main
+from lomix_search.utils.terminal import Terminal
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+console = Terminal(quiet=not is_main())  # of several processes the first speaks
+
+_LARGEST = 1 << 32  # numbers in an example: 16 GiB
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="KEY=VALUE pairs that change the recipe", metavar="KEY=VALUE")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]
+Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
+TrackOption = Annotated[
+    str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
+]
+Online = Annotated[bool, typer.Option("--online", help="let wandb send while running")]
+
+
+def numbers(text: str) -> list[float]:
+    """Read ``0.1,1``; raise RunError where it is no list of numbers."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RunError(f'--label-fraction "{text}" is no list of numbers.', hint="--label-fraction 0.1,1") from None
+
+
+def fractions_of(text: str) -> list[str]:
+    """Read ``0.1,1`` as it is written, for names of folders; raise RunError for what is no part, or is named twice."""
+    parts = [part.strip() for part in text.split(",")]
+    values = numbers(text)
+    if strange := [part for part, value in zip(parts, values, strict=True) if not 0 < value <= 1]:
+        raise RunError(f"--label-fraction {', '.join(strange)}: lies outside (0, 1].", hint="--label-fraction 0.1,1")
+    if len(set(values)) < len(values):
+        raise RunError(f'--label-fraction "{text}" names a part twice.', hint="--label-fraction 0.1,1")
+    return parts
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Read ``1,3,256,256``; raise RunError where it is no shape, or one that no memory holds."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise RunError(f'--example "{text[:80]}" is no shape.', hint="--example 1,3,256,256") from None
+    if min(sizes) < 1 or math.prod(sizes) > _LARGEST:
+        raise RunError(
+            f'--example "{text[:80]}": every size is at least 1, and all together give at most {_LARGEST} numbers.',
+            hint="--example 1,3,256,256",
+        )
+    return sizes
+
+
+def listed(option: str, text: str) -> list[str]:
+    """Read a list of names, ``liver,"lung, left"``; raise RecipeError where a name is missing or a quote left open."""
+    try:
+        return names_of(text)
+    except ValueError as cause:
+        raise RecipeError(f"{option}: {cause}", hint=f"""{option} 'liver,"lung, left"'""") from None
+
+
+def tracked(track: str | None, online: bool) -> list[str]:
+    """Turn ``--track wandb,tensorboard --online`` into changes of the recipe; RecipeError for unknown ones."""
+    names = listed("--track", track or "")
+    known = ("wandb", "tensorboard")
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"--track {name}: unknown. {nearest(name, known)}", hint="--track wandb,tensorboard")
+    if online and "wandb" not in names:
+        raise RecipeError("--online goes with --track wandb.", hint="--track wandb --online")
+    return [*(f"track.{name}=true" for name in names), *(["track.online=true"] if online else [])]

@@ -1,0 +1,55 @@
+"""One case in the one form that everything here computes with, whatever file it came from.
+
+An image is ``(slices, channels, rows, columns)``: slices run from feet to head, rows from front to back, columns from
+the patient's right to left, so that a slice looks as radiologists show it. A label is ``(slices, rows, columns)``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: a volume, or a picture as a volume of one slice.
+
+    Args:
+        name: Its name; may hold ``/``.
+        image: (slices, channels, rows, columns).
+        label: (slices, rows, columns), raw label values.
+        spacing: Millimetres between slices, rows, columns; empty where it is not known.
+        origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
+            ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where
+            the reader changed them; empty otherwise.
+        patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
+        small: The image as training sees it, (slices, channels, rows, columns) of that size; resized from ``image``
+            when left out.
+        corners: ``small`` has its corner pixels on those of ``image``, as volumes that earlier versions prepared.
+        values: What the raw file writes for class 0, 1, …, where it is not these numbers; predictions are saved so.
+    """
+
+    name: str
+    image: Array
+    label: Array
+    spacing: tuple[float, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    patient: str = ""
+    small: Array | None = None
+    corners: bool = False
+    values: tuple[int, ...] = ()
+
+
+def size_in_words(shape: Iterable[float]) -> str:
+    """Return a size as messages show it: ``12 × 512 × 512``.
+
+    Args:
+        shape: Whole numbers, or millimetres.
+
+    Returns:
+        The numbers with × between them.
+    """
+    return " × ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in shape)

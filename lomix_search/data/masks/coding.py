@@ -1,0 +1,86 @@
+"""The decision about the masks of a dataset, and how it turns what a file holds into label values."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lomix_search.data.case import Array
+from lomix_search.data.masks.grains import StoredValue, ranked, value_in_words
+from lomix_search.data.masks.mask_file import MaskFile, ReadAs
+from lomix_search.data.masks.mask_file import open_mask as open_mask
+from lomix_search.errors import DataError
+
+
+@dataclass(frozen=True)
+class Coding:
+    """ReadAs to turn what the masks of a data set hold into label values.
+
+    Args:
+        how: Read as numbers or indices, as grey or one channel of colours, or as whole colours.
+        labels: Label value of what is stored; 0 is the background.
+        names: What to call each label value when nobody names it.
+        cut: Values above it are foreground, where binary masks have soft edges.
+        masks: In how many masks each label value is.
+        said: The decision in words.
+    """
+
+    how: ReadAs
+    labels: Mapping[StoredValue, int]
+    names: Mapping[int, str]
+    cut: float | None
+    masks: Mapping[int, int]
+    said: str
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a case says of its masks: how they were read, and what the files hold where a label is not it."""
+        pairs = [
+            [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
+        ]
+        known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
+
+    @property
+    def reading(self) -> str:
+        """The decision as one word beside the words, so that what was prepared by another one is made again."""
+        whole = repr((self.how, sorted(self.labels.items()), self.cut))
+        return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
+
+    def read(self, mask: MaskFile) -> Array:
+        """Turn a mask of this data set into label values.
+
+        Args:
+            mask: What its file holds.
+
+        Returns:
+            (rows, columns), label values, uint8 or uint16.
+
+        Raises:
+            DataError: it holds what no mask held when this was decided.
+        """
+        return self.apply(mask.keys(self.how), mask.path)
+
+    def apply(self, keys: Array, path: Path) -> Array:
+        """Turn what counts in a file into label values.
+
+        Args:
+            keys: Numbers, or colours as 0xRRGGBB; any shape.
+            path: The file, for the message.
+
+        Returns:
+            The same shape, uint8 or uint16.
+
+        Raises:
+            DataError: a value that no mask held when this was decided.
+        """
+        kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
+        if self.cut is not None:
+            return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
+        values, places = ranked(keys)
+        if unknown := [value_in_words(v) for v in values if v not in self.labels]:
+            raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
+        return np.array([self.labels[v] for v in values], kind)[places]

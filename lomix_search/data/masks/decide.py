@@ -1,0 +1,52 @@
+"""What the masks of a data set mean: one decision for all its files, from their own types, ranges and values.
+
+Two values are a binary mask whatever they are, the lower one its background. More are class numbers as stored. Colours
+are classes, black the background; they are read as numbers where all are grey or lie in one channel. A palette's index
+is the number unless its colours say the opposite. Refused: values that lie only between others at edges, or are noise,
+or are more than classes can be, unless it is said what they mean.
+"""
+
+from collections.abc import Sequence
+
+from lomix_search.data.masks.all_masks import AllMasks, how_to_read
+from lomix_search.data.masks.binary import ASKED_SHARE, SOFT_SHARE, binary_coding, halved_coding, is_soft, united_coding
+from lomix_search.data.masks.classes import check_classes, class_coding
+from lomix_search.data.masks.coding import Coding
+from lomix_search.data.masks.mask_file import MaskSummary
+from lomix_search.data.masks.mask_file import open_mask as open_mask
+from lomix_search.errors import DataError
+
+
+def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = False, named: int = 0) -> Coding:
+    """Decide what the masks of a data set mean.
+
+    Args:
+        seen: All masks.
+        binary: They are known to be binary: a single value but 0 is all foreground, and soft edges are cut halfway.
+        united: Asked for: binary, and every value above the lowest is foreground.
+        named: ReadAs many classes the user has named; so many values are taken as classes whatever they look like.
+
+    Returns:
+        The decision.
+
+    Raises:
+        DataError: values that cannot be classes, or masks that contradict each other; the first file is named.
+    """
+    masks = AllMasks(seen, how_to_read(seen))
+    if binary and len(masks.keys) > 2:
+        return halved_coding(masks, SOFT_SHARE)
+    if masks.how == "colour" and 0 not in masks.keys:
+        raise DataError(
+            f"{masks.seen[0].path}: no pixel of any mask is black; which colour is the background is not known.",
+            seen=f"{len(masks.keys)} colours: {masks.shown(masks.keys)}",
+            hint="save the masks with a black background, to a new folder",
+        )
+    if len(masks.keys) <= 2:
+        return binary_coding(masks, united or binary)
+    if united and not is_soft(masks):
+        return united_coding(masks)
+    if united:
+        return halved_coding(masks, ASKED_SHARE)
+    if named != len(masks.foreground):
+        check_classes(masks)
+    return class_coding(masks)

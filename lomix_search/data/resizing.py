@@ -1,0 +1,97 @@
+"""Sizes: slices and label maps to the size that a network sees, and predictions back to the size of the case.
+
+One geometry, there and back: pixels are squares and the borders of an image stay its borders, so that the centre of
+pixel i of n lies at (i + ½) / n. ``prepare``, ``evaluate`` and everything else resize by the functions of this file.
+
+Where this departs from what the Synapse and ACDC literature does: its code calls ``scipy.ndimage.zoom``, which lays the
+centres of the corner pixels on each other. Against true positions that moves an image by up to (n / m − 1) / 2 of its
+own pixels at the borders when n become m (0.64 pixels for 512 → 224), and nothing in its middle; there and back by
+``zoom`` the shift cancels. It also samples without a low-pass filter, so that an edge lands up to half a training pixel
+beside its place and noise is kept. The filter here is cubic as well, as wide as the pixels that it makes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from lomix_search.data.case import Array
+from lomix_search.utils.interpolation import interpolate
+
+RULE = "centres"
+"""How prepared arrays are resized, as their manifest says; what was prepared before that was said laid corner pixels on
+each other, but for pictures."""
+
+
+def resize_images(images: Array, size: Sequence[int], *, picture: bool) -> Array:
+    """Resize slices to what a network sees.
+
+    Args:
+        images: (slices, channels, rows, columns).
+        size: Rows and columns wanted.
+        picture: Linear, as the benchmarks of photographs resize; else cubic, as those of CT and MR do. Both are widened
+            when they shrink (antialiasing), as Pillow does.
+
+    Returns:
+        The same type; integers are rounded.
+    """
+    if images.shape[2:] == tuple(size):
+        return images
+    wide = torch.from_numpy(np.array(images, np.float32))
+    mode = "bilinear" if picture else "bicubic"
+    made = F.interpolate(wide, tuple(size), mode=mode, align_corners=False, antialias=True).numpy()
+    if images.dtype.kind in "iu":
+        limits = np.iinfo(images.dtype)
+        made = np.rint(made).clip(limits.min, limits.max)
+    return made.astype(images.dtype)
+
+
+def resize_labels(labels: Array, size: Sequence[int], *, corners: bool = False) -> Array:
+    """Resize label maps: each pixel takes the label of the one that holds its centre, so that no new label comes up.
+
+    Where a centre lies between two pixels (each one when an even number is halved), they take turns, because to take
+    always the same side would shift the map by half a pixel.
+
+    Args:
+        labels: (…, rows, columns).
+        size: Rows and columns wanted.
+        corners: As :func:`resize_scores`.
+
+    Returns:
+        The same type.
+    """
+    if labels.shape[-2:] == tuple(size):
+        return labels
+    rows, columns = (_nearest(old, new, corners) for old, new in zip(labels.shape[-2:], size, strict=True))
+    return np.ascontiguousarray(labels[..., rows[:, None], columns])
+
+
+def resize_scores(scores: Tensor, size: Sequence[int], *, corners: bool = False) -> Tensor:
+    """Bring a prediction's scores (logits or probabilities) back to the size of its case, linearly.
+
+    Args:
+        scores: (slices, channels, rows, columns).
+        size: Rows and columns wanted.
+        corners: The images were resized with corner pixels on each other, as earlier versions prepared volumes.
+
+    Returns:
+        The same type.
+    """
+    if scores.shape[2:] == tuple(size):
+        return scores
+    if corners:
+        return interpolate(scores, size, corners=True)
+    shrinks = any(new < old for old, new in zip(scores.shape[2:], size, strict=True))
+    return interpolate(scores, size, antialias=shrinks)
+
+
+def _nearest(old: int, new: int, corners: bool) -> NDArray[np.int64]:
+    """Return which of ``old`` pixels each of ``new`` ones takes; in whole numbers, so that ties are ties."""
+    i = np.arange(new, dtype=np.int64)
+    if corners:
+        return (2 * i * (old - 1) + new - 1) // max(1, 2 * (new - 1))
+    index, rest = np.divmod((2 * i + 1) * old, 2 * new)
+    return np.asarray(index - ((rest == 0) & (i % 2 == 0)))

@@ -1,0 +1,183 @@
+"""Dice of whole cases, counted in whole pixels so that it repeats to the last bit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lomix_search.errors import DataError
+from lomix_search.evaluation.statistics import mean_of_counted
+from lomix_search.utils.terminal import Table
+
+UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
+
+
+@dataclass(frozen=True)
+class DiceResult:
+    """Dice per case and class.
+
+        Dice = 2·TP / (predicted + true)
+
+    Empty masks: where a case has neither true nor predicted pixels of a class, there is nothing to score and the entry
+    is NaN (left out of every mean); a structure that was missed counts 0, and so does one that was predicted but is not
+    there. MONAI's ``DiceMetric`` leaves that last case out of its mean.
+
+    Args:
+        classes: Class names by label value, the background first.
+        cases: Case names, in the order they came.
+        dice: (cases, classes) in [0, 1] or NaN.
+    """
+
+    classes: tuple[str, ...]
+    cases: tuple[str, ...]
+    dice: NDArray[np.float64]
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Mean over the cases of each class, background included; NaN for a class that no case has."""
+        return dict(zip(self.classes, mean_of_counted(self.dice, axis=0).tolist(), strict=True))
+
+    @property
+    def mean(self) -> float:
+        """Mean over the foreground classes of their means over cases; NaN if there is nothing to score."""
+        return float(mean_of_counted(np.array(list(self.per_class.values())[1:]), axis=0))
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """Return one row a case: its name, the Dice of each foreground class, and their mean."""
+        return [
+            {
+                "case": case,
+                **dict(zip(self.classes[1:], row.tolist(), strict=True)),
+                "mean": float(mean_of_counted(row, axis=0)),
+            }
+            for case, row in zip(self.cases, self.dice[:, 1:], strict=True)
+        ]
+
+    def __rich__(self) -> Table:
+        """Lay out as ``table`` does."""
+        return self.table()
+
+    def table(self, title: str = "Dice") -> Table:
+        """Lay out cases × foreground classes, with the means below; – where there was nothing to score."""
+        table = Table("case", *self.classes[1:], "mean", title=title)
+        for row in self.rows():
+            table.add_row(*(_shown(value) for value in row.values()))
+        table.add_section()
+        table.add_row("mean", *(_shown(v) for v in list(self.per_class.values())[1:]), _shown(self.mean), style="bold")
+        return table
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Check that scores can be told apart by the names of their classes.
+
+    Args:
+        names: Of all classes, the background first.
+
+    Raises:
+        DataError: a name is there twice, or is one of the columns beside those of the classes.
+    """
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DataError(f"two classes are named {twice[0]!r}; each needs a name of its own.", seen=", ".join(names))
+    if taken := [name for name in names[1:] if name in ("case", "mean")]:
+        raise DataError(
+            f"a class is named {taken[0]!r}, as a column beside those of the classes is.", hint=f'"{taken[0]}s", say'
+        )
+
+
+@dataclass
+class DiceMeter:
+    """Counts true, predicted and common pixels per case and class while batches go by.
+
+    The slices of one case add up to one score of the whole volume. Counts are integers, so neither batch size nor order
+    changes the result.
+
+    Args:
+        classes: Class names by label value, the background first. Two for a binary task.
+        ignore_index: Label value whose pixels count nowhere.
+    """
+
+    classes: tuple[str, ...]
+    ignore_index: int | None = None
+    _counts: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        check_class_names(self.classes)
+
+    def update(self, prediction: Tensor, label: Tensor, cases: Sequence[str]) -> None:
+        """Count a batch.
+
+        Args:
+            prediction: Class numbers, (B, *spatial), integer or bool.
+            label: Class numbers, the same shape.
+            cases: Name of the case of each of the B items.
+
+        Raises:
+            DataError: shapes differ, values are not class numbers, or the number of names is not B.
+        """
+        self._check(prediction, label, cases)
+        for one, true, case in zip(prediction, label, cases, strict=True):
+            counts = self._of_item(one.flatten().long(), true.flatten().long())
+            self._counts[case] = self._counts.get(case, 0) + counts
+
+    def add(self, other: "DiceMeter") -> None:
+        """Take over what another meter counted.
+
+        Args:
+            other: Of the same classes.
+        """
+        for case, counts in other._counts.items():
+            self._counts[case] = self._counts.get(case, 0) + counts
+
+    def result(self) -> DiceResult:
+        """Return what was counted so far.
+
+        Returns:
+            Dice of every case and class; cases in the order in which they first came.
+        """
+        counts = np.array(list(self._counts.values()), np.int64).reshape(-1, 3, len(self.classes))
+        common, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
+        total = predicted + true
+        dice = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
+        if self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
+            dice[:, self.ignore_index] = np.nan  # a class whose pixels count nowhere
+        return DiceResult(tuple(self.classes), tuple(self._counts), dice)
+
+    def _of_item(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
+        if self.ignore_index is not None:
+            kept = label != self.ignore_index
+            prediction, label = prediction[kept], label[kept]
+        hit = label[prediction == label]
+        counts = [torch.bincount(values, minlength=len(self.classes)) for values in (hit, prediction, label)]
+        return torch.stack(counts).cpu().numpy().astype(np.int64)
+
+    def _check(self, prediction: Tensor, label: Tensor, cases: Sequence[str]) -> None:
+        if prediction.shape != label.shape or len(cases) != len(label):
+            raise DataError(
+                "DiceMeter.update: prediction, label and cases do not fit each other.",
+                seen=f"prediction {tuple(prediction.shape)}, label {tuple(label.shape)}, {len(cases)} case names",
+                hint="meter.update(logits.argmax(1), label, cases)",
+            )
+        for name, values, extra in (("prediction", prediction, None), ("label", label, self.ignore_index)):
+            if values.is_floating_point():
+                raise DataError(
+                    f"DiceMeter.update: the {name} is {str(values.dtype).removeprefix('torch.')}; "
+                    "it must hold class numbers.",
+                    hint="" if (values != values.round()).any() and name == "label" else UPDATE,
+                )
+            self._check_range(name, values if extra is None else values[values != extra])
+
+    def _check_range(self, name: str, values: Tensor) -> None:
+        if values.numel() and (int(values.min()) < 0 or int(values.max()) >= len(self.classes)):
+            bad = [v for v in torch.unique(values).tolist() if not 0 <= v < len(self.classes)]
+            raise DataError(
+                f"DiceMeter.update: {name} {', '.join(map(str, bad[:8]))} outside the classes "
+                f"0 … {len(self.classes) - 1}."
+            )
+
+
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else "–" if np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,112 @@
+"""Predicted cases as files: in the raw file's own form, and as pictures to look at."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lomix_search.data.case import Case
+from lomix_search.data.readers.nifti import write_nifti
+from lomix_search.errors import require
+from lomix_search.evaluation.inference import Prediction
+
+_COLOURS = (
+    (230, 60, 60), (60, 180, 75), (255, 200, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240),
+    (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40),
+)  # fmt: skip
+
+
+def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: int = 0) -> Path:
+    """Write a prediction in the raw file's own form, with the label values that the raw file has.
+
+    Args:
+        folder: Where.
+        case: The case it was made for.
+        prediction: What was predicted.
+        classes: How many there are, with the background; of a picture, two are written as 0/255 where the case does not
+            say what its file has.
+
+    Returns:
+        The file: ``NAME.nii.gz`` for a volume; for a picture ``NAME.png`` of 8 or 16 bits, ``NAME.tif`` of 32 where a
+        label is above 65535.
+    """
+    label, picture = prediction.label, "size" in case.origin
+    values: Sequence[int] = case.values
+    if not values and picture and (classes or 1 + int(label.max(initial=0))) <= 2:
+        values = (0, 255)
+    if values:
+        label = np.array(values, np.min_scalar_type(max(values)))[label]
+    if not picture:
+        path = folder / f"{file_name(case.name)}.nii.gz"
+        write_nifti(path, label, case.origin, case.spacing)
+        return path
+    wide = label.dtype.itemsize > 2
+    path = folder / f"{file_name(case.name)}.{'tif' if wide else 'png'}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(path)
+    return path
+
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # devices of Windows
+_LONGEST = 200  # bytes; file systems take 255 with the ending
+
+
+def file_name(name: str) -> str:
+    """Return where a case's files go below a folder; never outside it, and never where another case's go.
+
+    Names of plain signs are kept, ``SET/stem`` is a file in a folder. All else is written as %XX, as in addresses; of a
+    name that is too long, the end becomes its hash.
+
+    Args:
+        name: Of a case; any text.
+
+    Returns:
+        A relative path without an ending.
+    """
+    *folders, last = (_part(part) for part in name.split("/"))
+    return "/".join([*(re.sub(r"\.(?=(png|tif|gz)$)", "%2E", folder) for folder in folders), last])
+
+
+def _part(part: str) -> str:
+    if part.strip(".") == "" or _RESERVED.match(part):  # "", ".", ".." and devices: their first sign as well
+        part, first = part[1:], f"%{ord(part[0]):02X}" if part else "%"
+    else:
+        first = ""
+    kept = re.sub(r'[%<>:"\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]$', lambda sign: f"%{ord(sign[0]):02X}", part)
+    whole = first + kept
+    if len(whole.encode()) <= _LONGEST:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:32]
+    return whole.encode()[: _LONGEST - 33].decode(errors="ignore") + "%-" + digest
+
+
+def save_overlay(path: Path, case: Case, prediction: NDArray[Any], ignore_index: int | None = None) -> None:
+    """Write a picture to look at: the slice with the most foreground, bare, with the truth, and with the prediction.
+
+    Args:
+        path: ``.png``.
+        case: The case.
+        prediction: Class numbers, (slices, rows, columns).
+        ignore_index: Label value that is not painted.
+    """
+    truth = case.label if ignore_index is None else np.where(case.label == ignore_index, 0, case.label)
+    middle = int((truth > 0).sum((1, 2)).argmax())
+    planes = case.image[middle]
+    low, high = float(planes.min()), float(planes.max())
+    grey = (planes - low) / max(high - low, 1e-6) * 255
+    bare = np.repeat(grey[:1], 3, 0) if len(grey) != 3 else grey
+    views = [bare.transpose(1, 2, 0), *(_painted(bare, label[middle]) for label in (truth, prediction))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require("PIL.Image", "data").fromarray(np.concatenate(views, 1).astype(np.uint8)).save(path)
+
+
+def _painted(bare: NDArray[Any], label: NDArray[Any]) -> NDArray[Any]:
+    painted = bare.transpose(1, 2, 0).astype(float)
+    for number in np.unique(label[label > 0]):
+        colour = np.array(_COLOURS[(int(number) - 1) % len(_COLOURS)], float)
+        painted[label == number] = 0.5 * painted[label == number] + 0.5 * colour
+    return painted

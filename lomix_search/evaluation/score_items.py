@@ -1,0 +1,80 @@
+"""Scoring a network on items as training sees them: what validation uses."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lomix_search.data.dataset import Truth
+from lomix_search.data.nested_datasets import case_of, truth_of
+from lomix_search.data.resizing import resize_scores
+from lomix_search.data.seeding import Seeded
+from lomix_search.data.uniform_dataset import UniformDataset, same_size_batches
+from lomix_search.evaluation.dice_meter import DiceMeter, DiceResult
+from lomix_search.instrumentation.modes import evaluating
+from lomix_search.instrumentation.outputs import Reader, class_numbers, reader_of
+from lomix_search.utils.distributed import gather, share
+from lomix_search.utils.interpolation import interpolate
+
+
+def predict_classes(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """Predict class indices.
+
+    Args:
+        model: A network in eval mode, or what :func:`lomix_search.instrumentation.outputs.reader_of` made of it.
+        images: (B, C, *spatial).
+        size: Spatial size of the answer; logits of another size are resized linearly. The images' own by default.
+
+    Returns:
+        (B, *spatial) int64: argmax over the classes, or 1 where the logit of a one-channel network is above 0.
+    """
+    with torch.no_grad():
+        logits = reader_of(model)(images).float()
+    return class_numbers(_resized(logits, tuple(size or images.shape[2:])))
+
+
+def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
+    if logits.shape[2:] == tuple(size) or logits.ndim == 4:
+        return resize_scores(logits, size, corners=corners)
+    return interpolate(logits, size)
+
+
+def score_items(
+    model: nn.Module,
+    dataset: Dataset[tuple[Tensor, Tensor]],
+    classes: Sequence[str],
+    batch_size: int = 8,
+    ignore_index: int | None = None,
+) -> DiceResult:
+    """Score a network on items as training sees them, by Dice per case and class: what validation uses.
+
+    Where a data set knows the labels of its items at the size of their cases (``truth(index)``, as prepared data do),
+    predictions are brought back to that size and scored there, as ``lomix_search.evaluation`` scores whole cases.
+
+    Args:
+        model: The network, instrumented or not; put into eval mode, and each of its modules back into its own.
+        dataset: Items (image (C, *spatial), label (*spatial)), or what ``data.items`` brings into that form; whose each
+            is, ``data.nested.case_of`` tells, through any nesting. Random augmentation draws the same each time.
+        classes: Names, background first.
+        batch_size: Items at a time; the result does not depend on it beyond float rounding of the network.
+        ignore_index: Label of pixels that do not count.
+
+    Returns:
+        The scores; in a distributed run every process counts its share of the items and all get the whole.
+    """
+    meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
+    items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype)
+    read = reader_of(model, len(classes))
+    with evaluating(model):
+        for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
+            with torch.no_grad():
+                logits = read(images.to(weight.device)).float()
+            for number, one, label in zip(numbers, logits, labels, strict=True):
+                truth = truth_of(dataset, number) or Truth(label)
+                prediction = class_numbers(_resized(one[None], truth.label.shape, truth.corners))
+                meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
+    whole, *others = gather(meter)
+    for other in others:
+        whole.add(other)
+    return whole.result()

@@ -1,0 +1,78 @@
+"""The test scores of a run as tables: by class, by case, and by whole-case evaluation."""
+
+import math
+
+import numpy as np
+
+from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.experiments.report.charts import COLOURS
+from lomix_search.experiments.report.html_parts import (
+    bar,
+    number,
+    section,
+    table,
+    text,
+)
+from lomix_search.experiments.report.run_content import RunContent
+
+_FINAL_BEST = {"final": "final network", "best": "best on validation"}
+
+
+def scores_section(story: RunContent) -> str:
+    """Return the section with all test scores, HTML; empty where nothing was scored."""
+    if not story.tested and not story.evaluations:
+        return ""
+    parts = [_per_class(story), _per_case(story)] if story.tested else []
+    parts += [_evaluated(name, found) for name, found in story.evaluations.items()]
+    lead = "Dice of the test set: 1 is perfect; a structure that is missed, or found where there is none, counts 0."
+    return section("scores", "Scores", "".join(parts), lead)
+
+
+def _per_class(story: RunContent) -> str:
+    names = [name for name in _FINAL_BEST if name in story.tested]
+    rows = []
+    for i, label in enumerate(story.classes):
+        scores = [story.tested[name].per_class.get(label) for name in names]
+        rows.append(
+            (
+                text(label),
+                bar(known_or(scores[0], 0.0), COLOURS[i % len(COLOURS)]),
+                *(number(score) for score in scores),
+            )
+        )
+    means = [story.tested[name].mean for name in names]
+    rows.append(("<th scope='row'>mean</th>", bar(known_or(means[0], 0.0), "var(--muted)"), *map(number, means)))
+    return table(("class", "", *(_FINAL_BEST[name] for name in names)), rows, "per-class total", "Mean of each class")
+
+
+def _per_case(story: RunContent) -> str:
+    cases = story.tested.get("final", next(iter(story.tested.values()))).cases
+    rows = [
+        (text(row.get("case", "")), *(_graded(row.get(name)) for name in story.classes), _graded(row.get("mean")))
+        for row in sorted(cases, key=lambda row: known_or(row.get("mean"), 2.0))
+    ]
+    caption = f"All {len(cases)} cases, the worst first" if len(cases) > 1 else "The one case"
+    return table(("case", *map(text, story.classes), "mean"), rows, "per-case sortable", caption)
+
+
+def _graded(value: float | str | None) -> str:
+    """Return a cell shaded by a score in 0 … 1: the lower, the stronger."""
+    known = known_or(value, 1.0)
+    return f'<td style="--low:{max(0.0, min(1.0, 1 - known)):.3f}" class="graded">{number(value)}</td>'
+
+
+def _evaluated(name: str, found: Evaluation) -> str:
+    measures = [measure for measure in found.measures if not all(np.isnan(list(found.per_class(measure).values())))]
+    rows = [
+        (text(label), *(number(found.per_class(measure)[label]) for measure in measures)) for label in found.classes
+    ]
+    rows.append(("mean", *(number(found.mean(measure)) for measure in measures)))
+    unit = f", distances in {found.unit}" if any(m in ("hd95", "asd") for m in measures) else ""
+    count = "1 whole case" if len(found.cases) == 1 else f"{len(found.cases)} whole cases"
+    caption = f"{count} by protocol {text(found.protocol)}, {text(name)} network{unit}"
+    return table(("class", *map(text, measures)), rows, "total", caption)
+
+
+def known_or(value: float | str | None, otherwise: float) -> float:
+    """Return a score; ``otherwise`` where it is missing, NaN or no number."""
+    return otherwise if value is None or isinstance(value, str) or math.isnan(value) else value

@@ -1,0 +1,154 @@
+"""What tells runs apart: settings, scores, cost, learned weights and environments, side by side."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+
+from lomix_search.errors import MixtureError, RunError
+from lomix_search.experiments.environment import read_environments
+from lomix_search.experiments.listing import is_run, last_step, metrics_of, score_text
+from lomix_search.experiments.results import read_results
+from lomix_search.experiments.status import read_status
+from lomix_search.mixture.mixture import Mixture
+from lomix_search.training.trackers import read_lines
+from lomix_search.utils.files import read_toml
+from lomix_search.utils.terminal import Table, plain
+
+_TOP = 8
+_NOT_COMPARED = ("name", "about", "track", "tune")
+
+
+@dataclass(frozen=True)
+class RunDifferences:
+    """What tells runs apart.
+
+    Args:
+        names: Of the runs.
+        settings: Dotted keys of the recipe whose values differ, one value a run; None where a run does not set it.
+        metrics: Scores and costs, one a run; NaN where a run has none.
+        agreement: For every pair of runs with mixtures: Kendall's τ-b of the weights over the maps both hold, and how
+            many of their eight strongest maps they share, as a part; NaN where there is no order.
+        environment: What differs between the environment of the first run and that of another, by name of the other.
+    """
+
+    names: tuple[str, ...]
+    settings: Mapping[str, tuple[Any, ...]]
+    metrics: Mapping[str, tuple[float, ...]]
+    agreement: Mapping[tuple[str, str], tuple[float, float]]
+    environment: Mapping[str, tuple[str, ...]]
+
+    def __rich__(self) -> Group:
+        """Lay out what differs, in the order: settings, scores, weights, environment."""
+        settings = Table("setting", *self.names, title="settings that differ", title_justify="left")
+        for key, values in self.settings.items():
+            settings.add_row(key, *("–" if value is None else str(value) for value in values))
+        metrics = Table("", *self.names, title="scores and cost", title_justify="left")
+        for key, numbers in self.metrics.items():
+            metrics.add_row(key, *map(score_text, numbers))
+        weights = Table("runs", "", "Kendall τ", f"top {_TOP} shared", title="learned weights", title_justify="left")
+        for (one, other), (tau, shared) in self.agreement.items():
+            weights.add_row(one, other, score_text(tau), "–" if math.isnan(shared) else f"{shared:.0%}")
+        same = [] if self.settings else ["all settings are equal"]
+        words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
+        told = [plain(f"environment of {word}") for word in words]
+        return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
+
+
+def tell_apart(folders: Sequence[Path]) -> RunDifferences:
+    """Compare runs: settings, scores, cost, learned weights, environments.
+
+    Args:
+        folders: Two run folders or more.
+
+    Returns:
+        What tells them apart.
+
+    Raises:
+        RunError: fewer than two, or one is no run folder.
+    """
+    if len(folders) < 2:
+        raise RunError(f"{len(folders)} run given; a comparison needs two.", hint="lomix runs compare RUN RUN")
+    if strange := [str(folder) for folder in folders if not is_run(folder)]:
+        raise RunError(f"{', '.join(strange)}: no run folder.", hint="lomix runs   # lists them")
+    names = _names(folders)
+    settings = [flat(read_toml(folder / "recipe.toml", RunError)) for folder in folders]
+    keys = [key for key in dict.fromkeys(itertools.chain(*settings)) if key.split(".")[0] not in _NOT_COMPARED]
+    rows = {key: tuple(each.get(key) for each in settings) for key in keys}
+    facts = [_facts(folder) for folder in folders]
+    measured = dict.fromkeys(itertools.chain(*facts))
+    return RunDifferences(
+        tuple(names),
+        {key: values for key, values in rows.items() if any(value != values[0] for value in values)},
+        {key: tuple(each.get(key, math.nan) for each in facts) for key in measured},
+        _agreements(names, folders),
+        _environments(names, folders),
+    )
+
+
+def flat(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested tables as one, by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return found
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Name runs by their folders, with as many parents as it takes to tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    longest = max(map(len, parts))
+    for depth in range(1, longest + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise RunError(f"{folders[0]} is given twice.", hint="lomix runs compare RUN ANOTHER")
+
+
+def _facts(folder: Path) -> dict[str, float]:
+    status, lines = read_status(folder), read_lines(folder / "metrics.jsonl")
+    facts = metrics_of(folder)
+    tested = read_results(folder).get("final")
+    per_class = list(tested.per_class.items())[1:] if tested else []
+    facts |= {f"test.dice.final, {name}": math.nan if value is None else value for name, value in per_class}
+    facts["steps"] = float(last_step(folder / "metrics.jsonl"))
+    seconds = [line["train/step_seconds"] for line in lines if "train/step_seconds" in line]
+    if seconds:
+        facts["seconds a step"] = statistics.median(seconds)
+    if status and status.peak_memory_mib:
+        facts["peak memory, MiB"] = status.peak_memory_mib
+    effective = [line["mixture/effective_maps"] for line in lines if "mixture/effective_maps" in line]
+    return facts | ({"effective maps": effective[-1]} if effective else {})
+
+
+def _agreements(names: Sequence[str], folders: Sequence[Path]) -> dict[tuple[str, str], tuple[float, float]]:
+    held = {n: Mixture.load(f / "mixture.json") for n, f in zip(names, folders, strict=True) if _has_mixture(f)}
+    return {(one, other): weights_agree(held[one], held[other]) for one, other in itertools.combinations(held, 2)}
+
+
+def weights_agree(one: Mixture, other: Mixture) -> tuple[float, float]:
+    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share."""
+    try:
+        tau = one.compare(other)
+    except MixtureError:  # too few maps in common for an order
+        tau = math.nan
+    first, second = ({m.id for m in mixture.ranked()[:_TOP]} for mixture in (one, other))
+    return tau, math.nan if math.isnan(tau) else len(first & second) / min(len(first), len(second))
+
+
+def _environments(names: Sequence[str], folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    known = {name: found[-1] for name, f in zip(names, folders, strict=True) if (found := read_environments(f))}
+    if len(known) < 2:
+        return {}
+    first, *others = known
+    pairs = {name: tuple(known[first].differences(known[name])) for name in others}
+    return {name: lines for name, lines in pairs.items() if lines}
+
+
+def _has_mixture(folder: Path) -> bool:
+    return (folder / "mixture.json").exists()

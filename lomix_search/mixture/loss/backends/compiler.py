@@ -1,0 +1,77 @@
+"""The C++ compiler: which one is there, and the kernel compiled by it for this machine."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math")
+TUNE = (("-march=native", "-ffp-contract=fast"), ("-mcpu=native", "-ffp-contract=fast"), ())
+"""For this machine's instructions; compilers differ in the name of that flag, so they are tried in turn."""
+
+TIMEOUT = 300
+"""Seconds that a compiler may take."""
+
+
+def find_compiler() -> str | None:
+    """Return the path of ``$CXX``, or else of the first usual compiler on PATH; None if there is none."""
+    names = (os.environ.get("CXX"), *COMPILERS)
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def kernel_name(compiler: str) -> str:
+    """Return how names of compiled kernels begin; it holds all that decides what is in one, so none is ever stale."""
+    recipe = (SOURCE.read_text(encoding="utf-8"), compiler, FLAGS, TUNE, platform.machine(), _processor())
+    return f"kernel-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
+
+
+def compile_kernel(compiler: str) -> bytes:
+    """Compile, and return the library."""
+    with tempfile.TemporaryDirectory(prefix="lomix_search-") as folder:
+        built = Path(folder) / "kernel.so"
+        for i, tune in enumerate(TUNE):
+            command = [compiler, *FLAGS, *tune, str(SOURCE), "-o", str(built)]
+            code, said = _run(command)
+            if code == 0:
+                break
+            if i == len(TUNE) - 1:
+                raise subprocess.CalledProcessError(code, command, stderr=said)
+        return built.read_bytes()
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Run a compiler and all that it starts; returns its exit code and what it said, in whatever encoding."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait(TIMEOUT)
+        except BaseException:  # too slow, or interrupted: the compiler's own children go with it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+            process.wait()
+            raise
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
+
+
+def _processor() -> str:
+    """Return the processor's instruction sets where the system tells them: a cache may be shared between machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def last_line(cause: Exception) -> str:
+    """Return the last line of what a compiler said, or of the error where it said nothing."""
+    said = cause.stderr if isinstance(cause, subprocess.CalledProcessError) else ""
+    return next((line for text in (said, str(cause)) for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,0 +1,142 @@
+"""The compiled kernel: made on first use, kept in a folder of the user's, loaded from there by later processes.
+
+A library can do all that the user can. So only files are loaded that are whole, and that nobody else could have put
+there or changed.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from lomix_search.mixture.loss.backends.compiler import (
+    COMPILERS,
+    compile_kernel,
+    find_compiler,
+    kernel_name,
+    last_line,
+)
+from lomix_search.utils.files import write_bytes
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """Load the kernel, compiling it if no earlier run of this version did on this machine.
+
+    Returns:
+        The library, or why there is none.
+    """
+    if os.environ.get("LOMIX_NATIVE") == "0":
+        return "switched off by LOMIX_NATIVE=0"
+    compiler = find_compiler()
+    if compiler is None:
+        return f"no C++ compiler ({', '.join(COMPILERS)}) on PATH"
+    try:
+        name = kernel_name(compiler)
+        return _kept(name) or _made(name, compiler)
+    except (OSError, subprocess.SubprocessError) as cause:
+        return f"{compiler} failed: {last_line(cause)}"
+
+
+def cache_folders() -> list[Path]:
+    """Return where compiled kernels may be kept, the best place first.
+
+    ``$LOMIX_CACHE``, else ``$XDG_CACHE_HOME`` or ``~/.cache``; where that cannot be used, a folder of this user among
+    the temporary files.
+    """
+    places = [Path(chosen).absolute()] if (chosen := os.environ.get("LOMIX_CACHE")) else []
+    if not places:
+        home = os.path.expanduser("~")  # noqa: PTH111 — Path.home() raises where there is none
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache")
+        if parent.is_absolute():  # a relative one is to be ignored
+            places = [parent / "lomix_search" / "kernels"]
+    own = f"lomix_search-{os.geteuid()}" if hasattr(os, "geteuid") else "lomix_search"
+    return [*places, Path(tempfile.gettempdir()).absolute() / own]
+
+
+def _kept(name: str) -> ctypes.CDLL | None:
+    """Load the kernel from the first folder that has it."""
+    folders = [place for place in cache_folders() if place.is_dir() and not _unsafe(place)]
+    return next((found for folder in folders if (found := _load(folder, name))), None)
+
+
+def _made(name: str, compiler: str) -> ctypes.CDLL | str:
+    """Compile the kernel and keep it in the first folder from which it can be loaded; else say why there is none."""
+    built, whys = b"", []
+    for folder in cache_folders():
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            why = _unsafe(folder)
+        except OSError as cause:
+            why = f"{folder}: {cause.strerror or cause}"
+        if not why:
+            built = built or compile_kernel(compiler)
+            loaded = _keep(folder, name, built)
+            if isinstance(loaded, ctypes.CDLL):
+                return loaded
+            why = loaded
+        whys.append(why)
+    return f"no place to keep it: {'; '.join(whys)}"
+
+
+def _unsafe(folder: Path) -> str:
+    """Say why others could put files into a folder, or put another in its place."""
+    return _open_to_others(folder) or next(filter(None, map(_open_to_all, folder.resolve().parents)), "")
+
+
+def _open_to_others(path: Path) -> str:
+    """Say why what stands at a path may be the work of another user; what is loaded can do all that we can."""
+    if not hasattr(os, "geteuid"):  # Windows, where each user's folders are their own
+        return ""
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"{path} belongs to another user"
+    return f"{path} can be written by other users" if status.st_mode & 0o022 else ""
+
+
+def _open_to_all(parent: Path) -> str:
+    mode = parent.stat().st_mode
+    return f"{parent} can be written by all users" if mode & 0o002 and not mode & stat.S_ISVTX else ""
+
+
+def _load(folder: Path, name: str) -> ctypes.CDLL | None:
+    """Load a kernel from the cache: one whose name holds the checksum of its content, so none that was cut or changed.
+
+    A map of a file that was cut ends the process at the first touch; so each is read as a whole before.
+    """
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        try:
+            if path.name == f"{name}-{_digest(path.read_bytes())}.so" and not _open_to_others(path):
+                return ctypes.CDLL(str(path))
+        except OSError:  # unreadable, or the folder's files cannot be loaded
+            continue
+    return None
+
+
+def _keep(folder: Path, name: str, built: bytes) -> ctypes.CDLL | str:
+    path = folder / f"{name}-{_digest(built)}.so"
+    try:
+        _sweep(folder)
+        write_bytes(path, built)
+        return ctypes.CDLL(str(path))
+    except OSError as cause:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        return f"{folder}: {cause.strerror or cause}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left that were killed as they wrote, a day ago or longer."""
+    for left in folder.glob(".kernel-*"):
+        if time.time() - left.stat().st_mtime > 86400:
+            left.unlink(missing_ok=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,8 @@
+"""What each back end can take. Known without importing it: Triton is slow to import, and not everywhere."""
+
+NATIVE_CLASSES = 2**16 - 1
+"""The C++ kernel multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+TRITON_MAPS = 6
+"""Originals that the Triton kernels have arguments for."""
+TRITON_CLASSES = 64
+"""More would not stand in the registers of one tile."""

@@ -1,0 +1,123 @@
+"""Files read with bounds and in words, and written whole or not at all."""
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lomix_search.errors import LomixError
+
+DEPTH = 64
+"""How deep values may be nested in a file."""
+
+
+def read_toml(path: Path, error: type[LomixError], limit: int = 2**24) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+        limit: Bytes that it may have: a file may come from anyone, and is not to take all memory and time.
+
+    Returns:
+        Its content.
+
+    Raises:
+        LomixError: of class ``error``: no such file, too large, or not TOML (with line and column).
+    """
+    content: dict[str, Any] = _parse(path, tomllib.loads, "a TOML file", error, limit)
+    return content
+
+
+def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+        form: What it should be, for the message.
+
+    Returns:
+        Its content.
+
+    Raises:
+        LomixError: of class ``error``: no such file, too large, or no JSON object.
+    """
+    content = _parse(path, json.loads, form, error, 2**26)
+    if not isinstance(content, dict):
+        raise error(f"{path} holds no JSON object.", seen=f"a {type(content).__name__}")
+    return content
+
+
+def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
+    """Read a file of bounded size: no pipe, on which this would wait, nor a device that never ends.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+        limit: Bytes that it may have.
+
+    Returns:
+        All of it.
+
+    Raises:
+        LomixError: of class ``error``: it cannot be read, is no file, or has more bytes.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise error(f"{path} cannot be read.", seen="a pipe or device, not a file")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as cause:  # ValueError: a path that holds a zero byte
+        raise error(f"{path} cannot be read.", seen=getattr(cause, "strerror", None) or str(cause)) from None
+    if len(content) > limit:
+        raise error(f"{path} has more than {limit >> 20} MiB; no such file is so large.")
+    return content
+
+
+def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[LomixError], limit: int) -> Any:
+    text = read_bytes(path, error, limit)
+    try:
+        content = parse(text.decode("utf-8-sig"))  # some editors put a byte order mark first
+    except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
+        raise error(f"{path} is not {form}.", seen=str(cause)) from None
+    except RecursionError:
+        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep") from None
+    if _too_deep(content):
+        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep")
+    return content
+
+
+def _too_deep(content: object) -> bool:
+    """Tell whether values are nested deeper than any of ours: what walks them later calls itself for each level."""
+    level = [content]
+    for _ in range(DEPTH):
+        held = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [inner for some in held for inner in some]
+    return bool(level)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash there is either the old or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException as cause:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(cause, OSError):
+            cause.filename = str(path)  # a full disk names no file by itself
+        raise
