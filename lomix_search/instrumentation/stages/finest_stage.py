@@ -62,7 +62,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
 
 def _shape(flow: Flow, call: Call) -> tuple[str, int]:
     """How a module is called, but for numbers, and how many layers it has."""
-    return unnumbered(call.path), sum(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+    return unnumbered(call.path), len(flow.layers_in(call))
 
 
 def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
@@ -96,7 +96,7 @@ def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> 
     And in one sequence with the module from which it gets its input.
     """
     makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
-    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
+    layers = sum(layer in flow.trunk for layer in flow.layers_in(call))
     many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
     return many and any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
 

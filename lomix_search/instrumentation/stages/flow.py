@@ -1,5 +1,6 @@
 """The data flow that leads to one output, reduced to feature maps: sizes, rises, merges, and the trunk through them."""
 
+import bisect
 import dataclasses
 import math
 import re
@@ -20,7 +21,7 @@ from lomix_search.instrumentation.stages.operations import (
     kind,
     weighted,
 )
-from lomix_search.instrumentation.trace import Trace
+from lomix_search.instrumentation.trace import Call, Trace
 
 _Size = tuple[int, ...]
 
@@ -66,7 +67,9 @@ class Flow:
         whole.remove_edges_from([(source, node) for node in alike for source in whole.pred[node]])
         fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
         whole.remove_edges_from([(n.args[0], n) for n in whole if kind(n) is Operation.COPY])  # what was there is lost
-        return whole.subgraph(fed & nx.ancestors(whole, self.output) | {self.output}).copy()
+        needed = fed & nx.ancestors(whole, self.output) | {self.output}
+        whole.remove_nodes_from([node for node in whole if node not in needed])  # a subgraph would lose their order
+        return whole
 
     @cached_property
     def maps(self) -> nx.DiGraph:
@@ -105,9 +108,34 @@ class Flow:
         """What a module is given or returns."""
         return {node for call in self.trace.calls for _, node in (*call.outputs, *call.inputs)}
 
+    @cached_property
+    def _orders(self) -> dict[fx.Node, int]:
+        return dict(sorted(self.graph.nodes(data="order"), key=lambda item: item[1]))
+
+    @cached_property
+    def _in_order(self) -> tuple[list[fx.Node], list[int]]:
+        return list(self._orders), list(self._orders.values())
+
     def order(self, node: fx.Node) -> int:
-        """Return when a node ran."""
-        return self.graph.nodes[node]["order"]  # type: ignore[no-any-return]
+        """Return when a node ran: its position in the trace's graph."""
+        return self._orders[node]
+
+    def between(self, start: int, stop: int) -> list[fx.Node]:
+        """Return the nodes that ran at positions from ``start`` up to ``stop``, in order."""
+        nodes, orders = self._in_order
+        return nodes[bisect.bisect_left(orders, start) : bisect.bisect_left(orders, stop)]
+
+    def inside(self, call: Call) -> list[fx.Node]:
+        """Return the nodes that ran during a call, in order."""
+        return self.between(call.first, call.last)
+
+    def layers_in(self, call: Call) -> list[fx.Node]:
+        """Return the layers with weights that ran during a call, in order."""
+        return [node for node in self.inside(call) if weighted(node)]
+
+    def maps_in(self, call: Call) -> list[fx.Node]:
+        """Return the feature maps that were made during a call, in order."""
+        return [node for node in self.inside(call) if node in self.maps]
 
     def size(self, node: fx.Node) -> _Size:
         """Return the spatial size of a feature map."""
