@@ -123,7 +123,7 @@ def _with_logits(
 
 
 def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:
-    """Return the detected stages; where no module sees a value, the nearest of its shape that one does, or the first of these.
+    """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
 
     Args:
         found: A trace.

@@ -13,7 +13,7 @@ def family(id, stages, *inputs, source, alts=None, ladders=(), tags="U", args=()
         id: Its name.
         stages: The modules at which an expert sees the stages, coarse to fine, in the notation of published/base.py.
         inputs: Shapes of its inputs.
-        source: The list that it was written for: "second" … "ninth", as docs/zoo.md counts them.
+        source: The list that it was written for: "second" … "ninth"; docs/zoo.md counts the first three of these.
         alts: Other modules that are right too, for each stage.
         ladders: Whole lists of stages that are right too.
         tags: "nonU" for a network without a ladder.
@@ -24,6 +24,7 @@ def family(id, stages, *inputs, source, alts=None, ladders=(), tags="U", args=()
     def put(cls):
         build = (lambda: start(cls(*args))) if started else (lambda: cls(*args))
         entry = dict(id=id, build=build, inputs=lambda: tuple(map(example, inputs or [(1, 1, 32, 32)])), source=source)
+        entry |= dict(kind=cls.__module__.removeprefix("support.families."))
         entry |= dict(stages=stages, ladders=list(ladders), alts=alts or {}, tags=tags.split(), train=True)
         FAMILIES.append(entry)
         return cls
