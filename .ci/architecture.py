@@ -2,7 +2,7 @@
 
 What is checked: packages import only from those above them in architecture.txt, no modules import one another in a
 circle, the root and each module stay short, no two public things share a name, each test file lies where its module
-does and imports no other, and the drawing is the one that today's imports give.
+does and imports no other, the walks lead down, and the drawing is the one that today's imports give.
 """
 
 import ast
@@ -33,7 +33,7 @@ def main(*arguments: str) -> int:
     if "--draw" in arguments:
         PAGE.write_text(drawn(imports))
         return 0
-    checks = [out_of_order(imports), circles(imports), sizes(files), names(files), places_of_tests(files)]
+    checks = [out_of_order(imports), circles(imports), sizes(files), names(files), places_of_tests(files), walks()]
     faults = [fault for found in checks for fault in found]
     if PAGE.read_text() != drawn(imports):
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
@@ -137,6 +137,19 @@ def places_of_tests(files: dict[str, Path]) -> Iterator[str]:
             yield f"{path.relative_to(ROOT)}: begins with the name of no module of lomix_search/{where}"
         if re.search(r"^\s*(from|import) (\w+\.)*test_", path.read_text(), re.MULTILINE):
             yield f"{path.relative_to(ROOT)}: imports another test; what both need belongs in tests/support"
+
+
+def walks() -> Iterator[str]:
+    """Follow the numbered walks of CONTRIBUTING.md: their modules exist, and none leads back to a package above."""
+    order = {room: line for line, row in enumerate(rooms()) for room in row}
+    before = ("", "")
+    for number, path in re.findall(r"^(\d+)\. `([\w/]+\.py)`:", PAGE.read_text(), re.MULTILINE):
+        room = path.split("/")[0]
+        if not (PACKAGE / path).is_file():
+            yield f"CONTRIBUTING.md: there is no lomix_search/{path}"
+        elif number != "1" and order[room] < order[before[0]]:
+            yield f"CONTRIBUTING.md: {path} lies above {before[1]}, so the walk leads back up"
+        before = (room, path)
 
 
 def drawn(imports: nx.DiGraph) -> str:

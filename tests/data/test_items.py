@@ -17,7 +17,7 @@ import lomix_search as lomix
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import DataError, LomixError, RunError
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.training.search import Result
+from lomix_search.training.result import Result
 
 Form = Callable[[Tensor, Tensor], Any]
 

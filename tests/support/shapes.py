@@ -1,5 +1,7 @@
 """A small data set of shapes, and a network, loss and settings to search on it."""
 
+import copy
+import functools
 import os
 
 import numpy as np
@@ -35,9 +37,16 @@ class Shapes(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image[None].astype(np.float32)), torch.from_numpy(label)
 
 
-def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:
+@functools.cache
+def _instrumented() -> Instrumented:
     torch.manual_seed(3)
-    net = lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
+    return lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
+
+
+def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:
+    """Return a network of two stages, the same each time and its own each time, and a loss on a space."""
+    net = copy.deepcopy(_instrumented())
+    torch.manual_seed(3)
     return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3)
 
 

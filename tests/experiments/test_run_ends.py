@@ -1,47 +1,47 @@
-"""SIGTERM and full disks at the moments around the training loop, with real processes of the command line."""
+"""How a run ends: SIGTERM and full disks at the moments around the training loop, and what its status says then."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.places import ROOT
+from support.forked import lomix_in_child
 from support.tiny_recipe import tiny, write_tiny
 
+from lomix_search.experiments import run as module
 from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.status import read_status
 
 
-def lomix(*given: str, code: str = "from lomix_search.cli import main; main()") -> "subprocess.Popen[str]":
-    own = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-c", code, *given]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    run_recipe(tiny(home / "recipe"), home / "run")
+    return home / "run"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment", ["build_loss", "environment_of", "weights_sha256", "_score", "draw_weights", "draw_seen"]
 )
-def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, tmp_path: Path) -> None:
+def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, whole: Path, tmp_path: Path) -> None:
     recipe, folder = write_tiny(tmp_path / "recipe"), tmp_path / "run"
-    dying = "import os, lomix_search.experiments.run as r\n"
-    dying += f"r.{moment} = lambda *a, **k: os.kill(os.getpid(), {signal.SIGTERM:d})\n"
-    process = lomix(
-        "run", str(recipe), "--folder", str(folder), code=f"{dying}from lomix_search.cli import main; main()"
-    )
-    said = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, said
+
+    def trap() -> None:
+        assert hasattr(module, moment)
+        setattr(module, moment, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+
+    code, said = lomix_in_child(tmp_path / "said", "run", str(recipe), "--folder", str(folder), first=trap)
+    assert code == 0, said
     assert "Stopped by SIGTERM. To go on: the same command, with --resume" in said
     status = read_status(folder)
     assert status is None or (status.state, status.reason) == ("stopped", "SIGTERM")
     assert not (folder / "lock").exists()
     run_recipe(tiny(tmp_path / "recipe"), folder, resume=True)
-    run_recipe(tiny(tmp_path / "recipe"), tmp_path / "whole")
-    assert (folder / "results.json").read_bytes() == (tmp_path / "whole/results.json").read_bytes()
+    assert (folder / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     assert (folder / "predictions.png").exists() and read_status(folder).state == "finished"  # type: ignore[union-attr]
 
 
@@ -49,11 +49,10 @@ def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, t
 def test_what_fails_in_drawing_leaves_a_finished_run_finished(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lomix_search.experiments import run as module
-
     def failing(*_: Any) -> None:
         raise fault
 
+    monkeypatch.setattr(module, "draw_weights", lambda *_: None)
     monkeypatch.setattr(module, "draw_seen", failing)
     with pytest.warns(
         UserWarning, match="the run is finished, but its pictures could not be drawn: .*(No space|no colours)"

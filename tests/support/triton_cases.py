@@ -1,23 +1,22 @@
-"""Each branch of the Triton kernels once, against the reference; ``test_loss_triton.py`` runs this on the interpreter.
+"""One case for each branch of the Triton kernels, for Triton's interpreter and for a GPU: ``CASES`` and ``build``.
 
 Inputs are as small as the branch allows: the interpreter takes milliseconds for each map of each tile.
 """
 
-import pytest
 import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.backends import triton as host
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed
-from support.agreement import RULES, agree, outcome, right_by_differences
+from support.agreement import RULES
 
 BASE = {
     "operators": RULES,
     "subsets": None,  # sizes of the subsets; None for all
     "per_subset": False,
     "num_maps": 2,
+    "batch": 1,
     "classes": 3,
     "size": (3, 5),
     "strides": 1,  # of each map to the next finer one
@@ -30,7 +29,7 @@ BASE = {
 
 CASES: dict[str, dict[str, object]] = {
     # operators: three scales, so that subsets leave one out; one channel is a branch of its own
-    **{f"{name}-{c}": {"operators": [name], "num_maps": 3, "classes": c} for name in RULES for c in (1, 3)},
+    **{f"{name}-{c}": {"operators": [name], "num_maps": 3, "classes": c, "batch": 2} for name in RULES for c in (1, 3)},
     "none": {"operators": [], "num_maps": 1},
     "per-subset": {"operators": ["concat", "attention"], "num_maps": 3, "per_subset": True},
     "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True},
@@ -43,13 +42,13 @@ CASES: dict[str, dict[str, object]] = {
     "3d": {"size": (2, 3, 4)},
     "3d-binary": {"size": (2, 3, 4), "classes": 1},
     "one-pixel": {"size": (1,), "ignore": "none"},
-    "tiles": {"size": (13, 22), "operators": ["mul", "concat", "attention"]},  # 128 pixels and 128 and 30
+    "tiles": {"batch": 2, "size": (13, 22), "operators": ["mul", "concat", "attention"]},  # 128 pixels and 128 and 30
     "tiles-in-turns": {"size": (13, 22), "operators": ["add", "concat", "attention"], "programs": 2},
-    "other-sizes": {"size": (8, 6), "strides": 2, "num_maps": 3, "subsets": (2,)},
+    "other-sizes": {"batch": 2, "size": (8, 6), "strides": 2, "num_maps": 3, "subsets": (2,)},
     "other-sizes-3d": {"size": (4, 4, 2), "strides": 2},
     # pixels that do not count
     "none-ignored": {"ignore": "none"},
-    "a-sample-ignored": {"ignore": "a sample"},
+    "a-sample-ignored": {"batch": 2, "ignore": "a sample"},
     "all-ignored": {"ignore": "all"},
     "ignored-is-a-class": {"ignored": 1},
     "ignored-is-a-class-binary": {"ignored": 0, "classes": 1},
@@ -65,54 +64,17 @@ def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, lis
         {"name": name, "per_subset": case["per_subset"]} | ({"sizes": case["subsets"]} if case["subsets"] else {})
         for name in case["operators"]
     )
-    space, num_maps, classes = SearchSpace(operator=rules), case["num_maps"], case["classes"]
+    space, num_maps, classes, batch = SearchSpace(operator=rules), case["num_maps"], case["classes"], case["batch"]
     loss = MixtureLoss(space, num_maps, classes, ignore_index=case["ignored"])
     torch.nn.init.normal_(loss.weighting.theta)
     if case["zeros"]:
         chosen = Fixed(loss.maps, [float(i % 3) for i in range(len(loss.maps))])
         loss = MixtureLoss(space, num_maps, classes, chosen, ignore_index=case["ignored"])
     sizes = [[max(1, s // case["strides"] ** (num_maps - 1 - i)) for s in case["size"]] for i in range(num_maps)]
-    maps = [torch.randn(2, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for size in sizes]
-    labels = torch.randint(max(classes, 2), (2, *case["size"]))
+    maps = [torch.randn(batch, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for size in sizes]
+    labels = torch.randint(max(classes, 2), (batch, *case["size"]))
     out = {"none": labels < 0, "some": torch.rand(labels.shape) < 0.3, "all": labels >= 0}
-    out["a sample"] = torch.arange(2).view(2, *[1] * len(case["size"])).expand_as(labels) == 0
+    out["a sample"] = torch.arange(batch).view(batch, *[1] * len(case["size"])).expand_as(labels) == 0
     labels[out[case["ignore"]]] = case["ignored"]
     case["pixels"] = labels.numel()
     return loss.to(dtype), maps, labels
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Total, per-map losses, gradients of maps, operators and weights."""
-    case = BASE | CASES[name]
-    loss, maps, labels = build(case, torch.float64)
-    expected = outcome(loss, maps, labels, "reference")
-    if case["programs"]:
-        monkeypatch.setattr(host, "ROW_BYTES", 8 * case["programs"] * (len(loss.maps) * (2 * case["classes"] + 1) + 4))
-    agree(outcome(loss, maps, labels, "triton"), expected, 1e-10, case)
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_float32(classes: int) -> None:
-    case = BASE | {"classes": classes}
-    loss, maps, labels = build(case, torch.float32)
-    found = outcome(loss, maps, labels, "triton")
-    expected = outcome(loss.double(), [one.double() for one in maps], labels, "reference")
-    agree([one.double() for one in found], expected, 1e-5, case)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
-    case = BASE | {"scale": 30.0, "operators": ["mul", "attention"]}
-    loss, maps, labels = build(case, torch.float32)
-    half = [one.to(dtype) for one in maps]
-    found = outcome(loss, half, labels, "triton")
-    expected = outcome(loss.double(), [one.double() for one in half], labels, "reference")
-    assert all(one.dtype == dtype for one in found[2:4])
-    agree([found[0].double(), found[1].double()], expected[:2], 1e-5, case)
-    agree([one.double() for one in found[2:4]], expected[2:4], torch.finfo(dtype).eps, case)
-
-
-@pytest.mark.parametrize("classes", [1, 2])
-def test_gradcheck(classes: int) -> None:
-    assert right_by_differences("triton", classes, fast_mode=True)

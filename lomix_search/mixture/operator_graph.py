@@ -1,17 +1,18 @@
 """The search space as a graph that is drawn and exported: stages feed operators, operators make maps."""
 
 from collections.abc import Iterable
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.operators import find_operator
 
+if TYPE_CHECKING:
+    import networkx as nx
 
-def build_graph(
+
+def build_operator_graph(
     name: str, operators: Iterable[str], maps: Iterable[Map], num_stages: int, num_classes: int
-) -> nx.DiGraph:
+) -> "nx.DiGraph":
     """Build the graph: stage nodes → operator nodes → map nodes (an original hangs on its stage directly).
 
     Args:
@@ -24,6 +25,8 @@ def build_graph(
     Returns:
         A graph whose nodes have the attributes that ``SearchSpace.graph`` lists.
     """
+    import networkx as nx  # slow to import, and a space is seldom drawn
+
     graph = nx.DiGraph(name=name, num_stages=num_stages, num_classes=num_classes)
     graph.add_nodes_from((f"stage {scale}", {"kind": "stage"}) for scale in range(1, num_stages + 1))
     graph.add_nodes_from((operator, {"kind": "operator"}) for operator in operators)
