@@ -9,14 +9,14 @@ from lomix_search.utils.random import seeded
 
 
 class Seeded(Dataset[Item]):
-    """A data set whose items depend on nothing but (seed, draw, index).
+    """A dataset whose items depend on nothing but (seed, draw, index).
 
     Whatever the worker, the order or the step at which a run was resumed: python's, numpy's and torch's global random
-    states, and those of generators that the data set holds itself, such as MONAI's random transforms, are set from the
+    states, and those of generators that the dataset holds itself, such as MONAI's random transforms, are set from the
     key, the item is read, and the states are put back as they were.
 
     Args:
-        dataset: Any map-style data set.
+        dataset: Any map-style dataset.
         seed: The run's seed.
     """
 
@@ -34,7 +34,7 @@ class Seeded(Dataset[Item]):
             key: (draw, index); the draw number tells repeated uses of one item apart.
 
         Returns:
-            What the wrapped data set returns.
+            What the wrapped dataset returns.
         """
         draw, index = key
         with seeded(self.seed, draw, index), self._own.seeded(self.seed, draw, index, 1):

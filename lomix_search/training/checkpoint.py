@@ -23,7 +23,8 @@ _COMMENT = b"lomix-search sha256 "
 def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
     """Write ``step_<number>.pt`` and remove all but the last two up to it.
 
-    Later ones, which a run that went back to an older one leaves behind, are removed too: they are not of its past.
+    Later ones are removed too: a run that went back to an older checkpoint leaves them behind, and they are not part of
+    its past.
 
     Args:
         folder: The run's checkpoint folder; made when missing.
@@ -44,7 +45,7 @@ def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints in a folder by their step, the oldest first; whatever else lies there is none."""
+    """Return the checkpoints in a folder by their step, the oldest first; other files are passed over."""
     found = {path: re.fullmatch(r"step_(\d{8,})\.pt", path.name) for path in folder.glob("step_*.pt")}
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match and path.is_file()))
 
@@ -56,7 +57,7 @@ def latest_checkpoint(folder: Path) -> StateDict | None:
         folder: The run's checkpoint folder.
 
     Returns:
-        Its state, or None where there is no checkpoint at all. A damaged one is passed over with a warning.
+        Its state, or None where the folder has no checkpoint. A damaged one is passed over with a warning.
 
     Raises:
         RunError: there are checkpoints and all are damaged.
@@ -105,7 +106,7 @@ def read_tensors(path: Path) -> StateDict:
         raise RunError(f"{path} is damaged or no checkpoint.", seen=fault)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as cause:  # bytes that are no checkpoint make the reader raise whatever it comes upon
+    except Exception as cause:  # of other or damaged bytes, the reader raises errors of many kinds
         first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise RunError(f"{path} is damaged or no checkpoint.", seen=first) from None
     if not isinstance(state, dict):
@@ -144,7 +145,7 @@ def _signed(content: bytes) -> bytes:
 
 
 def _fault(content: bytes) -> str:
-    """Say what is wrong with an archive, signed or of an earlier version; nothing if all is well."""
+    """Return what is wrong with an archive, signed or of an earlier version; empty if nothing is."""
     length = len(_COMMENT) + 64
     if content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0":  # not signed: its parts have checksums
         return _fault_of_parts(content)

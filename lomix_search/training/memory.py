@@ -15,7 +15,7 @@ from lomix_search.training.cost import saved_bytes
 from lomix_search.utils.random import same_random_state
 
 _SIGNS = ("can't allocate memory", "out of memory", "not enough memory")
-_VAGUE = "could not create a primitive"  # of oneDNN: no memory for its code, or an operation that it does not know
+_VAGUE = "could not create a primitive"  # of oneDNN: it lacks memory for its code, or does not know the operation
 
 
 @contextmanager
