@@ -11,8 +11,10 @@ import typer
 from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
 from lomix_search.data.subsets import label_fraction as portion
 from lomix_search.evaluation.paired_evaluations import paired_test
+from lomix_search.experiments.build import with_mixture
 from lomix_search.experiments.compare.map_ranking import rank_maps
-from lomix_search.experiments.run import Outcome, evaluate_run, evaluation_folder, run_recipe, with_mixture
+from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
+from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.utils.files import write_text

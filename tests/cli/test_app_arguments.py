@@ -59,7 +59,7 @@ def test_reading_commands_work_where_nothing_can_be_written(
 
 @pytest.mark.slow
 def test_a_study_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
-    from lomix_search.experiments.tune.storage import open_study
+    from lomix_search.experiments.tune.opening import open_study
 
     call(
         "tune", str(write_tiny(tmp_path / "recipe")), "--trials", "1", "--folder", str(tmp_path / "s"), "search.steps=1"

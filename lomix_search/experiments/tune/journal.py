@@ -1,4 +1,4 @@
-"""A study's journal file: whole lines only, whatever kills who writes them, and nobody waits for the dead.
+"""A study's journal file. It holds whole lines even after a writer was killed, and nobody waits for a dead writer.
 
 The lines are those of Optuna's ``JournalFileBackend``, so that its dashboard reads the file. Two things differ. The
 lock is the system's, on the journal itself: it goes with the process that holds it, however that ends, where Optuna's
@@ -43,7 +43,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: Path, say: Callable[[str], object]) -> None:
         self._path, self._say = path.absolute(), say
-        self._ends = {0: 0}  # after so many lines the file is so long
+        self._ends = {0: 0}  # length of the file by its number of lines
         if not self._path.exists():
             with writing(self._path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
