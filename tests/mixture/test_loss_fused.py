@@ -22,6 +22,9 @@ from lomix_search.mixture.weighting import Fixed
 
 FAST = [name for name in ("native", "tiled") if name == "tiled" or not isinstance(kernel_cache.library(), str)]
 each = pytest.mark.parametrize("engine", FAST)
+each_compiled = pytest.mark.parametrize(  # compiling takes seconds, and goes one way up to the engine
+    "engine", [FAST[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAST[1:])]
+)
 
 
 class Net(nn.Module):
@@ -59,7 +62,7 @@ def grads(model: nn.Module) -> list[Tensor]:
 # -- torch.compile -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", [FAST[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAST[1:])])
+@each_compiled
 def test_the_compiled_step_is_one_graph_and_gives_the_same(engine: str) -> None:
     model = Both(engine)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
@@ -81,7 +84,7 @@ def test_the_step_compiled_by_inductor_gives_the_same(engine: str) -> None:
     torch.testing.assert_close(grads(compiled), grads(model))
 
 
-@each
+@each_compiled
 def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
     x, labels = data()
     compiled = torch.compile(Both(engine), fullgraph=True, backend="aot_eager")
