@@ -1,6 +1,6 @@
 """Parts of a training set: a fraction of its labels, a part kept aside. Whole cases where there are enough."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,23 @@ def label_fraction(train: _Items, part: float, seed: int) -> _Items:
     if part == 1:
         return train
     owners = owners_of(train)
-    return Subset(train, sorted(_choose(owners, max(1, round(part * len(set(owners)))), seed, 2)))
+    kept = nested_share(list(dict.fromkeys(owners)), part, (seed, 2))
+    return Subset(train, [i for i, owner in enumerate(owners) if owner in kept])
+
+
+def nested_share(groups: Sequence[str], part: float, seed: tuple[int, int]) -> set[str]:
+    """Keep a part of the labels by whole groups: the rule of ``data.label_fraction`` and ``search.label_fraction``.
+
+    Args:
+        groups: Patients or cases, each once.
+        part: How much to keep, in (0, 1]; at least one group.
+        seed: Of the order of the groups. Smaller parts are subsets of larger ones of the same seed.
+
+    Returns:
+        The first groups of that order.
+    """
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return {groups[i] for i in order[: max(1, round(part * len(groups)))]}
 
 
 def check_apart(held_out: _Items, others: Mapping[str, _Items | None]) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset, Subset
 
 import lomix_search as lomix
 from lomix_search.data.seeding import Seeded
-from lomix_search.training.search import Result
+from lomix_search.training.result import Result
 
 OF_MODULE = np.random.default_rng(0)
 

@@ -19,7 +19,7 @@ from lomix_search.data.seeding import Seeded
 from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import DataError, LomixError, RunError
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.training.search import Result
+from lomix_search.training.result import Result
 
 Form = Callable[[Tensor, Tensor], Any]
 
