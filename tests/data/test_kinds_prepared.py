@@ -18,7 +18,6 @@ from lomix_search.data.manifest import read_manifest, verify
 from lomix_search.data.prepare import prepare_layout
 from lomix_search.errors import DataError
 
-
 DAMAGED = [("bit", file) for file in ("image_32.npy", "label_32.npy", "image.npy", "label.npy")]
 DAMAGED += [(how, file) for how in ("header", "cut", "replaced", "missing") for file in ("image_32.npy", "label.npy")]
 
