@@ -37,7 +37,7 @@ def main(*arguments: str) -> int:
     faults = [fault for found in checks for fault in found]
     if PAGE.read_text() != drawn(imports):
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
-    print("\n".join(faults))
+    print(*faults, sep="\n", end="\n" if faults else "")
     return bool(faults)
 
 
