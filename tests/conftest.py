@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported and collected out of every later garbage collection: a fifth of the time of small tests."""
+    """Keep what was imported and collected out of later garbage collections: a fifth of the time of small tests."""
     gc.collect()
     gc.freeze()
 
