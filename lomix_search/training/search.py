@@ -28,7 +28,7 @@ from lomix_search.training.run_folder import hold, writing
 from lomix_search.training.state import TrainingPlan, TrainingState
 from lomix_search.training.step import Stepper, autocast
 from lomix_search.training.trackers import JsonLines, Tracker, Trackers
-from lomix_search.training.validation import OnValidate, Validation
+from lomix_search.training.validation import OnValidate, Validator
 from lomix_search.utils.distributed import alike, is_main, lost_processes, size
 from lomix_search.utils.progress import Stop
 from lomix_search.utils.schema import build_typed, faults_in
@@ -162,7 +162,7 @@ def run_search(
             looker = _looker(state, items)
             fingerprints = given.look(names)
         state.open(resume, fingerprints)
-        validation = Validation(state, given.val, names, on_validate)
+        validation = Validator(state, given.val, names, on_validate)
         validation.check_best()
         with _metrics(state) as metrics, Stop() as stop:
             everywhere = Trackers([metrics, log] if is_main() else [])
