@@ -273,7 +273,7 @@ def told(home: Path) -> object:
 
 def tuned(home: Path) -> object:
     """A study of four trials, one of which cannot be built, on two processes; then the same trials on one."""
-    from tiny_recipe import tiny
+    from support.tiny_recipe import tiny
 
     from lomix_search.experiments.tune.outer_search import tune
     from lomix_search.experiments.tune.trial_processes import follow
