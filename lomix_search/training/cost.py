@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lomix_search.instrumentation.instrumented import instrument
+from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.stages import Stages
 from lomix_search.instrumentation.trace import inputs_of, pick, unwrap
 from lomix_search.mixture.loss import MixtureLoss
@@ -83,37 +83,42 @@ def doctor(
     """
     with same_random_state():
         net = instrument(copy.deepcopy(model), example, num_classes).train()
-        args, kwargs = inputs_of(example, unwrap(net.model))
         mixture = MixtureLoss(space, len(net.stages), net.num_classes)
-        own = net.stages[-1].own or ()
-        with torch.no_grad():
-            returned = pick(net.model(*args, **kwargs), own).shape[1]  # fewer where the background is dropped
-        last = MixtureLoss("last_layer", 1, returned)
-
-        def bare() -> Tensor:
-            logits = pick(net.model(*args, **kwargs), own)
-            return cast(Tensor, last([logits], _labels(logits)).total)
-
-        def whole() -> Tensor:
-            maps = net(*args, **kwargs)
-            return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])).total)
-
-        saved = [saved_bytes(run) for run in (whole, bare)]
+        whole, bare = _steps(net, mixture, example)
+        saved, bare_saved = saved_bytes(whole), saved_bytes(bare)
         times = [(_seconds(whole), _seconds(bare)) for _ in range(repeats)]
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    engine = engine_report() if device.type == "cpu" else choose_engine("auto", device.type)
     return StepCost(
-        net.stages,
-        len(mixture.maps),
-        _count(net.heads),
-        _count(mixture),
-        seconds,
-        bare_seconds,
-        saved[0],
-        saved[1],
-        engine,
+        stages=net.stages,
+        maps=len(mixture.maps),
+        head_parameters=_count(net.heads),
+        loss_parameters=_count(mixture),
+        seconds=seconds,
+        bare_seconds=bare_seconds,
+        saved_bytes=saved,
+        bare_saved_bytes=bare_saved,
+        engine=engine_report() if device.type == "cpu" else choose_engine("auto", device.type),
     )
+
+
+def _steps(net: Instrumented, mixture: MixtureLoss, example: Any) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return the forward pass of a step with the mixture, and that of one with the last layer alone."""
+    args, kwargs = inputs_of(example, unwrap(net.model))
+    own = net.stages[-1].own or ()
+    with torch.no_grad():
+        returned = pick(net.model(*args, **kwargs), own).shape[1]  # fewer where the background is dropped
+    last = MixtureLoss("last_layer", 1, returned)
+
+    def whole() -> Tensor:
+        maps = net(*args, **kwargs)
+        return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])).total)
+
+    def bare() -> Tensor:
+        logits = pick(net.model(*args, **kwargs), own)
+        return cast(Tensor, last([logits], _labels(logits)).total)
+
+    return whole, bare
 
 
 def _labels(logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lomix_search.mixture.loss import Step
 from lomix_search.training.state import TrainingState
 from lomix_search.training.step import Numbers, Stepper
 from lomix_search.training.trackers import Tracker
-from lomix_search.training.validation import Validation
+from lomix_search.training.validation import Validator
 from lomix_search.utils.distributed import is_main, largest_over_processes, size
 from lomix_search.utils.progress import Bar, Stop
 
@@ -27,7 +27,7 @@ class Loop:
         say: Show progress, and say what happens.
     """
 
-    def __init__(self, stepper: Stepper, validation: Validation, log: Tracker, stop: Stop, say: bool) -> None:
+    def __init__(self, stepper: Stepper, validation: Validator, log: Tracker, stop: Stop, say: bool) -> None:
         self.state: TrainingState = stepper.state
         self.stepper, self.validation, self.log, self.stop, self.say = stepper, validation, log, stop, say
 

@@ -28,7 +28,7 @@ from lomix_search.training.run_folder import hold, writing
 from lomix_search.training.state import TrainingPlan, TrainingState
 from lomix_search.training.step import Stepper, autocast
 from lomix_search.training.trackers import JsonLines, Tracker, Trackers
-from lomix_search.training.validation import OnValidate, Validation
+from lomix_search.training.validation import OnValidate, Validator
 from lomix_search.utils.distributed import alike, is_main, lost_processes, size
 from lomix_search.utils.progress import Stop
 from lomix_search.utils.schema import build_typed, faults_in
@@ -58,8 +58,8 @@ def search(
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
         train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
-            that form, such as MONAI's dictionaries. Random augmentation draws from the global generators of python,
-            numpy or torch, or from those that the data set holds, as MONAI's transforms do: all are seeded for each
+            that form, such as MONAI's dictionaries. Random augmentation may draw from the global generators of python,
+            numpy or torch, or from those that the dataset holds, as MONAI's transforms do: all are seeded for each
             item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
@@ -85,9 +85,9 @@ def search(
 
     Raises:
         DataError: items of a form that cannot be trained with or labels outside the classes; names the item.
-        RunError: the folder holds another run or is in use or cannot be written, a checkpoint does not fit, the data
-            are others than those a run was started with, memory ran out, a process of several was lost, or the loss is
-            not finite too often (which maps is said).
+        RunError: the folder holds another run, is in use or cannot be written; a checkpoint does not fit; the data are
+            not those that the run was started with; memory ran out; another process was lost; or the loss is not finite
+            too often (the message names the maps).
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written. SIGTERM ends the process with exit code 0.
     """
     plan = _plan(settings)
@@ -162,7 +162,7 @@ def run_search(
             looker = _looker(state, items)
             fingerprints = given.look(names)
         state.open(resume, fingerprints)
-        validation = Validation(state, given.val, names, on_validate)
+        validation = Validator(state, given.val, names, on_validate)
         validation.check_best()
         with _metrics(state) as metrics, Stop() as stop:
             everywhere = Trackers([metrics, log] if is_main() else [])

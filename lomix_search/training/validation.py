@@ -21,7 +21,7 @@ OnValidate = Callable[[int, float], None]
 """Called after a validation with the step and the mean Dice."""
 
 
-class Validation:
+class Validator:
     """Scores a network on the validation items; without any, it never has something to do.
 
     Args:

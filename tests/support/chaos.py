@@ -18,7 +18,7 @@ from support.runs import run
 from support.shapes import build
 
 KILLS = 30
-STEPS = 50
+STEPS = 24
 BUILT = build("lomix")  # every life starts from this one
 
 

@@ -273,10 +273,9 @@ def told(home: Path) -> object:
 
 def tuned(home: Path) -> object:
     """A study of four trials, one of which cannot be built, on two processes; then the same trials on one."""
-    from tiny_recipe import tiny
-
     from lomix_search.experiments.tune.outer_search import tune
     from lomix_search.experiments.tune.trial_processes import follow
+    from support.tiny_recipe import tiny
 
     ranges = "tune.ranges={'network.args.width' = {choices = [4, 13]}, 'optimizer.lr' = {low = 1e-3, high = 1e-2}}"
     recipe = tiny(home, [ranges, "space.name=lomix"])

@@ -1,6 +1,7 @@
 """The search loop: it learns, repeats, takes any thread and precision, and explains what goes wrong."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch import Tensor
 import lomix_search as lomix
 from lomix_search.errors import RunError
 from lomix_search.mixture.mixture import Mixture
+from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import read_tensors
+from lomix_search.training.search import run_search
+from lomix_search.training.state import TrainingPlan
 from lomix_search.training.trackers import read_lines
 
 
@@ -40,6 +44,33 @@ def test_seeded_runs_are_identical(whole_with_operators: Path, tmp_path: Path) -
     assert (tmp_path / "mixture.safetensors").exists()
     noted = Mixture.load(whole_with_operators / "mixture.json").provenance.metrics
     assert noted["val.dice.best"] == second.best_dice
+
+
+class Open:
+    """A tracker that counts what it gets."""
+
+    def __init__(self) -> None:
+        self.logged = self.handed = self.closed = 0
+
+    def log(self, step: int, values: object) -> None:
+        assert not self.closed
+        self.logged += 1
+
+    def files(self, paths: Sequence[Path]) -> None:
+        self.handed += len(paths)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_search_closes_the_trackers_it_is_handed_and_run_search_leaves_an_open_log_open(tmp_path: Path) -> None:
+    handed, log = Open(), Open()
+    lomix.search(*build(), Shapes(), folder=tmp_path / "a", steps=2, trackers=[handed], progress=False)
+    plan = TrainingPlan(SearchSection(steps=2), OptimizerSection())
+    run_search(*build(), Shapes(), None, plan, folder=tmp_path / "b", log=log, progress=False)
+    assert (handed.logged, handed.handed, handed.closed) == (2, 1, 1)
+    assert (log.logged, log.handed, log.closed) == (2, 1, 0)
+    assert len(read_lines(tmp_path / "b/metrics.jsonl")) == 2
 
 
 class Enough(Exception):

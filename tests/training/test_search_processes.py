@@ -38,7 +38,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
         str(home),
         *SCENARIOS,
     ]
-    done = subprocess.run(command, env=os.environ | ALONE, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=os.environ | ALONE, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     errors = [json.loads(line[6:]) for line in done.stderr.splitlines() if line.startswith("ERROR ")]
     return home, json.loads(done.stdout.splitlines()[-1]), errors

@@ -5,16 +5,37 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from support.wandb_files import config_of, histories, runs
 
 from lomix_search.experiments.listing import _validations, last_step
-from lomix_search.training.trackers import JsonLines, TensorBoard, Tracker, Trackers, Wandb, opened, read_lines
+from lomix_search.training.trackers import (
+    JsonLines,
+    TensorBoard,
+    Tracker,
+    Trackers,
+    Wandb,
+    check_tracker,
+    opened,
+    read_lines,
+)
+from lomix_search.training.trackers.check_tracker import TrackerFault
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.mark.parametrize("start", [lambda folder: JsonLines(folder / "metrics.jsonl", 1), TensorBoard])
+def test_what_a_search_gives_is_taken(start: Callable[[Path], Tracker], tmp_path: Path) -> None:
+    check_tracker(start, tmp_path)
+
+
+def test_a_tracker_that_is_not_fit_is_told_what_it_fails_at(tmp_path: Path) -> None:
+    with pytest.raises(TrackerFault) as caught:
+        check_tracker(lambda _: Broken(), tmp_path)
+    assert str(caught.value) == "log(step=1, …) fails with ConnectionError.\n  Seen: no network"
 
 
 def test_json_lines_hold_what_was_logged(tmp_path: Path) -> None:

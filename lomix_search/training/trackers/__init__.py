@@ -4,6 +4,7 @@ Numbers of each step go in; lines, events and a tracking service's files come ou
 Imports ``errors`` and ``utils``.
 """
 
+from lomix_search.training.trackers.check_tracker import check_tracker
 from lomix_search.training.trackers.json_lines import JsonLines, read_line, read_lines
 from lomix_search.training.trackers.several import Trackers, opened
 from lomix_search.training.trackers.tensorboard import TensorBoard
@@ -17,6 +18,7 @@ __all__ = [
     "Trackers",
     "Values",
     "Wandb",
+    "check_tracker",
     "flattened",
     "opened",
     "read_line",

@@ -41,17 +41,6 @@ class Wandb:
         id_file = folder / "wandb_id"
         if not id_file.exists():
             write_text(id_file, f"{secrets.token_hex(4)}\n")
-        # Nothing about this machine goes out unasked: no host name, code, git remote, console or system metrics.
-        private = wandb.Settings(
-            host="undisclosed",
-            disable_code=True,
-            disable_git=True,
-            x_save_requirements=False,
-            x_disable_machine_info=True,
-            x_disable_stats=True,
-            console="off",
-            silent=True,
-        )
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self._wandb, self._maps = wandb, maps
         self._run = wandb.init(
@@ -63,7 +52,7 @@ class Wandb:
             dir=folder,
             config=dict(config or {}),
             mode="online" if online else "offline",
-            settings=private,
+            settings=_private(wandb),
         )
 
     def log(self, step: int, values: Values) -> None:
@@ -85,3 +74,20 @@ class Wandb:
     def close(self) -> None:
         """Finish the run's files."""
         self._run.finish()
+
+
+def _private(wandb: Any) -> Any:
+    """Return settings by which nothing about this machine goes out unasked.
+
+    No host name, code, git remote, console output or system metrics are sent.
+    """
+    return wandb.Settings(
+        host="undisclosed",
+        disable_code=True,
+        disable_git=True,
+        x_save_requirements=False,
+        x_disable_machine_info=True,
+        x_disable_stats=True,
+        console="off",
+        silent=True,
+    )
