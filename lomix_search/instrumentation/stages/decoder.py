@@ -30,7 +30,9 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     flow = folded(without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
     levels, head = levels_of(flow)
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
-        found = _ladder(flow, levels[:-1], head)  # the head goes up, and makes no level unless it is the second
+        found = _ladder(
+            flow, levels[:-1], head
+        )  # a head that goes up makes a level only if there would be one otherwise
         return found if len(found) > 1 else _ladder(flow, levels, head)
     return _ladder(flow, levels, head)
 
@@ -52,7 +54,8 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
 def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
     """Return the stages of all levels but the last: what the network itself makes logits from, else what is finished.
 
-    Where it makes logits from all of them but the coarsest, that one is none. What was ``mixed`` with coarser maps is.
+    Where it makes logits from all of them except the coarsest, the coarsest has no stage. A level that was ``mixed``
+    with coarser maps has one.
     """
     levels = _without_lifts(flow, levels)
     own = [source_of_own_logits(flow, values) for values in levels]
@@ -60,7 +63,7 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     supervised = any(own) and own[0] is None
     bottom = None if mixed or supervised else coarsest_stage(flow, levels)
     if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
-        bottom = own[0]  # and no map of the encoder, far below
+        bottom = own[0]  # rather than a map of the encoder, far below
     return [bottom, *found] if bottom else found
 
 
@@ -84,7 +87,7 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
 
 
 def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
-    """The outermost modules with layers that work on a level one after another, from its last merge to ``event``."""
+    """Return the outermost modules with layers that work on a level in turn, from its last merge to ``event``."""
     began = [flow.order(n) + 1 for n in values if n in flow.merges or n in flow.rises]
     start, stop = max(began, default=0), flow.order(event)
     found: list[Call] = []
@@ -103,7 +106,7 @@ def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
 
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
-    """Whether what goes up to the last level is called as what goes up to the two before it, but for numbers."""
+    """Whether what goes up to the last level has the name, numbers aside, of what goes up to the two before it."""
     if len(levels) < 4:
         return False
     calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
