@@ -76,7 +76,7 @@ def _parts_here(flow: Flow, node: fx.Node) -> bool:
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block makes of the coarsest level, if it has the name, numbers aside, of that which ends the next."""
+    """Return what a block makes of the coarsest level, if it is named, numbers aside, as what ends the next."""
     if len(levels) < 3:
         return None
     _, above, after = levels[:3]

@@ -259,7 +259,7 @@ class Flow:
 
     @cached_property
     def pooled(self) -> set[fx.Node]:
-        """What a global pooling makes, until it meets a map again: a gate or a context, rather than a level of the network."""
+        """What a global pooling makes, until it meets a map again: a gate or a context, rather than a level."""
         found: set[fx.Node] = set()
         for node in sorted(self.graph, key=self.order):
             layout, sources = node.meta.get("map"), [s for s in self.graph.pred[node] if s.meta.get("map")]

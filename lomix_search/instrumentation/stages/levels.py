@@ -72,7 +72,7 @@ def _unexpanded(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[fx.No
 
 
 def _until_logits(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> tuple[list[list[fx.Node]], fx.Node]:
-    """Leave out levels whose layers only enlarge the logits; return the other levels, and the layer that makes these."""
+    """Leave out levels whose layers only enlarge the logits; return the others, and the layer that makes the logits."""
     classes, count = flow.output.meta["shape"][1], len(levels)
     while count > 1 and all(channels(n) == classes and n not in flow.merges for n in levels[count - 1]):
         count -= 1

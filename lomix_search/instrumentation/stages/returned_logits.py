@@ -149,7 +149,7 @@ def _trained(network: nn.Module, example: Any) -> Trace | None:
 def _ends_by_value(network: nn.Module, example: Any, place: Path, kind: str) -> str | None:
     """Say what is to be undone in values that are made of probabilities, by those for random inputs.
 
-    Returns None if they are not probabilities any more; "softmax" if those of all classes add up to 1, however they were made.
+    Returns None if they are not probabilities any more; "softmax" if those of all classes add up to 1, however made.
     """
     given = inputs_of(example, network)
 

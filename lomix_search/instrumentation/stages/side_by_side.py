@@ -24,7 +24,7 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
 
 
 def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
-    """Return the maps of which a value holds only larger copies, one or several merged; an empty set for other values."""
+    """Return the maps of which a value holds only larger copies, one or several merged; none for other values."""
     sources = list(flow.maps.pred[node])
     if weighted(node) or not sources:
         return set()
