@@ -35,7 +35,7 @@ def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
 
 
 def mixed_with_coarser(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
-    """Return the coarser maps with which a map of the trunk was mixed in one sequence, and the trunk's levels from there.
+    """Return the coarser maps with which a map of the trunk was mixed in one sequence, and the levels from there on.
 
     No maps, and all levels, where the trunk passes no such map, or the coarsest of them.
     """
