@@ -37,7 +37,7 @@ def main(*arguments: str) -> int:
     faults = [fault for found in checks for fault in found]
     if PAGE.read_text() != drawn(imports):
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
-    print("\n".join(faults))
+    print(*faults, sep="\n", end="\n" if faults else "")
     return bool(faults)
 
 
@@ -133,7 +133,7 @@ def places_of_tests(files: dict[str, Path]) -> Iterator[str]:
     for path in sorted((ROOT / "tests").rglob("*.py")):
         where, subject = path.relative_to(ROOT / "tests").parts[0], f"{path.stem.removeprefix('test_')}_"
         known = {part for module in files if room_of(module) == where for part in module.split(".")[1:]}
-        if known and not any(subject.startswith(f"{name}_") for name in known):
+        if known and path.name != "conftest.py" and not any(subject.startswith(f"{name}_") for name in known):
             yield f"{path.relative_to(ROOT)}: begins with the name of no module of lomix_search/{where}"
         if re.search(r"^\s*(from|import) (\w+\.)*test_", path.read_text(), re.MULTILINE):
             yield f"{path.relative_to(ROOT)}: imports another test; what both need belongs in tests/support"

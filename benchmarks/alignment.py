@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 
 from lomix_search.data.sampler import Order
 from lomix_search.data.seeding import Seeded
-from lomix_search.experiments.run import build_loss, build_net
+from lomix_search.experiments.build import build_loss, build_net
 from lomix_search.mixture.loss.module import resize_maps
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors

@@ -20,9 +20,9 @@ class Terminated(SystemExit):
 def main() -> NoReturn:
     """Run the command line.
 
-    Errors of the library, and files that cannot be read or written, print as text and end with exit code 2. SIGTERM
-    ends with exit code 0 from here on, and what was begun goes on with --resume; before, while Python still imports the
-    library, nothing has begun, and the process ends as any other (143 in a shell).
+    Errors of the library, and files that cannot be read or written, print as text and end with exit code 2. From here
+    on SIGTERM ends with exit code 0, and what was begun goes on with --resume. While Python still imports the library,
+    nothing has begun, and SIGTERM ends the process as any other (143 in a shell).
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -28,7 +28,7 @@ Online = Annotated[bool, typer.Option("--online", help="let wandb send while run
 
 
 def numbers(text: str) -> list[float]:
-    """Read ``0.1,1``; raise RunError where it is no list of numbers."""
+    """Read ``0.1,1``; raise RunError for anything else than a list of numbers."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
@@ -36,7 +36,7 @@ def numbers(text: str) -> list[float]:
 
 
 def fractions_of(text: str) -> list[str]:
-    """Read ``0.1,1`` as it is written, for names of folders; raise RunError for what is no part, or is named twice."""
+    """Read ``0.1,1`` as texts, for names of folders; raise RunError for a number outside (0, 1] or given twice."""
     parts = [part.strip() for part in text.split(",")]
     values = numbers(text)
     if strange := [part for part, value in zip(parts, values, strict=True) if not 0 < value <= 1]:
@@ -47,7 +47,7 @@ def fractions_of(text: str) -> list[str]:
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """Read ``1,3,256,256``; raise RunError where it is no shape, or one that no memory holds."""
+    """Read ``1,3,256,256``; raise RunError for anything else than a shape that fits into memory."""
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -11,7 +11,7 @@ from torch import nn
 
 from lomix_search.cli.common import app, console, listed, shape
 from lomix_search.errors import RunError
-from lomix_search.experiments.figures import draw_space
+from lomix_search.experiments.space_figure import draw_space
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
@@ -96,7 +96,7 @@ def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
         The network.
 
     Raises:
-        RunError: an argument is no pair, or what was built is no network.
+        RunError: an argument is not a pair, or what was built is not a network.
     """
     where = path if ":" in path else ":".join(path.rsplit(".", 1))
     given = {}

@@ -99,7 +99,7 @@ def best_command(
     """Show the best trials of a study, and write them as recipes."""
     require("optuna", "tune")
     from lomix_search.experiments.tune.best import write_best
-    from lomix_search.experiments.tune.storage import open_study
+    from lomix_search.experiments.tune.opening import open_study
 
     opened, recipe = open_study(where, study)
     _show_study(opened, recipe, top)
@@ -116,8 +116,8 @@ def plot_command(
 ) -> None:
     """Draw a study: history, importance of each parameter, validation curves, or the front."""
     require("optuna", "tune"), require("matplotlib", "plot")
+    from lomix_search.experiments.tune.opening import open_study
     from lomix_search.experiments.tune.plots import draw_study
-    from lomix_search.experiments.tune.storage import open_study
 
     for path in draw_study(*open_study(where, study), folder):
         console.print(f"drawn: {path}")

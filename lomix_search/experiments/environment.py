@@ -4,7 +4,8 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import torch
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.manifest import sha256
 from lomix_search.data.random_generators import RandomGenerators
-from lomix_search.data.seeding import seeded
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git, commit_text, git_state, processor_name
 from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.random import seeded
 from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import PACKAGE
 
@@ -111,7 +112,7 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
         else torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
         engine=choose_engine("auto", "cuda" if cuda else "cpu"),
-        packages=_packages(),
+        packages=dict(_packages()),
         library=git_state(PACKAGE.parent, root=True),
         project=git_state(Path.cwd()),
         data=data_print(recipe, splits),
@@ -201,9 +202,11 @@ def _item_bytes(part: Slices, index: int) -> bytes:
     return image.numpy().tobytes() + label.numpy().tobytes()
 
 
-def _packages() -> dict[str, str]:
-    found = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
-    return dict(sorted((str(name), version) for name, version in found.items() if name))
+@lru_cache(maxsize=1)
+def _packages() -> Mapping[str, str]:
+    """Return every installed package with its version; read once, for reading hundreds takes as long as a short run."""
+    notes = [dist.metadata for dist in importlib.metadata.distributions()]
+    return dict(sorted((str(note["Name"]), str(note["Version"])) for note in notes if note["Name"]))
 
 
 def _short(data: DataPrint | None) -> str:

@@ -1,4 +1,4 @@
-"""Runs as things of their own: what lies in a folder of runs, how far each got, and what tells two of them apart."""
+"""The runs in a folder: how far each got, and what it scored."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ class RunSummary:
         folder: The folder.
         state: running, finished, stopped or failed; ``damaged`` where its files cannot be read.
         step: Steps taken.
-        steps: Steps planned; 0 where that is not known.
+        steps: Steps planned; None where that is not known.
         recipe: Name of its recipe.
         metrics: ``val.dice.best``, ``val.dice.final``, ``test.dice.final``, ``test.dice.best``, where they are known.
         when: When it last did something.
@@ -34,7 +34,7 @@ class RunSummary:
     folder: Path
     state: str
     step: int
-    steps: int
+    steps: int | None
     recipe: str
     metrics: Mapping[str, float]
     when: datetime
@@ -76,7 +76,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder holds a run, begun or finished."""
+    """Return whether a folder holds a run, begun or finished."""
     begun = (folder / "metrics.jsonl").is_file() or (folder / "checkpoints").is_dir()
     return (folder / "status.json").is_file() or ((folder / "recipe.toml").is_file() and begun)
 
@@ -92,9 +92,9 @@ def summarize_run(folder: Path) -> RunSummary:
     """
     try:
         return _read(folder)
-    except (LomixError, ValueError, TypeError, AttributeError) as fault:  # whatever its files hold
+    except (LomixError, ValueError, TypeError, AttributeError) as fault:  # its files may hold anything
         when = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        return RunSummary(folder, "damaged", 0, 0, "", {}, when, str(fault).splitlines()[0])
+        return RunSummary(folder, "damaged", 0, None, "", {}, when, str(fault).splitlines()[0])
 
 
 def _read(folder: Path) -> RunSummary:
@@ -104,7 +104,8 @@ def _read(folder: Path) -> RunSummary:
     state = status.now if status else "finished" if finished else "stopped"
     touched = max(path.stat().st_mtime for path in (folder, log) if path.exists())
     when = datetime.fromisoformat(status.ended) if status and status.ended else datetime.fromtimestamp(touched, UTC)
-    steps = int(recipe.get("search", {}).get("steps", 0))
+    planned = recipe.get("search", {}).get("steps")
+    steps = None if planned is None else int(planned)
     name, reason = str(recipe.get("name", "")), status.reason if status else ""
     return RunSummary(folder, state, last_step(log), steps, name, metrics_of(folder), when, reason)
 
@@ -158,7 +159,7 @@ def runs_table(runs: Sequence[RunSummary], below: Path) -> Table:
     colours = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "damaged": "red"}
     for run in runs:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
-        step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
+        step = str(run.step) if run.steps is None else f"{run.step}/{run.steps}"
         scores = [score_text(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
         state = plain((run.state, colours[run.state]))
         when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""What a network made of some items: images, truths and predictions kept with the run, to look at later."""
+"""Some items as a network segmented them: images, truths and predictions are kept with the run to look at later."""
 
 import io
 import zipfile
@@ -20,10 +20,9 @@ from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import reader_of
 from lomix_search.utils.files import write_bytes
 
+IGNORED = 255
+"""Stands in ``truth`` where a label is ignored."""
 _BYTE = np.dtype(np.uint8)
-
-
-_IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,11 @@ class PredictedSlices:
     classes: tuple[str, ...]
 
     def some(self, number: int) -> "PredictedSlices":
-        """Return so many slices, evenly spread."""
+        """Return some of the slices, evenly spread.
+
+        Args:
+            number: How many; all where there are fewer.
+        """
         kept = _spread(len(self.names), number)
         names = tuple(self.names[i] for i in kept)
         return replace(
@@ -101,7 +104,7 @@ class PredictedSlices:
 def look(
     net: nn.Module, items: Slices, classes: Sequence[str], most: int = 24, ignore_index: int | None = None
 ) -> PredictedSlices:
-    """Predict some items, evenly spread; of a volume, some of its slices.
+    """Predict some items, evenly spread. Of a volume, some slices are kept.
 
     Args:
         net: The network; its mode is put back.
@@ -119,7 +122,7 @@ def look(
         for index in chosen:
             image, label = items[index]
             prediction = predict_classes(read, image[None].to(device), label.shape)[0].cpu().numpy()
-            marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, _IGNORED, label.numpy())
+            marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, IGNORED, label.numpy())
             views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
     size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
@@ -147,7 +150,7 @@ def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _small(label: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.where((label < 0) | (label > 255), _IGNORED, label).astype(np.uint8)
+    return np.where((label < 0) | (label > 255), IGNORED, label).astype(np.uint8)
 
 
 def _framed(array: NDArray[np.uint8], size: Sequence[int]) -> NDArray[np.uint8]:

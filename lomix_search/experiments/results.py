@@ -1,12 +1,15 @@
 """``results.json`` of a run folder: what the trained networks scored on the test data."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from lomix_search.errors import RunError
-from lomix_search.utils.files import read_json
+from lomix_search.evaluation.dice_meter import DiceResult
+from lomix_search.training.run_folder import writing
+from lomix_search.utils.files import read_json, write_text
 from lomix_search.utils.schema import Frozen, build_typed
 
 
@@ -30,6 +33,23 @@ class DiceScores(Frozen):
 
 class _Results(Frozen):
     test_dice: dict[str, DiceScores]
+
+
+def write_results(folder: Path, scores: Mapping[str, DiceResult], best_step: int) -> None:
+    """Write the test scores of a run.
+
+    Args:
+        folder: The run folder.
+        scores: Scores by network (``final``, ``best``).
+        best_step: The step that the network ``best`` is of.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
+    table["best"]["step"] = best_step
+    with writing(folder / "results.json"):
+        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
 
 
 def read_results(folder: Path) -> Mapping[str, DiceScores]:

@@ -1,46 +1,36 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
-import json
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 from rich.console import Console
 
 from lomix_search.data.dataset import Splits
 from lomix_search.data.sanity import data_changed
-from lomix_search.errors import MissingExtraError, RunError, nearest
+from lomix_search.errors import MissingExtraError, RunError
 from lomix_search.evaluation.dice_meter import DiceResult
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.evaluation.score_table import Evaluation
-from lomix_search.experiments.environment import (
-    Environment,
-    environment_of,
-    note_environment,
-    read_environments,
-)
+from lomix_search.experiments.build import build_loss, build_net
+from lomix_search.experiments.environment import Environment, environment_of, note_environment, read_environments
 from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
+from lomix_search.experiments.results import write_results
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
-from lomix_search.instrumentation.instrumented import Instrumented, instrument
+from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.provenance import Provenance
-from lomix_search.mixture.weighting import build_weighting
 from lomix_search.recipe.recipe import Recipe, load_recipe
-from lomix_search.recipe.sections import WeightingSection
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.result import Result
-from lomix_search.training.run_folder import hold, sweep, writing
+from lomix_search.training.run_folder import hold, writing
 from lomix_search.training.search import run_search
 from lomix_search.training.state import TrainingPlan, check_same
 from lomix_search.training.trackers import Tracker, Trackers, read_lines
-from lomix_search.utils.distributed import alike, device, is_main, join, lost_processes, on_main
+from lomix_search.utils.distributed import alike, is_main, join, lost_processes, on_main
 from lomix_search.utils.files import write_text
 from lomix_search.utils.random import seed_everything
 from lomix_search.utils.terminal import plain
@@ -78,11 +68,11 @@ def run_recipe(
         folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
             checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
             predictions.png and weights.png.
-        resume: Go on with a run that was stopped or killed; start where there is none.
+        resume: Go on with a run that was stopped or killed; an empty folder starts one.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
         score_test: Score the test data, once, at the end. Validation alone selects.
-        group: What the run belongs to, such as a study, for trackers that group runs.
+        group: Name of what the run belongs to, such as a study; trackers that group runs use it.
         on_start: Called once with network, loss and data, before the first step.
         on_validate: Called after each validation with the step and the mean Dice. What it raises ends the run.
 
@@ -130,124 +120,6 @@ def run_recipe(
                     shown = splits.test if score_test else splits.val
                     track_pictures(log, net, result.mixture, shown, splits.classes, recipe.loss.ignore_index)
         return Outcome(result, test)
-
-
-def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
-    """Build the recipe's network, on the GPU where there is one, and instrument it.
-
-    Args:
-        recipe: Names the network.
-        splits: Its data; an image of them is the example.
-
-    Returns:
-        The network with a head on each stage.
-    """
-    image, _ = splits.val[0]
-    stages = recipe.network.stages
-    return instrument(recipe.build_network().to(device()), image[None].to(device()), stages=stages)
-
-
-def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLoss:
-    """Build the recipe's mixture loss for an instrumented network.
-
-    Args:
-        recipe: Space, loss and weighting; ``weighting.mixture`` trains the maps of a mixture file.
-        net: The network.
-        num_classes: Channels of every map.
-
-    Returns:
-        The loss.
-
-    Raises:
-        MixtureError: the mixture was found on another network.
-        LossError: unknown weighting or settings.
-    """
-    options = recipe.loss.model_dump()
-    name, settings = recipe.weighting.name, recipe.weighting.settings
-    if recipe.weighting.mixture is not None:
-        mixture = Mixture.load(recipe.weighting.mixture)
-        mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages])
-        return MixtureLoss.from_mixture(mixture, weighting=name, settings=settings, **options)
-    space = recipe.build_space()
-    weighting = build_weighting(name, tuple(space.maps(len(net.stages))), settings)
-    return MixtureLoss(space, len(net.stages), num_classes, weighting=weighting, **options)
-
-
-def with_mixture(recipe: Recipe, mixture: Path, weighting: str = "fixed", **settings: Any) -> Recipe:
-    """Return the recipe that trains from scratch with a mixture file.
-
-    Args:
-        recipe: Data, network, optimizer and so on; its space and weighting give way to the mixture's.
-        mixture: The file.
-        weighting: ``"fixed"`` keeps its weights, ``"anneal"`` goes from them to the finest original; any other
-            begins anew on its maps.
-        **settings: Of the weighting.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        MixtureError: the file is no mixture.
-    """
-    Mixture.load(mixture)  # whatever is wrong with it is said before anything else is read
-    chosen = WeightingSection.model_validate({"name": weighting, "mixture": str(mixture.absolute()), **settings})
-    return recipe.model_copy(update={"weighting": chosen})
-
-
-def evaluate_run(
-    folder: Path,
-    network: str = "final",
-    *,
-    subset: str = "test",
-    changes: Sequence[str] = (),
-    overlays: int = 0,
-    progress: bool = False,
-) -> Evaluation:
-    """Score a finished run's network on whole cases of its recipe, at native size, by the recipe's protocol.
-
-    Args:
-        folder: The run folder; tables and predictions go to :func:`evaluation_folder`.
-        network: ``"final"``, or ``"best"`` on validation.
-        subset: ``"test"``, or ``"val"``: the cases that validated, which chose ``best.pt``.
-        changes: ``key=value`` changes of the recipe, e.g. ``evaluate.protocol=transunet``.
-        overlays: Number of cases to draw.
-        progress: Show a progress bar.
-
-    Returns:
-        All scores.
-
-    Raises:
-        RunError: no such network or subset, or not a finished run.
-    """
-    for what, given, known in (("network", network, ("final", "best")), ("subset", subset, ("test", "val"))):
-        if given not in known:
-            raise RunError(f'{what} "{given}": unknown. {nearest(given, known)}')
-    if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
-    recipe = load_recipe(folder / "recipe.toml", changes)
-    splits = recipe.build_data()
-    net = build_net(recipe, splits)  # so that its outputs are read as they were in training
-    net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
-    sweep(folder / "evaluation", age=3600)
-    save = _writable(evaluation_folder(folder, network, subset))
-    chosen: Literal["test", "val"] = "val" if subset == "val" else "test"
-    return recipe.score(net, splits, chosen, save=save, overlays=overlays, progress=progress)
-
-
-def evaluation_folder(folder: Path, network: str, subset: str) -> Path:
-    """Return where ``evaluate_run`` leaves what it found: ``evaluation/final`` or ``evaluation/final-val``."""
-    return folder / "evaluation" / (network if subset == "test" else f"{network}-{subset}")
-
-
-def _writable(folder: Path) -> Path | None:
-    """Return the folder, made; None with a warning where it cannot be written to, as on someone else's disk."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as cause:
-        warnings.warn(f"tables and predictions are not written: {folder}: {cause.strerror}", stacklevel=3)
-        return None
 
 
 def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
@@ -299,24 +171,13 @@ def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int 
         path = folder / f"{name}.pt"
         net.model.load_state_dict(on_main(partial(read_tensors, path)))
         scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
-    on_main(lambda: _leave_scores(net, splits, result, scores, ignore_index))
+    on_main(lambda: write_results(folder, scores, result.best_step))
+    on_main(lambda: _draw(net, splits, result, ignore_index))
     return scores
 
 
-def _leave_scores(
-    net: Instrumented, splits: Splits, result: Result, scores: dict[str, DiceResult], ignore_index: int | None
-) -> None:
-    """Write results.json, what the final network saw, and the pictures."""
-    folder = result.folder
-    table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
-    table["best"]["step"] = result.best_step
-    with writing(folder / "results.json"):
-        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
-    _draw(net, splits, result, ignore_index)
-
-
 def _draw(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> None:
-    """Leave what is there to be looked at. The run is finished by now: what fails here, a full disk too, is said."""
+    """Draw the pictures. The run is finished by now, so a failure here, such as a full disk, is only a warning."""
     folder = result.folder
     try:
         seen = look(net, splits.test, splits.classes, ignore_index=ignore_index)

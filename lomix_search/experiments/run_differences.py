@@ -34,7 +34,7 @@ class RunDifferences:
         metrics: Scores and costs, one a run; NaN where a run has none.
         agreement: For every pair of runs with mixtures: Kendall's τ-b of the weights over the maps both hold, and how
             many of their eight strongest maps they share, as a part; NaN where there is no order.
-        environment: What differs between the environment of the first run and that of another, by name of the other.
+        environment: By name of another run: how its environment differs from that of the first run.
     """
 
     names: tuple[str, ...]
@@ -70,7 +70,7 @@ def tell_apart(folders: Sequence[Path]) -> RunDifferences:
         What tells them apart.
 
     Raises:
-        RunError: fewer than two, or one is no run folder.
+        RunError: fewer than two are given, or one is not a run folder.
     """
     if len(folders) < 2:
         raise RunError(f"{len(folders)} run given; a comparison needs two.", hint="lomix runs compare RUN RUN")

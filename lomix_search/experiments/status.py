@@ -27,8 +27,8 @@ class Status(Frozen):
     Args:
         state: ``running`` until it ends; ``stopped`` by Ctrl-C or SIGTERM, ``failed`` by an error.
         pid: Its process.
-        born: When that process was started, in clock ticks since the machine was (0 where that is not known): a later
-            process of the same number is another one.
+        born: When that process was started, in clock ticks since the machine's own start; None where that is not
+            known. A later process of the same number is another one.
         host: The machine it runs on; the file stays in the run folder.
         started: When the last start was, ISO 8601 in UTC.
         ended: When it ended.
@@ -39,7 +39,7 @@ class Status(Frozen):
 
     state: RunState
     pid: int
-    born: int = 0
+    born: int | None = None
     host: str = ""
     started: str
     ended: str | None = None
@@ -49,10 +49,13 @@ class Status(Frozen):
 
     @property
     def now(self) -> RunState:
-        """The state as it is: a run whose process is gone without a word was stopped."""
+        """The state as it is: a run whose process is gone without a word was stopped.
+
+        Earlier versions wrote ``born`` as 0 where it was not known.
+        """
         if self.state != "running" or self.host != platform.node():
             return self.state
-        return "running" if _born(self.pid) == self.born and _alive(self.pid) else "stopped"
+        return "running" if _born(self.pid) == (self.born or None) and _alive(self.pid) else "stopped"
 
 
 @dataclass
@@ -145,12 +148,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _born(pid: int) -> int:
-    """Return the start time that Linux notes for a process, 0 where there is none."""
+def _born(pid: int) -> int | None:
+    """Return the start time that Linux notes for a process, None where there is none."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
-        return 0
+        return None
 
 
 def _peak() -> float | None:

@@ -1,7 +1,6 @@
 """Which trackers a recipe asks for, and the pictures that they get."""
 
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,14 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices
 from lomix_search.data.kinds.table import DATA_KINDS
-from lomix_search.errors import MissingExtraError, require
+from lomix_search.errors import MissingExtraError, RunError, require
 from lomix_search.experiments.figures import draw_heat_map, draw_seen
 from lomix_search.experiments.predictions import look
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe
+from lomix_search.training.checkpoint import checkpoints
 from lomix_search.training.trackers import TensorBoard, Tracker, Trackers, Wandb, opened
-from lomix_search.utils.files import write_text
+from lomix_search.utils.files import read_json, write_text
 from lomix_search.utils.shipped import shipped_files
 
 
@@ -53,7 +53,7 @@ def trackers_of(recipe: Recipe, folder: Path, maps: Sequence[str], group: str | 
     name = asked.name or f"{public_name(recipe)}-{recipe.weighting.name}-seed{recipe.search.seed}"
     makers: dict[str, Callable[[], Tracker]] = {
         "Wandb": partial(Wandb, folder, asked.project, config, asked.online, asked.group or group, maps, name),
-        "TensorBoard": partial(TensorBoard, folder, config, _start(folder), maps),
+        "TensorBoard": partial(TensorBoard, folder, config, max(checkpoints(folder / "checkpoints"), default=0), maps),
     }
     wanted = {"Wandb": asked.wandb, "TensorBoard": asked.tensorboard}
     return [WithoutNames(tracker) for tracker in opened({kind: make for kind, make in makers.items() if wanted[kind]})]
@@ -80,7 +80,7 @@ class WithoutNames:
 def _unnamed(path: Path, folder: Path) -> Path:
     if path.suffix != ".json":
         return path
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, RunError)
     origin, space = content.get("provenance", {}), content.get("space", {})
     if origin.get("recipe") not in shipped_files("recipes"):
         origin.pop("recipe", None)
@@ -120,18 +120,12 @@ def track_pictures(
         warnings.warn(f"no pictures are tracked: {type(fault).__name__}: {fault}", stacklevel=2)
 
 
-def _start(folder: Path) -> int:
-    """Return the step that a run will start from, by the names of its checkpoints."""
-    found = (re.fullmatch(r"step_(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("step_*.pt"))
-    return max((int(match[1]) for match in found if match), default=0)
-
-
 def public_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that a tracker may show.
 
     Of the data and the network only numbers go out, and the name of the network's class; files are named by no more
-    than their stem, for they may lie in a folder called after a patient or a person. The recipe's name is that of its
-    folder where its author chose none, so only names of shipped recipes stay; ``track.name`` is for saying more.
+    than their stem, because their folder may be called after a patient or a person. A recipe without a name of its own
+    is called after its folder, so only names of shipped recipes stay; ``track.name`` is for saying more.
 
     Args:
         recipe: The resolved recipe.
@@ -168,5 +162,5 @@ def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _harmless(value: object) -> bool:
-    """Say whether a setting is a number or a plain word such as ``norm``, and no path of a file."""
+    """Return whether a setting is a number or a plain word such as ``norm``; a path of a file is neither."""
     return isinstance(value, bool | int | float) or (isinstance(value, str) and value.isidentifier())

@@ -59,7 +59,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Validation:
+class RecipeValidation:
     """What was found.
 
     Args:
@@ -67,7 +67,7 @@ class Validation:
         sets: Train, val, test.
         classes: All classes, the background first.
         spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
-        warnings: What may be meant so.
+        warnings: What is unusual and may be meant so.
         faults: What cannot be right.
     """
 
@@ -101,7 +101,7 @@ class Validation:
         return Group(sets, classes, *map(plain, words or ["no fault"]))
 
 
-def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> Validation:
+def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> RecipeValidation:
     """Check files, splits, labels, spacing, class balance, and that the network takes the images.
 
     Args:
@@ -113,7 +113,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
         What was found.
 
     Raises:
-        LomixError: the data cannot be opened at all.
+        LomixError: the data cannot be opened.
     """
     splits = recipe.build_data()
     if recipe.data.kind == "prepared":
@@ -122,11 +122,11 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
     warnings = [*found.warnings, *_balance(found.classes, found.sets)]
-    return Validation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
+    return RecipeValidation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
 
 
-def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Validation:
-    """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
+def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> RecipeValidation:
+    """Read what the manifest tells; arrays are opened for their hashes, and to find images of one value."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
     sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
@@ -139,7 +139,7 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Va
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
     warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, ("background", *settings.classes))]
-    return Validation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
+    return RecipeValidation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
@@ -164,8 +164,8 @@ def _class_rows(
     return tuple(ClassRow(n, float(share[i]), int(cases[0, i]), int(cases[1, i])) for i, n in enumerate(names))
 
 
-def _of_items(name: str, splits: Splits) -> Validation:
-    """Read every item once: labels and values are checked on the way."""
+def _of_items(name: str, splits: Splits) -> RecipeValidation:
+    """Read every item once and check labels and values on the way."""
     rows, faults, facts, pixels = [], [], {}, {}
     for key in ("train", "val", "test"):
         part: Slices = getattr(splits, key)
@@ -177,7 +177,7 @@ def _of_items(name: str, splits: Splits) -> Validation:
     classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
     warnings = audit([case for of in facts.values() for case in of], splits.classes)
-    return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
+    return RecipeValidation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
 def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
@@ -189,7 +189,7 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
             logits = reader_of(network)(image[None])
     except LomixError as error:
         return str(error).splitlines()
-    except Exception as error:  # whatever a network of the user's may raise
+    except Exception as error:  # a network of the user's may raise anything
         return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
     return _shape_faults(network, logits, label, len(splits.classes))
 

@@ -1,8 +1,8 @@
-"""What stands in a terminal: a user's text as it is, whatever brackets, colons or control codes it holds.
+"""Text in a terminal: a user's words are shown as they are, also where they hold brackets, colons or control codes.
 
 rich reads ``[red]`` as a colour, ``[/x]`` as an error and ``:x:`` as a picture in every plain string that it is given.
-Names of cases, classes, maps, files and studies are not ours, so all tables of this library are of this ``Table``, and
-whatever is printed to a console that came from outside goes through ``plain``.
+Names of cases, classes, maps, files and studies come from users. So all tables of this library are of this ``Table``,
+and text goes through ``plain`` on its way to a console that is not a ``Terminal``.
 """
 
 import re
@@ -16,7 +16,7 @@ _CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # they move 
 
 
 class Table(table.Table):
-    """rich's table, but for strings: in heads, cells, title and caption they are text, never markup.
+    """rich's table whose strings are text, never markup: in heads, cells, title and caption.
 
     Args:
         *heads: Of the columns.

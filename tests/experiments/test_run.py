@@ -1,6 +1,5 @@
-"""Recipes run to the end on the embedded CT, and survive kill -9."""
+"""Recipes run to the end, train again with what they found, and survive kill -9."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,84 +8,67 @@ import time
 from pathlib import Path
 
 import pytest
+from support.tiny_recipe import tiny, write_tiny
 
 from lomix_search.errors import MixtureError, RunError
-from lomix_search.experiments.run import evaluate_run, run_recipe
+from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.run import run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.trackers import read_lines
 
-SMALL = [
-    "network.args.features=[4, 4, 8, 8, 8, 4]",
-    "search.steps=4",
-    "search.batch_size=2",
-    "search.validate_every=2",
-    "search.checkpoint_every=2",
-]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "small"
-    run_recipe(load_recipe("chest_ct", SMALL), folder)
-    return folder
-
-
-def test_a_run_folder_is_complete(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {
+@pytest.mark.usefixtures("pictures")
+def test_a_run_folder_is_complete(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_recipe(tiny(tmp_path / "recipe", ["search.steps=2", "space.name=lomix"]), run)
+    assert {path.name for path in run.iterdir()} == {
         "best.pt", "checkpoints", "environment.json", "final.pt", "metrics.jsonl", "mixture.json",
         "mixture.safetensors", "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json",
         "weights.png",
     }  # fmt: skip
-    mixture = Mixture.load(finished / "mixture.json")
-    assert [stage.name for stage in mixture.stages] == ["upcat_4", "upcat_3", "upcat_2", "upcat_1"]
-    assert mixture.provenance.recipe == "chest_ct" and mixture.provenance.network == "BasicUNet"
-    assert len(mixture.maps) == 48
-    results = json.loads((finished / "results.json").read_text())["test_dice"]
-    assert set(results) == {"final", "best"} and 0 <= results["final"]["mean"] <= 1
-    assert load_recipe(finished / "recipe.toml").search.steps == 4
+    assert all((run / name).stat().st_size > 5000 for name in ("predictions.png", "weights.png"))
 
 
-def test_evaluating_again_gives_the_same_scores(finished: Path) -> None:
-    results = json.loads((finished / "results.json").read_text())["test_dice"]
-    for network in ("final", "best"):
-        scores = evaluate_run(finished, network)  # in other batches, which round otherwise: a pixel may fall over
-        assert scores.mean("dice") == pytest.approx(results[network]["mean"], abs=1e-3)
+def test_only_networks_that_a_run_left_are_evaluated(finished_run: Path) -> None:
     with pytest.raises(RunError, match='network "last": unknown'):
-        evaluate_run(finished, "last")
+        evaluate_run(finished_run, "last")
 
 
-def test_a_found_mixture_trains_again_as_fixed_weights(finished: Path, tmp_path: Path) -> None:
-    pruned = Mixture.load(finished / "mixture.json").prune(top=5)
+def test_a_found_mixture_trains_again_as_fixed_weights(finished_run: Path, tmp_path: Path) -> None:
+    pruned = Mixture.load(finished_run / "mixture.json").prune(top=5)
     pruned.save(tmp_path / "top5.json")
-    fixed = [*SMALL, "weighting.name=fixed", f"weighting.mixture={tmp_path / 'top5.json'}"]
-    outcome = run_recipe(load_recipe("chest_ct", fixed), tmp_path / "again", score_test=False)
+    fixed = ["search.steps=2", "weighting.name=fixed", f"weighting.mixture={tmp_path / 'top5.json'}"]
+    outcome = run_recipe(tiny(tmp_path / "recipe", fixed), tmp_path / "again", score_test=False)
     again = outcome.result.mixture
     assert again.weighting == "fixed" and again.weights == pytest.approx(pruned.weights)
 
 
-def test_a_mixture_of_another_network_is_refused(finished: Path, tmp_path: Path) -> None:
-    other = [
-        *SMALL, "weighting.name=fixed", f"weighting.mixture={finished / 'mixture.json'}",
-        "network.build=monai.networks.nets:SegResNet", 'network.args={spatial_dims=2, in_channels=1, out_channels=6}',
-    ]  # fmt: skip
+def test_a_mixture_of_another_network_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    recipe, given = write_tiny(tmp_path / "recipe"), f"weighting.mixture={finished_run / 'mixture.json'}"
+    parts = recipe / "parts.py"  # with a stage more
+    deeper = parts.read_text().replace("[conv(1, width),", "[conv(1, width), conv(width, width),")
+    parts.write_text(deeper.replace("conv(3 * width, width)]", "conv(3 * width, width), conv(2 * width, width)]"))
     with pytest.raises(MixtureError, match="this mixture was found on another network"):
-        run_recipe(load_recipe("chest_ct", other), tmp_path / "other")
+        run_recipe(load_recipe(recipe, ["weighting.name=fixed", given]), tmp_path / "other")
 
 
-def test_one_folder_holds_one_run(finished: Path) -> None:
+def test_one_folder_holds_one_run(finished_run: Path) -> None:
+    recipe = load_recipe(finished_run / "recipe.toml")
     with pytest.raises(RunError, match="holds a run already; nothing was changed"):
-        run_recipe(load_recipe("chest_ct", SMALL), finished)
+        run_recipe(recipe, finished_run)
     with pytest.raises(RunError, match="was started with another recipe") as caught:
-        run_recipe(load_recipe("chest_ct", [*SMALL, "loss.ce=0.5"]), finished, resume=True)
-    assert "loss: {'ce': 0.3" in str(caught.value)
+        run_recipe(recipe.override({"loss.ce": 0.3}), finished_run, resume=True)
+    assert "loss: {'ce': 0.5" in str(caught.value)
 
 
+@pytest.mark.slow  # wandb starts a process of its own
 def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    quick = [*SMALL, "search.steps=2", "space.name=last_layer", "track.wandb=true"]
-    run_recipe(load_recipe("chest_ct", quick), tmp_path / "tracked", score_test=False)
+    quick = ["search.steps=2", "space.name=last_layer", "track.wandb=true"]
+    run_recipe(tiny(tmp_path / "recipe", quick), tmp_path / "tracked", score_test=False)
     (file,) = (tmp_path / "tracked").rglob("run-*.wandb")
     deadline = time.monotonic() + 60  # wandb's own process may write a little later
     while not all(word in (content := file.read_bytes()) for word in (b"train/loss", b"AdamW", b"mixture")):
@@ -95,20 +77,12 @@ def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in content
 
 
-def lomix(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lomix_search", *arguments]
-
-
-def wait_for(path: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= step for line in read_lines(path)):
-        assert time.monotonic() < deadline, f"no step {step} in {path}"
-        time.sleep(0.02)
-
-
+@pytest.mark.slow  # three processes
 def test_kill_9_and_resume_gives_the_same_mixture(tmp_path: Path) -> None:
-    settings = [*SMALL, "search.steps=14", "search.checkpoint_every=4", "search.validate_every=5"]
-    command = lomix("run", "chest_ct", *settings, "--folder", str(tmp_path / "killed"))
+    settings = ["search.steps=14", "search.checkpoint_every=4", "search.validate_every=5", "data.wait=0.02"]
+    recipe = write_tiny(tmp_path / "recipe")
+    command = [sys.executable, "-m", "lomix_search", "run", str(recipe), *settings]
+    command += ["--folder", str(tmp_path / "killed")]
     for step in (2, 7):  # before the first checkpoint after the start, and between two others
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_for(tmp_path / "killed/metrics.jsonl", step)
@@ -117,6 +91,15 @@ def test_kill_9_and_resume_gives_the_same_mixture(tmp_path: Path) -> None:
         assert not (tmp_path / "killed/mixture.json").exists()
         command = [*command, "--resume"] if step == 2 else command
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    run_recipe(load_recipe("chest_ct", settings), tmp_path / "whole")
+    run_recipe(tiny(tmp_path / "recipe", settings), tmp_path / "whole")
     for name in ("mixture.json", "mixture.safetensors", "results.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        one, other = (tmp_path / run / name for run in ("killed", "whole"))
+        assert one.exists() == other.exists(), name
+        assert not one.exists() or one.read_bytes() == other.read_bytes(), name
+
+
+def wait_for(path: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(line["step"] >= step for line in read_lines(path)):
+        assert time.monotonic() < deadline, f"no step {step} in {path}"
+        time.sleep(0.02)

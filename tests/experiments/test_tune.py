@@ -11,20 +11,12 @@ from support.tiny_recipe import tiny, write_tiny
 import lomix_search as lomix
 from lomix_search.cli.common import app, console
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune import study as study_module
-from lomix_search.experiments.tune import trial as trial_module
 from lomix_search.experiments.tune.best import best_trials
-from lomix_search.experiments.tune.storage import open_study
+from lomix_search.experiments.tune.opening import open_study
+from lomix_search.experiments.tune.trial_watch import TrialWatch
 from lomix_search.recipe.recipe import Recipe, load_recipe
 
 LR = "tune.ranges={'optimizer.lr' = {low = 1e-4, high = 1e-1, log = true}}"
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take a second a study; they are drawn in the test that looks at them."""
-    if "pictures" not in request.node.name:
-        monkeypatch.setattr(study_module, "draw_study", lambda *_: [])
 
 
 @pytest.fixture
@@ -40,6 +32,7 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_pictures(tmp_path: Path, home: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ['tune.first=[{"optimizer.lr" = 0.05}]'])
     study = tune(recipe, 4, home)
@@ -67,15 +60,15 @@ def json_of(home: Path) -> dict[str, list[object]]:
 
 
 def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: Path) -> None:
-    recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=2"])
-    whole = tune(recipe, 6, tmp_path / "whole")
-    tune(recipe, 3, home)
+    recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=1"])
+    whole = tune(recipe, 4, tmp_path / "whole")
+    tune(recipe, 2, home)
     with pytest.raises(RunError) as caught:
-        tune(recipe, 6, home)
+        tune(recipe, 4, home)
     assert str(caught.value) == (
         f"{home} holds a study already.\n  Try:  add --resume to go on with it\n        or --folder ANOTHER"
     )
-    resumed = tune(recipe, 6, home, resume=True)
+    resumed = tune(recipe, 4, home, resume=True)
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
     assert [t.value for t in resumed.trials] == [t.value for t in whole.trials]
     other = recipe.override({"search.seed": 1})
@@ -109,16 +102,17 @@ def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None
 
 
 def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> None:
-    changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 24, "search.validate_every": 4}
+    changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 12, "search.validate_every": 4}
     first = [{"optimizer.lr": lr} for lr in (0.02, 1e-12, 1e-13)]  # after the recipe's own 0.03
     ranges = {"optimizer.lr": {"choices": [0.03, *(point["optimizer.lr"] for point in first)]}}
     recipe = tiny(tmp_path / "recipe").override({**changes, "tune.ranges": ranges, "tune.first": first})
     study = tune(recipe, 4, home)
     assert states(study) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
-    assert all(trial.last_step < 24 for trial in study.trials[2:])
+    assert all(trial.last_step < 12 for trial in study.trials[2:])
     assert not (home / "trial_0002/mixture.json").exists()
 
 
+@pytest.mark.slow
 def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
     changes = {"tune.pruner": {"name": "hyperband"}, "search.steps": 24, "search.validate_every": 8}
     rates = [1e-12, 0.02, 1e-13, 1e-14, 1e-15]  # trials 2 and 5 meet in the bracket that looks after 8 steps
@@ -128,11 +122,12 @@ def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
     assert states(study) == [*["COMPLETE"] * 5, "PRUNED"] and study.trials[5].last_step == 8
 
 
+@pytest.mark.usefixtures("pictures")
 def test_two_goals_give_a_front_and_its_pictures(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
     recipe = tiny(tmp_path / "recipe").override({"tune.cost": "gflops", "tune.ranges": ranges})
-    study = tune(recipe, 6, home)
-    assert states(study) == ["COMPLETE"] * 6
+    study = tune(recipe, 4, home)
+    assert states(study) == ["COMPLETE"] * 4
     flops = {t.params["network.args.width"]: t.values[1] for t in study.trials}
     assert all(flops[a] < flops[b] for a in flops for b in flops if a < b)
     front = best_trials(study, recipe)
@@ -153,7 +148,7 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
     ranges = {"network.args.width": {"choices": [4, 32]}, "optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}
     first = [{"network.args.width": 32, "optimizer.lr": 0.03}]
     changes = {"tune.limits": {"gflops": 0.01, "memory": 1000.0, "seconds": 60.0}, "tune.ranges": ranges}
-    study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 5, home)
+    study = tune(tiny(tmp_path / "recipe").override({**changes, "tune.first": first}), 3, home)
     wide = next(t for t in study.trials if t.params["network.args.width"] == 32)
     assert wide.state == TrialState.PRUNED and wide.user_attrs["over_limit"].startswith("gflops 0.")
     assert wide.user_attrs["over"][0] > 0 and not wide.intermediate_values
@@ -162,10 +157,10 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
 
 
 def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home: Path) -> None:
-    recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=16", LR])
+    recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=8", LR])
     study = tune(recipe, 5, home)
     assert states(study) == ["COMPLETE", *["WAITING"] * 4]
-    same = tiny(tmp_path / "recipe", ["tune.patience=2", "search.steps=16", HOPELESS])
+    same = tiny(tmp_path / "recipe", ["tune.patience=2", "search.steps=8", HOPELESS])
     study = tune(same, 9, tmp_path / "patient")
     assert states(study) == ["COMPLETE"] * 3 + ["WAITING"] * 6
 
@@ -177,15 +172,15 @@ def test_a_worker_whose_trial_was_given_away_notices_and_goes_on(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a network failure: it was silent for long, another worker has failed its trial to run it again."""
-    validated, seen = trial_module._Watch.validated, []
+    validated, seen = TrialWatch.validated, []
 
-    def silent(watch: trial_module._Watch, step: int, dice: float) -> None:
+    def silent(watch: TrialWatch, step: int, dice: float) -> None:
         seen.append(step)
         if len(seen) == 2:
             open_study(home)[0].tell(watch.trial.number, state=TrialState.FAIL)
         validated(watch, step, dice)
 
-    monkeypatch.setattr(trial_module._Watch, "validated", silent)
+    monkeypatch.setattr(TrialWatch, "validated", silent)
     recipe = tiny(tmp_path / "recipe", ["search.steps=6", "search.checkpoint_every=2", LR])
     study = tune(recipe, 1, home)
     assert states(study) == ["FAIL", "COMPLETE"] and seen == [2, 4, 4, 6]  # it went on from the checkpoint

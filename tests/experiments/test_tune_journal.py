@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from lomix_search.cli import app
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.opening import open_study
+from lomix_search.experiments.tune.storage import read_storage
 
 
 def opened(folder: Path) -> optuna.Study:
@@ -54,7 +55,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_journal_cut_off_at_any_byte_of_its_last_line_goes_on(whole: Path, tmp_path: Path) -> None:
     content = whole.read_bytes()
     last = content[:-1].rfind(b"\n") + 1  # of the line that ends the third trial
-    for cut in range(last, len(content) + 1):
+    ends = [*range(last, last + 3), *range(len(content) - 3, len(content) + 1)]
+    for cut in sorted({*ends, *range(last, len(content), 9)}):
         folder = tmp_path / str(cut)
         folder.mkdir()
         (folder / "journal.log").write_bytes(content[:cut])

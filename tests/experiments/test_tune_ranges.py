@@ -4,26 +4,20 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial, create_trial
 from support.tiny_recipe import RECIPE, tiny, write_tiny
 
 import lomix_search as lomix
 from lomix_search.errors import LomixError, RecipeError, RunError
-from lomix_search.experiments.tune import study as study_module
+from lomix_search.experiments.tune.opening import open_study
 from lomix_search.experiments.tune.parameters import decode, encode, starting_points, suggest
-from lomix_search.experiments.tune.storage import open_study, read_storage
+from lomix_search.experiments.tune.storage import read_storage
 from lomix_search.experiments.tune.trial_queue import survey
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.tuning import TuneRange, TuneSection
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_module, "draw_study", lambda *_: [])
-
 
 WEIGHTING = {
     "weighting.name": TuneRange(choices=("softplus", "lookahead")),
@@ -42,6 +36,7 @@ EVERY = TuneSection(
 )
 
 
+@settings(max_examples=25)  # each draws every kind of range
 @given(st.integers(0, 10_000))
 def test_what_is_drawn_lies_in_its_range_and_is_read_back(seed: int) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

@@ -20,8 +20,9 @@ from support.postgres import restartable, server
 from support.tiny_recipe import write_tiny
 
 from lomix_search.errors import RunError
+from lomix_search.experiments.tune.opening import open_study
 from lomix_search.experiments.tune.retry import StorageLost, patient
-from lomix_search.experiments.tune.storage import StudyStorage, open_study
+from lomix_search.experiments.tune.storage import StudyStorage
 from lomix_search.experiments.tune.trial_queue import survey
 
 pytestmark = pytest.mark.slow

@@ -37,17 +37,18 @@ class Shapes(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image[None].astype(np.float32)), torch.from_numpy(label)
 
 
-@functools.cache
-def _instrumented() -> Instrumented:
-    torch.manual_seed(3)
-    return lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
-
-
 def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:
-    """Return a network of two stages, the same each time and its own each time, and a loss on a space."""
-    net = copy.deepcopy(_instrumented())
+    """Return the same network and loss each time, and the same global random state after it: copies of the first."""
+    net, loss, state = _built(space)
+    torch.set_rng_state(state)
+    return copy.deepcopy(net), copy.deepcopy(loss)
+
+
+@functools.cache
+def _built(space: str) -> tuple[Instrumented, lomix.MixtureLoss, Tensor]:
     torch.manual_seed(3)
-    return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3)
+    net = lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
+    return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3), torch.get_rng_state()
 
 
 class Interrupting(Shapes):

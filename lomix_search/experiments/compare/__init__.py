@@ -1,4 +1,5 @@
-"""Strategies at equal budget, and what their runs say.
+"""Strategies at equal budget: which way to supervise is best, seed by seed, over runs that share all but the strategy.
 
-A recipe and the names of strategies go in; a table of means, paired differences and costs comes out.
+A recipe and names of strategies go in; runs, a verdict as table, JSON and figure, and a ranking of maps come out.
+Imports the modules of ``experiments`` and what they import; ``runner`` is the entrance.
 """

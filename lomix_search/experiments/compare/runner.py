@@ -1,17 +1,12 @@
-"""Strategies at equal budget: every run a folder and a process of its own, so that none can take others with it."""
+"""Strategies at equal budget: a recipe and strategies go in, a run for each seed is made, a verdict comes out."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from lomix_search.errors import LomixError, RunError
+from lomix_search.experiments.compare.jobs import Job, run_jobs
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.compare.strategies import DERIVED, Strategy, needed
 from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed, read_strategy_run
@@ -22,34 +17,6 @@ from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MOST = 1000  # seeds; each is a run of each strategy
-_POLL = 0.2  # seconds between two looks at the processes
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a comparison.
-
-    Args:
-        strategy: How it supervises.
-        labels: Part of the training items.
-        seed: Its seed: of initial weights, order of data and augmentation, alike for all strategies.
-        folder: Where it lives: job.toml, log.txt, and the run folder ``run``.
-    """
-
-    strategy: Strategy
-    labels: float
-    seed: int
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return f"{self.strategy.label}, {self.labels:g} of the labels, seed {self.seed}"
-
-    @property
-    def finished(self) -> bool:
-        """Whether it left its results."""
-        return (self.folder / "run/results.json").is_file()
 
 
 def compare_strategies(
@@ -95,7 +62,7 @@ def compare_strategies(
     for derived in (False, True):  # derived mixtures come out of the runs before
         batch = [job for job in plan if (job.strategy.name == DERIVED) == derived]
         ready = [job for job in batch if _prepare(job, recipe, plan, failed)]
-        failed += _run_all([job for job in ready if not job.finished], jobs, say)
+        failed += run_jobs([job for job in ready if not job.finished], jobs, say)
     for fault in failed:
         say.print(plain(("failed", "red"), f": {fault}"))
     return _conclude([job for job in plan if job.finished], folder, failed)
@@ -137,56 +104,6 @@ def _prepare(job: Job, recipe: Recipe, plan: Sequence[Job], failed: list[str]) -
     return True
 
 
-def _run_all(waiting: list[Job], jobs: int, say: Console) -> list[str]:
-    """Run the jobs, so many at a time; return what failed, with the reason."""
-    failed, total, done = [], len(waiting), 0
-    with _Processes(jobs) as processes:
-        while waiting or processes.running:
-            while waiting and len(processes.running) < jobs:
-                processes.start(waiting.pop(0))
-            for job, code in processes.ended():
-                done += 1
-                fine = code == 0 and job.finished
-                if not fine:
-                    failed.append(f"{job.name}: {_last_words(job.folder / 'log.txt')} (exit code {code})")
-                say.print(plain(f"{done}/{total}  {job.name}: {'done' if fine else 'failed'}"))
-            time.sleep(_POLL)
-    return failed
-
-
-class _Processes:
-    """Running jobs; leaving early stops them, after their checkpoints are written."""
-
-    def __init__(self, jobs: int) -> None:
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
-        self.running: list[tuple[Job, subprocess.Popen[bytes]]] = []
-
-    def __enter__(self) -> "_Processes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for _job, process in self.running:
-            process.send_signal(signal.SIGTERM)
-        for _job, process in self.running:
-            process.wait()
-
-    def start(self, job: Job) -> None:
-        """Start a job in a process of its own."""
-        command = [sys.executable, "-m", "lomix_search", "run", str(job.folder / "job.toml")]
-        command += ["--folder", str(job.folder / "run"), "--resume"]
-        environment = {"OMP_NUM_THREADS": str(self.threads)} | dict(os.environ)
-        with (job.folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        self.running.append((job, process))
-
-    def ended(self) -> Iterator[tuple[Job, int]]:
-        """Return the jobs that ended since, with their exit codes."""
-        for job, process in list(self.running):
-            if (code := process.poll()) is not None:
-                self.running.remove((job, process))
-                yield job, code
-
-
 def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> list[StrategyRow]:
     if not finished:
         raise RunError("no run of the comparison finished.", seen=list(failed)[:5])
@@ -197,13 +114,6 @@ def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> l
     write_text(folder / "compare.md", to_markdown(rows) + notes)
     draw_verdict(folder / "compare.png", rows)
     return rows
-
-
-def _last_words(log: Path) -> str:
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line]
-    return (named or lines or ["it said nothing"])[-1][:300]
 
 
 def _first_difference(before: str, now: str) -> list[str]:

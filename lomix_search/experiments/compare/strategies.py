@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.errors import RecipeError, nearest
-from lomix_search.experiments.run import with_mixture
+from lomix_search.experiments.build import with_mixture
 from lomix_search.mixture.weighting import WEIGHTINGS, weighting_faults
 from lomix_search.recipe.overrides import split_list, split_setting, toml_or_text
 from lomix_search.recipe.recipe import Recipe

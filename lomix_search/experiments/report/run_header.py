@@ -3,13 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from lomix_search.experiments.report.html_parts import (
-    duration,
-    number,
-    text,
-    tile,
-    tiles,
-)
+from lomix_search.experiments.report.html_parts import duration, number, text, tile, tiles
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.experiments.report.run_cost import step_seconds, trained_seconds
 from lomix_search.experiments.report.run_scores import known_or
@@ -17,54 +11,54 @@ from lomix_search.experiments.results import DiceScores
 from lomix_search.mixture.mixture import Mixture
 
 
-def header(story: RunContent) -> str:
+def header(content: RunContent) -> str:
     """Return the outcome: one great number, one sentence, a few figures, the verdict on the weights."""
-    final = story.tested.get("final")
-    best = story.best
+    final = content.tested.get("final")
+    best = content.best
     if final:
         shown, what = number(final.mean), "mean test Dice, final network"
     elif best:
         shown, what = number(best["val/dice"]), f"best mean validation Dice so far, at step {best['step']}"
     else:
         shown, what = "–", "nothing scored yet"
-    about = f"<p class='about'>{text(story.recipe['about'])}</p>" if story.recipe.get("about") else ""
+    about = f"<p class='about'>{text(content.recipe['about'])}</p>" if content.recipe.get("about") else ""
     return (
-        f'<p class="eyebrow">run {text(story.name)} <span class="state {story.state}">{story.state}</span></p>'
-        f"<h1>{text(story.title)}</h1>{about}"
-        f'<div class="hero"><div class="great"><b>{shown}</b><span>{what}</span></div>{tiles(_figures(story))}</div>'
-        f'<p class="lead">{_sentence(story)}</p>{_judged(story)}'
+        f'<p class="eyebrow">run {text(content.name)} <span class="state {content.state}">{content.state}</span></p>'
+        f"<h1>{text(content.title)}</h1>{about}"
+        f'<div class="hero"><div class="great"><b>{shown}</b><span>{what}</span></div>{tiles(_figures(content))}</div>'
+        f'<p class="lead">{_sentence(content)}</p>{_judged(content)}'
     )
 
 
-def _figures(story: RunContent) -> Iterable[str]:
-    best, mixture = story.best, story.mixture
-    if "best" in story.tested:
-        yield tile("best on validation, test Dice", number(story.tested["best"].mean))
+def _figures(content: RunContent) -> Iterable[str]:
+    best, mixture = content.best, content.mixture
+    if "best" in content.tested:
+        yield tile("best on validation, test Dice", number(content.tested["best"].mean))
     if best:
         yield tile("best validation Dice", number(best["val/dice"]), f"at step {best['step']}")
     if mixture:
         spread, strongest = mixture.concentration(), mixture.ranked()[0]
         yield tile("effective maps", number(spread.effective_maps, 1), f"of {len(mixture.maps)} supervised")
         yield tile("strongest map", f"<code>{text(strongest.id)}</code>", f"weight {strongest.weight:.3f}")
-    if story.training:
-        seconds = story.training[-1].get("train/seconds", math.nan)
-        yield tile("training", duration(trained_seconds(story, seconds)), f"{story.step:,} steps")
-        yield tile("a step", duration(step_seconds(story)), "median")
+    if content.training:
+        seconds = content.training[-1].get("train/seconds", math.nan)
+        yield tile("training", duration(trained_seconds(content, seconds)), f"{content.step:,} steps")
+        yield tile("a step", duration(step_seconds(content)), "median")
 
 
-def _sentence(story: RunContent) -> str:
+def _sentence(content: RunContent) -> str:
     """Say in words what the numbers are of, and what they do not tell."""
     said = []
-    if story.state != "finished":
-        reason = f": {text(story.status.reason)}" if story.status and story.status.reason else ""
-        word = "is running, now" if story.state == "running" else story.state
-        said.append(f"This run {word} at step {story.step:,} of {story.steps:,}{reason}.")
-    final = story.tested.get("final")
+    if content.state != "finished":
+        reason = f": {text(content.status.reason)}" if content.status and content.status.reason else ""
+        word = "is running, now" if content.state == "running" else content.state
+        said.append(f"This run {word} at step {content.step:,} of {content.steps:,}{reason}.")
+    final = content.tested.get("final")
     if final:
         cases = len(final.cases)
-        worst = min(story.classes, key=lambda name: known_or(final.per_class.get(name), 2.0))
-        top = max(story.classes, key=lambda name: known_or(final.per_class.get(name), -1.0))
-        if len(story.classes) > 1:
+        worst = min(content.classes, key=lambda name: known_or(final.per_class.get(name), 2.0))
+        top = max(content.classes, key=lambda name: known_or(final.per_class.get(name), -1.0))
+        if len(content.classes) > 1:
             said.append(f"Best is {_scored(top, final)}, worst {_scored(worst, final)}.")
         few = "One case says nothing about others." if cases == 1 else ""
         said.append(f"Scored on {cases} test case{'s' if cases > 1 else ''} that took no part in any choice. {few}")
@@ -75,25 +69,25 @@ def _scored(name: str, scores: DiceScores) -> str:
     return f"<b>{text(name)}</b> ({number(scores.per_class.get(name))})"
 
 
-def _judged(story: RunContent) -> str:
-    if story.mixture is None:
+def _judged(content: RunContent) -> str:
+    if content.mixture is None:
         return ""
-    kind, title, words = selection_verdict(story, story.mixture)
+    kind, title, words = selection_verdict(content, content.mixture)
     return f'<aside class="verdict {kind}"><h3>{text(title)}</h3><p>{words}</p></aside>'
 
 
-def selection_verdict(story: RunContent, mixture: Mixture) -> tuple[str, str, str]:
+def selection_verdict(content: RunContent, mixture: Mixture) -> tuple[str, str, str]:
     """Say whether the weights selected, in the words of the monitor that watched them.
 
     Args:
-        story: The run.
+        content: The run.
         mixture: What it found.
 
     Returns:
         ``good``, ``so-so`` or ``bad``; a headline; what lies behind it, HTML.
     """
     spread, count = mixture.concentration(), len(mixture.maps)
-    first = next((line for line in story.training if "mixture/total" in line), None)
+    first = next((line for line in content.training if "mixture/total" in line), None)
     numbers = f"{number(spread.effective_maps, 1)} of {count} maps count at the end"
     if first is not None and first["mixture/total"]:
         gone = 1 - spread.total / first["mixture/total"]

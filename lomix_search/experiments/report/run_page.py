@@ -1,12 +1,7 @@
 """The page of one run: the outcome first, then what lies behind it, down to where it came from."""
 
-from lomix_search.experiments.report import weight_charts
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart, smooth
-from lomix_search.experiments.report.html_parts import (
-    page,
-    section,
-    text,
-)
+from lomix_search.experiments.report.html_parts import page, section, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.experiments.report.run_cost import cost_section
 from lomix_search.experiments.report.run_header import header
@@ -14,53 +9,54 @@ from lomix_search.experiments.report.run_provenance import provenance_section
 from lomix_search.experiments.report.run_scores import scores_section
 from lomix_search.experiments.report.slice_viewer import viewer
 from lomix_search.experiments.report.space_graph import space_graph
+from lomix_search.experiments.report.weight_charts import heat_map, ranking, trajectories
 from lomix_search.mixture.mixture import Mixture
 
 
-def run_page(story: RunContent) -> str:
+def run_page(content: RunContent) -> str:
     """Write the page of a run.
 
     Args:
-        story: What was read of it.
+        content: What was read of it.
 
     Returns:
         An HTML document that loads nothing.
     """
-    mixture = story.mixture
+    mixture = content.mixture
     sections = {
-        "scores": ("Scores", scores_section(story)),
-        "training": ("Training", _training(story)),
-        "weights": ("Weights", _weights(story, mixture) if mixture else ""),
+        "scores": ("Scores", scores_section(content)),
+        "training": ("Training", _training(content)),
+        "weights": ("Weights", _weights(content, mixture) if mixture else ""),
         "graph": ("Space", _graph(mixture) if mixture else ""),
-        "predictions": ("Predictions", _predictions(story)),
-        "cost": ("Cost", cost_section(story)),
-        "provenance": ("Provenance", provenance_section(story)),
+        "predictions": ("Predictions", _predictions(content)),
+        "cost": ("Cost", cost_section(content)),
+        "provenance": ("Provenance", provenance_section(content)),
     }
-    words = f"{story.title}: a run of lomix_search"
-    return page(words, header(story), sections, footer(story.mixture))
+    words = f"{content.title}: a run of lomix_search"
+    return page(words, header(content), sections, footer(content.mixture))
 
 
-def _training(story: RunContent) -> str:
-    steps, loss = [line["step"] for line in story.training], story.series("train/loss")
+def _training(content: RunContent) -> str:
+    steps, loss = [line["step"] for line in content.training], content.series("train/loss")
     drawn = [Line("each step", steps, loss, "var(--muted)", "faint")] if len(steps) > 20 else []
     drawn.append(Line("loss", steps, smooth(loss) if len(steps) > 20 else loss))
     charts = [chart("Training loss, the weighted sum over all maps", drawn, ChartAxis("step"), ChartAxis())]
-    at = [line["step"] for line in story.validation]
+    at = [line["step"] for line in content.validation]
     lines = [
-        Line(name, at, [line.get(f"val/dice/{name}") for line in story.validation], COLOURS[i % 8], "thin")
-        for i, name in enumerate(story.classes)
+        Line(name, at, [line.get(f"val/dice/{name}") for line in content.validation], COLOURS[i % 8], "thin")
+        for i, name in enumerate(content.classes)
     ]
-    lines.append(Line("mean", at, [line["val/dice"] for line in story.validation], "var(--ink)"))
+    lines.append(Line("mean", at, [line["val/dice"] for line in content.validation], "var(--ink)"))
     charts.append(chart("Validation Dice", lines, ChartAxis("step"), ChartAxis(high=1.0)))
-    lines = [Line("learning rate", steps, story.series("train/lr"), COLOURS[4])]
+    lines = [Line("learning rate", steps, content.series("train/lr"), COLOURS[4])]
     charts.append(chart("Learning rate", lines, ChartAxis("step"), ChartAxis(low=0)))
-    lines = [Line("effective maps", steps, story.series("mixture/effective_maps"), COLOURS[2])]
+    lines = [Line("effective maps", steps, content.series("mixture/effective_maps"), COLOURS[2])]
     charts.append(chart("Effective number of maps, exp(entropy)", lines, ChartAxis("step"), ChartAxis(low=0)))
     return section("training", "Training", f'<div class="charts">{"".join(charts)}</div>' if any(charts) else "")
 
 
-def _weights(story: RunContent, mixture: Mixture) -> str:
-    body = weight_charts.trajectories(story, mixture) + weight_charts.heat_map(mixture) + weight_charts.ranking(mixture)
+def _weights(content: RunContent, mixture: Mixture) -> str:
+    body = trajectories(content, mixture) + heat_map(mixture) + ranking(mixture)
     few = f"Found by weighting <code>{text(mixture.weighting)}</code>. "
     few += f"Stage 1 is the coarsest, {mixture.num_maps} the finest."
     if mixture.weighting == "softplus":
@@ -76,11 +72,11 @@ def _graph(mixture: Mixture) -> str:
     return section("graph", "Search space", space_graph(mixture), lead)
 
 
-def _predictions(story: RunContent) -> str:
-    if story.seen is None:
+def _predictions(content: RunContent) -> str:
+    if content.seen is None:
         return ""
     lead = "Test slices as the final network segments them. Drag the slider, or use the arrow keys."
-    return section("predictions", "Predictions", viewer(story.seen), lead)
+    return section("predictions", "Predictions", viewer(content.seen), lead)
 
 
 def footer(mixture: Mixture | None) -> str:

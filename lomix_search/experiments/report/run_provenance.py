@@ -6,25 +6,21 @@ from pathlib import PurePath
 from typing import Any
 
 from lomix_search.experiments.environment import Environment
-from lomix_search.experiments.report.html_parts import (
-    facts,
-    section,
-    text,
-)
+from lomix_search.experiments.report.html_parts import facts, section, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git
 
 
-def provenance_section(story: RunContent) -> str:
+def provenance_section(content: RunContent) -> str:
     """Return the section on where the run came from, HTML."""
-    status, known = story.status, story.environments
+    status, known = content.status, content.environments
     pairs = {
-        "recipe": f"<code>{text(story.title)}</code>",
-        "seed": text(story.section("search").get("seed", "–")),
+        "recipe": f"<code>{text(content.title)}</code>",
+        "seed": text(content.section("search").get("seed", "–")),
     }
-    if story.mixture:
-        pairs["network"] = text(story.mixture.provenance.network or "–")
-        stages = (f"<code>{text(stage.name)}</code>" for stage in story.mixture.stages)
+    if content.mixture:
+        pairs["network"] = text(content.mixture.provenance.network or "–")
+        stages = (f"<code>{text(stage.name)}</code>" for stage in content.mixture.stages)
         pairs["stages, coarse to fine"] = ", ".join(stages) or "–"
     if status:
         pairs["started"] = _time(status.started)
@@ -38,8 +34,8 @@ def provenance_section(story: RunContent) -> str:
         pairs["sha256 of weights"] = "<br>".join(
             f"{text(name)} <code>{text(digest[:16])}…</code>" for name, digest in status.weights.items()
         )
-    pairs["again"] = f"<code>lomix reproduce {text(story.name)}</code>"
-    folds = [_fold("every setting of the recipe", _settings(story.recipe))]
+    pairs["again"] = f"<code>lomix reproduce {text(content.name)}</code>"
+    folds = [_fold("every setting of the recipe", _settings(content.recipe))]
     if known:
         packages = facts((text(name), text(version)) for name, version in known[-1].packages.items())
         folds.append(_fold(f"all {len(known[-1].packages)} installed packages", f'<div class="many">{packages}</div>'))

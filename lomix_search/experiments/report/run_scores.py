@@ -6,33 +6,27 @@ import numpy as np
 
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.report.charts import COLOURS
-from lomix_search.experiments.report.html_parts import (
-    bar,
-    number,
-    section,
-    table,
-    text,
-)
+from lomix_search.experiments.report.html_parts import bar, number, section, table, text
 from lomix_search.experiments.report.run_content import RunContent
 
 _FINAL_BEST = {"final": "final network", "best": "best on validation"}
 
 
-def scores_section(story: RunContent) -> str:
+def scores_section(content: RunContent) -> str:
     """Return the section with all test scores, HTML; empty where nothing was scored."""
-    if not story.tested and not story.evaluations:
+    if not content.tested and not content.evaluations:
         return ""
-    parts = [_per_class(story), _per_case(story)] if story.tested else []
-    parts += [_evaluated(name, found) for name, found in story.evaluations.items()]
+    parts = [_per_class(content), _per_case(content)] if content.tested else []
+    parts += [_evaluated(name, found) for name, found in content.evaluations.items()]
     lead = "Dice of the test set: 1 is perfect; a structure that is missed, or found where there is none, counts 0."
     return section("scores", "Scores", "".join(parts), lead)
 
 
-def _per_class(story: RunContent) -> str:
-    names = [name for name in _FINAL_BEST if name in story.tested]
+def _per_class(content: RunContent) -> str:
+    names = [name for name in _FINAL_BEST if name in content.tested]
     rows = []
-    for i, label in enumerate(story.classes):
-        scores = [story.tested[name].per_class.get(label) for name in names]
+    for i, label in enumerate(content.classes):
+        scores = [content.tested[name].per_class.get(label) for name in names]
         rows.append(
             (
                 text(label),
@@ -40,19 +34,19 @@ def _per_class(story: RunContent) -> str:
                 *(number(score) for score in scores),
             )
         )
-    means = [story.tested[name].mean for name in names]
+    means = [content.tested[name].mean for name in names]
     rows.append(("<th scope='row'>mean</th>", bar(known_or(means[0], 0.0), "var(--muted)"), *map(number, means)))
     return table(("class", "", *(_FINAL_BEST[name] for name in names)), rows, "per-class total", "Mean of each class")
 
 
-def _per_case(story: RunContent) -> str:
-    cases = story.tested.get("final", next(iter(story.tested.values()))).cases
+def _per_case(content: RunContent) -> str:
+    cases = content.tested.get("final", next(iter(content.tested.values()))).cases
     rows = [
-        (text(row.get("case", "")), *(_graded(row.get(name)) for name in story.classes), _graded(row.get("mean")))
+        (text(row.get("case", "")), *(_graded(row.get(name)) for name in content.classes), _graded(row.get("mean")))
         for row in sorted(cases, key=lambda row: known_or(row.get("mean"), 2.0))
     ]
     caption = f"All {len(cases)} cases, the worst first" if len(cases) > 1 else "The one case"
-    return table(("case", *map(text, story.classes), "mean"), rows, "per-case sortable", caption)
+    return table(("case", *map(text, content.classes), "mean"), rows, "per-case sortable", caption)
 
 
 def _graded(value: float | str | None) -> str:

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.experiments.predictions import PredictedSlices
+from lomix_search.experiments.predictions import IGNORED, PredictedSlices
 from lomix_search.experiments.report.html_parts import json_script, number, text
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A33A", "#999999")
 """Okabe and Ito's colours, told apart by colour-blind readers too."""
 _DIFFERENCES = {"missed": "#FFE14D", "added": "#35E0FF", "another class": "#FF4FC4"}
-_IGNORED = 255
 
 
 def viewer(seen: PredictedSlices) -> str:
@@ -26,7 +25,7 @@ def viewer(seen: PredictedSlices) -> str:
     Returns:
         HTML; the first picture shown, that with the most foreground, needs no script.
     """
-    start = int(((seen.truth > 0) & (seen.truth != _IGNORED)).sum((1, 2)).argmax())
+    start = int(((seen.truth > 0) & (seen.truth != IGNORED)).sum((1, 2)).argmax())
     masks = {"truth": seen.truth, "prediction": seen.predictions}
     layers = {name: [_overlay(mask, PALETTE) for mask in array] for name, array in masks.items()}
     pairs = zip(seen.truth, seen.predictions, strict=True)
@@ -55,7 +54,7 @@ def viewer(seen: PredictedSlices) -> str:
 
 def difference_mask(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return 0 where both agree, 1 where foreground was missed, 2 where it was added, 3 where classes differ."""
-    wrong = (truth != prediction) & (truth != _IGNORED)
+    wrong = (truth != prediction) & (truth != IGNORED)
     kind = np.where(prediction == 0, 1, np.where(truth == 0, 2, 3))
     return np.where(wrong, kind, 0).astype(np.uint8)
 
@@ -85,7 +84,7 @@ def uri(pixels: NDArray[np.uint8], palette: Sequence[tuple[int, int, int, int]] 
 
 def _overlay(mask: NDArray[np.uint8], colours: Sequence[str]) -> str:
     """Return a class map as a picture whose background is transparent; ignored pixels too."""
-    shown = np.where(mask == _IGNORED, 0, mask)
+    shown = np.where(mask == IGNORED, 0, mask)
     numbers = np.where(shown > 0, (shown.astype(int) - 1) % len(colours) + 1, 0).astype(np.uint8)
     table = [(0, 0, 0, 0), *((*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 255) for colour in colours)]
     return uri(numbers, table)  # type: ignore[arg-type]
@@ -103,10 +102,8 @@ def _key(name: str, colour: str) -> str:
 
 def _note(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> str:
     """Say in one line how well a slice was met: mean Dice over the classes that are there."""
-    counted = truth != _IGNORED
-    pairs = [
-        (truth[counted] == c, prediction[counted] == c) for c in np.unique([truth, prediction]) if 0 < c < _IGNORED
-    ]
+    counted = truth != IGNORED
+    pairs = [(truth[counted] == c, prediction[counted] == c) for c in np.unique([truth, prediction]) if 0 < c < IGNORED]
     dice = [2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs if one.any() or other.any()]
     return (
         f"mean Dice of this slice {number(float(np.mean(dice)))}" if dice else "nothing to find here, and nothing found"

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import networkx as nx
 
+from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import COLOURS
 from lomix_search.experiments.report.html_parts import json_script, text
-from lomix_search.experiments.report.weight_charts import colour_of, maps_of, shades
+from lomix_search.experiments.report.weight_charts import colour_of, shades
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
 

@@ -94,9 +94,9 @@ def read_study_content(folder: Path) -> StudyContent:
 def _from_storage(folder: Path) -> StudyContent:
     require("optuna", "tune")
     from lomix_search.experiments.tune.best import best_trials
+    from lomix_search.experiments.tune.opening import open_study
     from lomix_search.experiments.tune.parameters import decode
     from lomix_search.experiments.tune.plots import importances
-    from lomix_search.experiments.tune.storage import open_study
 
     study, recipe = open_study(folder)
     tune = recipe.tune

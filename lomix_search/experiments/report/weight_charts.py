@@ -3,17 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
 from lomix_search.experiments.report.html_parts import bar, table, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
-
-
-def maps_of(mixture: Mixture) -> list[Map]:
-    """Return the maps of a mixture, in the order of its weights."""
-    known = {m.id: m for m in mixture.space.maps(mixture.num_maps)}
-    return [known[m.id] for m in mixture.maps]
 
 
 def colour_of(mixture: Mixture) -> dict[str, str]:
@@ -37,17 +32,17 @@ def written(mixture: Mixture) -> dict[str, str]:
     return {name: f"{weight:.{digits}f}" for name, weight in mixture.weights.items()}
 
 
-def trajectories(story: RunContent, mixture: Mixture) -> str:
+def trajectories(content: RunContent, mixture: Mixture) -> str:
     """Draw every map's weight over the steps.
 
     Args:
-        story: The run.
+        content: The run.
         mixture: What it found.
 
     Returns:
         HTML; empty where the log holds no weights of these maps.
     """
-    lines = [line for line in story.training if len(line.get("mixture/weights", ())) == len(mixture.maps)]
+    lines = [line for line in content.training if len(line.get("mixture/weights", ())) == len(mixture.maps)]
     steps, colours = [line["step"] for line in lines], colour_of(mixture)
     drawn = [
         Line(m.id, steps, [line["mixture/weights"][i] for line in lines], colours[m.operator], _kind(m), m.operator)

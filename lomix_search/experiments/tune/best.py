@@ -17,7 +17,7 @@ def best_trials(study: optuna.Study, recipe: Recipe, top: int = 1) -> list[Froze
     Args:
         study: The study.
         recipe: What it tunes.
-        top: So many; a study with a cost gives its front, by falling metric, whatever this says.
+        top: How many; ignored for a study with a cost, which gives its whole front, by falling metric.
 
     Returns:
         The trials; fewer where fewer are there.

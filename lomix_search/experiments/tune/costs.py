@@ -73,7 +73,7 @@ def _watch_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return
-    with suppress(OSError):  # elsewhere than on Linux the peak is that of the process so far
+    with suppress(OSError):  # without Linux the peak since the process began has to do
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM := VmRSS
 
 

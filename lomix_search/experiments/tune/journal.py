@@ -1,4 +1,4 @@
-"""A study's journal file: whole lines only, whatever kills who writes them, and nobody waits for the dead.
+"""A study's journal file. It holds whole lines even after a writer was killed, and nobody waits for a dead writer.
 
 The lines are those of Optuna's ``JournalFileBackend``, so that its dashboard reads the file. Two things differ. The
 lock is the system's, on the journal itself: it goes with the process that holds it, however that ends, where Optuna's
@@ -23,6 +23,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.retry import StorageLost
 from lomix_search.training.run_folder import writing
+from lomix_search.utils.files import read_json_line
 
 _LONGEST = 120.0  # seconds; an append takes milliseconds
 _WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # a file system without locks
@@ -42,7 +43,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: Path, say: Callable[[str], object]) -> None:
         self._path, self._say = path.absolute(), say
-        self._ends = {0: 0}  # after so many lines the file is so long
+        self._ends = {0: 0}  # length of the file by its number of lines
         if not self._path.exists():
             with writing(self._path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,11 +173,8 @@ class Journal(BaseJournalBackend):
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return the record in a line, None where that is not one whole record."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and "op_code" in record else None
+    record = read_json_line(line)
+    return record if record is not None and "op_code" in record else None
 
 
 def _end_of_lines(file: BinaryIO) -> int:

@@ -67,7 +67,7 @@ def tune(
     wanted = recipe.tune.trials if trials is None else trials
     if not 1 <= wanted <= MOST_TRIALS:
         raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.")
-    home = Path(folder or home_of(recipe, "-tune"))
+    home = Path(folder) if folder is not None else home_of(recipe, "-tune")
     sweep(home, age=3600)  # other workers may be writing
     return run_study(
         recipe,

@@ -126,8 +126,10 @@ def _suggest(trial: Any, key: str, given: TuneRange) -> Any:
         labels = {_label(choice): choice for choice in given.choices}
         return labels[trial.suggest_categorical(key, list(labels))]
     low, high, step = given.low, given.high, given.step
+    assert low is not None and high is not None, "a range without choices has both ends"
     if given.integer:
-        return trial.suggest_int(key, int(low or 0), int(high or 0), log=given.log, step=int(step or 1))
+        whole = 1 if step is None else int(step)
+        return trial.suggest_int(key, int(low), int(high), log=given.log, step=whole)
     return trial.suggest_float(key, low, high, log=given.log, step=step)
 
 

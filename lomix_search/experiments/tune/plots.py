@@ -15,7 +15,7 @@ from lomix_search.utils.files import write_bytes
 
 
 def draw_study(study: optuna.Study, recipe: Recipe, folder: Path) -> list[Path]:
-    """Draw what there is enough to draw of.
+    """Draw every picture that the finished trials suffice for.
 
     Args:
         study: The study.

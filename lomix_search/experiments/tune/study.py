@@ -1,22 +1,24 @@
 """The outer search: Optuna varies what a recipe declares under ``[tune]``; every trial is a whole run."""
 
-import os
 import random
 import signal
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
 from rich.console import Console
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.best import best_trials, kept_limits, write_best
+from lomix_search.experiments.tune.opening import join_study
 from lomix_search.experiments.tune.parameters import starting_points
 from lomix_search.experiments.tune.plots import draw_study
-from lomix_search.experiments.tune.storage import StudyStorage, join_study
+from lomix_search.experiments.tune.storage import StudyStorage
+from lomix_search.experiments.tune.study_progress import StudyProgress
 from lomix_search.experiments.tune.trial import Failed, Objective, Surplus, tell_stopped
 from lomix_search.experiments.tune.trial_processes import leading, wait_along
 from lomix_search.experiments.tune.trial_queue import Survey, fill, survey
@@ -86,7 +88,7 @@ def _work(
 ) -> None:
     """Take trials until there are none, or until asked to stop between two; a search that runs stops by itself."""
     first, objective = starting_points(recipe), Objective(recipe, home, workers.name, say)
-    progress, waits = _Progress(wanted, say), False
+    progress, waits = StudyProgress(wanted, say), False
     while not stop.asked:
         workers.fail_dead()
         found = survey(study.get_trials(deepcopy=False), wanted)
@@ -94,10 +96,7 @@ def _work(
             say.print(plain(f"the study stops: {reason}"))
             return
         if found.empty:
-            if study.get_trials(deepcopy=False):  # other workers may be about to do the same
-                time.sleep(random.uniform(0, _POLL))
-                found = survey(study.get_trials(deepcopy=False), wanted)
-            fill(study, found, first)
+            _fill(study, found, wanted, first)
         elif found.waiting:
             progress.show(found, best_trials(study, recipe))
             _one(study, objective, say)
@@ -115,6 +114,14 @@ def _work(
     say.print(plain("stopped between two trials; to go on: the same command with --resume"))
 
 
+def _fill(study: optuna.Study, found: Survey, wanted: int, first: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the empty slots, unless another worker is faster."""
+    if study.get_trials(deepcopy=False):
+        time.sleep(random.uniform(0, _POLL))
+        found = survey(study.get_trials(deepcopy=False), wanted)
+    fill(study, found, first)
+
+
 def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
     """Run the next trial of the queue."""
     objective.forget()
@@ -129,7 +136,8 @@ def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
             raise
         say.print(plain("this trial was given to another worker: there was no sign of life from here"))
         return
-    trial = study.get_trials(deepcopy=False)[objective.current or 0]
+    assert objective.current is not None
+    trial = study.get_trials(deepcopy=False)[objective.current]
     if trial.state == TrialState.COMPLETE:
         say.print(plain("done: " + ", ".join(f"{value:.4f}" for value in trial.values)))
     elif trial.state == TrialState.PRUNED:
@@ -169,12 +177,13 @@ def stop_reason(study: optuna.Study, recipe: Recipe, found: Survey) -> str | Non
 
 def _let_its_maker_begin(study: optuna.Study) -> None:
     """Wait while the process that has just made the study queues its trials."""
-    until, before = time.monotonic() + _HEAD_START, -1
-    while (now := len(study.get_trials(deepcopy=False))) != before or now == 0:
+    until = time.monotonic() + _HEAD_START
+    before, now = None, len(study.get_trials(deepcopy=False))
+    while now != before or now == 0:
         if now == 0 and time.monotonic() > until:
             return
-        before = now
         time.sleep(0.3)
+        before, now = now, len(study.get_trials(deepcopy=False))
 
 
 def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> None:
@@ -190,43 +199,3 @@ def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> No
     say.print(plain(f"best: {', '.join(map(str, paths))}"))
     if pictures:
         say.print(plain(f"drawn: {', '.join(map(str, pictures))}"))
-
-
-class _Progress:
-    """Says before each trial where the study stands and how long it may last."""
-
-    def __init__(self, wanted: int, say: Console) -> None:
-        self.wanted, self.say, self.began, self.before = wanted, say, time.monotonic(), -1
-        self.warned = False
-
-    def show(self, found: Survey, best: list[optuna.trial.FrozenTrial]) -> None:
-        done = len(found.finished)
-        self.before = done if self.before < 0 else self.before
-        parts = [f"{done} of {self.wanted} trials finished"]
-        parts += [f"{len(found.running)} on other workers"] if found.running else []
-        parts += [f"best {best[0].values[0]:.4f}"] if best else []
-        if done > self.before:
-            left = (time.monotonic() - self.began) / (done - self.before) * (self.wanted - done)
-            parts.append(f"about {_span(left)} left")
-        self.say.rule(plain((" · ".join(parts), "rule.text")))
-        crowd = None if self.warned else _crowd(1 + Workers.here(found.running))
-        if crowd:
-            self.say.print(plain(crowd))
-            self.warned = True
-
-
-def _crowd(workers: int) -> str | None:
-    """Say how many threads each of the workers on this machine should take, if they take more than there are cores."""
-    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    share = max(1, cores // workers)
-    if workers * threads <= cores or threads <= share:
-        return None
-    return (
-        f"{workers} workers on this machine take {threads} threads each of {cores} cores and wait for one another: "
-        f"start each with OMP_NUM_THREADS={share}"
-    )
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "1 min"

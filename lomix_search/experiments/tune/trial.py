@@ -2,7 +2,7 @@
 
 import errno
 import gc
-import math
+import socket
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,19 +14,13 @@ import torch
 from optuna.trial import TrialState
 from rich.console import Console
 
-from lomix_search.data.dataset import Splits
-from lomix_search.errors import LomixError, RunError
-from lomix_search.experiments.run import Outcome
-from lomix_search.experiments.tune.costs import Meter
+from lomix_search.errors import LomixError
 from lomix_search.experiments.tune.parameters import suggest
 from lomix_search.experiments.tune.retry import StorageLost
-from lomix_search.experiments.tune.samplers import note_limits
 from lomix_search.experiments.tune.trial_processes import run_trial
 from lomix_search.experiments.tune.trial_queue import holder
-from lomix_search.instrumentation.instrumented import Instrumented
-from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.experiments.tune.trial_watch import TrialWatch
 from lomix_search.recipe.recipe import Recipe
-from lomix_search.training.trackers import read_lines
 from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
@@ -83,7 +77,7 @@ class Objective:
             raise
         except (optuna.TrialPruned, optuna.exceptions.OptunaError):
             raise
-        except Exception as error:  # whatever a network, a data set or a library may raise
+        except Exception as error:  # a network, a dataset or a library may raise anything
             if _of_the_storage(error):
                 raise
             if _disk_full(error):  # no fault of these values: the trial goes back into the queue
@@ -103,6 +97,7 @@ class Objective:
     def _claim(self, trial: optuna.Trial) -> None:
         """Sign the trial, and step back if another one holds its slot."""
         trial.set_user_attr("worker", self.worker)
+        trial.set_user_attr("host", socket.gethostname())
         slot = trial.user_attrs.get("slot")
         same = [
             t for t in trial.study.get_trials(deepcopy=False) if slot is not None and t.user_attrs.get("slot") == slot
@@ -115,7 +110,7 @@ class Objective:
     def _folder(self, trial: optuna.Trial) -> Path:
         """Name the trial's folder; a trial that was broken off leaves its folder, and with it its checkpoints.
 
-        It is renamed: should the process that was thought dead still write, then not here.
+        The old folder is renamed, so that a process that was wrongly thought dead does not write into the new one.
         """
         folder = self.home / f"trial_{trial.number:04d}"
         before = trial.user_attrs.get("before")
@@ -129,70 +124,12 @@ class Objective:
         tune = self.recipe.tune
         values = suggest(trial, tune)
         self.say.print(plain(shown(values)))
-        watch = _Watch(trial, self.recipe, folder)
+        watch = TrialWatch(trial, self.recipe, folder)
         varied = self.recipe.override(values)
         say = None if self.say.quiet else Console(quiet=True)  # its progress; not its stages, each time again
         group = trial.study.user_attrs.get("group")
         outcome = run_trial(varied, folder, console=say, group=group, on_start=watch.start, on_validate=watch.validated)
         return watch.finish(outcome)
-
-
-class _Watch:
-    """Follows a run on behalf of its trial."""
-
-    def __init__(self, trial: optuna.Trial, recipe: Recipe, folder: Path) -> None:
-        self.trial, self.recipe, self.tune, self.folder = trial, recipe, recipe.tune, folder
-        self.meter = Meter(recipe.search.batch_size)
-        self.reported: set[int] = set()
-
-    def start(self, net: Instrumented, loss: MixtureLoss, splits: Splits) -> None:
-        """Count the costs; report the validations of a run that goes on."""
-        self.meter.start(net, loss, splits)
-        self._check_limits()
-        for line in read_lines(self.folder / "metrics.jsonl"):
-            if isinstance(line.get("val/dice"), float):
-                self._report(line["step"], line["val/dice"])
-
-    def validated(self, step: int, dice: float) -> None:
-        """Report a validation; end the run if the pruner or a limit says so."""
-        self.trial.set_user_attr("step", step)  # refused once the trial was given to another worker
-        self._report(step, dice)
-        self.meter.look(self.folder)
-        self._check_limits()
-        if self.tune.cost is None and step < self.recipe.search.steps and self.trial.should_prune():
-            self._note()
-            raise optuna.TrialPruned(f"at step {step}")
-
-    def finish(self, outcome: Outcome) -> float | tuple[float, float]:
-        """Return what the study is about."""
-        value = outcome.result.mixture.provenance.metrics[self.tune.metric]
-        if not math.isfinite(value):
-            raise RunError(f"{self.tune.metric} is {value}.", hint="is every class in the validation data?")
-        self.meter.look(self.folder)
-        self._note()
-        return value if self.tune.cost is None else (value, self.meter.known[self.tune.cost])
-
-    def _report(self, step: int, dice: float) -> None:
-        if self.tune.cost is None and step not in self.reported:
-            self.trial.report(dice, step)
-        self.reported.add(step)
-
-    def _check_limits(self) -> None:
-        if any(excess > 0 for excess in self.meter.over(self.tune.limits).values()):
-            self._note()
-            raise optuna.TrialPruned("over its limit")
-
-    def _note(self) -> None:
-        """Record costs and limits; a trial ends after this."""
-        known, over = self.meter.known, self.meter.over(self.tune.limits)
-        for name, value in known.items():
-            self.trial.set_user_attr(name, value)
-        note_limits(self.trial, over)
-        broken = [
-            f"{name} {known[name]:.4g} > {known[name] - excess:.4g}" for name, excess in over.items() if excess > 0
-        ]
-        if broken:
-            self.trial.set_user_attr("over_limit", ", ".join(broken))
 
 
 def reason_of(error: BaseException) -> str:

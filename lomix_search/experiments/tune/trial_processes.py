@@ -25,7 +25,7 @@ def run_trial(recipe: Recipe, folder: Path, **options: Any) -> Outcome:
     Args:
         recipe: With the trial's values.
         folder: Its folder.
-        **options: Of ``run_recipe``, for this process.
+        **options: Keyword arguments of ``run_recipe`` in this process.
 
     Returns:
         What ``run_recipe`` returned.
@@ -52,7 +52,7 @@ def leading() -> Iterator[None]:
     """Send the other processes home when the study ends here, however it ends."""
     try:
         yield
-    except Exception:  # whatever asks to stop reaches all processes by itself
+    except Exception:  # KeyboardInterrupt and SystemExit reach the other processes by themselves
         _dismiss()
         raise
     _dismiss()

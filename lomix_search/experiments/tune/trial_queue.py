@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 ATTEMPTS = 3
-"""A trial whose process died so often is recorded as failed: it is probably what kills them."""
+"""Deaths of a trial's process after which the trial is recorded as failed: it is probably the cause."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Workers:
         Returns:
             Their number.
         """
-        return sum(str(trial.user_attrs.get("worker", "")).startswith(f"{socket.gethostname()}-") for trial in running)
+        return sum(trial.user_attrs.get("host") == socket.gethostname() for trial in running)
 
     def _dead(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("worker")

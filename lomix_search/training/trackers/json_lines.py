@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.training.trackers.tracker import Values
-from lomix_search.utils.files import write_text
+from lomix_search.utils.files import read_json_line, write_text
 
 _OURS = ("train/", "val/", "mixture/", "lookahead/")
 _TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts
@@ -103,12 +103,9 @@ def read_line(line: bytes) -> dict[str, Any] | None:
         and texts where the library logs texts. Values of another kind are left out. None if the line is torn, is not a
         JSON object, or has no step.
     """
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return None
-    step = content.get("step") if isinstance(content, dict) else None
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
+    content = read_json_line(line)
+    step = None if content is None else content.get("step")
+    if content is None or not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
         return None
     return {"step": step} | {key: value for key, value in content.items() if _logged(key, value)}
 
