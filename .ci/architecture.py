@@ -33,7 +33,15 @@ def main(*arguments: str) -> int:
     if "--draw" in arguments:
         PAGE.write_text(drawn(imports))
         return 0
-    checks = [out_of_order(imports), circles(imports), sizes(files), names(files), places_of_tests(files), walks()]
+    checks = [
+        out_of_order(imports),
+        circles(imports),
+        sizes(files),
+        names(files),
+        places_of_tests(files),
+        walks(),
+        named_files(),
+    ]
     faults = [fault for found in checks for fault in found]
     if PAGE.read_text() != drawn(imports):
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
@@ -150,6 +158,14 @@ def walks() -> Iterator[str]:
         elif number != "1" and order[room] < order[before[0]]:
             yield f"CONTRIBUTING.md: {path} lies above {before[1]}, so the walk leads back up"
         before = (room, path)
+
+
+def named_files() -> Iterator[str]:
+    """Look for the modules and tests that the pages name, such as ``data/split.py`` or ``data/test_split.py``."""
+    for page in [PAGE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in sorted(set(re.findall(r"`((?:\w+/)+\w+\.py)\b", page.read_text()))):
+            if not any((folder / name).is_file() for folder in (ROOT, PACKAGE, ROOT / "tests", ROOT / "recipes")):
+                yield f"{page.relative_to(ROOT)}: names {name}, which is nowhere"
 
 
 def drawn(imports: nx.DiGraph) -> str:
