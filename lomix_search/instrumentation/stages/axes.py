@@ -1,4 +1,4 @@
-"""Which axes of each value are batch, channels and space, followed from layers that know through every change of shape.
+"""Which axes of each value are batch, channels and space: told by some layers, and followed through changes of shape.
 
 Convolutions and their like take B × C × space, and so tell what the axes of their values are; permutations, reshapes,
 products and joints are followed from there.
@@ -56,7 +56,7 @@ def read_layouts(trace: Trace) -> None:
 
 
 def _like_their_peers(node: fx.Node, known: dict[fx.Node, Axes]) -> list[tuple[fx.Node, Axes]]:
-    """Values of which nothing is known but that they are added to, or laid beside, maps B × C × space of their size."""
+    """Return axes for values of unknown axes that are added to, or laid beside, maps B × C × space of their size."""
     if kind(node) not in JOINS | SUMS:
         return []
     peers = [source for source in node.all_input_nodes if (layout := source.meta.get("map")) and layout.form == "first"]
@@ -75,7 +75,7 @@ def _beside(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
-    """Return the axes of several values that lie one after another along their positions; None for any other joint."""
+    """Return the axes of values that are joined one after another along their positions; None for any other value."""
     given, shape = [known.get(source) for source in node.all_input_nodes], node.meta.get("shape")
     if shape is None or len(given) < 2 or kind(node) not in _LAYS_OUT:
         return None
@@ -112,7 +112,7 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
 
 
 def _standard(shape: Sequence[int], sources: list[Axes]) -> Axes:
-    """B × C × space; an axis on which several spatial ones lie one after another stays what it is."""
+    """Return the axes of B × C × space; an axis of several spatial factors stays what it is."""
     source = sources[0] if sources and len(sources[0]) == len(shape) else None
     axes: list[Axis] = [batch(shape[0]), channels_axis(shape[1])]
     for i, size in enumerate(shape[2:]):
@@ -138,7 +138,7 @@ def _order(node: fx.Node) -> tuple[int, ...] | None:
 
 
 def _layout(axes: Axes, shape: Sequence[int]) -> MapLayout | None:
-    """Return how a map lies in these axes, or None if this is no map."""
+    """Return how a map lies in these axes, or None where they are not those of a map."""
     if len(axes) < 3:
         return None
     channel = [i for i, axis in enumerate(axes) if starts_with(axis, FactorKind.CHANNELS)]

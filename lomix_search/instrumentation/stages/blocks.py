@@ -25,14 +25,14 @@ def folded(flow: Flow) -> Flow:
 
 
 def without_contexts(flow: Flow) -> Flow:
-    """Hide the inside of blocks that pool what they are given to several sizes, and bring all of that back to one."""
+    """Hide the inside of blocks that pool their input to several sizes and bring all of these back to one."""
     blocks = [call for call in _dips(flow) if _only_pools(flow, call)]
     made = frozenset(node for call in blocks for _, node in call.outputs)
     return dataclasses.replace(flow, hidden=flow.hidden | _inside(flow, blocks), gathered=made) if blocks else flow
 
 
 def _only_pools(flow: Flow, call: Call) -> bool:
-    """Whether all that is coarser in a block than what it is given comes of pooling that itself, without a layer."""
+    """Whether the coarser maps in a block come from pooling its inputs directly, without a layer in between."""
     given = [node for _, node in call.inputs if node in flow.graph]
     falls = [
         n for n in flow.maps_in(call) if any(grows(flow.size(n), flow.size(source)) for source in flow.maps.pred[n])
@@ -41,13 +41,13 @@ def _only_pools(flow: Flow, call: Call) -> bool:
 
 
 def _inside(flow: Flow, blocks: Iterable[Call]) -> frozenset[fx.Node]:
-    """The nodes of some blocks, without what they return."""
+    """Return the nodes of some blocks, without what they return."""
     inside = {node for call in blocks for node in flow.inside(call)}
     return frozenset(inside - {node for call in blocks for _, node in call.outputs})
 
 
 def _dips(flow: Flow) -> list[Call]:
-    """The outermost module calls that go coarser than all they are given, and back to the size of one of the inputs."""
+    """Return the outermost module calls that go coarser than all their inputs, and back to the size of one of them."""
     found: list[Call] = []
     for call in flow.trace.calls:
         if call.path and not any(outer.holds(call) for outer in found):

@@ -1,4 +1,4 @@
-"""Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which is none."""
+"""Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which does not count as one."""
 
 import networkx as nx
 from torch import fx
@@ -10,7 +10,7 @@ from lomix_search.instrumentation.trace import Call, operation
 
 
 def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
-    """Return the last map of a level from which the network itself makes logits, if what it returns is no feature map.
+    """Return the last map of a level of which the network makes logits, unless it returns a feature map of the level.
 
     A map that the trunk goes on with, and that the network returns as well, is one.
 
@@ -52,12 +52,12 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     like = _like_the_next(flow, levels)
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
-        like = None  # in a plain U, what the decoder's blocks make of the bottleneck alone is none
+        like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     return like or _peer(flow, values, levels[1])
 
 
 def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
-    """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
+    """Whether the last layer before a sum has the name, numbers aside, of that before a merge of the next level."""
     merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
     made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
     return bool(made) and made not in above and unnumbered(made) in map(unnumbered, above)
@@ -76,7 +76,7 @@ def _parts_here(flow: Flow, node: fx.Node) -> bool:
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block of the kind that finishes the next level makes of the coarsest; the encoder has none."""
+    """Return what a block makes of the coarsest level, if it is named, numbers aside, as what ends the next."""
     if len(levels) < 3:
         return None
     _, above, after = levels[:3]
@@ -90,14 +90,14 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 
 
 def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
-    """The blocks that return one of some values, the last first."""
+    """Return the blocks that return one of some values; those that return the last value first."""
     order = {node: i for i, node in enumerate(values)}
     made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
     return [call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and composite(flow, call)]
 
 
 def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
-    """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
+    """Return the last of some values that was made by a call with the name of ``block``, numbers aside."""
     alike = [c for c in flow.trace.calls if c is not block and unnumbered(c.path) == unnumbered(block.path)]
     made = {node: call for call in alike for _, node in call.outputs}
     below = [node for node in values if node in made]
@@ -108,7 +108,7 @@ def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> f
 
 
 def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | None:
-    """A coarsest map that is only resized and added to the next one is a level of a pyramid like the others."""
+    """Return the coarsest map if it is only resized and added to the next one: then it is a level of a pyramid."""
     merge = next((node for node in above if node in flow.merges), None)
     if (
         merge is None
@@ -133,7 +133,7 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
 
 
 def _from_above(flow: Flow, merge: fx.Node, values: list[fx.Node]) -> bool:
-    """Whether a skip is a map of the encoder itself, which leads to the coarsest level, and none made for the merge."""
+    """Whether a skip is a map of the encoder itself, which leads on to the coarsest level."""
     skips = [node for node in flow.maps.pred[merge] if node not in flow.risen]
     return any(nx.has_path(flow.maps, _layer_of(flow, skip), values[-1]) for skip in skips)
 

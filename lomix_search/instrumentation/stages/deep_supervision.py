@@ -14,7 +14,7 @@ from lomix_search.instrumentation.trace import Path, Trace
 
 
 def supervised_maps(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
-    """The maps from which a model makes logits of its own in train mode, where it returns more than in eval mode."""
+    """Return the maps from which a model makes logits in train mode alone, where it returns more than in eval mode."""
     if training is None or len(training.outputs) <= len(found.outputs):
         return set()
     main = _main(training, logits.meta["shape"][1])
@@ -83,7 +83,7 @@ def _main(training: Trace, classes: int) -> tuple[Path, fx.Node] | None:
 
 
 def _maps(found: Trace, rank: int, classes: int) -> list[tuple[Path, fx.Node]]:
-    """Every map of logits that a model returns; a tensor in which they are stacked counts as several."""
+    """Return every map of logits that a model returns; a tensor in which they are stacked counts as several."""
     maps: list[tuple[Path, fx.Node]] = []
     for path, node in (one for output in found.outputs for one in unstacked(found, *output)):
         shape = node.meta["shape"]
@@ -100,7 +100,7 @@ def _sources(flow: nx.DiGraph, node: fx.Node) -> set[fx.Node]:
 
 
 def _by_place(found: Trace) -> dict[TapPlace, fx.Node]:
-    """Every value that a module is given or returns."""
+    """Return every value that a module is given or returns, by its place."""
     return {
         (call.path, call.index, side, at): node
         for call in found.calls

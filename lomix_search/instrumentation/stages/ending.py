@@ -9,7 +9,7 @@ from lomix_search.instrumentation.trace import Path, Trace, operation
 
 _ACTIVATIONS = {
     Operation.SOFTMAX: "softmax",
-    Operation.SOFTMIN: "softmax",  # of what was turned round
+    Operation.SOFTMIN: "softmax",  # of the negated values
     Operation.LOG_SOFTMAX: "log_softmax",
     Operation.SIGMOID: "sigmoid",
     Operation.LOG_SIGMOID: "log_sigmoid",
@@ -37,7 +37,7 @@ class Ending:
         kind: What it makes: "softmax", "log_softmax", "sigmoid", "log_sigmoid", or "clamp" for a cut to 0 … 1.
         name: The operation.
         given: What it is applied to; None where the output is made of several.
-        alone: Whether nothing changes its values afterwards, but for their axes and size.
+        alone: Whether nothing changes its values afterwards; their axes and size may change.
         decided: Whether they are compared or rounded afterwards.
         scaled: Whether they are multiplied by a number above 0 afterwards, as bytes are.
     """
@@ -88,7 +88,7 @@ def _start(found: Trace, place: Path, output: fx.Node) -> fx.Node:
 
 
 def _activation(node: fx.Node) -> str:
-    """Return what an operation makes, as in :class:`Ending`; "" if it is no softmax or sigmoid."""
+    """Return what an operation makes, as in :class:`Ending`; "" for any other operation."""
     return _ACTIVATIONS.get(kind(node), "") if node.all_input_nodes else ""
 
 

@@ -6,7 +6,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
-from lomix_search.instrumentation.stages.operations import GATES, PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import PRODUCTS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.trace import Call
 
 
@@ -37,7 +37,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
         if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
-            return flow.output  # the block of this level, called as that of another is, with no layer more
+            return flow.output  # a block with the name and the layers of another level's block
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -56,12 +56,12 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         return values[merge - 1]
     if joins(values[merge]):
         likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
-        return values[-1] if flow.own or likewise else flow.output  # with heads of its own it has one here
+        return values[-1] if flow.own or likewise else flow.output  # a network with heads of its own has one here
     return unworked(flow, values, merge, values[-1])
 
 
 def _shape(flow: Flow, call: Call) -> tuple[str, int]:
-    """How a module is called, but for numbers, and how many layers it has."""
+    """Return the name of a module, numbers aside, and the number of its layers."""
     return unnumbered(call.path), len(flow.layers_in(call))
 
 
@@ -91,22 +91,14 @@ def _returned(flow: Flow, node: fx.Node) -> bool:
 
 
 def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
-    """Whether what makes the logits is no head but a block: three layers or more, and more than all before it here.
+    """Whether a block makes the logits, and no head: it has three layers or more, and more than all before it here.
 
-    And in one sequence with the module from which it gets its input.
+    It also stands in one sequence with the module from which it gets its input.
     """
     makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
     layers = sum(layer in flow.trunk for layer in flow.layers_in(call))
     many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
     return many and any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
-
-
-def only_activated(flow: Flow, head: fx.Node) -> bool:
-    """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
-    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    activated = bool(after) and all(kind(node) in GATES for node in after)
-    block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
-    return activated and not block and head in flow.seen
 
 
 def _side_logits(flow: Flow, node: fx.Node) -> bool:

@@ -48,7 +48,7 @@ class Flow:
     Args:
         trace: One forward pass.
         output: The logits.
-        hidden: Nodes that are no maps of this view of the network: the inside of blocks that go down and up again.
+        hidden: Nodes that do not count as maps here: the inside of blocks that go down and up again.
         supervised: Maps from which the network makes logits of its own in train mode alone.
         gathered: What blocks return that pool a map to several sizes and bring all of them back to one.
     """
@@ -73,7 +73,7 @@ class Flow:
 
     @cached_property
     def maps(self) -> nx.DiGraph:
-        """The feature maps alone; an edge where one leads to another through values that are no maps."""
+        """The feature maps alone; an edge where one leads to another through other values."""
         found = nx.DiGraph()
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in sorted(self.graph, key=self.order):
@@ -82,7 +82,7 @@ class Flow:
                 given = [p for p in given if p is node.args[0]]
             elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
-            elif kind(node) in SUMS:  # nor does what is the same everywhere: a style, a time
+            elif kind(node) in SUMS:  # a style or a time, the same everywhere, does not lead on either
                 given = [p for p in given if not _constant(p)] or given
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
@@ -170,7 +170,7 @@ class Flow:
 
     @cached_property
     def merges(self) -> set[fx.Node]:
-        """Maps of the decoder in which two ways meet that parted before this level: skips, but no residual blocks."""
+        """Maps of the decoder in which two ways meet that parted before this level: skips, but not residual blocks."""
         found = set()
         for node in self.maps:
             peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
@@ -259,7 +259,7 @@ class Flow:
 
     @cached_property
     def pooled(self) -> set[fx.Node]:
-        """What a global pooling makes, until it meets a map again: a gate or a context, no level of the network."""
+        """What a global pooling makes, until it meets a map again: a gate or a context, rather than a level."""
         found: set[fx.Node] = set()
         for node in sorted(self.graph, key=self.order):
             layout, sources = node.meta.get("map"), [s for s in self.graph.pred[node] if s.meta.get("map")]
@@ -298,7 +298,7 @@ class Flow:
 
 
 def unnumbered(path: str) -> str:
-    """Return how a module is called, but for numbers."""
+    """Return the name of a module with all numbers taken out, so that modules of one kind share it."""
     return re.sub(r"\d+", "#", path)
 
 

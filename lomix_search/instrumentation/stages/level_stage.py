@@ -37,12 +37,12 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
 
 
 def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
-    """Return where in a level ways meet for the last time; 0, where the level begins, if they do nowhere."""
+    """Return where in a level ways meet for the last time; 0, where the level begins, if they meet nowhere."""
     return max((i for i, node in enumerate(values) if node in flow.merges), default=0)
 
 
 def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
-    """The module calls that run a node, outermost first, each with the one inside it that does."""
+    """Yield the module calls that run a node, outermost first, each with the next one inside it."""
     order = flow.order(event)
     calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
     yield from itertools.zip_longest(calls, calls[1:])
@@ -78,7 +78,7 @@ def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> b
 
 
 def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
-    """Whether a sum is what a block returns that is called as the one is, but for numbers, that takes it further."""
+    """Whether a block returns a sum, and has the name, numbers aside, of the block that takes it further."""
     if given not in flow.merges or joins(given) or refined(flow, given) is not None:
         return False
     makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
@@ -92,7 +92,7 @@ def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> 
 
 
 def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> fx.Node:
-    """Nothing works on the last merge before the next level: take what a branch makes of it, or what came before."""
+    """Return the stage where nothing works on the last merge: what a branch makes of it, or what came before it."""
     node = values[merge]
     if node not in flow.merges or merge == 0:
         return given
@@ -106,7 +106,7 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
 
 
 def _users(flow: Flow, node: fx.Node) -> list[Call]:
-    """The module calls that are given a map, without the parts of a block that as a whole is given it."""
+    """Return the module calls that are given a map; of a block that is given it, only the whole."""
     users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
     return [call for call in users if not any(other is not call and other.holds(call) for other in users)]
 

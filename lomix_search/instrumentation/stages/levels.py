@@ -27,14 +27,14 @@ def levels_of(flow: Flow) -> tuple[list[list[fx.Node]], fx.Node]:
 def _head(flow: Flow) -> fx.Node:
     """Return the layer that makes the logits: the trunk's last one with weights of its own.
 
-    Where the logits are products of two embeddings, that is their projection; what is activated is none.
+    Where the logits are products of two embeddings, it is the projection of one of them, if nothing activates it after.
     """
     last = next((n for n in reversed(flow.trunk) if weighted(n) and kind(n) not in PRODUCTS), flow.output)
     after = nx.descendants(flow.graph, last)
     products = sorted((node for node in after if kind(node) in PRODUCTS), key=flow.order)
     between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
     if any(last in (source, _as_given(source)) for product in products for source in flow.graph.pred[product]):
-        return last  # whatever else is made of it
+        return last  # even where other values are made of it too
     return flow.output if any(kind(node) in NORMS_AND_ACTIVATIONS for node in between) else last
 
 
@@ -54,7 +54,9 @@ def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
             levels.append([])
         levels[-1].append(node)
     passed = [i for i in range(1, len(levels) - 1) if not any(weighted(n) or n in flow.merges for n in levels[i])]
-    levels = [values for i, values in enumerate(levels) if i not in passed]  # nothing is made where a map only passes
+    levels = [
+        values for i, values in enumerate(levels) if i not in passed
+    ]  # a level that a map only passes has no stage
     return [*(_unexpanded(flow, values, after[0]) for values, after in itertools.pairwise(levels)), levels[-1]]
 
 
@@ -70,7 +72,7 @@ def _unexpanded(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[fx.No
 
 
 def _until_logits(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> tuple[list[list[fx.Node]], fx.Node]:
-    """Where layers only enlarge the logits, level after level: the levels up to the layer that makes them, and that."""
+    """Leave out levels whose layers only enlarge the logits; return the others, and the layer that makes the logits."""
     classes, count = flow.output.meta["shape"][1], len(levels)
     while count > 1 and all(channels(n) == classes and n not in flow.merges for n in levels[count - 1]):
         count -= 1

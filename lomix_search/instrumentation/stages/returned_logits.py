@@ -1,4 +1,4 @@
-"""What a model's softmax or sigmoid means for reading its logits, in eval mode and in train mode."""
+"""Where a model's own logits are in what it returns, and what its softmax or sigmoid means for reading them."""
 
 import contextlib
 from typing import Any
@@ -29,7 +29,7 @@ from lomix_search.instrumentation.trace import (
 )
 
 _UNDONE = {"softmax": "softmax", "sigmoid": "sigmoid", "log_sigmoid": "log_sigmoid", CLAMP: CLAMP}
-"""Endings after which something must be undone; what a log-softmax returns are logits."""
+"""Endings after which something must be undone; values of a log-softmax are logits already."""
 
 
 def find_returned_logits(model: nn.Module, example: Any, num_classes: int | None = None) -> ReturnedLogits:
@@ -149,7 +149,7 @@ def _trained(network: nn.Module, example: Any) -> Trace | None:
 def _ends_by_value(network: nn.Module, example: Any, place: Path, kind: str) -> str | None:
     """Say what is to be undone in values that are made of probabilities, by those for random inputs.
 
-    Returns None if they are none any more; "softmax" if those of all classes add up to 1, however they were made.
+    Returns None if they are not probabilities any more; "softmax" if those of all classes add up to 1, however made.
     """
     given = inputs_of(example, network)
 

@@ -10,9 +10,9 @@ from lomix_search.instrumentation.stages.operations import weighted
 
 
 def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
-    """Where a level begins with maps of three sizes or more brought to one and merged: those, coarse to fine.
+    """Return the maps of three sizes or more that are brought to one and merged where a level begins, coarse to fine.
 
-    Only if the decoder made all of them, each size once, as pyramids do that go up and down again; none otherwise.
+    None unless the decoder made all of them, each size once, as pyramids do that go up and down again.
     """
     merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
     given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
@@ -24,7 +24,7 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
 
 
 def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
-    """Return the maps of which another holds nothing but larger copies, one or merged; none for any other map."""
+    """Return the maps of which a value holds only larger copies, one or several merged; none for other values."""
     sources = list(flow.maps.pred[node])
     if weighted(node) or not sources:
         return set()
@@ -35,9 +35,9 @@ def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
 
 
 def mixed_with_coarser(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
-    """Where the trunk passes a map that was mixed with coarser ones in one sequence: those, and its levels from there.
+    """Return the coarser maps with which a map of the trunk was mixed in one sequence, and the levels from there on.
 
-    No maps, and all levels, where it passes the coarsest one or none.
+    No maps, and all levels, where the trunk passes no such map, or the coarsest of them.
     """
     places = [(i, j) for i, values in enumerate(levels) for j, node in enumerate(values) if node.meta.get("whole")]
     if not places:
