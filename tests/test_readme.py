@@ -32,5 +32,6 @@ def test_the_repository_names_nothing_it_must_not() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    wrong = [name for name in tracked if re.search(r"^(runs|wandb)/|\.(pt|ckpt|nii|gz|dcm)$", name)]
+    may = re.compile(r"^tests/support/old_run/")  # a run of some kilobytes, that earlier versions wrote
+    wrong = [n for n in tracked if re.search(r"^(runs|wandb)/|\.(pt|ckpt|nii|gz|dcm)$", n) and not may.match(n)]
     assert not wrong
