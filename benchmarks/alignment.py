@@ -25,7 +25,7 @@ from lomix_search.mixture.loss.module import resize_maps
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.held_out import finest_loss
-from lomix_search.training.state import seed_everything
+from lomix_search.utils.random import seed_everything
 
 
 def main() -> None:

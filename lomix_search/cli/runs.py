@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
-from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.data.subsets import label_fraction as portion
-from lomix_search.evaluation.paired_test import paired_test
+from lomix_search.evaluation.paired_evaluations import paired_test
 from lomix_search.experiments.build import with_mixture
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
@@ -138,11 +137,9 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
 
 
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
-    """Load a recipe for a part of the patients: as its kind of data divides them, or else as the search does."""
-    loaded = load_recipe(recipe, given)
-    kind = DATA_KINDS.get(loaded.data.kind)
-    own = "label_fraction" in (kind.settings.model_fields if kind else loaded.data.settings)
-    return load_recipe(recipe, [*given, f"{'data' if own else 'search'}.label_fraction={fraction}"])
+    """Load a recipe for a part of the labels."""
+    key = load_recipe(recipe, given).label_fraction_key
+    return load_recipe(recipe, [*given, f"{key}={fraction}"])
 
 
 def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:

@@ -1,4 +1,4 @@
-"""What is odd about a data set as a whole: cases that are constant, empty, there twice, or lack a class."""
+"""What is odd about a dataset as a whole: cases that are constant, empty, there twice, or lack a class."""
 
 import copy
 import hashlib
@@ -27,7 +27,7 @@ class CaseFacts:
         images: Hashes of its images, by what to call each; those of one value are left out.
         labels: Hashes of its labels likewise.
         constant: Its images have one value each.
-        alike: An image and its label are the same picture, but for the numbers.
+        alike: An image and its label are the same picture with other numbers.
     """
 
     name: str
@@ -90,7 +90,7 @@ def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int]
         part: The set that it is in.
         root: The prepared folder.
         table: Class number by raw label value; the others are background.
-        look: Open its arrays; without, nothing is known but what the manifest says.
+        look: Open its arrays; otherwise only what the manifest says is known.
 
     Returns:
         The facts.

@@ -77,7 +77,7 @@ class Slices(Dataset[Item]):
         names: What to call each item in an error; its case and number when left out.
         ignore_index: Label value that means "do not count".
         augment: ``(image, label) -> (image, label)``, or None.
-        truths: ``index -> Truth``: labels at the size that evaluation scores at; None where those of the items are it.
+        truths: ``index -> Truth``: labels at the size that evaluation scores at; None where the items' own have it.
 
     Raises:
         DataError: the three sequences differ in length.

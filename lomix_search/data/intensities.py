@@ -7,7 +7,7 @@ import numpy as np
 from lomix_search.data.case import Array
 from lomix_search.errors import DataError
 
-_FEW = 0.05  # share of voxels that are not background below which the ends of all voxels say too little of them
+_FEW = 0.05  # where fewer voxels than this share differ from the background, percentiles are taken of them alone
 
 
 def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:
@@ -17,7 +17,7 @@ def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[fl
         image: (slices, channels, rows, columns), as stored in the file.
         intensity: ``ct``, ``mr``, ``picture`` or ``range``.
         path: The file, for the message.
-        window: Of a CT, in HU; −125 … 275 when left out. Of ``range``: what all images of the data set lie in.
+        window: Of a CT, in HU; −125 … 275 when left out. Of ``range``: what all images of the dataset lie in.
 
     Returns:
         The same shape: float16 in 0 … 1, uint8 for pictures, float32 in 0 … 1 for ``range``.

@@ -14,7 +14,7 @@ from lomix_search.utils.files import read_json
 from lomix_search.utils.schema import Frozen, build_typed
 
 READERS = "2"
-"""Version of the readers; another one when a raw file comes to mean another thing, so that its case is made again."""
+"""Version of the readers. It changes when the same raw file is read differently, so that its case is made again."""
 
 
 class Entry(Frozen):
@@ -94,7 +94,7 @@ class Manifest(Frozen):
         """What the data are: sha256 over names, patients, grids, label names and the hash of every prepared array.
 
         Data that were prepared again from the same files have the same one, wherever they lie; where any voxel, label,
-        patient or case differs, it is another. Nothing but the manifest is read, which takes milliseconds.
+        patient or case differs, it is another. Only the manifest is read, which takes milliseconds.
         """
         parts = {"name", "patient", "shape", "spacing", "labels", "files"}
         cases = [entry.model_dump(mode="json", include=parts) for entry in self.cases]
@@ -218,7 +218,7 @@ _checked: dict[str, tuple[int, int, int, str]] = {}
 
 
 def case_name(name: str) -> str:
-    """Check that a name can be a folder's below another, and nowhere else.
+    """Check that a name is that of a folder which stays inside the folder above it.
 
     Args:
         name: Parts may be joined by ``/``.

@@ -1,4 +1,4 @@
-"""Which item of which data set an item of a nested data set is, and whose: one rule, through any nesting."""
+"""Follow an item of a nested dataset inwards, by one rule: which item of which dataset it is, and of which case."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -8,24 +8,24 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from lomix_search.errors import DataError
 
-_DEEPEST = 64  # levels; a data set that holds itself ends there
+_DEEPEST = 64  # levels; a dataset that holds itself ends there
 
 
 def case_of(items: Any, index: int) -> str:
-    """Name the case (a patient or volume) of an item; an item of which none is known is a case of its own.
+    """Name the case (a patient or volume) that an item belongs to. An item whose case is unknown is a case of its own.
 
-    The name comes from the first data set on the way in that tells, by a method ``case(index)`` or, where the items lie
+    The name comes from the first dataset on the way in that tells, by a method ``case(index)`` or, where the items lie
     in a list of dictionaries as in MONAI, by their key ``"case"``.
 
     Args:
-        items: A data set, however nested: see ``sources``.
+        items: A dataset, however nested: see ``sources``.
         index: 0 … len − 1.
 
     Returns:
         The name; the index in figures where none is known.
 
     Raises:
-        DataError: the cases inside a data set are known, but not which of its items is which.
+        DataError: the cases inside a dataset are known, but not which of its items is which.
     """
     return next((name for source in sources(items, index) if (name := _told(*source)) is not None), str(index))
 
@@ -34,12 +34,12 @@ def truth_of(items: Any, index: int) -> Any:
     """Return what a prediction for an item is scored against; None: its own label.
 
     Args:
-        items: A data set; ``Subset`` and ``ConcatDataset`` are followed. Other wrappers may have changed the items:
+        items: A dataset; ``Subset`` and ``ConcatDataset`` are followed. Other wrappers may have changed the items:
             then what it holds says nothing about them.
         index: 0 … len − 1.
 
     Returns:
-        What the data set inside says, if it has a method ``truth(index)``.
+        What the dataset inside says, if it has a method ``truth(index)``.
     """
     if callable(tell := getattr(items, "truth", None)):
         return tell(index)
@@ -53,7 +53,7 @@ def knows_cases(items: Any) -> bool:
 
 
 def owners_of(items: Any) -> list[str]:
-    """Name the case of each item; where all are of one case, or none is known, each item is its own."""
+    """Name the case of each item; each is a case of its own where all are of one case, or no case is known."""
     found = [case_of(items, i) for i in range(len(items))]
     return found if len(set(found)) > 1 else [str(i) for i in range(len(items))]
 
@@ -61,16 +61,16 @@ def owners_of(items: Any) -> list[str]:
 def sources(items: Any, index: int) -> Iterator[tuple[Any, int]]:
     """Follow an item inwards: through ``Subset``, ``ConcatDataset``, ``StackDataset``, MONAI's and a user's wrappers.
 
-    A user's wrapper is followed if it holds the data set inside as ``dataset``, ``data`` or under any other name and
-    is as long: its items are then taken to be those inside, in their order. If it is not, it must tell by ``indices``
-    or by a ``case(index)`` of its own.
+    A user's wrapper is followed if it holds the dataset inside, under any name, and has the same length: its items are
+    then taken to be those inside, in their order. A wrapper of another length must tell by ``indices`` or by a
+    ``case(index)`` of its own.
 
     Args:
-        items: The outermost data set.
+        items: The outermost dataset.
         index: Of an item in it.
 
     Yields:
-        (data set, index) from the outside in; of data sets side by side, one after the other.
+        (dataset, index) from the outside in; of datasets side by side, one after the other.
 
     Raises:
         DataError: a wrapper of another length around items whose cases are known.
@@ -109,7 +109,7 @@ def _within(items: Any, index: int) -> list[tuple[Any, int]]:
 
 
 def _held(items: Any) -> list[Any]:
-    """Return the data sets that a data set is made of."""
+    """Return the datasets that a dataset is made of."""
     attributes = _attributes(items)
     parts = attributes.get("datasets", attributes.get("data"))
     parts = list(parts.values()) if isinstance(parts, Mapping) else parts
@@ -124,12 +124,12 @@ def _is_data(value: Any) -> bool:
 
 
 def _is_zip(items: Any) -> bool:
-    """MONAI's ZipDataset ends with the shortest of its data sets; its items are theirs all the same."""
+    """MONAI's ZipDataset ends with the shortest of its datasets; its items are theirs all the same."""
     return type(items).__name__ == "ZipDataset"
 
 
 def _told(items: Any, index: int) -> str | None:
-    """Return what a data set itself says about the case of an item."""
+    """Return what a dataset itself says about the case of an item."""
     if callable(case := getattr(items, "case", None)):
         return str(case(index))
     data = items if isinstance(items, list | tuple) else _attributes(items).get("data")

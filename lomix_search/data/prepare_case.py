@@ -21,39 +21,61 @@ from lomix_search.utils.files import write_text
 
 
 def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, size: int) -> Entry:
-    """Prepare one case into a folder that appears whole or not at all."""
-    hashes = {_relative(path, raw): _hash(path) for path in source.files}
-    scaling = f"{layout.intensity} {layout.window}" if layout.window else layout.intensity
-    reading = f"{READERS} {source.reading}".rstrip()
-    same = {"patient": source.patient, "group": source.group, "sources": hashes, "scaling": scaling, "reading": reading}
-    same |= {"resize": RULE}
-    if (known := _finished(cases / source.name, same, size)) is not None:
+    """Prepare one case into a folder that appears whole or not at all. One that is there already, and whole, is kept.
+
+    Args:
+        source: Its files.
+        layout: What is known of them.
+        raw: The folder that its files are named relative to.
+        cases: The folder that its own is written to.
+        size: Rows and columns of the training form.
+
+    Returns:
+        Its entry of the manifest.
+
+    Raises:
+        DataError: a file that is unreadable or inconsistent, a label that the layout does not know, or a full disk.
+    """
+    made_from = _made_from(source, layout, raw)
+    if (known := _finished(cases / source.name, made_from, size)) is not None:
         return known
     case = source.read()
     _check_labels(case, layout, source.files[-1])
-    scaled = scale_intensities(case.image, layout.intensity, source.files[0], layout.window)
-    image = resize_images(scaled, (size, size), picture=layout.intensity in ("picture", "range"))
-    label = resize_labels(case.label, (size, size))
-    arrays = {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
+    arrays = _arrays(case, layout, source.files[0], size)
     with _appearing(cases / source.name, cases) as folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         entry = Entry(
             name=source.name,
-            patient=source.patient,
-            group=source.group,
-            shape=scaled.shape,
+            shape=arrays["image"].shape,
             spacing=case.spacing,
             origin=dict(case.origin),
-            scaling=scaling,
-            resize=RULE,
             labels=_counts(case.label),
-            sources=hashes,
-            reading=reading,
             files={f"{name}.npy": sha256(folder / f"{name}.npy") for name in arrays},
+            **made_from,
         )
         write_text(folder / "case.json", entry.model_dump_json(indent=1) + "\n")
     return entry
+
+
+def _made_from(source: Source, layout: DatasetLayout, raw: Path) -> dict[str, Any]:
+    """Return what a prepared case depends on, as its entry says it; where any of it differs, the case is made again."""
+    return {
+        "patient": source.patient,
+        "group": source.group,
+        "sources": {_relative(path, raw): _hash(path) for path in source.files},
+        "scaling": f"{layout.intensity} {layout.window}" if layout.window else layout.intensity,
+        "reading": f"{READERS} {source.reading}".rstrip(),
+        "resize": RULE,
+    }
+
+
+def _arrays(case: Case, layout: DatasetLayout, path: Path, size: int) -> dict[str, Array]:
+    """Return image and label at native size and at that of training, by the names of their files."""
+    scaled = scale_intensities(case.image, layout.intensity, path, layout.window)
+    image = resize_images(scaled, (size, size), picture=layout.intensity in ("picture", "range"))
+    label = resize_labels(case.label, (size, size))
+    return {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
 
 
 @contextmanager
@@ -85,14 +107,14 @@ def _check_labels(case: Case, layout: DatasetLayout, path: Path) -> None:
         )
 
 
-def _finished(folder: Path, same: Mapping[str, Any], size: int) -> Entry | None:
+def _finished(folder: Path, made_from: Mapping[str, Any], size: int) -> Entry | None:
     """Return the entry of a case that was prepared from the same files in the same way, and is whole to the bit."""
     path = folder / "case.json"
     try:
         entry = Entry.model_validate_json(path.read_bytes())
     except (OSError, ValueError):  # none, or damaged: it is made again
         return None
-    if any(getattr(entry, key) != value for key, value in same.items()) or f"image_{size}.npy" not in entry.files:
+    if any(getattr(entry, key) != value for key, value in made_from.items()) or f"image_{size}.npy" not in entry.files:
         return None
     whole = all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in entry.files.items())
     return entry if whole else None

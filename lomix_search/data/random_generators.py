@@ -1,7 +1,7 @@
-"""Random generators that a data set holds itself: MONAI's random transforms, numpy's, python's and torch's generators.
+"""Random generators that a dataset holds itself: MONAI's random transforms, numpy's, python's and torch's generators.
 
-They are found wherever the data set reaches them: attributes at any depth, lists and dictionaries, partial and bound
-functions, closures, and module-level names that its functions use. Those that a data set makes anew while an item is
+They are found wherever the dataset reaches them: attributes at any depth, lists and dictionaries, partial and bound
+functions, closures, and module-level names that its functions use. Those that a dataset makes anew while an item is
 read cannot be found; ``search`` reads an item twice and says so.
 """
 
@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lomix_search.utils.random import note_generator, seeds_from
+
 _GLOBAL = tuple(map(id, (np.random.mtrand._rand, random._inst, torch.default_generator)))
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _FEW = 64  # elements; a longer list is one of data
@@ -26,10 +28,10 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), np.ndarray, np.gene
 
 
 class RandomGenerators:
-    """The random generators of a data set, found again when it gets others.
+    """The random generators of a dataset, found again when it gets others.
 
     Args:
-        root: The data set, or whatever holds generators.
+        root: The dataset, or whatever holds generators.
     """
 
     def __init__(self, root: Any) -> None:
@@ -56,12 +58,12 @@ class RandomGenerators:
             Nothing.
         """
         found = self.find()
-        words = np.random.SeedSequence(key).generate_state(len(found)) if found else ()
+        seeds = seeds_from(key, len(found)) if found else ()
         with ExitStack() as stack:
             for one in found:  # all before any is set: setting one of MONAI's sets those inside it
                 stack.callback(_keep(one))
-            for one, word in zip(found, words, strict=True):
-                _seed(one, int(word))
+            for one, seed in zip(found, seeds, strict=True):
+                _seed(one, seed)
             yield
 
     def _now(self) -> list[int]:
@@ -85,30 +87,24 @@ def _is_monai(value: Any) -> bool:
     return callable(getattr(type(value), "set_random_state", None)) and hasattr(value, "R")
 
 
-def _seed(one: Any, word: int) -> None:
+def _seed(one: Any, seed: int) -> None:
     if isinstance(one, np.random.Generator):
-        one.bit_generator.state = type(one.bit_generator)(word).state
+        one.bit_generator.state = type(one.bit_generator)(seed).state
     elif isinstance(one, np.random.RandomState):
         kind: Any = type(one._bit_generator)
-        one.set_state(np.random.RandomState(kind(word)).get_state(legacy=False))
+        one.set_state(np.random.RandomState(kind(seed)).get_state(legacy=False))
     elif isinstance(one, random.Random):
-        one.seed(word)
+        one.seed(seed)
     elif isinstance(one, torch.Generator):
-        one.manual_seed(word)
+        one.manual_seed(seed)
     else:
-        one.set_random_state(seed=word)
+        one.set_random_state(seed=seed)
 
 
 def _keep(one: Any) -> Any:
     """Return a function that puts a generator's state of now back."""
-    if isinstance(one, np.random.Generator):
-        return functools.partial(setattr, one.bit_generator, "state", one.bit_generator.state)
-    if isinstance(one, np.random.RandomState):
-        return functools.partial(one.set_state, one.get_state(legacy=False))
-    if isinstance(one, random.Random):
-        return functools.partial(one.setstate, one.getstate())
-    if isinstance(one, torch.Generator):
-        return functools.partial(one.set_state, one.get_state())
+    if not _is_monai(one):
+        return note_generator(one)
     if "R" in vars(one):
         return functools.partial(setattr, one, "R", one.R)
     return functools.partial(vars(one).pop, "R", None)
@@ -136,7 +132,7 @@ def _search(root: Any) -> tuple[list[Any], list[dict[str, Any]]]:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """Return what an object is made of, as far as the code of a data set may use it."""
+    """Return what an object is made of, as far as the code of a dataset may use it."""
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, list | tuple):

@@ -22,8 +22,8 @@ from lomix_search.data.case import Array
 from lomix_search.utils.interpolation import interpolate
 
 RULE = "centres"
-"""How prepared arrays are resized, as their manifest says; what was prepared before that was said laid corner pixels on
-each other, but for pictures."""
+"""How arrays are resized, as their manifest says. Folders of earlier versions do not say it: their volumes were resized
+with corner pixels on each other, their pictures as now."""
 
 
 def resize_images(images: Array, size: Sequence[int], *, picture: bool) -> Array:
@@ -52,13 +52,13 @@ def resize_images(images: Array, size: Sequence[int], *, picture: bool) -> Array
 def resize_labels(labels: Array, size: Sequence[int], *, corners: bool = False) -> Array:
     """Resize label maps: each pixel takes the label of the one that holds its centre, so that no new label comes up.
 
-    Where a centre lies between two pixels (each one when an even number is halved), they take turns, because to take
+    Where a centre lies between two pixels (each one when an even number is halved), they take turns, because taking
     always the same side would shift the map by half a pixel.
 
     Args:
         labels: (…, rows, columns).
         size: Rows and columns wanted.
-        corners: As :func:`resize_scores`.
+        corners: As for :func:`resize_scores`.
 
     Returns:
         The same type.

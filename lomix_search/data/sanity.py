@@ -1,7 +1,7 @@
-"""What is looked at in the data before a step is taken: their form, their labels, whether they repeat, which they are.
+"""Checks of the data before the first training step: form, labels, whether they repeat, whether they are the same data.
 
-What would end a run at its first validation, or make its result another one without a word, is said here. Data sets are
-read through shallow copies, so that one which counts its reads starts as it was.
+Without them a fault would end a run at its first validation, or silently change its result. Datasets are read through
+shallow copies, so that one that counts its reads starts as it was.
 """
 
 import copy
@@ -36,8 +36,8 @@ def check_some_items(items: UniformDataset) -> Fingerprint:
         items: The set.
 
     Returns:
-        What tells whether it is the same set later: number of items, hash of the names of the cases and of each item
-        read; these are left out where the data set does not repeat itself, which is warned of.
+        What tells later whether it is the same set: the number of items, and hashes of the case names and of each item
+        read. The hashes of items are left out where two readings differ, with a warning.
 
     Raises:
         DataError: an item has another form, or labels are outside the classes; names it.
@@ -96,7 +96,8 @@ def check_same_data(
 
     Args:
         before: What ``check_some_items`` and ``check_all_items`` returned then, by the name of the set.
-        now: And now. Validation moves nothing in training, so that it may begin or end with a restart.
+        now: What they return now. A validation set may be added or dropped at a restart: training does not depend on
+            it.
         folder: The run folder.
         accept: Go on with other data.
 
@@ -125,25 +126,25 @@ def data_changed(folder: Path, found: Sequence[str]) -> RunError:
 
 
 def _read(items: UniformDataset, index: int) -> Item:
-    """Read an item in a way that moves nothing: neither random states nor what a data set notes of itself."""
+    """Read an item in a way that moves nothing: neither random states nor what a dataset notes of itself."""
     raw = Seeded(_copied(items.dataset), 0)[(0, index)]
     return items.checked(raw, index)
 
 
 def _copied(dataset: Any) -> Any:
-    """Return a shallow copy, with lists and dictionaries of its own, in which a data set may note what it read."""
+    """Return a shallow copy, with lists and dictionaries of its own, in which a dataset may note what it read."""
     try:
         other = copy.copy(dataset)
         for name, value in vars(other).items():
             if type(value) in (list, dict, set):
                 setattr(other, name, copy.copy(value))
-    except Exception:  # whatever a data set that cannot be copied raises
+    except Exception:  # whatever a dataset that cannot be copied raises
         return dataset
     return other
 
 
 def _print(image: Tensor, label: Tensor) -> str:
-    """Hash an item; an image with NaN or infinite values says nothing about the data, and is told as such."""
+    """Hash an item. An image with NaN or infinite values says nothing about the data; its hash is marked."""
     image, label = image.contiguous(), label.contiguous()
     digest = hashlib.sha256(f"{image.dtype} {tuple(image.shape)} {tuple(label.shape)}".encode())
     if bool(image.isfinite().all()):
@@ -183,7 +184,7 @@ def _warn_of_chance(items: UniformDataset, index: int) -> None:
 
 
 def _check_labels_at_hand(items: UniformDataset) -> None:
-    """Check the labels that lie in memory, and that nothing changes on their way out."""
+    """Check the labels that lie in memory and that no wrapper can change."""
     if items.num_classes is None:
         return
     for index in range(len(items)):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lomix_search.data.manifest import Entry
+from lomix_search.data.subsets import nested_share
 from lomix_search.errors import DataError, nearest
 from lomix_search.utils.files import read_toml
 from lomix_search.utils.schema import Frozen, build_typed
@@ -196,9 +197,8 @@ def _folded(cases: Mapping[str, Entry], names: Sequence[str], plan: SplitPlan) -
 
 
 def _first(cases: Mapping[str, Entry], names: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """Keep the first patients of one seeded order, so that subsets are nested; at least one patient."""
-    patients = _shuffled(cases, names, (seed, 3))
-    kept = set(patients[: max(1, round(fraction * len(patients)))])
+    """Keep the cases of a share of the patients, at least one; smaller shares are subsets of larger ones."""
+    kept = nested_share(sorted({cases[name].patient for name in names}), fraction, (seed, 3))
     return [name for name in names if cases[name].patient in kept]
 
 

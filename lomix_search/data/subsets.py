@@ -1,6 +1,6 @@
 """Parts of a training set: a fraction of its labels, a part kept aside. Whole cases where there are enough."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ _Items = Dataset[tuple[Tensor, Tensor]]
 
 
 def set_aside(train: _Items, part: float, seed: int) -> tuple[_Items, _Items]:
-    """Cut a part of the training items off, whole cases where there are enough: patients are not on both sides then.
+    """Cut off a part of the training items: whole cases, so that no patient is on both sides.
 
-    Where one case is more than twice the part, as of two patients, items are cut off: labels are dearer than purity.
+    Where one case is more than twice the part, as with two patients, single items are cut off instead: training would
+    lose too many labels.
 
     Args:
-        train: The training items; whose each is, ``case_of`` tells.
+        train: The training items; ``case_of`` tells whose each is.
         part: How much to cut off, in (0, 1); at least one case or item, and all but one at most.
         seed: The same seed cuts the same.
 
@@ -27,7 +28,7 @@ def set_aside(train: _Items, part: float, seed: int) -> tuple[_Items, _Items]:
         What is left, and what was cut off.
 
     Raises:
-        RunError: there is but one item.
+        RunError: there is only one item.
     """
     owners = owners_of(train)
     if 2 * part * len(set(owners)) < 1:
@@ -59,13 +60,29 @@ def label_fraction(train: _Items, part: float, seed: int) -> _Items:
     if part == 1:
         return train
     owners = owners_of(train)
-    return Subset(train, sorted(_choose(owners, max(1, round(part * len(set(owners)))), seed, 2)))
+    kept = nested_share(list(dict.fromkeys(owners)), part, (seed, 2))
+    return Subset(train, [i for i, owner in enumerate(owners) if owner in kept])
+
+
+def nested_share(groups: Sequence[str], part: float, seed: tuple[int, int]) -> set[str]:
+    """Keep a part of the labels by whole groups: the rule of ``data.label_fraction`` and ``search.label_fraction``.
+
+    Args:
+        groups: Patients or cases, each once.
+        part: How much to keep, in (0, 1]; at least one group.
+        seed: Of the order of the groups. Smaller parts are subsets of larger ones of the same seed.
+
+    Returns:
+        The first groups of that order.
+    """
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return {groups[i] for i in order[: max(1, round(part * len(groups)))]}
 
 
 def check_apart(held_out: _Items, others: Mapping[str, _Items | None]) -> None:
     """Check that held-out items are of no other set.
 
-    Items are told apart by identity: the innermost data set, however nested, and the index in it; names and cases of
+    Items are told apart by identity: the innermost dataset, however nested, and the index in it; names and cases of
     ``Slices``.
 
     Args:
@@ -95,7 +112,7 @@ def _choose(owners: list[str], count: int, seed: int, purpose: int) -> set[int]:
 
 
 def _identities(items: Any) -> set[tuple[Any, ...]]:
-    """Tell the items of a data set by where they lie at last, however deep."""
+    """Tell the items of a dataset by where they lie at last, however deep."""
     return {_identity(*list(sources(items, i))[-1]) for i in range(len(items))}
 
 

@@ -25,10 +25,10 @@ _PAIR = 'return image, label   # or {"image": image, "label": label}'
 
 
 class UniformDataset(Dataset[Item]):
-    """A data set whose items have the one form.
+    """A dataset whose items have the one form.
 
     Args:
-        dataset: Any map-style data set, or a list of items.
+        dataset: Any map-style dataset, or a list of items.
         what: What to call it in an error: ``"training"``, ``"validation"``.
         num_classes: C; labels are 0 … C−1, or 0 and 1 if it is 1; None does not look at them.
         ignore_index: Label value that counts nowhere.
@@ -68,7 +68,7 @@ class UniformDataset(Dataset[Item]):
         return self.checked(self.dataset[index], index)
 
     def truth(self, index: int) -> Any:
-        """Return what a prediction for an item is scored against, where the data set inside tells."""
+        """Return what a prediction for an item is scored against, where the dataset inside tells."""
         return truth_of(self.dataset, index)
 
     def checked(self, raw: Any, index: int) -> Item:
@@ -84,7 +84,7 @@ def as_item(raw: Any, name: str, dtype: torch.dtype = torch.float32) -> Item:
     """Bring one item into the one form.
 
     Args:
-        raw: What a data set returned.
+        raw: What a dataset returned.
         name: What to call it in an error.
         dtype: Of the image.
 
@@ -106,7 +106,7 @@ def as_item(raw: Any, name: str, dtype: torch.dtype = torch.float32) -> Item:
 def same_size_batches(
     items: Seeded, numbers: Sequence[int], batch_size: int
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Read items in turn, as many at a time as there may be and as have one size.
+    """Read items in turn, at most ``batch_size`` neighbours of one size at a time.
 
     Args:
         items: A ``UniformDataset`` set, seeded, so that reading it moves no random state and repeats.
@@ -114,7 +114,7 @@ def same_size_batches(
         batch_size: How many at a time.
 
     Yields:
-        Numbers, images and labels.
+        Their numbers, images (B, C, *spatial) and labels (B, *spatial).
     """
     group: list[tuple[int, Item]] = []
     for number in numbers:
@@ -167,7 +167,7 @@ def _check_kind(dataset: Any, what: str) -> None:
 
 
 def _pair(raw: Any, name: str) -> tuple[Any, Any]:
-    """Return image and label of what a data set returned."""
+    """Return image and label of what a dataset returned."""
     if isinstance(raw, list) and len(raw) == 1 and isinstance(raw[0], Mapping):  # of MONAI's crops, num_samples=1
         raw = raw[0]
     if isinstance(raw, Mapping):

@@ -12,7 +12,7 @@ from lomix_search.errors import DataError
 from lomix_search.evaluation.statistics import mean_of_counted
 from lomix_search.utils.terminal import Table
 
-UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
+_UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class DiceResult:
 
         Dice = 2·TP / (predicted + true)
 
-    Empty masks: where a case has neither true nor predicted pixels of a class, there is nothing to score and the entry
-    is NaN (left out of every mean); a structure that was missed counts 0, and so does one that was predicted but is not
-    there. MONAI's ``DiceMetric`` leaves that last case out of its mean.
+    Empty masks: where a case has neither true nor predicted pixels of a class, there is nothing to score; the entry is
+    NaN and left out of every mean. A structure that was missed counts 0. So does one that was predicted and is not
+    there, which MONAI's ``DiceMetric`` leaves out of its mean.
 
     Args:
         classes: Class names by label value, the background first.
-        cases: Case names, in the order they came.
+        cases: Case names, in the order in which they came.
         dice: (cases, classes) in [0, 1] or NaN.
     """
 
@@ -71,13 +71,13 @@ class DiceResult:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Check that scores can be told apart by the names of their classes.
+    """Check that the names of the classes can be the columns of a table of scores.
 
     Args:
-        names: Of all classes, the background first.
+        names: Names of all classes, the background first.
 
     Raises:
-        DataError: a name is there twice, or is one of the columns beside those of the classes.
+        DataError: two classes have one name, or a class is named like another column: ``case`` or ``mean``.
     """
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise DataError(f"two classes are named {twice[0]!r}; each needs a name of its own.", seen=", ".join(names))
@@ -104,7 +104,7 @@ class DiceMeter:
     _counts: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check the names of the classes."""
         check_class_names(self.classes)
 
     def update(self, prediction: Tensor, label: Tensor, cases: Sequence[str]) -> None:
@@ -124,10 +124,10 @@ class DiceMeter:
             self._counts[case] = self._counts.get(case, 0) + counts
 
     def add(self, other: "DiceMeter") -> None:
-        """Take over what another meter counted.
+        """Add what another meter counted.
 
         Args:
-            other: Of the same classes.
+            other: A meter of the same classes.
         """
         for case, counts in other._counts.items():
             self._counts[case] = self._counts.get(case, 0) + counts
@@ -136,14 +136,14 @@ class DiceMeter:
         """Return what was counted so far.
 
         Returns:
-            Dice of every case and class; cases in the order in which they first came.
+            Dice of every case and class, the cases in the order in which they first came.
         """
         counts = np.array(list(self._counts.values()), np.int64).reshape(-1, 3, len(self.classes))
         common, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
         total = predicted + true
         dice = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
         if self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
-            dice[:, self.ignore_index] = np.nan  # a class whose pixels count nowhere
+            dice[:, self.ignore_index] = np.nan  # the pixels of this class count nowhere
         return DiceResult(tuple(self.classes), tuple(self._counts), dice)
 
     def _of_item(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
@@ -166,7 +166,7 @@ class DiceMeter:
                 raise DataError(
                     f"DiceMeter.update: the {name} is {str(values.dtype).removeprefix('torch.')}; "
                     "it must hold class numbers.",
-                    hint="" if (values != values.round()).any() and name == "label" else UPDATE,
+                    hint="" if (values != values.round()).any() and name == "label" else _UPDATE,
                 )
             self._check_range(name, values if extra is None else values[values != extra])
 

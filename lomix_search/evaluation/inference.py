@@ -3,20 +3,18 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lomix_search.data.case import Case
+from lomix_search.data.case import Array, Case
 from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.errors import require
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
-
-_Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,14 @@ class InferenceOptions:
     """How whole cases are predicted.
 
     Args:
-        size: Rows and columns that the network was trained on (one number where they are equal); None feeds slices as
-            they are.
+        size: Rows and columns that the network was trained on, one number where they are equal. None: slices are fed
+            as they are.
         resize: How the prediction gets back to the case's size: class numbers by nearest neighbour, or logits linearly.
         batch_size: Slices or windows at a time.
         window: Sliding window: (rows, columns) in every slice, or (slices, rows, columns) for a 3D network.
-        overlap: Of neighbouring windows.
-        flips: Average over flips of rows and columns.
-        device: Where the network runs; where its parameters are when left out.
+        overlap: Share that neighbouring windows have in common, in [0, 1).
+        flips: Average the probabilities over flips of rows and columns.
+        device: Where the network runs; by default where its parameters are.
     """
 
     size: int | tuple[int, int] | None = None
@@ -54,10 +52,10 @@ class Prediction:
 
     Args:
         label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
-        foreground: 1 − probability of the background, the same shape; None where it was not asked for.
+        foreground: 1 − probability of the background, the same shape; None unless it was asked for.
     """
 
-    label: _Array
+    label: Array
     foreground: NDArray[np.float32] | None = None
 
 
@@ -68,9 +66,9 @@ def predict_case(
     """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
 
     Args:
-        network: The network; C = 1 channel means a binary task by the logistic function.
-        case: The case, image as the network takes it.
-        how: As described there.
+        network: The network; one channel of logits means a binary task by the logistic function.
+        case: The case; its image is scaled as the network takes it.
+        how: Sizes, windows and flips.
         foreground: Also return the foreground probability.
         read: What :func:`lomix_search.instrumentation.outputs.reader_of` made of the network; made anew when left out.
 
@@ -80,8 +78,8 @@ def predict_case(
     Raises:
         RunError: the network returns nothing that can be read as logits, or values that are not finite.
     """
-    read = read or reader_of(network)
-    device = torch.device(how.device) if how.device else next((p.device for p in network.parameters()), None)
+    read = reader_of(network) if read is None else read
+    device = next((p.device for p in network.parameters()), None) if how.device is None else torch.device(how.device)
     with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(read, case, how, device)
@@ -99,7 +97,7 @@ def _batches(case: Case, size: int) -> list[slice]:
 
 def _slices(
     read: Reader, case: Case, batch: slice, how: InferenceOptions, device: torch.device | None, foreground: bool
-) -> tuple[_Array, NDArray[np.float32] | None]:
+) -> tuple[Array, NDArray[np.float32] | None]:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
     images = torch.from_numpy(np.array(given, np.float32)).to(device)
@@ -112,7 +110,7 @@ def _slices(
     return resize_labels(label, native, corners=corners), back
 
 
-def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[_Array, bool]:
+def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
     """Return slices as the network saw them in training, and whether their corner pixels lie on those of the case."""
     if size is None or case.image.shape[2:] == size:
         return case.image[batch], False
@@ -147,7 +145,7 @@ def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[_Array, NDArray[np.float32] | None]:
+def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
     """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return label, (1 - probability[0]).cpu().numpy() if foreground else None

@@ -43,8 +43,8 @@ def iou(prediction: _Mask, truth: _Mask) -> float:
 def surface_distances(prediction: _Mask, truth: _Mask, spacing: Sequence[float]) -> tuple[_Array, _Array]:
     """Return the distance of every surface voxel to the other mask's surface.
 
-    A surface voxel is one that an erosion by its direct neighbours removes; beyond the array lies background. Along an
-    axis of length 1 there are no neighbours: the surface of a picture, or of a volume of one slice, is its outline.
+    A surface voxel is one that an erosion by its direct neighbours removes; beyond the array lies background. An axis
+    of length 1 has no neighbours, so the surface of a picture, or of a volume of one slice, is its outline.
 
     Args:
         prediction: Not empty.
@@ -66,7 +66,9 @@ def surface_distances(prediction: _Mask, truth: _Mask, spacing: Sequence[float])
     axes = [axis for axis, length in enumerate(truth.shape) if length > 1] or [0]
     prediction, truth = (np.asarray(m, bool).reshape([m.shape[axis] for axis in axes]) for m in (prediction, truth))
     spacing = [spacing[axis] for axis in axes]
-    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # what lies outside changes nothing
+    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[
+        0
+    ]  # background outside of the box of both masks changes nothing
     surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (prediction, truth)]
     to = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
     return to[1][surfaces[0]], to[0][surfaces[1]]
@@ -153,7 +155,7 @@ def s_measure(score: _Array, truth: _Mask, alpha: float = 0.5, counted: _Mask | 
         score: (rows, columns), 0 … 1.
         truth: (rows, columns).
         alpha: Share of the object-aware part.
-        counted: Pixels that count; all where left out. None of the others is in ``truth``.
+        counted: Pixels that count, all of them by default. ``truth`` holds no other pixels.
 
     Returns:
         0 … 1.

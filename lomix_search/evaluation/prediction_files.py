@@ -24,15 +24,15 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
     """Write a prediction in the raw file's own form, with the label values that the raw file has.
 
     Args:
-        folder: Where.
-        case: The case it was made for.
-        prediction: What was predicted.
-        classes: How many there are, with the background; of a picture, two are written as 0/255 where the case does not
-            say what its file has.
+        folder: Where the file goes.
+        case: The predicted case.
+        prediction: At the case's own size.
+        classes: Number of classes, the background included. A picture of two classes is written as 0 and 255 where the
+            case does not say which values its file has.
 
     Returns:
-        The file: ``NAME.nii.gz`` for a volume; for a picture ``NAME.png`` of 8 or 16 bits, ``NAME.tif`` of 32 where a
-        label is above 65535.
+        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits for a picture, ``NAME.tif`` of 32 bits for
+        a picture with a label above 65535.
     """
     label, picture = prediction.label, "size" in case.origin
     values: Sequence[int] = case.values
@@ -56,13 +56,13 @@ _LONGEST = 200  # bytes; file systems take 255 with the ending
 
 
 def file_name(name: str) -> str:
-    """Return where a case's files go below a folder; never outside it, and never where another case's go.
+    """Return where a case's files go below a folder: never outside of it, and no two cases to one place.
 
-    Names of plain signs are kept, ``SET/stem`` is a file in a folder. All else is written as %XX, as in addresses; of a
-    name that is too long, the end becomes its hash.
+    Plain characters stay as they are, so ``SET/stem`` is a file in a folder. Every other character is written as %XX,
+    as in web addresses. The end of a name that is too long becomes its hash.
 
     Args:
-        name: Of a case; any text.
+        name: The case's name; any text.
 
     Returns:
         A relative path without an ending.
@@ -72,11 +72,11 @@ def file_name(name: str) -> str:
 
 
 def _part(part: str) -> str:
-    if part.strip(".") == "" or _RESERVED.match(part):  # "", ".", ".." and devices: their first sign as well
+    if part.strip(".") == "" or _RESERVED.match(part):  # "", ".", ".." and devices: their first character too
         part, first = part[1:], f"%{ord(part[0]):02X}" if part else "%"
     else:
         first = ""
-    kept = re.sub(r'[%<>:"\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]$', lambda sign: f"%{ord(sign[0]):02X}", part)
+    kept = re.sub(r'[%<>:"\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]$', lambda found: f"%{ord(found[0]):02X}", part)
     whole = first + kept
     if len(whole.encode()) <= _LONGEST:
         return whole
@@ -85,10 +85,10 @@ def _part(part: str) -> str:
 
 
 def save_overlay(path: Path, case: Case, prediction: NDArray[Any], ignore_index: int | None = None) -> None:
-    """Write a picture to look at: the slice with the most foreground, bare, with the truth, and with the prediction.
+    """Draw the slice with the most foreground three times: as it is, with the truth, and with the prediction.
 
     Args:
-        path: ``.png``.
+        path: The ``.png`` to write.
         case: The case.
         prediction: Class numbers, (slices, rows, columns).
         ignore_index: Label value that is not painted.

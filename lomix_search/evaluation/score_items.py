@@ -1,4 +1,4 @@
-"""Scoring a network on items as training sees them: what validation uses."""
+"""Predicting and scoring items as training sees them: what validation uses."""
 
 from collections.abc import Sequence
 
@@ -19,19 +19,19 @@ from lomix_search.utils.interpolation import interpolate
 
 
 def predict_classes(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
-    """Predict class indices.
+    """Predict class numbers.
 
     Args:
         model: A network in eval mode, or what :func:`lomix_search.instrumentation.outputs.reader_of` made of it.
         images: (B, C, *spatial).
-        size: Spatial size of the answer; logits of another size are resized linearly. The images' own by default.
+        size: Spatial size of the prediction; logits of another size are resized linearly. The images' own by default.
 
     Returns:
         (B, *spatial) int64: argmax over the classes, or 1 where the logit of a one-channel network is above 0.
     """
     with torch.no_grad():
         logits = reader_of(model)(images).float()
-    return class_numbers(_resized(logits, tuple(size or images.shape[2:])))
+    return class_numbers(_resized(logits, images.shape[2:] if size is None else tuple(size)))
 
 
 def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
@@ -49,19 +49,19 @@ def score_items(
 ) -> DiceResult:
     """Score a network on items as training sees them, by Dice per case and class: what validation uses.
 
-    Where a data set knows the labels of its items at the size of their cases (``truth(index)``, as prepared data do),
-    predictions are brought back to that size and scored there, as ``lomix_search.evaluation`` scores whole cases.
+    A dataset may know the labels of its items at the size of their cases (``truth(index)``, as prepared data do). Then
+    predictions are brought back to that size and scored there, as whole cases are.
 
     Args:
-        model: The network, instrumented or not; put into eval mode, and each of its modules back into its own.
-        dataset: Items (image (C, *spatial), label (*spatial)), or what ``data.items`` brings into that form; whose each
-            is, ``data.nested.case_of`` tells, through any nesting. Random augmentation draws the same each time.
-        classes: Names, background first.
-        batch_size: Items at a time; the result does not depend on it beyond float rounding of the network.
+        model: The network, instrumented or not. It is in eval mode meanwhile; each module gets its own mode back.
+        dataset: Items (image (C, *spatial), label (*spatial)), or what ``UniformDataset`` brings into that form;
+            ``case_of`` tells the case of each. Random augmentation draws the same numbers each time.
+        classes: Names of the classes, the background first.
+        batch_size: Items at a time; the result depends on it by float rounding of the network only.
         ignore_index: Label of pixels that do not count.
 
     Returns:
-        The scores; in a distributed run every process counts its share of the items and all get the whole.
+        The scores. In a distributed run every process counts its share of the items, and all get the whole.
     """
     meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
     items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype)
@@ -71,7 +71,8 @@ def score_items(
             with torch.no_grad():
                 logits = read(images.to(weight.device)).float()
             for number, one, label in zip(numbers, logits, labels, strict=True):
-                truth = truth_of(dataset, number) or Truth(label)
+                known = truth_of(dataset, number)
+                truth = Truth(label) if known is None else known
                 prediction = class_numbers(_resized(one[None], truth.label.shape, truth.corners))
                 meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
     whole, *others = gather(meter)

@@ -63,7 +63,7 @@ class Evaluation:
         return tuple(self.rows[0].scores) if self.rows else ()
 
     def matrix(self, measure: str) -> NDArray[np.float64]:
-        """Return one measure as (cases, classes)."""
+        """Return one measure as (cases, classes), NaN where it is not defined."""
         value = {(row.case, row.label): row.scores[measure] for row in self.rows}
         return np.array([[value[case, label] for label in self.classes] for case in self.cases], float)
 
@@ -83,12 +83,12 @@ class Evaluation:
         """Return a bootstrap interval of the mean, drawing whole patients with replacement.
 
         Args:
-            measure: What.
+            measure: Name of the measure.
             level: Share of the draws inside.
             draws: Number of draws; the same every time.
 
         Returns:
-            Its ends; equal for a single patient, which says nothing about others.
+            Its lower and its upper end. They are equal for one patient, who says nothing about others.
         """
         return patient_bootstrap(self.matrix(measure), self._patients(), level, draws)
 
@@ -146,7 +146,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         The evaluation.
 
     Raises:
-        DataError: no such file, or not one of these.
+        DataError: the file cannot be read, or holds no scores.
     """
     path = Path(path) / "scores.csv" if Path(path).is_dir() else Path(path)
     with readable(path):
@@ -161,7 +161,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
             )
             for line in lines
         ]
-    except (ValueError, TypeError) as cause:  # no number, a row of another length
+    except (ValueError, TypeError) as cause:  # a value that is no number, or a row that is too short or too long
         raise DataError(f"{path} is damaged.", seen=str(cause), hint="lomix evaluate RUN   # writes it anew") from None
     return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows))
 

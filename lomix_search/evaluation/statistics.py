@@ -1,6 +1,6 @@
 """The statistics of the package, all in one place: means, intervals, and the test of paired differences.
 
-Every function takes plain arrays; who makes them from cases, patients or seeds says so there.
+Every function takes plain arrays. The modules that fill them from cases, patients or seeds say which of these they are.
 """
 
 import math
@@ -15,7 +15,7 @@ _Floats = NDArray[np.float64]
 
 
 def mean_of_counted(values: _Floats, axis: int) -> _Floats:
-    """Return the mean of what is not NaN; NaN, without a warning, where nothing is left.
+    """Return the mean of all values that are not NaN; NaN, without a warning, where there are none.
 
     Args:
         values: Any shape.
@@ -29,6 +29,11 @@ def mean_of_counted(values: _Floats, axis: int) -> _Floats:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
+def deviation(values: _Floats) -> float:
+    """Return the standard deviation (n − 1); NaN for a single value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
 def patient_bootstrap(matrix: _Floats, patients: NDArray[Any], level: float, draws: int) -> tuple[float, float]:
     """Return a bootstrap interval of the mean over classes, drawing whole patients with replacement.
 
@@ -39,7 +44,7 @@ def patient_bootstrap(matrix: _Floats, patients: NDArray[Any], level: float, dra
         draws: Number of draws; the same every time.
 
     Returns:
-        Its ends; equal for a single patient, which says nothing about others.
+        Its lower and its upper end. They are equal for one patient, who says nothing about others.
     """
     known = ~np.isnan(matrix)
     owner = np.array([patients == p for p in dict.fromkeys(patients.tolist())], float)  # (patients, cases)
@@ -61,7 +66,7 @@ def bootstrap_interval(changes: _Floats, draws: int = 2000) -> tuple[float, floa
         draws: Number of draws; the same every time.
 
     Returns:
-        Its ends.
+        Its lower and its upper end.
     """
     chosen = np.random.default_rng(0).integers(0, len(changes), (draws, len(changes)))
     low, high = np.quantile(changes[chosen].mean(1), [0.025, 0.975])

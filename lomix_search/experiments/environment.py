@@ -15,12 +15,12 @@ import torch
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.manifest import sha256
 from lomix_search.data.random_generators import RandomGenerators
-from lomix_search.data.seeding import seeded
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss.dispatch import choose_engine
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git, commit_text, git_state, processor_name
 from lomix_search.utils.files import read_json, write_text
+from lomix_search.utils.random import seeded
 from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import PACKAGE
 

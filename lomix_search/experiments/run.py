@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -26,12 +25,14 @@ from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.provenance import Provenance
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
+from lomix_search.training.result import Result
 from lomix_search.training.run_folder import hold, writing
-from lomix_search.training.search import Result, search
-from lomix_search.training.state import check_same, seed_everything
-from lomix_search.training.trackers import KeptOpen, Tracker, Trackers, read_lines
+from lomix_search.training.search import run_search
+from lomix_search.training.state import TrainingPlan, check_same
+from lomix_search.training.trackers import Tracker, Trackers, read_lines
 from lomix_search.utils.distributed import alike, is_main, join, lost_processes, on_main
 from lomix_search.utils.files import write_text
+from lomix_search.utils.random import seed_everything
 from lomix_search.utils.terminal import plain
 
 
@@ -99,19 +100,19 @@ def run_recipe(
                 on_main(lambda: on_start(net, loss, splits))
             asked = trackers_of(recipe, folder, [m.id for m in loss.maps], group) if is_main() else []
             with Trackers([*asked, *trackers] if is_main() else []) as log:
-                result = search(
+                result = run_search(
                     net,
                     loss,
                     splits.train,
                     splits.val,
+                    TrainingPlan(recipe.search, recipe.optimizer),
                     folder=folder,
+                    log=log,
                     classes=splits.classes,
-                    trackers=[KeptOpen(log)],
                     resume=resume,
                     progress=console is not None,
                     provenance=Provenance(recipe=recipe.name, network=type(net.model).__name__, commit=commit),
                     on_validate=on_validate,
-                    **search_settings(recipe),
                 )
                 left.weights = on_main(lambda: weights_sha256(folder))
                 test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
@@ -119,12 +120,6 @@ def run_recipe(
                     shown = splits.test if score_test else splits.val
                     track_pictures(log, net, result.mixture, shown, splits.classes, recipe.loss.ignore_index)
         return Outcome(result, test)
-
-
-def search_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the keyword arguments of ``search`` that a recipe stands for."""
-    optimizer = recipe.optimizer.model_dump()
-    return {"optimizer": optimizer.pop("name"), **optimizer, **recipe.search.model_dump()}
 
 
 def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:

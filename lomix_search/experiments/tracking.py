@@ -12,14 +12,14 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices
 from lomix_search.data.kinds.table import DATA_KINDS
-from lomix_search.errors import MissingExtraError, require
+from lomix_search.errors import MissingExtraError, RunError, require
 from lomix_search.experiments.figures import draw_heat_map, draw_seen
 from lomix_search.experiments.predictions import look
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.checkpoint import checkpoints
 from lomix_search.training.trackers import TensorBoard, Tracker, Trackers, Wandb, opened
-from lomix_search.utils.files import write_text
+from lomix_search.utils.files import read_json, write_text
 from lomix_search.utils.shipped import shipped_files
 
 
@@ -80,7 +80,7 @@ class WithoutNames:
 def _unnamed(path: Path, folder: Path) -> Path:
     if path.suffix != ".json":
         return path
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, RunError)
     origin, space = content.get("provenance", {}), content.get("space", {})
     if origin.get("recipe") not in shipped_files("recipes"):
         origin.pop("recipe", None)

@@ -1,4 +1,4 @@
-"""Train and eval mode, module by module: what a user froze stays frozen, and what is looked at comes back as it was."""
+"""Train and eval mode, module by module: parts that a user froze stay frozen, and modes come back after a look."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def frozen(net: nn.Module) -> list[nn.Module]:
 
 
 def train_mode(net: nn.Module) -> list[nn.Module]:
-    """Put a network into train mode, but for its frozen parts.
+    """Put a network into train mode, except its frozen parts.
 
     Args:
         net: The network, instrumented or not.
@@ -79,7 +79,7 @@ def modes_kept(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(net: nn.Module) -> Iterator[None]:
-    """Put all that training goes on from back at the end: modes, buffers of the network, random states.
+    """Put everything back at the end that training continues with: the network's modes and buffers, random states.
 
     Args:
         net: The network, instrumented or not.

@@ -165,10 +165,10 @@ def _channels(classes: int) -> tuple[int, ...]:
 
 
 def _plainly_logits(values: Tensor) -> bool:
-    """Whether values can be no probabilities, and no logarithms of some but those of a softmax, which are logits.
+    """Whether values must be logits, because they are neither probabilities nor logarithms of probabilities.
 
-    A resizing of probabilities may overshoot a little, so values well below 0 are asked for, and of one channel, which
-    is compared with 0, some above 1 too.
+    The logarithm of a softmax counts as logits. Resized probabilities may lie a little outside 0 … 1, so some values
+    must lie well below 0; of one channel, which is compared with 0, some must lie above 1 too.
     """
     low, high = (float(v) for v in torch.aminmax(values.detach()))
     if values.shape[1] == 1:
@@ -177,7 +177,10 @@ def _plainly_logits(values: Tensor) -> bool:
 
 
 def _by_values(values: Tensor) -> ReturnedLogits | None:
-    """Say what the one tensor is that a network returns which cannot be traced; None if its values do not tell."""
+    """Say by its values what the one tensor is that a network returned; for networks that cannot be traced.
+
+    None if the values do not tell.
+    """
     if values.min() < -0.1 or values.max() > 1.1:
         return ReturnedLogits((), values.shape[1], values.ndim)
     if values.shape[1] > 1 and _sums_to_one(values.float()):

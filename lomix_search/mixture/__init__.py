@@ -1,5 +1,5 @@
 """What is mixed and how: operators, the search space, weightings, the loss, and the mixture that a search found.
 
-Logits maps and labels go in; one loss, the loss of each map and a ``mixture.json`` come out. Knows no network and no
-file of images. Imports ``errors`` and ``utils``.
+Maps of logits and labels go in. One loss, the loss of each map and a ``mixture.json`` come out. The package knows
+nothing of networks and of files of images. It imports ``errors`` and ``utils``.
 """

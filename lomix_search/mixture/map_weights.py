@@ -70,7 +70,7 @@ def strongest(
         ranked: The maps by falling weight.
         operators: The operator of each map, by id.
         top: Number of maps.
-        mass: The fewest maps that hold this part of the weight, in (0, 1].
+        mass: Part of the weight, in (0, 1]: the fewest maps that hold it.
         per_operator: Number of maps of each operator.
 
     Yields:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 MAX_STAGES = 64
 """More stages than any network has: each halves the one before it."""
 MOST_LISTED = 8
-"""Number of names that an error lists."""
+"""Names that an error lists, at most."""
 
 _ID = re.compile(r"P(?P<scale>[1-9][0-9]?)|(?P<operator>\w+)\((?P<scales>[1-9][0-9]?(?:,[1-9][0-9]?)+)\)")
 _WILD = frozenset("*?[")
@@ -43,7 +43,7 @@ def parse_id(name: str) -> tuple[str, tuple[int, ...]] | None:
         name: Such as ``P4`` or ``add(1,3)``.
 
     Returns:
-        Operator and scales; None if it is no id. Whether a space has such a map is another question.
+        Operator and scales; None if it is not an id. It says nothing about whether a space has such a map.
     """
     parts = _ID.fullmatch(name)
     if parts is None or parts["operator"] == "original":
@@ -62,8 +62,8 @@ def id_filter(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str],
     """Return what tells whether an id passes.
 
     Args:
-        include: Patterns (``*`` and ``?``); an id must match one of them. None at all lets every id in.
-        exclude: Patterns; an id may match none of them.
+        include: Patterns (``*`` and ``?``); an id must match one of them. An empty list lets every id in.
+        exclude: Patterns; an id that matches one of them is left out.
     """
     inside, outside = _matcher(include or ("*",)), _matcher(exclude)
     return lambda name: inside(name) and not outside(name)

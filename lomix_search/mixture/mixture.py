@@ -87,7 +87,7 @@ class Mixture(Frozen):
             path: The JSON file to write.
 
         Raises:
-            MixtureError: the path is that of the parameters.
+            MixtureError: ``path`` is where the parameters go.
         """
         target, checksum = Path(path), None
         if target.suffix == ".safetensors":
@@ -220,13 +220,13 @@ class Mixture(Frozen):
         Exactly one of the three criteria is given.
 
         Args:
-            top: Keep so many maps.
+            top: Number of maps to keep.
             mass: Keep the fewest maps that hold this part of the weight, in (0, 1].
-            per_operator: Keep so many maps of each operator (originals count as one).
-            keep_finest: Keep the finest original, which is what inference uses, among them whatever its rank.
+            per_operator: Number of maps to keep of each operator (originals count as one operator).
+            keep_finest: Keep the finest original, which inference uses, even if its rank is lower.
 
         Returns:
-            The smaller mixture; training with it costs in proportion.
+            The smaller mixture. The cost of training with it falls in proportion.
 
         Raises:
             MixtureError: not exactly one criterion, or one out of range; or no map would be left.

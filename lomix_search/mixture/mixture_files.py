@@ -1,7 +1,6 @@
 """The two files of a mixture: ``mixture.json``, and beside it the parameters of operators that learn, in safetensors.
 
-Nothing in the files is executed. Each holds what a checksum vouches for: the JSON has one of itself and one of the
-parameters.
+Nothing in the files is executed. The JSON holds two checksums, one of itself and one of the parameters.
 """
 
 import hashlib
@@ -40,7 +39,7 @@ def read_content(source: Path) -> dict[str, Any]:
         What it says, not yet validated.
 
     Raises:
-        MixtureError: it is no JSON, no mixture, or one of a later version.
+        MixtureError: it is not JSON, not a mixture, or a mixture of a later version.
     """
     content = read_json(source, MixtureError, "a mixture: not JSON")
     if content.get("format") != "lomix-mixture":
@@ -54,7 +53,7 @@ def read_content(source: Path) -> dict[str, Any]:
 
 
 def verify_content(source: Path, content: Mapping[str, Any]) -> None:
-    """Refuse a file that was changed after it was written. Those of before there was a checksum pass.
+    """Refuse a file that was changed after it was written. Files from before there was a checksum pass.
 
     Args:
         source: The file, for the message.
@@ -81,7 +80,7 @@ def read_parameters(path: Path, checksum: str) -> dict[str, Tensor]:
     """Read the operators' parameters.
 
     Args:
-        path: The safetensors file. Whatever the path leads to, what is read is what the checksum vouches for.
+        path: The safetensors file. Only content that has this checksum is believed, wherever the path leads.
         checksum: What the JSON file says of it.
 
     Returns:

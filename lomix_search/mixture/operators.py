@@ -23,7 +23,7 @@ _Target = TypeVar("_Target", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Operator:
-    """One row of the table.
+    """One row of the operator table.
 
     Args:
         name: The word used in TOML and in map ids.
@@ -61,7 +61,7 @@ def operator(name: str, *, symmetric: bool = False, per_subset: bool = True) -> 
         A decorator that leaves its target as it is.
 
     Raises:
-        SpaceError: the name is taken or is no identifier.
+        SpaceError: the name is taken or not an identifier.
 
     Example:
         >>> @operator("geometric", symmetric=True)
@@ -137,8 +137,8 @@ def maximum(*maps: Tensor) -> Tensor:
 class Concat(nn.Module):
     """A 1×1 convolution with bias of the channel concatenation, |S|·C → C.
 
-    Differs from the authors' code, where this convolution is created anew, with random weights, at every forward pass
-    and never trained: here it is registered and trained, as the paper means it.
+    Differs from the authors' code, where this convolution is created anew at every forward pass, with random weights,
+    and never trained. Here it is registered and trained, as the paper means it.
 
     Args:
         classes: C, channels of each map.
@@ -160,8 +160,8 @@ class Concat(nn.Module):
 class Attention(nn.Module):
     """Σ aᵢ ⊙ Pᵢ with a = softmax over i ∈ S of convᵢ(Pᵢ), each convᵢ 1×1 with bias, C → 1.
 
-    The authors share the convolutions between all subsets of one size (conv j sees whichever scale stands j-th); so do
-    we by default. ``per_subset = true`` in a space file gives each subset its own.
+    The authors share the convolutions between all subsets of one size: convolution j sees the j-th scale of the subset.
+    So do we by default. ``per_subset = true`` in a space file gives each subset its own.
 
     Args:
         classes: C, channels of each map.

@@ -1,4 +1,4 @@
-"""Operators in a file of the user's, which a search space names: run once, and anew where it has changed."""
+"""Runs the Python file of a user's operators that a search space names: once, and again when it has changed."""
 
 import hashlib
 import runpy
@@ -14,14 +14,14 @@ _RUN: dict[Path, tuple[str, tuple[str, ...]]] = {}
 def register_operators(path: Path) -> None:
     """Run a file of ``@operator`` functions.
 
-    Nothing happens where the same content was run before. A file that has changed replaces what it registered; one
-    that fails leaves the table as it was.
+    A file whose content was run before is not run again. A file that has changed replaces the operators that it had
+    registered. A file that fails leaves the operator table as it was.
 
     Args:
         path: A Python file.
 
     Raises:
-        SpaceError: there is no such file, or it failed.
+        SpaceError: the file does not exist, or it failed.
     """
     if not path.is_file():
         raise SpaceError(f"operators_file {path} does not exist.")

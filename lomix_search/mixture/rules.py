@@ -46,6 +46,6 @@ class OperatorRule(Frozen):
         return f"{self.name}({','.join(map(str, scales))})" if own else f"{self.name}[{len(scales)}]"
 
     def sizes_for(self, num_stages: int) -> list[int]:
-        """Return the subset sizes that a network of so many stages has, ascending."""
+        """Return the subset sizes that apply to a network of ``num_stages`` stages, ascending."""
         every = range(2, num_stages + 1)
         return list(every) if self.sizes is None else sorted(set(self.sizes) & set(every))

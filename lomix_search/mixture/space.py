@@ -5,23 +5,25 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import networkx as nx
 from pydantic import Field, field_validator
 
 from lomix_search.errors import SpaceError, nearest
 from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map, has_wildcard, id_filter, parse_id
+from lomix_search.mixture.operator_graph import build_operator_graph
 from lomix_search.mixture.operators_file import register_operators
 from lomix_search.mixture.rules import OperatorRule
-from lomix_search.mixture.space_graph import build_graph
 from lomix_search.utils.files import read_toml, write_text
 from lomix_search.utils.schema import Frozen, build_typed
 from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.toml import to_toml
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 MAX_MAPS = 2**20
-"""Maps that are gone through one by one, at most: a file must not be able to take all time and memory."""
+"""Maps that are enumerated, at most: a space file must not be able to take all time and memory."""
 
 _Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
 
@@ -118,7 +120,7 @@ class SearchSpace(Frozen):
         yield from itertools.islice(kept, self.budget)
 
     def lacks(self, ids: Iterable[str], num_stages: int) -> list[str]:
-        """Say which ids name no map of the space; told from the ids alone, so that no number of maps is too large.
+        """Return the ids that name no map of the space. The ids alone tell, so it is quick for a space of any size.
 
         Args:
             ids: Map ids such as ``P4`` or ``add(1,3)``.
@@ -160,7 +162,7 @@ class SearchSpace(Frozen):
             num_stages: L, the number of stages.
 
         Returns:
-            The map, whatever include, exclude and budget say of it; None if the rules make none such for L stages.
+            The map; None if the rules do not make it for L stages. Patterns and budget are not asked.
         """
         if (read := parse_id(name)) is None:
             return None
@@ -184,7 +186,7 @@ class SearchSpace(Frozen):
             A space whose order is still the stable one.
 
         Raises:
-            SpaceError: no map is to be kept, or one that the space has for no network.
+            SpaceError: ``ids`` is empty, or names a map that the space does not have for any network.
         """
         kept = tuple(ids)
         if not kept:  # as patterns, none means all
@@ -202,7 +204,7 @@ class SearchSpace(Frozen):
             sizes: Subset sizes to keep; None keeps all.
 
         Returns:
-            A space that may have originals alone.
+            The space; it may have only originals left.
         """
         names = None if operators is None else set(operators)
         rules = [rule for rule in self.operator if names is None or rule.name in names]
@@ -283,7 +285,7 @@ class SearchSpace(Frozen):
 
     # -- graph ---------------------------------------------------------------------------------------------------------
 
-    def graph(self, num_stages: int, num_classes: int = 2) -> nx.DiGraph:
+    def graph(self, num_stages: int, num_classes: int = 2) -> "nx.DiGraph":
         """Build the graph: stage nodes → operator nodes → map nodes (an original hangs on its stage directly).
 
         Args:
@@ -296,7 +298,7 @@ class SearchSpace(Frozen):
             map that uses them) and ``cost`` (multiplications and additions per pixel to fuse it).
         """
         operators = [rule.name for rule in self.operator]
-        return build_graph(self.name, operators, self.maps(num_stages), num_stages, num_classes)
+        return build_operator_graph(self.name, operators, self.maps(num_stages), num_stages, num_classes)
 
     def __str__(self) -> str:
         """Return a tree of the rules, with the closed-form counts for 3 to 6 stages where they fit."""

@@ -1,17 +1,20 @@
-"""Checks that a user runs on what they wrote."""
+"""The checks that users run on what they wrote: ``check_operator`` and ``check_weighting``."""
 
 import io
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lomix_search.errors import LomixError
+from lomix_search.errors import LomixError, LossError
 from lomix_search.mixture.operators import Operator, find_operator
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.mixture.weighting import Weighting, build_weighting
 
 ORDERS = 120
-"""So many orders of the maps are tried: all of five."""
+"""Orders of the maps that are tried, at most: all orders of five maps."""
 
 
 class OperatorFault(LomixError, AssertionError):
@@ -44,6 +47,94 @@ def check_operator(name: str, *, classes: Iterable[int] = (1, 3), arities: Itera
         for channels in channel_numbers:
             for spatial in ((5,), (2, 3), (2, 1, 2)):
                 _check_case(row, _maps(arity, channels, spatial))
+
+
+class WeightingFault(LomixError, AssertionError):
+    """A weighting does not keep what a search asks of it."""
+
+
+def check_weighting(name: str, **settings: Any) -> None:
+    """Check that a registered weighting is fit for a search: call it in a test of your own.
+
+    Tried on seven maps, with losses in float64: the total is one finite number of their type, the weights are finite,
+    ≥ 0, and 0 for maps that are not active, a gradient reaches every loss that counts and every parameter, dropped maps
+    weigh 0 (a weighting may also refuse to drop any), and the state survives a state_dict.
+
+    Args:
+        name: The name that ``@weighting`` was given.
+        **settings: Its settings, as in a recipe's ``[weighting]`` table.
+
+    Raises:
+        WeightingFault: what is wrong.
+        LossError: no such weighting, or settings that it does not have.
+
+    Example:
+        >>> check_weighting("softplus")
+    """
+    maps = tuple(SearchSpace.load("mutation").maps(3))
+    built = build_weighting(name, maps, settings)
+    for progress in (0.0, 0.5, 1.0):
+        built.advance(progress)
+        _check_step(name, built)
+    _check_resumed(name, built, build_weighting(name, maps, settings))
+    _check_dropping(name, built)
+
+
+def _check_step(name: str, built: Weighting) -> None:
+    """Check one step, and let the parameters move."""
+    losses = torch.linspace(0.1, 1.3, len(built.map_ids), dtype=torch.float64)
+    losses = losses.where(torch.tensor(built.active()), 0.0).requires_grad_()
+    total, parameters = built(losses), list(built.parameters())
+    if not isinstance(total, Tensor) or total.shape != () or total.dtype != losses.dtype or not total.isfinite():
+        raise WeightingFault(
+            f'weighting "{name}": its total is not one finite number of the losses\' type.', seen=f"{total}"
+        )
+    if not total.requires_grad:
+        raise WeightingFault(f'weighting "{name}" lets no gradient through.', hint="use no .detach() in forward")
+    by_loss, *grads = torch.autograd.grad(total, [losses, *parameters], allow_unused=True)
+    dead = [n for (n, _), g in zip(built.named_parameters(), grads, strict=True) if g is None or not g.isfinite().all()]
+    if by_loss is None or not by_loss.isfinite().all() or dead:
+        where = ", ".join(dead) or "the losses"
+        raise WeightingFault(f'weighting "{name}" lets no finite gradient through to {where}.')
+    _check_weights(name, built)
+    with torch.no_grad():
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.sub_(0.1 * grad)
+
+
+def _check_weights(name: str, built: Weighting) -> None:
+    weights, active = built.weights().detach(), built.active()
+    if weights.shape != (len(built.map_ids),) or not weights.isfinite().all() or (weights < 0).any():
+        raise WeightingFault(f'weighting "{name}": its weights are not one finite number ≥ 0 a map.', seen=f"{weights}")
+    if len(active) != len(weights) or (weights[~torch.tensor(active)] != 0).any():
+        raise WeightingFault(
+            f'weighting "{name}": active() skips maps that have weight, or is not one answer a map.',
+            seen=[f"active:  {active}", f"weights: {weights.tolist()}"],
+        )
+
+
+def _check_resumed(name: str, built: Weighting, again: Weighting) -> None:
+    again.load_state_dict(built.state_dict())
+    if not torch.equal(again.weights(), built.weights()) or again.active() != built.active():
+        raise WeightingFault(
+            f'weighting "{name}" differs after its state_dict was saved and loaded.',
+            hint="register all state as parameters and buffers, or return it from get_extra_state()",
+        )
+
+
+def _check_dropping(name: str, built: Weighting) -> None:
+    kept = [map_id for map_id, active in zip(built.map_ids, built.active(), strict=True) if active][:1]
+    try:
+        built.keep(kept)
+    except LossError:  # it says so itself
+        return
+    weights = dict(zip(built.map_ids, built.weights().tolist(), strict=True))
+    if left := [map_id for map_id, weight in weights.items() if weight and map_id not in kept]:
+        raise WeightingFault(
+            f'weighting "{name}": maps that were dropped still weigh.',
+            seen=", ".join(left),
+            hint="return weights * self.kept",
+        )
 
 
 def _check_case(row: Operator, maps: list[Tensor]) -> None:

@@ -13,13 +13,12 @@ from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Case
 from lomix_search.data.manifest import Manifest
 from lomix_search.data.masks.mask_file import open_mask
-from lomix_search.data.masks.pairing import find_pairs as find_pairs
 from lomix_search.data.masks.picture_pair import check_sizes
 from lomix_search.data.prepare import prepare_layout
 from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.data.readers.picture_file import read_intensities
 from lomix_search.errors import DataError
-from lomix_search.recipe.own_data import Look, all_of, look_at
+from lomix_search.recipe.own_data import Look, all_of, look_at, tried
 from lomix_search.utils.files import write_text
 from lomix_search.utils.toml import to_toml
 
@@ -38,7 +37,7 @@ def new_recipe(
     """Write a recipe for one's own data, and prepare the data beside it.
 
     Args:
-        folder: Where; made when missing, and never written over.
+        folder: Where the recipe goes; made when missing. A recipe that is there already is never written over.
         images: Folder of images: NIfTI, or pictures.
         masks: Folder of masks, each named like its image (``_mask``, ``_seg``, ``_label`` and the like may follow).
         classes: Names of the label values in ascending order; ``class 1`` … when left out.
@@ -51,7 +50,7 @@ def new_recipe(
         The recipe's file.
 
     Raises:
-        DataError: files that do not pair up, cannot be read or do not fit each other; all of them are named.
+        DataError: files do not pair up, cannot be read or do not fit each other; all of them are named.
     """
     home = Path(folder)
     if (home / "recipe.toml").exists():
@@ -60,7 +59,7 @@ def new_recipe(
         )
     look = look_at(Path(images), Path(masks), progress, binary=binary, named=len(classes))
     names, patients = _named(look, classes, patient)
-    layout = _layout(look, names, patients, size or _size(look.size))
+    layout = _layout(look, names, patients, _size(look.size) if size is None else size)
     manifest = prepare_layout(layout, Path(images), home / "data", progress=progress)
     write_text(home / "recipe.toml", _recipe(home, look, manifest, names))
     return home / "recipe.toml"
@@ -69,19 +68,11 @@ def new_recipe(
 def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, str], dict[str, str]]:
     """Return the names of the label values and each case's patient, or raise all faults."""
     faults: list[DataError] = []
-    names, patients = dict(look.coding.names), {}
-    try:
-        names = _names(look, given)
-    except DataError as error:
-        faults.append(error)
-    for name in look.pairs:
-        try:
-            patients[name] = _patient(name, pattern)
-        except DataError as error:
-            faults.append(error)
-    if faults:
+    names = tried(lambda: _names(look, given), faults)
+    patients = {name: tried(partial(_patient, name, pattern), faults) for name in look.pairs}
+    if names is None or faults:
         raise all_of(faults, len(look.pairs))
-    return names, patients
+    return names, {name: patient for name, patient in patients.items() if patient is not None}
 
 
 def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> DatasetLayout:
@@ -91,7 +82,7 @@ def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], s
             for name, pair in look.pairs.items()
         ]
 
-    return DatasetLayout("own", find, dict(names), look.intensity, size, window=look.window)
+    return DatasetLayout("own", find, dict(names), look.scaling.intensity, size, window=look.scaling.window)
 
 
 def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:
@@ -101,8 +92,8 @@ def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:
         case = read_nifti_pair(name, image, mask)
         return replace(case, label=look.coding.apply(case.label, mask), origin=dict(case.origin) | look.coding.origin)
     values, depth = read_intensities(image)
-    if depth != look.depth:
-        raise DataError(f"{image}: {depth}, and was {look.depth} before.", hint="run lomix new again")
+    if depth != look.scaling.depth:
+        raise DataError(f"{image}: {depth}, and was {look.scaling.depth} before.", hint="run lomix new again")
     label = look.coding.read(open_mask(mask))
     check_sizes(image, values.shape[1:], mask, label.shape)
     origin = {"size": list(label.shape)} | look.coding.origin
@@ -138,11 +129,29 @@ def _size(side: int) -> int:
 
 
 def _recipe(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> str:
+    """Return the recipe's text: what was seen as comments, then the values."""
+    return "\n".join(_head(home, look, manifest, names)) + to_toml(_content(home, look, manifest, names))
+
+
+def _head(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> list[str]:
+    scaling: str = look.scaling.intensity
+    if look.scaling.window and scaling == "ct":
+        scaling = "CT, window {:.0f} … {:.0f} HU".format(*look.scaling.window)
+    return [
+        f"# {home.name}: written by lomix new from {len(manifest.cases)} cases ({scaling}; about {look.size} wide).",
+        *(f"# {line}" for line in look.lines(names)),
+        f"#   check lomix validate {home}   ·   search lomix run {home}   ·   evaluate lomix evaluate runs/{home.name}",
+        "# The split is drawn by patient: 70 / 10 / 20. Left and right are never mirrored (augment for volumes).",
+        "",
+    ]
+
+
+def _content(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> dict[str, Any]:
     slices = sum(entry.shape[0] for entry in manifest.cases)
     patients = len({entry.patient for entry in manifest.cases})
     batch = 8 if manifest.size <= 256 else 4
     steps = int(np.clip(100 * slices / batch, 500, 50_000))
-    content: dict[str, Any] = {
+    return {
         "about": f"{len(manifest.cases)} cases of {patients} patients, {slices} slices, {len(names)} classes",
         "data": {
             "kind": "prepared", "root": str((home / "data").resolve()), "split": "random",
@@ -162,15 +171,3 @@ def _recipe(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]
         "search": {"steps": steps, "batch_size": batch, "validate_every": max(50, steps // 20)},
         "evaluate": {"protocol": "strict"},
     }  # fmt: skip
-    window = (
-        f"CT, window {look.window[0]:.0f} … {look.window[1]:.0f} HU" if look.intensity == "ct" and look.window else ""
-    )
-    head = [
-        f"# {home.name}: written by lomix new from {len(manifest.cases)} cases "
-        f"({window or look.intensity}; about {look.size} wide).",
-        *(f"# {line}" for line in look.lines(names)),
-        f"#   check lomix validate {home}   ·   search lomix run {home}   ·   evaluate lomix evaluate runs/{home.name}",
-        "# The split is drawn by patient: 70 / 10 / 20. Left and right are never mirrored (augment for volumes).",
-        "",
-    ]
-    return "\n".join(head) + to_toml(content)

@@ -73,13 +73,13 @@ def _import(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and not name.startswith(error.name):  # something that the module itself needs
+        if error.name and not name.startswith(error.name):  # not the module itself but something that it imports
             raise MissingExtraError(f"{where}: {name} needs {error.name}, which is not installed.") from None
         raise RecipeError(f"{where}: no module {name!r}.", seen=str(error), hint=f"pip install {top}") from None
 
 
 def _run_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, once; what it defines can be pickled within this process."""
+    """Import a file once, under a name of its own, so that its classes can be pickled within this process."""
     name = "lomix_file_" + re.sub(r"\W", "_", str(path.resolve()))
     if name in sys.modules:
         return sys.modules[name]

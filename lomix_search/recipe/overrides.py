@@ -1,4 +1,4 @@
-"""What users write on a command line: dotted keys, ``key=value``, lists; split where TOML would split them."""
+"""What users write on a command line: dotted keys, ``key=value`` and lists, split where TOML would split them."""
 
 import itertools
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from lomix_search.utils.toml import to_toml_value
 
 _QUOTED = r""" "(?:[^"\\]|\\.)*" | '[^']*' """
-_BARE = re.compile(r"[^\s\"'=\[\]{}#,.]+")  # wider than TOML's bare keys: a module may be called ändern
+_BARE = re.compile(r"[^\s\"'=\[\]{}#,.]+")  # more than TOML's bare keys: a module may be called ändern
 _OPENING = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -67,20 +67,20 @@ def toml_or_text(value: str) -> Any:
     """Read a value as TOML (``3e-4``, ``true``, ``[1, 2]``), or take it as plain text.
 
     Args:
-        value: What stands after the =; all of it must be one value for it to count as TOML.
+        value: What stands after the =. It counts as TOML if all of it is one value.
 
     Returns:
         The value.
 
     Raises:
-        ValueError: lists in lists in lists, deeper than can be read.
+        ValueError: lists are nested deeper than can be read.
     """
     try:
-        read = tomllib.loads(f"value = [{value}]")["value"]  # in brackets, a comment or a second line is no TOML
+        read = tomllib.loads(f"value = [{value}]")["value"]  # within brackets, a comment or a second line is not TOML
         alone = tomllib.loads(f"value = {value}")["value"]  # "1, 2" and "1," are no single value
     except RecursionError:
         raise ValueError("its value is nested too deep.") from None
-    except ValueError:  # of TOML; or a number of thousands of digits, which Python refuses
+    except ValueError:  # not TOML, or a number of thousands of digits, which Python refuses
         return value
     return alone if len(read) == 1 else value
 
@@ -116,7 +116,7 @@ def names_of(text: str) -> list[str]:
 
 
 def _entries(text: str, brackets: bool) -> list[str]:
-    """Cut at commas; quotes count where a value may begin, so that Crohn's is a name."""
+    """Cut at commas. Quotes count only where a value may begin, so that Crohn's is a name."""
     if not text.strip(" ,"):
         return []
     waiting, cuts, at = list[str](), [-1], 0

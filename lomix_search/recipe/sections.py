@@ -4,16 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from lomix_search.errors import nearest
+from lomix_search.evaluation.protocols import PROTOCOLS
 from lomix_search.recipe.bounds import Count, CountFromZero, NotNegative, Positive, Seed
 from lomix_search.utils.schema import Frozen
 
 
 class DataSection(Frozen):
-    """``[data]``: where images come from. All other keys are the settings of that kind.
+    """``[data]``: where images come from. All keys beside ``kind`` are the settings of that kind.
 
     Args:
         kind: A shipped kind (``"chest_ct"``), or ``"file.py:function"`` relative to the recipe: a function that takes
-            the other keys as keyword arguments and returns :class:`Splits`.
+            the other keys as keyword arguments and returns :class:`~lomix_search.data.dataset.Splits`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -21,7 +23,7 @@ class DataSection(Frozen):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All keys but ``kind``."""
+        """All keys beside ``kind``."""
         return dict(self.model_extra or {})
 
 
@@ -31,7 +33,7 @@ class NetworkSection(Frozen):
     Args:
         build: ``"package.module:name"``, or ``"file.py:name"`` relative to the recipe.
         args: Keyword arguments of that class or function.
-        stages: Module paths of the decoder stages, coarse to fine; found automatically when left out.
+        stages: Module paths of the decoder stages, coarse to fine; found when left out.
     """
 
     build: str
@@ -44,8 +46,8 @@ class SpaceSection(Frozen):
 
     Args:
         name: A shipped space, or the path of a TOML file relative to the recipe.
-        operators: Only these of its operators; all when left out, originals alone when empty.
-        sizes: Only subsets of so many stages; all when left out, originals alone when empty.
+        operators: Keep these of its operators only. All when left out; an empty list leaves the originals alone.
+        sizes: Keep subsets of so many stages only. All when left out; an empty list leaves the originals alone.
     """
 
     name: str = "lomix"
@@ -74,12 +76,12 @@ class LossSection(Frozen):
 
 
 class WeightingSection(Frozen):
-    """``[weighting]``: how raw parameters become loss weights. All other keys are its settings.
+    """``[weighting]``: how raw parameters become loss weights. All keys beside those below are its settings.
 
     Args:
         name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.mixture.weighting``.
-        mixture: A mixture.json: its maps (those of weight > 0) are trained instead of the space's. ``fixed`` keeps its
-            weights, ``anneal`` starts from them, other weightings begin anew on its maps.
+        mixture: A mixture.json. Its maps of weight > 0 are trained instead of the space's: ``fixed`` keeps their
+            weights, ``anneal`` starts from them, other weightings begin anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -88,20 +90,20 @@ class WeightingSection(Frozen):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All keys but ``name`` and ``mixture``."""
+        """All keys beside ``name`` and ``mixture``."""
         return dict(self.model_extra or {})
 
 
 class OptimizerSection(Frozen):
-    """``[optimizer]``: one for network, operators and weights together.
+    """``[optimizer]``: one optimizer for the network, the operators and the weights together.
 
     Args:
         name: AdamW or SGD (with Nesterov momentum).
         lr: Learning rate at the start.
         weight_decay: Decay of the parameters.
-        momentum: Of SGD only.
+        momentum: For SGD only.
         schedule: Constant, poly ((1 − step/steps)^power) or cosine to 0.
-        power: Of poly only.
+        power: For poly only.
     """
 
     name: Literal["AdamW", "SGD"] = "AdamW"
@@ -116,9 +118,9 @@ class ShrinkSection(Frozen):
     """``[search.shrink]``: drop the weakest maps during the search, down to a budget.
 
     Args:
-        to: So many maps are left in the end, the finest original among them.
-        start: Part of training after which the first may leave.
-        until: Part of training after which only ``to`` are left.
+        to: Number of maps left in the end, the finest original among them.
+        start: Part of the training before which no map is dropped.
+        until: Part of the training after which only ``to`` maps are left.
         by: ``"weight"``: by their loss weights; ``"effect"``: by what held-out data say (weighting ``lookahead``).
     """
 
@@ -140,17 +142,18 @@ class SearchSection(Frozen):
     Args:
         steps: Optimizer steps.
         batch_size: Items a step.
-        seed: Of everything random in the run.
+        seed: Seed of everything that is random in the run.
         precision: 32, bf16 or fp16 (mixed).
         validate_every: Steps between two validations.
         checkpoint_every: Steps between two checkpoints.
         workers: Processes that read data beside the training process; the result does not depend on it.
         clip_grad: Largest norm of the gradient; not clipped when left out.
-        label_fraction: Part of the training items (whole cases where there are several) to train with.
-        shrink: Drop the weakest maps as training goes; all stay when left out.
-        patience: Stop early after so many validations in a row without a better Dice; never when left out.
-        skip_not_finite: So many steps in a row may be skipped because loss or gradient is NaN or infinite; one more
-            ends the run.
+        label_fraction: Part of the training items (whole cases where there are several) to train with; of data that
+            know their patients, ``data.label_fraction`` keeps a part by patient.
+        shrink: Drop the weakest maps while training; all stay when left out.
+        patience: Stop early after this number of validations in a row without a better Dice; never when left out.
+        skip_not_finite: Number of steps in a row that may be skipped because the loss or its gradient is NaN or
+            infinite; one more ends the run.
         other_data: Go on with a run although its data have changed since it was started.
     """
 
@@ -185,10 +188,17 @@ class EvaluateSection(Frozen):
         window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
     """
 
-    protocol: Literal["strict", "transunet", "polyp", "isic2018"] = "strict"
+    protocol: str = "strict"
     batch_size: Count = 8
     flips: bool = False
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, protocol: str) -> str:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"unknown. {nearest(protocol, PROTOCOLS)}")
+        return protocol
 
 
 class TrackSection(Frozen):
@@ -197,10 +207,10 @@ class TrackSection(Frozen):
     Args:
         wandb: Also write a Weights & Biases run.
         tensorboard: Also write TensorBoard event files.
-        online: Send the wandb run at once; otherwise it stays on this machine until ``wandb sync``.
-        project: Its project there.
-        name: What the run is called there; left out, a name of weighting and seed: folder names may tell too much.
-        group: What it is grouped under there; left out, the trials of a study have a group of random letters.
+        online: Send the wandb run while it goes on; otherwise it stays on this machine until ``wandb sync``.
+        project: Project of the wandb run.
+        name: Name of the wandb run. Left out, it is made of weighting and seed: folder names may tell too much.
+        group: Group of the wandb run. Left out, the trials of a study have a group of random letters.
     """
 
     wandb: bool = False

@@ -15,11 +15,11 @@ METRICS = ("val.dice.best", "val.dice.final")
 
 
 MOST_TRIALS = 100_000
-"""Each has a place in the study from its start on."""
+"""A study has a place for each trial from its start on."""
 
 
 class TuneRange(Frozen):
-    """One tuned value: ``low`` and ``high``, or ``choices``, or ``subset_of``.
+    """What one tuned key may be: ``low`` and ``high``, or ``choices``, or ``subset_of``.
 
     Args:
         low: Smallest value.
@@ -28,9 +28,9 @@ class TuneRange(Frozen):
         integer: Draw whole numbers; ``int`` in the file.
         step: Draw only low, low + step, low + 2·step, …
         choices: The values to choose from; a choice may be a list, such as the widths of a network.
-        subset_of: The value is a list of some of these, each in or out on its own, such as operators.
-        when: Vary it only when other tuned keys have these values (one each, or a list of them);
-            otherwise it is left out of the recipe.
+        subset_of: The value is a list of some of these, such as operators; each is in or out on its own.
+        when: Vary the key only while other tuned keys have these values (one each, or a list of them); otherwise the
+            key is left out of the recipe.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -78,7 +78,7 @@ class TuneRange(Frozen):
             raise ValueError("int = true needs whole numbers")
 
     def examples(self) -> tuple[Any, ...]:
-        """Return values to try the range with: its ends, all choices, or all together."""
+        """Return values to try the range with: its two ends, every choice, or all of the set and none."""
         if self.choices is not None:
             return self.choices
         if self.subset_of is not None:
@@ -107,9 +107,9 @@ class SamplerSection(Frozen):
     """``[tune.sampler]``: which of Optuna's samplers proposes trials; ``sampler = "random"`` for short.
 
     Args:
-        name: ``tpe`` (multivariate, other workers' running trials counted as bad ones), ``random`` or ``nsga2``.
+        name: ``tpe`` (multivariate; the running trials of other workers count as bad ones), ``random`` or ``nsga2``.
         startup_trials: Trials drawn at random before TPE starts.
-        population: Of nsga2.
+        population: Size of the population of nsga2.
     """
 
     name: Literal["tpe", "random", "nsga2"] = "tpe"
@@ -123,9 +123,9 @@ class PrunerSection(Frozen):
     Args:
         name: ``none``; ``median``: a trial ends whose best validation Dice so far is below the median of the others at
             the same step; ``hyperband``: successive halving in several brackets.
-        startup_trials: Of median: so many trials are finished before any is ended.
-        warmup_steps: Of median: optimizer steps before which no trial is ended.
-        reduction_factor: Of hyperband: one in so many goes on to the next rung.
+        startup_trials: For median: number of trials that are finished before any is ended.
+        warmup_steps: For median: optimizer steps before which no trial is ended.
+        reduction_factor: For hyperband: one trial in this number goes on to the next rung.
     """
 
     name: Literal["none", "median", "hyperband"] = "none"
@@ -148,9 +148,9 @@ class TuneSection(Frozen):
         limits: Largest allowed value of any of these; a trial above it ends and counts as infeasible.
         sampler: What proposes trials.
         pruner: What ends them early.
-        patience: Stop the study after so many finished trials without a better one.
+        patience: Stop the study after this number of finished trials without a better one.
         target: Stop the study when a trial reaches this metric.
-        first: More starting points, by dotted key, tried after the recipe's own values and the paper's.
+        first: More points to start from, by dotted key, tried after the recipe's own values and the paper's.
         ranges: ``[tune.ranges."optimizer.lr"]``: a range for each dotted key of this recipe.
     """
 

@@ -67,7 +67,7 @@ class Validation:
         sets: Train, val, test.
         classes: All classes, the background first.
         spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
-        warnings: What may be meant so.
+        warnings: What is unusual and may be meant so.
         faults: What cannot be right.
     """
 
@@ -113,7 +113,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
         What was found.
 
     Raises:
-        LomixError: the data cannot be opened at all.
+        LomixError: the data cannot be opened.
     """
     splits = recipe.build_data()
     if recipe.data.kind == "prepared":
@@ -126,7 +126,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
 
 
 def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Validation:
-    """Read what can be off the manifest; arrays are opened for their hashes, and for images that say nothing."""
+    """Read what the manifest tells; arrays are opened for their hashes, and to find images of one value."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
     sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
@@ -165,7 +165,7 @@ def _class_rows(
 
 
 def _of_items(name: str, splits: Splits) -> Validation:
-    """Read every item once: labels and values are checked on the way."""
+    """Read every item once and check labels and values on the way."""
     rows, faults, facts, pixels = [], [], {}, {}
     for key in ("train", "val", "test"):
         part: Slices = getattr(splits, key)
@@ -189,7 +189,7 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
             logits = reader_of(network)(image[None])
     except LomixError as error:
         return str(error).splitlines()
-    except Exception as error:  # whatever a network of the user's may raise
+    except Exception as error:  # a network of the user's may raise anything
         return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
     return _shape_faults(network, logits, label, len(splits.classes))
 

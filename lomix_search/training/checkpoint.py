@@ -2,16 +2,14 @@
 
 import hashlib
 import io
-import random
 import re
 import struct
 import warnings
 import zipfile
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 
 from lomix_search.errors import RunError
@@ -25,7 +23,8 @@ _COMMENT = b"lomix-search sha256 "
 def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
     """Write ``step_<number>.pt`` and remove all but the last two up to it.
 
-    Later ones, which a run that went back to an older one leaves behind, are removed too: they are not of its past.
+    Later ones are removed too: a run that went back to an older checkpoint leaves them behind, and they are not part of
+    its past.
 
     Args:
         folder: The run's checkpoint folder; made when missing.
@@ -46,7 +45,7 @@ def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints in a folder by their step, the oldest first; whatever else lies there is none."""
+    """Return the checkpoints in a folder by their step, the oldest first; other files are passed over."""
     found = {path: re.fullmatch(r"step_(\d{8,})\.pt", path.name) for path in folder.glob("step_*.pt")}
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match and path.is_file()))
 
@@ -58,7 +57,7 @@ def latest_checkpoint(folder: Path) -> StateDict | None:
         folder: The run's checkpoint folder.
 
     Returns:
-        Its state, or None where there is no checkpoint at all. A damaged one is passed over with a warning.
+        Its state, or None where the folder has no checkpoint. A damaged one is passed over with a warning.
 
     Raises:
         RunError: there are checkpoints and all are damaged.
@@ -107,7 +106,7 @@ def read_tensors(path: Path) -> StateDict:
         raise RunError(f"{path} is damaged or no checkpoint.", seen=fault)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as cause:  # bytes that are no checkpoint make the reader raise whatever it comes upon
+    except Exception as cause:  # of other or damaged bytes, the reader raises errors of many kinds
         first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise RunError(f"{path} is damaged or no checkpoint.", seen=first) from None
     if not isinstance(state, dict):
@@ -146,7 +145,7 @@ def _signed(content: bytes) -> bytes:
 
 
 def _fault(content: bytes) -> str:
-    """Say what is wrong with an archive, signed or of an earlier version; nothing if all is well."""
+    """Return what is wrong with an archive, signed or of an earlier version; empty if nothing is."""
     length = len(_COMMENT) + 64
     if content[-22:-18] == b"PK\x05\x06" and content[-2:] == b"\0\0":  # not signed: its parts have checksums
         return _fault_of_parts(content)
@@ -161,26 +160,3 @@ def _fault_of_parts(content: bytes) -> str:
     except Exception as cause:  # of damaged headers: BadZipFile, NotImplementedError, UnicodeDecodeError, zlib.error, …
         return f"{type(cause).__name__}: {cause}"
     return f"{broken} does not match its checksum" if broken else ""
-
-
-def random_state() -> StateDict:
-    """Return the state of every global random number generator, as plain values and tensors."""
-    kind, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state())
-    version, internal, next_gauss = random.getstate()
-    return {
-        "python": [version, list(internal), next_gauss],
-        "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state: StateDict) -> None:
-    """Bring every global random number generator back to a state of ``random_state``."""
-    version, internal, next_gauss = state["python"]
-    random.setstate((version, tuple(internal), next_gauss))
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all(state["cuda"])

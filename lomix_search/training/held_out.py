@@ -2,21 +2,16 @@
 
     ∂L_held(φ − η·Σ wₖ·gₖ)/∂wₖ = −η·⟨v, gₖ⟩,   v = ∇L_held,   gₖ = ∇ℓₖ
 
-⟨v, gₖ⟩ is the derivative of ℓₖ along v, so that one forward-mode pass, or two forwards a little to either side, give it
-for all maps at once. (First-order DARTS, which differentiates the held-out loss itself, gives 0: no weight enters it.)
-Nothing of this changes the network: parameters, buffers such as those of batch norms, and random states stay.
-In a distributed run every process takes its share of both batches, and all see the same slopes: those of the whole.
+How ⟨v, gₖ⟩ comes for all maps at once, ``map_slopes`` says. First-order DARTS, which differentiates the held-out loss
+itself, gives 0, because no weight enters that loss. In a distributed run every process takes its share of both batches,
+and all see the same slopes: those of the whole.
 """
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
 from lomix_search.data.sampler import Order
@@ -26,12 +21,11 @@ from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Lookahead, uniform_weights
-from lomix_search.utils.distributed import largest_over_processes, mean_over_processes, share
+from lomix_search.training.map_slopes import METHODS, Autocast, Direction, first_that_works, length_of, logits_with
+from lomix_search.utils.distributed import mean_over_processes, share
+from lomix_search.utils.random import same_random_state, seeds_from
 
 _Items = Dataset[tuple[Tensor, Tensor]]
-Direction = dict[str, Tensor]
-Autocast = Callable[[], Any]
-
 _APART = 1_000_003  # added to the seed: held-out batches and augmentations are other draws than those of training
 _SCALE = 1024.0  # so that half precision does not lose small gradients; directions have length 1 in the end
 
@@ -75,10 +69,10 @@ class Looker:
         Returns:
             What to log: slopes ⟨v/‖v‖, gₖ⟩ (NaN for dropped maps), normalised slopes, ‖v‖, and the method.
         """
-        with _as_it_was(images.device):
+        with same_random_state():
             held = self._batch(step // self.weighting.interval, images.device)
             v = held_out_gradient(self.net, self.finest, *held, self.names, self.autocast)
-            length = float(_length(v)) / _SCALE
+            length = float(length_of(v)) / _SCALE
             v = _unit(v)
             slopes = self._slopes(images, labels, v)
             probes = None
@@ -100,7 +94,7 @@ class Looker:
 
     def _slopes(self, images: Tensor, labels: Tensor, v: Direction) -> Tensor:
         if self.method == "auto":
-            self.method, slopes = _first_that_works(self.net, self.loss, images, labels, v, self.autocast)
+            self.method, slopes = first_that_works(self.net, self.loss, images, labels, v, self.autocast)
         else:
             slopes = METHODS[self.method](self.net, self.loss, images, labels, v, self.autocast)
         return mean_over_processes(slopes)
@@ -124,84 +118,10 @@ def held_out_gradient(
     """
     parameters = {name: p for name, p in net.named_parameters() if name in set(names)}
     with autocast():
-        total = finest(_logits(net, {}, images), labels).total
+        total = finest(logits_with(net, {}, images), labels).total
     found = torch.autograd.grad(total * _SCALE, list(parameters.values()), allow_unused=True)
     pairs = zip(parameters.items(), found, strict=True)
     return {name: mean_over_processes(torch.zeros_like(p) if g is None else g) for (name, p), g in pairs}
-
-
-def slopes_by_forward_mode(
-    net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor, v: Direction, autocast: Autocast
-) -> Tensor:
-    """Return ⟨v, gₖ⟩ (m,): forward-mode differentiation through the network, a difference of two through the loss.
-
-    The losses are smooth in the logits and their sums are kept in double precision, so that the difference is exact to
-    about 1e-4 in float32 and 1e-8 in float64; the network, where a difference would be coarse, is differentiated.
-
-    Args:
-        net: The instrumented network, in train mode.
-        loss: The mixture loss; dropped maps give NaN.
-        images: A training batch.
-        labels: Its labels.
-        v: A direction by parameter name.
-        autocast: Makes the context of the forward.
-
-    Returns:
-        The slopes.
-    """
-    parameters = dict(net.named_parameters())
-    with torch.no_grad(), forward_ad.dual_level(), autocast():
-        duals = {
-            name: forward_ad.make_dual(parameters[name].detach(), v[name])  # type: ignore[no-untyped-call]
-            for name in v
-        }
-        parts = [
-            forward_ad.unpack_dual(one)  # type: ignore[no-untyped-call]
-            for one in _logits(net, duals, images)
-        ]
-    logits = [_wide(p.primal) for p in parts]
-    tangents = [
-        torch.zeros_like(one) if p.tangent is None else _wide(p.tangent) for one, p in zip(logits, parts, strict=True)
-    ]
-    largest = largest_over_processes(torch.stack([t.abs().max() for t in tangents]).max())
-    step = (1e-4 if logits[0].dtype == torch.float64 else 1e-2) / largest.clamp(min=1e-30)
-    sides = []
-    with torch.no_grad():
-        for sign in (1, -1):
-            moved = [one + sign * step * t for one, t in zip(logits, tangents, strict=True)]
-            sides.append(loss(moved, labels).per_map)
-    return _slope(sides[0], sides[1], step)
-
-
-def slopes_by_difference(
-    net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor, v: Direction, autocast: Autocast
-) -> Tensor:
-    """Return ⟨v, gₖ⟩ (m,) as (ℓₖ(φ + ε·v) − ℓₖ(φ − ε·v)) / 2ε, in full precision whatever autocast says.
-
-    Args:
-        net: The instrumented network, in train mode.
-        loss: The mixture loss; dropped maps give NaN.
-        images: A training batch.
-        labels: Its labels.
-        v: A direction by parameter name; ε is 0.01 / ‖v‖, in float64 1e-4 / ‖v‖.
-        autocast: Not used.
-
-    Returns:
-        The slopes.
-    """
-    parameters = dict(net.named_parameters())
-    double = next(iter(v.values())).dtype == torch.float64
-    step = (1e-4 if double else 1e-2) / _length(v).clamp(min=1e-30)
-    sides = []
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        for sign in (1, -1):
-            moved = {name: parameters[name].detach() + sign * step * v[name] for name in v}
-            with _as_it_was(images.device):  # dropout draws the same on both sides
-                sides.append(loss(_logits(net, moved, images), labels).per_map)
-    return _slope(sides[0], sides[1], step)
-
-
-METHODS = {"forward": slopes_by_forward_mode, "difference": slopes_by_difference}
 
 
 def finest_loss(loss: MixtureLoss) -> MixtureLoss:
@@ -251,79 +171,12 @@ def covered(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-# -- small parts -------------------------------------------------------------------------------------------------------
-
-
-def _first_that_works(
-    net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor, v: Direction, autocast: Autocast
-) -> tuple[str, Tensor]:
-    """Return the method that a network can do, and what it gave.
-
-    A layer without a forward-mode derivative fails as its author left it: NotImplementedError from PyTorch's own, other
-    types from custom functions and compiled code. Nothing is hidden by it: what is wrong for another reason is raised
-    again by differences, which run the same network and loss; and a lack of memory is no property of the network.
-    """
-    try:
-        return "forward", slopes_by_forward_mode(net, loss, images, labels, v, autocast)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError, AttributeError, TypeError):
-        return "difference", slopes_by_difference(net, loss, images, labels, v, autocast)
-
-
-def _logits(net: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Sequence[Tensor]:
-    """Run the network with other parameters, and with buffers of its own that are thrown away."""
-    with _lent(net, parameters):
-        logits: Sequence[Tensor] = net(images)
-    return logits
-
-
-@contextmanager
-def _lent(net: nn.Module, parameters: Mapping[str, Tensor]) -> Iterator[None]:
-    """Put other tensors in the places of parameters, and copies in those of buffers; put all back afterwards.
-
-    ``torch.func.functional_call`` would do, but where a module is registered under two names, as in MONAI's DynUNet, it
-    leaves the tensors there that it was lent (torch 2.13).
-    """
-    others = {id(p): parameters[name] for name, p in net.named_parameters() if name in parameters}
-    others |= {id(b): b.detach().clone() for b in net.buffers()}
-    places = [(place, key) for m in net.modules() for place in (m._parameters, m._buffers) for key in place]
-    own = [place[key] for place, key in places]
-    try:
-        for (place, key), tensor in zip(places, own, strict=True):
-            place[key] = others.get(id(tensor), tensor)  # type: ignore[assignment]
-        yield
-    finally:
-        for (place, key), tensor in zip(places, own, strict=True):
-            place[key] = tensor  # type: ignore[assignment]
-
-
-@contextmanager
-def _as_it_was(device: torch.device) -> Iterator[None]:
-    """Leave torch's random states as they are."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 def _random_direction(like: Direction, seed: int, step: int) -> Direction:
     device = next(iter(like.values())).device
-    generator = torch.Generator(device).manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+    generator = torch.Generator(device).manual_seed(*seeds_from((seed, step), 1))
     return {name: torch.empty_like(t).normal_(generator=generator) for name, t in like.items()}
 
 
 def _unit(direction: Direction) -> Direction:
-    length = _length(direction).clamp(min=1e-30)
+    length = length_of(direction).clamp(min=1e-30)
     return {name: part / length for name, part in direction.items()}
-
-
-def _length(direction: Direction) -> Tensor:
-    length: Tensor = torch.stack([part.norm() for part in direction.values()]).norm()
-    return length
-
-
-def _slope(ahead: Tensor, behind: Tensor, step: Tensor) -> Tensor:
-    return (ahead - behind) / (2 * step)
-
-
-def _wide(one: Tensor) -> Tensor:
-    return one if one.dtype == torch.float64 else one.float()

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from lomix_search.errors import RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.training.cost import saved_bytes
+from lomix_search.utils.random import same_random_state
 
 _SIGNS = ("can't allocate memory", "out of memory", "not enough memory")
-_VAGUE = "could not create a primitive"  # of oneDNN: no memory for its code, or an operation that it does not know
+_VAGUE = "could not create a primitive"  # of oneDNN: it lacks memory for its code, or does not know the operation
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def _one_item(net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor)
     together, loss.together = loss.together, False  # the other processes are not asked
     try:
         one, truth = images[:1].to(device), labels[:1].to(device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with same_random_state():
             kept = saved_bytes(lambda: loss(net(one), truth).total)
     except (RuntimeError, MemoryError):
         return ["not even one item fits"]

@@ -12,7 +12,7 @@ from lomix_search.recipe.sections import OptimizerSection
 
 
 def trained_groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
-    """Sort what is trained: all together as in the paper, but for a weighting that asks for a rate of its own.
+    """Group what is trained: one group as in the paper, and a second for a weighting with its own learning rate.
 
     Args:
         net: The instrumented network.

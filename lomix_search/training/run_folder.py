@@ -28,7 +28,7 @@ _HELD: dict[tuple[Path, int], int | None] = {}  # folder and thread → the desc
 def hold(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder, by a lock on ``folder/lock`` that the kernel lifts however this process ends.
 
-    Of several processes of one run, process 0 holds it. Holding it twice in one thread is holding it once.
+    In a distributed run, process 0 holds the lock. A thread that holds it may enter again.
 
     Args:
         folder: The run folder; made when missing.
@@ -74,7 +74,7 @@ def writing(path: Path) -> Iterator[None]:
             hint = "another folder: --folder runs/another"
         named = (
             cause.filename if isinstance(cause.filename, str) else path
-        )  # what failed, where more than one is written
+        )  # of several files that are written, the one that failed
         raise RunError(f"{named} cannot be written: {why}.", seen=_disk(path), hint=hint) from None
 
 
@@ -82,8 +82,8 @@ def sweep(folder: Path, age: float = 0.0) -> None:
     """Remove files that a killed process had begun to write.
 
     Args:
-        folder: Whose files, and those of the folders in it. Only who holds it may do this with an age of 0.
-        age: Seconds that a file must not have been written to.
+        folder: The folder; the folders in it are swept too. An age of 0 is only for who holds the folder.
+        age: Seconds since a file was last written to, below which it stays.
     """
     for path in (*folder.glob(".*"), *folder.glob("*/.*")):
         with suppress(OSError):  # gone meanwhile, or a disk that can only be read

@@ -52,9 +52,9 @@ def budget(plan: ShrinkSection, maps: int, progress: float) -> int:
 
 
 def shrink(plan: ShrinkSection, loss: MixtureLoss, progress: float) -> tuple[str, ...]:
-    """Drop the weakest maps above the budget; the finest original, which inference uses, always stays.
+    """Drop the weakest maps above the budget; the finest original always stays, because inference uses it.
 
-    Reads the weights, and so waits for the device, only when a map is due to leave.
+    The weights are read only when a map is due to leave, because reading them waits for the device.
 
     Args:
         plan: The schedule.

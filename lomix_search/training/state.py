@@ -1,14 +1,12 @@
-"""A training under way: everything that a checkpoint holds, written and read."""
+"""The state of a search: everything that changes from step to step, written to checkpoints and read from them."""
 
 import json
 import math
-import random
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,14 +19,14 @@ from lomix_search.recipe.sections import OptimizerSection, SearchSection
 from lomix_search.training.checkpoint import (
     StateDict,
     latest_checkpoint,
-    random_state,
-    restore_random_state,
     save_checkpoint,
+    write_tensors,
 )
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
 from lomix_search.training.surroundings import surroundings
 from lomix_search.utils.distributed import on_main, same_over_processes
+from lomix_search.utils.random import random_state, restore_random_state, seed_everything
 
 MAY_CHANGE = frozenset({"workers", "checkpoint_every", "patience", "skip_not_finite", "other_data"})
 """Settings of ``[search]`` that may change when a run goes on: they alter no step that was taken."""
@@ -83,7 +81,7 @@ class TrainingState:
 
         Args:
             resume: Go on, if there is a checkpoint.
-            data: What tells the data sets apart from others.
+            data: By the name of each dataset, what tells whether it is the one that the run was started with.
 
         Raises:
             RunError: the folder holds another run, or cannot be written, or was started with other data.
@@ -106,9 +104,22 @@ class TrainingState:
         """
         on_main(lambda: _write(self.folder / "checkpoints", self.step, self._state()))
 
+    def write_network(self, name: str) -> None:
+        """Write the state_dict of the user's own network.
+
+        Args:
+            name: ``"final.pt"`` or ``"best.pt"``, in the run folder.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        path = self.folder / name
+        with writing(path):
+            write_tensors(path, StateDict(getattr(self.net, "model", self.net).state_dict()))
+
     @property
     def finished(self) -> bool:
-        """Whether all steps are taken, or so many validations went by without a better Dice that it stops early."""
+        """Whether all steps are taken, or the search stops early."""
         return self.step >= self.plan.search.steps or self.stopped_early
 
     @property
@@ -140,7 +151,7 @@ class TrainingState:
         return state
 
     def _tell_surroundings(self, step: int, before: dict[str, str]) -> None:
-        """Say what is different where a run goes on."""
+        """Warn of what is different from the last start, other than settings and data."""
         now = self._surroundings()
         found = [f"{key}: {before.get(key, '–')}, then {now[key]}" for key in now if before.get(key) != now[key]]
         if found:
@@ -201,15 +212,15 @@ class TrainingState:
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Check that a run may go on with these settings: the same ones, but for ``MAY_CHANGE`` and more steps.
+    """Check that a run may go on with these settings: those of ``MAY_CHANGE`` may differ, and steps may grow.
 
     Args:
         before: Settings by name, as the run was started.
-        now: Those that it shall go on with.
+        now: Settings by name, as it is to go on.
         folder: The run folder.
 
     Raises:
-        RunError: others differ, or there are fewer steps.
+        RunError: another setting differs, or there are fewer steps.
     """
     keys = [key for key in now if key not in MAY_CHANGE and before.get(key) != now[key]]
     if keys == ["steps"] and now["steps"] > before["steps"]:
@@ -221,13 +232,6 @@ def check_same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> Non
             seen=[f"{key}: {before.get(key)} before, {now[key]} now" for key in keys],
             hint=f"use the same ones, or another folder; {free} may change, and steps may grow",
         )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _write(folder: Path, step: int, state: StateDict) -> None:

@@ -4,11 +4,11 @@
 thing. Every process holds the whole network and a share of each batch. The sums behind the losses are added up over the
 processes before any ratio is taken, so that the loss is that of the whole batch, on every process the same number.
 
-This is plain torch.distributed. lightning-fabric takes the tasks of any SLURM job for the processes of one run, or
-refuses them (tried: 2.6.6), where the workers of a study must stay apart; only torchrun's variables count here. DDP has
-to look for unused parameters in every step, since maps are dropped in mid-run, and warns of that in all other runs; one
-sum of all gradients after the backward pass does the same in a dozen lines. What that gives away is DDP's overlap of
-sending with the backward pass.
+This is plain torch.distributed, and only torchrun's variables count. lightning-fabric (tried: 2.6.6) takes the tasks of
+any SLURM job for the processes of one run, or refuses them, but the workers of a study must stay apart. DDP would have
+to look for unused parameters in every step, because maps are dropped in mid-run, and warns of that in all other runs.
+One sum of all gradients after the backward pass does the same in a dozen lines; the price is that nothing is sent while
+the backward pass still runs.
 """
 
 import atexit
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 _Failure = TypeVar("_Failure", bound=BaseException)
 
 _TIMEOUT = 300.0  # seconds; the longest that one process may keep the others waiting, e.g. while it writes a checkpoint
-_LOST = re.compile(  # what gloo says of a connection: its source file, or words of its own; not of what is sent
+_LOST = re.compile(  # gloo on connections: its source file, or words of its own; not its complaints about what is sent
     r"\[\S*/gloo/transport/\S+:\d+\] (?!\[enforce fail)|Application timeout caused pair closure"
 )
 
@@ -90,8 +90,8 @@ def share(items: Sequence[_T]) -> Sequence[_T]:
 def on_main(act: Callable[[], _T]) -> _T:
     """Run a function on process 0 alone; every process gets what it returned, or fails as it failed.
 
-    Whatever one process decides for all goes through here: opening a folder, writing a checkpoint, the parameters of a
-    trial, whether it is pruned.
+    Every decision that one process takes for all goes through here: opening a folder, writing a checkpoint, the
+    parameters of a trial, whether it is pruned.
 
     Args:
         act: The function; what it returns must be picklable where there are several processes.
@@ -153,7 +153,7 @@ def happened_alike(error: BaseException) -> bool:
 
 @contextmanager
 def alike() -> Iterator[None]:
-    """Mark errors as those that every process raises by itself: what is done here depends on nothing but the recipe.
+    """Mark errors as those that every process raises by itself, because what is done here depends on the recipe alone.
 
     Yields:
         Nothing.
@@ -166,10 +166,10 @@ def alike() -> Iterator[None]:
 
 @contextmanager
 def lost_processes(where: Callable[[], str]) -> Iterator[None]:
-    """Say in plain words that another process is gone, wherever this one waited for it.
+    """Say in plain words that another process is gone, if this one waited for it.
 
     Args:
-        where: Says how far this process came and how to go on, once it is needed.
+        where: Says how far this process came; called only when it is needed.
 
     Yields:
         Nothing.

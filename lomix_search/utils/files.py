@@ -1,4 +1,4 @@
-"""Files read with bounds and in words, and written whole or not at all."""
+"""Files read and written: what cannot be read is said in words, and a file is written whole or not at all."""
 
 import json
 import os
@@ -20,13 +20,13 @@ def read_toml(path: Path, error: type[LomixError], limit: int = 2**24) -> dict[s
     Args:
         path: The file.
         error: Class of the error to raise.
-        limit: Bytes that it may have: a file may come from anyone, and is not to take all memory and time.
+        limit: Bytes that it may have. A file may come from anyone and must not take all memory and time.
 
     Returns:
         Its content.
 
     Raises:
-        LomixError: of class ``error``: no such file, too large, or not TOML (with line and column).
+        LomixError: of class ``error``: the file cannot be read, is too large, or is not TOML (with line and column).
     """
     content: dict[str, Any] = _parse(path, tomllib.loads, "a TOML file", error, limit)
     return content
@@ -44,7 +44,7 @@ def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") ->
         Its content.
 
     Raises:
-        LomixError: of class ``error``: no such file, too large, or no JSON object.
+        LomixError: of class ``error``: the file cannot be read, is too large, or holds no JSON object.
     """
     content = _parse(path, json.loads, form, error, 2**26)
     if not isinstance(content, dict):
@@ -52,8 +52,24 @@ def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") ->
     return content
 
 
+def read_json_line(line: bytes) -> dict[str, Any] | None:
+    """Read one line of a file of JSON lines, such as a log that a crash may have cut off.
+
+    Args:
+        line: As it stands in the file.
+
+    Returns:
+        Its content; None if the line is torn or holds no JSON object.
+    """
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
-    """Read a file of bounded size: no pipe, on which this would wait, nor a device that never ends.
+    """Read a file of bounded size. Pipes, on which this would wait, and devices, which never end, are refused.
 
     Args:
         path: The file.
@@ -64,7 +80,7 @@ def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
         All of it.
 
     Raises:
-        LomixError: of class ``error``: it cannot be read, is no file, or has more bytes.
+        LomixError: of class ``error``: the file cannot be read, is a pipe or device, or has more bytes.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -92,7 +108,7 @@ def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[Lomix
 
 
 def _too_deep(content: object) -> bool:
-    """Tell whether values are nested deeper than any of ours: what walks them later calls itself for each level."""
+    """Tell whether values are nested too deep for functions that call themselves for each level."""
     level = [content]
     for _ in range(DEPTH):
         held = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
@@ -106,7 +122,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash there is either the old or the new one, never half of one."""
+    """Write a file so that after a crash there is either the old or the new one, and never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:

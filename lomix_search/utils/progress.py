@@ -17,9 +17,9 @@ _AGAIN = 1.0  # seconds: signals closer to the first are the same one, sent twic
 class Stop:
     """Turns SIGINT and SIGTERM into a request to stop after the step; another Ctrl-C, a second later, acts at once.
 
-    torchrun passes signals on that its processes may have got already, from a terminal or a scheduler: a repeated one
-    must not cost the checkpoint. Of two around each other, as around a study and each of its searches, the inner one
-    takes over what the outer was asked before, and passes on what it is asked itself.
+    torchrun passes signals on, and its processes may have got the same one from a terminal or a scheduler already: a
+    repeated signal must not cost the checkpoint. Two may be nested, as around a study and around each of its searches.
+    The inner one then starts with what the outer one was asked, and passes on what it is asked itself.
 
     Args:
         *signals: Those to listen to; both by default.
@@ -75,7 +75,7 @@ class Stop:
 
 
 class Bar:
-    """Show progress with the time left; on no terminal, a line now and then.
+    """Show progress with the time left; without a terminal, print a line now and then.
 
     Args:
         wanted: Show anything at all.

@@ -7,33 +7,28 @@ import functools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def random_state(*, accelerators: bool = True) -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
     """Read the states of the global generators.
 
-    Args:
-        accelerators: Whether those of CUDA and MPS are read too. CUDA is not woken for it: as long as nothing uses
-            CUDA, it has no state.
+    CUDA is not woken for it: as long as nothing uses CUDA, it has no state.
 
     Returns:
         Plain values and tensors, which a checkpoint can hold; for :func:`restore_random_state`.
     """
-    kind, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state())
-    version, internal, next_gauss = random.getstate()
-    state = {
+    state = _read(accelerators=True)
+    version, internal, next_gauss = state["python"]
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    return {
+        **state,
         "python": [version, list(internal), next_gauss],
         "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if accelerators and _cuda_is_awake() else [],
     }
-    if accelerators and torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -44,31 +39,31 @@ def restore_random_state(state: dict[str, Any]) -> None:
             where there are more or fewer devices.
     """
     version, internal, next_gauss = state["python"]
-    random.setstate((version, tuple(internal), next_gauss))
     kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
+    _write(
+        {
+            **state,
+            "python": (version, tuple(internal), next_gauss),
+            "numpy": (kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss),
+        }
+    )
 
 
 def note_random_state(*, accelerators: bool = True) -> Callable[[], None]:
     """Note the states of the global generators, and the seed that waits for the moment when CUDA wakes.
 
     Args:
-        accelerators: As for :func:`random_state`.
+        accelerators: Whether the generators of CUDA and MPS devices are noted too.
 
     Returns:
         A function that puts them back; it may be called again.
     """
-    state = random_state(accelerators=accelerators)
+    state = _read(accelerators)
     waiting = vars(torch.cuda._lazy_seed_tracker) if accelerators and not _cuda_is_awake() else {}
     before = waiting.copy()
 
     def put_back() -> None:
-        restore_random_state(state)
+        _write(state)
         waiting.update(before)
 
     return put_back
@@ -79,7 +74,7 @@ def same_random_state(*, accelerators: bool = True) -> Iterator[None]:
     """Put the states of the global generators back at the end, whatever is drawn in between.
 
     Args:
-        accelerators: As for :func:`random_state`.
+        accelerators: Whether the generators of CUDA and MPS devices are put back too.
 
     Yields:
         Nothing.
@@ -156,6 +151,29 @@ def note_generator(generator: Any) -> Callable[[], object]:
         case torch.Generator():
             return functools.partial(generator.set_state, generator.get_state())
     raise TypeError(f"{type(generator).__name__} is no random generator of numpy, python or torch")
+
+
+def _read(accelerators: bool) -> dict[str, Any]:
+    """Read the states of the global generators as python, numpy and torch give them."""
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if accelerators and _cuda_is_awake() else [],
+    }
+    if accelerators and torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def _write(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
 
 
 def _cuda_is_awake() -> bool:

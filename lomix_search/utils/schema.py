@@ -11,7 +11,7 @@ from lomix_search.errors import LomixError, nearest
 
 
 class Frozen(BaseModel):
-    """Base of all typed values: immutable, unknown keys are faults, true is no number."""
+    """Base of all typed values: they do not change, unknown keys are faults, and ``true`` is not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ def build_typed(
         content: Keys and values as read.
         source: What to call the file in the message.
         error: Class of the error to raise.
-        extra_faults: Faults found elsewhere in the same file, reported in the same breath.
+        extra_faults: Faults found elsewhere in the same file; they are reported first.
 
     Returns:
         The value.
@@ -61,7 +61,7 @@ def build_typed(
 
 
 def faults_in(kind: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a typed value from being built, one line a fault; nothing if all is well."""
+    """Return what keeps a typed value from being built, one line a fault; an empty list if all is well."""
     try:
         kind.model_validate(dict(content))
     except ValidationError as cause:
@@ -86,7 +86,7 @@ def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
 
 
 def shortened(value: object, most: int = 80) -> str:
-    """Return how Python writes a value, cut off where that is long: it stands in a message."""
+    """Return how Python writes a value, cut off for a message where that is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists

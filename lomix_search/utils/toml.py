@@ -1,4 +1,4 @@
-"""TOML written; the standard library only reads it."""
+"""Values written as TOML, which the standard library only reads."""
 
 import datetime
 import json
@@ -42,7 +42,7 @@ def _toml_key(key: str) -> str:
 
 def to_toml_value(value: object) -> str:
     """Write one value as ``to_toml`` does."""
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+    if isinstance(value, str):  # JSON and TOML escape alike, except for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()

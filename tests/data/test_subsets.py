@@ -3,6 +3,8 @@
 import pytest
 from support.shapes import Shapes
 
+from lomix_search.data.manifest import Entry
+from lomix_search.data.split import SplitPlan, make_split
 from lomix_search.data.subsets import label_fraction, set_aside
 from lomix_search.errors import RunError
 
@@ -41,3 +43,18 @@ def test_a_fraction_of_the_labels_is_whole_cases_and_nested() -> None:
     assert label_fraction(items, 1.0, 3) is items and len(label_fraction(items, 0.01, 3)) == 3
     rest, held = set_aside(label_fraction(items, 0.5, 3), 0.5, 0)
     assert len(rest) == len(held) == 3  # a case each
+
+
+def test_recipes_of_before_keep_the_labels_that_they_kept() -> None:
+    """What ``search.label_fraction`` and ``data.label_fraction`` drew in version 0.1, of one rule now."""
+    assert label_fraction(Cases(24), 0.25, 4).indices == [0, 1, 2, 12, 13, 14]
+    assert label_fraction(Cases(24), 0.5, 4).indices == [0, 1, 2, 6, 7, 8, 12, 13, 14, 15, 16, 17]
+    entries = [entry(f"p{i}_{j}", f"p{i}") for i in range(12) for j in "ab"]
+    for part, kept in ((0.25, {"p4", "p11"}), (0.5, {"p4", "p7", "p8", "p9", "p11"})):
+        train = make_split(entries, SplitPlan(label_fraction=part, seed=4)).train
+        assert {name[:-2] for name in train} == kept
+
+
+def entry(name: str, patient: str) -> Entry:
+    nothing = {"origin": {}, "scaling": "", "labels": {}, "sources": {}, "files": {}}
+    return Entry(name=name, patient=patient, group="", shape=(1, 1, 4, 4), spacing=(), **nothing)

@@ -1,4 +1,4 @@
-"""Measures and protocols against independent implementations and by hand."""
+"""Measures against independent implementations and by hand."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,7 @@ from monai.metrics import HausdorffDistanceMetric, SurfaceDistanceMetric
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lomix_search.errors import DataError
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols import PROTOCOLS, find_protocol
 
 SPACING = (5.0, 0.8, 0.7)
 
@@ -126,74 +124,3 @@ def test_s_measure_of_constants() -> None:
     half = np.zeros((8, 8), bool)
     half[:, 4:] = True
     assert measures.s_measure(half.astype(float), half) == pytest.approx(1, abs=1e-6)
-
-
-# -- protocols ---------------------------------------------------------------------------------------------------------
-
-
-def masks(predicted: bool, true: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    prediction, truth = np.zeros((3, 4, 5), bool), np.zeros((3, 4, 5), bool)
-    prediction[0, 0, 0], truth[0, 0, 0] = predicted, true
-    return prediction, truth
-
-
-WORST = float(np.linalg.norm([15, 3.2, 3.5]))
-
-
-@pytest.mark.parametrize(
-    ("protocol", "predicted", "true", "dice", "hd95"),
-    [
-        ("strict", True, True, 1, 0),
-        ("strict", False, False, 1, 0),
-        ("strict", False, True, 0, WORST),
-        ("strict", True, False, 0, WORST),
-        ("transunet", True, True, 1, 0),
-        ("transunet", False, False, 0, 0),
-        ("transunet", False, True, 0, 0),
-        ("transunet", True, False, 1, 0),
-    ],
-)
-def test_empty_masks(protocol: str, predicted: bool, true: bool, dice: float, hd95: float) -> None:
-    found = find_protocol(protocol).score(*masks(predicted, true), SPACING, None)
-    assert found["dice"] == dice and found["hd95"] == pytest.approx(hd95)
-    assert tuple(found) == PROTOCOLS[protocol].measures
-
-
-def test_strict_is_in_millimetres_and_transunet_in_voxels() -> None:
-    prediction, truth = masks(True, False)
-    truth[2, 0, 0] = True
-    assert find_protocol("strict").score(prediction, truth, SPACING, None)["hd95"] == 10
-    assert find_protocol("transunet").score(prediction, truth, SPACING, None)["hd95"] == 2
-
-
-def test_isic_threshold() -> None:
-    truth = np.zeros((1, 10, 10), bool)
-    truth[0, :, :5] = True
-    near, far = truth.copy(), truth.copy()
-    near[0, :3, 0], far[0, :, 0] = False, False
-    far[0, :, 5] = True
-    score = find_protocol("isic2018").score
-    assert score(near, truth, (), None)["jaccard_thresholded"] == pytest.approx(47 / 50)
-    assert score(far, truth, (), None)["iou"] == pytest.approx(40 / 60)
-    assert score(far, truth, (), None)["jaccard_thresholded"] == pytest.approx(40 / 60)
-    far[0, :3, 1] = False
-    assert score(far, truth, (), None)["iou"] == pytest.approx(37 / 60)
-    assert score(far, truth, (), None)["jaccard_thresholded"] == 0
-    assert score(near, truth, (), None)["sensitivity"] == pytest.approx(0.94)
-    assert score(near, truth, (), None)["specificity"] == 1
-
-
-def test_polyp_measures_of_a_perfect_picture() -> None:
-    truth = scores(0)[1][None]
-    found = find_protocol("polyp").score(truth, truth, (), truth[0][None].astype(np.float32))
-    assert found["dice"] == found["iou"] == 1 and found["mae"] == pytest.approx(0, abs=1e-6)
-    assert found["s_measure"] == pytest.approx(1, abs=1e-4) and found["e_measure_max"] == pytest.approx(1, abs=1e-3)
-    assert found["dice_curve"] == pytest.approx(1, abs=5e-3)
-
-
-def test_unknown_protocol() -> None:
-    with pytest.raises(DataError) as error:
-        find_protocol("transunnet")
-    assert str(error.value) == (
-        'no protocol "transunnet". Nearest: "transunet". Known: isic2018, polyp, strict, transunet.'
-    )

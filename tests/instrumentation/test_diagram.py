@@ -1,4 +1,3 @@
-import copy
 from xml.etree import ElementTree
 
 import pytest
@@ -6,12 +5,11 @@ import torch
 from monai.networks.nets import BasicUNet
 from support.families import FAMILIES
 from support.places import ROOT
-from support.zoo import SmallUNet, monai_basic_unet
+from support.zoo import monai_basic_unet
 
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.trace import sizes, trace
-from lomix_search.training.cost import doctor
 
 LADDERS = [entry for entry in FAMILIES if "nonU" not in entry["tags"]]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,23 +22,31 @@ def boxes(text):
 
 def test_the_picture_is_a_u_of_blocks_with_every_stage_marked_once():
     model, example, names = monai_basic_unet(2)
-    shown = boxes(draw(trace(model, example), find_stages(model, example).stages))
+    stages = find_stages(model, example).stages
+    shown = boxes(draw(trace(model, example), stages))
     assert [label.split(",")[0] for label in shown] == [
         "input", "conv_0", "down_1", "down_2", "down_3", "down_4", *names, "final_conv",
     ]  # fmt: skip
     assert [label.split(",")[1] for label in shown if "stage" in label] == [
         f" stage {i} · {channels} channel{'s' * (channels > 1)}"
-        for i, channels in enumerate((stage.channels for stage in find_stages(model, example).stages), 1)
+        for i, channels in enumerate((stage.channels for stage in stages), 1)
     ]
 
 
+@pytest.mark.slow
 def test_the_readmes_picture_is_what_its_command_draws():
     model, example = BasicUNet(spatial_dims=2), torch.zeros(1, 1, 256, 256)
     shown = draw(trace(model, example), find_stages(model, example).stages)
     assert shown == (ROOT / "docs/stages.svg").read_text()
 
 
-@pytest.mark.parametrize("entry", LADDERS[::3], ids=lambda entry: entry["id"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, marks=[] if i % 8 == 0 else pytest.mark.slow, id=entry["id"])
+        for i, entry in enumerate(LADDERS[::6])
+    ],
+)
 def test_any_network_is_drawn_with_each_stage_in_a_box_of_its_own(entry):
     model, inputs = entry["build"]().eval(), entry["inputs"]()
     stages = find_stages(model, inputs).stages
@@ -49,16 +55,3 @@ def test_any_network_is_drawn_with_each_stage_in_a_box_of_its_own(entry):
     for i, stage in enumerate(stages, 1):
         (label,) = (label for label in shown if f" stage {i} " in label)
         assert sizes(stage.size) in label
-
-
-def test_doctor_measures_and_leaves_no_mark():
-    model, example = SmallUNet(), torch.rand(2, 1, 32, 32)
-    before = copy.deepcopy(model.state_dict())
-    cost = doctor(model, example)
-    assert cost.head_parameters == 8 * 3 + 3 and cost.maps == 6
-    assert cost.loss_parameters == 6 + (3 * 6 + 3) + (2 * 3 + 2)  # weights, one concat, one attention
-    assert cost.seconds > 0 and cost.bare_seconds > 0 and cost.engine in str(cost)
-    assert cost.saved_bytes > cost.bare_saved_bytes > 0
-    assert "head parameters   27, in training only" in str(cost)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
-    assert not any(m._forward_hooks for m in model.modules())

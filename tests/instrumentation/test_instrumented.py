@@ -11,7 +11,11 @@ from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.mixture.loss import MixtureLoss
 
 
-@pytest.fixture(params=FAST)
+def quick(name):
+    return name in ("small-2d", "small-3d", "unet-2d", "dynunet-ds-2d")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[] if quick(name) else pytest.mark.slow) for name in FAST])
 def case(request):
     torch.manual_seed(0)
     return FAST[request.param]()

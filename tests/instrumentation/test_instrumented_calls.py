@@ -157,8 +157,14 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("what", ["maps", "features", "logits"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "what"),
+    [
+        pytest.param(way, what, marks=[] if what == "maps" or way == "one network" else pytest.mark.slow)
+        for way in WAYS
+        for what in ("maps", "features", "logits")
+    ],
+)
 def test_calls_at_once_see_their_own_maps(way: str, what: str) -> None:
     """Each thread has its own images, so that any other thread's map would show."""
 

@@ -22,8 +22,9 @@ from lomix_search.evaluation.inference import predict_case as predict_case
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.search import Result, is_better
+from lomix_search.training.result import Result
 from lomix_search.training.trackers import read_lines
+from lomix_search.training.validation import is_better
 
 
 def run(folder: Path, built: Any, val: Any = None, **changes: Any) -> Result:
@@ -182,7 +183,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[int]:
         value = scores[min(len(calls), len(scores)) - 1]
         return DiceResult(CLASSES, ("a",), np.full((1, 3), value))
 
-    monkeypatch.setattr(sys.modules["lomix_search.training.search"], "score_items", score)
+    monkeypatch.setattr(sys.modules["lomix_search.training.validation"], "score_items", score)
     return calls
 
 

@@ -15,9 +15,22 @@ from lomix_search.instrumentation.trace import BACKENDS, on_twin, trace, trace_m
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.symbolic import symbolic
 
+QUICK = {("small-2d", "record"), ("small-2d", "export"), ("small-3d", "fx"), ("dynunet-ds-2d", "record")}
+"""What the fast suite reads, besides the 2D networks by fx; all others are read with --slow."""
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", FAST)
+
+def quick(name, backend):
+    return (name, backend) in QUICK or (backend == "fx" and name.endswith("2d"))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(name, backend, marks=[] if quick(name, backend) else pytest.mark.slow)
+        for name in FAST
+        for backend in BACKENDS
+    ],
+)
 def test_every_back_end_reproduces_the_output_on_other_values(name, backend):
     net, example, _ = FAST[name]()
     net.eval()

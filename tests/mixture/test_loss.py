@@ -1,13 +1,13 @@
-"""``MixtureLoss`` in every shape it takes, its state, and each of its errors in full."""
+"""``MixtureLoss`` in every shape it takes, its state, its settings, and mixtures that are trained again."""
 
 import copy
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from support.mixture_losses import ENGINE_NAMES, build, sample
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,25 +17,6 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.operators import OPERATORS, operator
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed
-
-ENGINE_NAMES = ["auto", "reference", "tiled"]  # auto is the C++ kernel wherever a compiler is
-if os.environ.get("TRITON_INTERPRET") == "1":
-    ENGINE_NAMES = ["triton"]
-
-
-def sample(
-    size: tuple[int, ...] = (6, 5), classes: int = 3, num_maps: int = 3, batch: int = 2
-) -> tuple[list[Tensor], Tensor]:
-    """Maps of ever smaller strides and labels of the finest size."""
-    sizes = [tuple(max(1, s >> (num_maps - 1 - i)) for s in size) for i in range(num_maps)]
-    maps = [torch.randn(batch, classes, *s, dtype=torch.float64, requires_grad=True) for s in sizes]
-    return maps, torch.randint(max(classes, 2), (batch, *size))
-
-
-def build(**settings: object) -> MixtureLoss:
-    chosen = {"space": "lomix", "num_maps": 3, "num_classes": 3} | settings
-    torch.manual_seed(1)
-    return MixtureLoss(**chosen).double()  # type: ignore[arg-type]
 
 
 def gradients(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
@@ -204,170 +185,7 @@ def test_it_says_what_it_is() -> None:
     )
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
-
-
-def fails(loss: MixtureLoss, maps: object, labels: Tensor) -> str:
-    with pytest.raises(LossError) as caught:
-        loss(maps, labels)
-    return str(caught.value)
-
-
-def test_wrong_number_of_maps() -> None:
-    maps, labels = sample()
-    assert fails(build(num_maps=4), maps, labels) == (
-        "MixtureLoss got 3 maps; it was built for 4.\n"
-        "  Seen: map 1: (2, 3, 1, 1)\n"
-        "        map 2: (2, 3, 3, 2)\n"
-        "        map 3: (2, 3, 6, 5)\n"
-        "  Try:  net.train()  # in eval mode the network returns one map only\n"
-        "        MixtureLoss(…, num_maps=3)  # if it has so many stages"
-    )
-    assert "Seen: no map" in fails(build(), [], labels)
-
-
-def test_one_map_with_a_batch_of_just_that_many() -> None:
-    maps, labels = sample(batch=3)
-    whole = build()(maps, labels)
-    assert torch.equal(build()(maps[-1], labels).total, whole.per_map[2])  # not three stacked maps
-
-
-def test_wrong_shapes() -> None:
-    maps, labels = sample()
-    assert "Map 2 has 4 channels; the loss was built for 3 classes." in fails(
-        build(), [maps[0], maps[1].repeat(1, 2, 1, 1)[:, :4], maps[2]], labels
-    )
-    assert "Map 1 has shape (2, 3); needed (B, 3, *spatial) with 1 to 3 spatial axes." in fails(
-        build(), [m.flatten(2).sum(2) for m in maps], labels
-    )
-    assert "The maps have different batch sizes or ranks: map 3 differs." in fails(
-        build(), [*maps[:2], maps[2][:1]], labels
-    )
-    assert (
-        fails(build(), [m.detach().int() for m in maps], labels) == "Map 1 is torch.int32; logits are floating point."
-    )
-    assert "Labels have a batch of 1, the maps of 2." in fails(build(), maps, labels[:1])
-    assert "Labels have shape (2, 30); maps of rank 4 need (B, *spatial) or (B, 1, *spatial)." in fails(
-        build(), maps, labels.flatten(1)
-    )
-    assert "Try:  loss(maps, one_hot.argmax(1))" in fails(build(), maps, F.one_hot(labels, 3).movedim(-1, 1))
-    assert "Labels are on meta, the maps on cpu." in fails(build(), maps, labels.to("meta"))
-
-
-def test_float_labels() -> None:
-    maps, labels = sample()
-    assert fails(build(), maps, labels.float()) == (
-        "Labels are torch.float32; classes are integers.\n  Try:  loss(maps, labels.long())"
-    )
-    loss = build()
-    for dtype in (torch.uint8, torch.int16, torch.int32):
-        assert torch.equal(loss(maps, labels.to(dtype)).total, loss(maps, labels).total)
-    assert build(num_classes=1)(sample(classes=1)[0], labels > 1).total.isfinite()
-
-
-@pytest.mark.parametrize("engine", ENGINE_NAMES)
-def test_labels_out_of_range(engine: str) -> None:
-    maps, labels = sample()
-    labels.fill_(0)
-    labels[0, 0, :2] = 3
-    labels[1, 0, 0] = 255
-    assert fails(build(engine=engine), maps, labels) == (
-        "Labels hold 2 values outside the classes 0 … 2.\n"
-        "  Seen: 3 (2 pixels), 255 (1 pixels)\n"
-        "  Try:  MixtureLoss(…, num_classes=4, ignore_index=255)  # if the network has so many outputs, and 255 marks "
-        "pixels without a label"
-    )
-    assert fails(build(ignore_index=255), maps, labels) == (
-        "Labels hold 1 values outside the classes 0 … 2, 255 is ignored.\n"
-        "  Seen: 3 (2 pixels)\n"
-        "  Try:  MixtureLoss(…, num_classes=4)  # if the network has so many outputs"
-    )
-    labels.fill_(2)
-    assert "outside the classes 0 … 1." in fails(build(num_classes=1), sample(classes=1)[0], labels)
-
-
-def hint(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> str:
-    return fails(loss, maps, labels).partition("  Try:  ")[2].partition("  #")[0]
-
-
-def test_hints_for_labels_with_channels_lose_nothing() -> None:
-    """What is advised gives the right classes; overlapping regions have none, and argmax would drop one of them."""
-    maps, labels = sample()
-    loss, named = build(), {"loss": build(), "maps": maps, "torch": torch}
-    for one_hot in (F.one_hot(labels, 3).movedim(-1, 1), F.one_hot(labels, 3).movedim(-1, 1).float()):
-        assert torch.equal(
-            eval(hint(loss, maps, one_hot), named | {"one_hot": one_hot}).total, loss(maps, labels).total
-        )
-    last = F.one_hot(labels, 3)
-    assert torch.equal(eval(hint(loss, maps, last), named | {"one_hot": last}).total, loss(maps, labels).total)
-    for kind in (torch.int64, torch.uint8, torch.bool, torch.float32):
-        foreground = F.one_hot(labels, 3).movedim(-1, 1)[:, 1:].to(kind)
-        assert "background first: 3 classes" in fails(loss, maps, foreground)
-        found = eval(hint(loss, maps, foreground), named | {"one_hot": foreground})
-        assert torch.equal(found.total, loss(maps, labels).total)
-    regions = torch.stack([labels > 0, labels > 1], 1).long()
-    message = fails(loss, maps, regions)
-    assert "argmax" not in message
-    assert (
-        f"the 2 regions overlap at {int((labels > 1).sum())} pixels: one region at a time, with num_classes=1"
-        in message
-    )
-    one_map, binary = [m[:, :1] for m in maps], build(num_classes=1)
-    assert torch.equal(
-        eval(hint(loss, maps, regions), {"loss": binary, "maps": one_map, "regions": regions, "k": 1}).total,
-        binary(one_map, labels > 1).total,
-    )
-    colours = torch.randint(256, (2, 3, 6, 5))
-    assert "Try" not in fails(loss, maps, colours)
-
-
-def test_hints_for_labels_of_other_types_lose_nothing() -> None:
-    maps, labels = sample()
-    soft = labels.double()
-    soft[0, 0, 0] = 0.5
-    assert fails(build(), maps, soft) == (
-        "Labels are torch.float64; classes are integers.\n  Seen: 1 values that are no class, such as 0.5"
-    )
-    for wrong in (float("nan"), float("inf")):
-        soft[0, 0, 0] = wrong
-        assert "Try" not in fails(build(), maps, soft)
-    assert "Try" not in fails(build(), maps, labels.to(torch.complex64))
-
-
-@pytest.mark.parametrize(("values", "classes", "ignored", "expected"), [
-    ([0, 255], 1, None, "loss(maps, labels == 255)"),
-    ([0, 255], 2, None, "loss(maps, labels == 255)"),
-    ([255], 1, None, "loss(maps, labels == 255)"),
-    ([0, 2], 2, None, "loss(maps, labels == 2)"),
-    ([0, 128], 1, 255, "loss(maps, labels == 128)"),
-    ([0, 1, 255], 1, None, "MixtureLoss(…, ignore_index=255)"),
-    ([0, 1, -1], 2, None, "MixtureLoss(…, ignore_index=-1)"),
-    ([0, -100], 2, None, "MixtureLoss(…, ignore_index=-100)"),
-    ([0, 255], 3, None, ""),  # the foreground of a mask, or no label at all
-    ([0, 1, 2, 255], 3, None, "MixtureLoss(…, ignore_index=255)"),
-    ([0, 1, 2], 2, None, "MixtureLoss(…, num_classes=3)"),  # a class, not to be ignored
-    ([0, 1, 2], 1, None, "MixtureLoss(…, num_classes=3)"),
-    ([1, 2, 3], 3, None, "MixtureLoss(…, num_classes=4)"),
-    ([0, 1, 2, 3, 255], 3, None, "MixtureLoss(…, num_classes=4, ignore_index=255)"),
-    ([0, 1, 255], 2, -1, ""),  # only one value can be ignored
-    ([0, 1, -1, 255], 2, None, ""),
-    ([0, 50, 100, 150], 2, None, ""),  # grey values
-])  # fmt: skip
-def test_hints_for_label_values_lose_nothing(
-    values: list[int], classes: int, ignored: int | None, expected: str
-) -> None:
-    """255 beside 0 is a mask's foreground: to ignore it would leave nothing to learn."""
-    maps, _ = sample(classes=classes)
-    labels = torch.tensor(values)[torch.arange(60) % len(values)].view(2, 6, 5)
-    loss = build(num_classes=classes, ignore_index=ignored)
-    assert hint(loss, maps, labels) == expected
-    if expected.startswith("loss"):
-        found = eval(expected, {"loss": loss, "maps": maps, "labels": labels})
-        assert torch.equal(found.total, loss(maps, (labels == max(values)).long()).total)
-    elif expected:
-        settings = eval(expected.replace("MixtureLoss(…, ", "dict("), {})
-        mended = build(**({"num_classes": classes} | settings))
-        assert mended(sample(classes=mended.num_classes)[0], labels).total.isfinite()
+# -- bad settings ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)

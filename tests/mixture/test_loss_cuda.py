@@ -8,8 +8,8 @@ from published.judge import judge
 from support.agreement import agree, outcome
 from support.families import FAMILIES
 from support.golden import GOLDEN, Golden, close
-from support.interpreted import BASE, CASES, build
 from support.known_families import KNOWN
+from support.triton_cases import BASE, CASES, build
 from support.zoo import small_unet_2d
 from torch import Tensor, nn
 

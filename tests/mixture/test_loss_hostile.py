@@ -103,7 +103,7 @@ def compare(case: dict[str, object], engine: str) -> None:
         assert (f[fine] - e[fine]).abs().max().item() <= tolerance * scale if fine.any() else True, (case, i, f, e)
 
 
-FEW = 6 if os.environ.get("TRITON_INTERPRET") == "1" else 25  # the interpreter takes seconds for one
+FEW = 4 if os.environ.get("TRITON_INTERPRET") == "1" else 25  # the interpreter takes seconds for one
 
 
 @engines
@@ -115,7 +115,7 @@ def test_what_is_not_finite_is_the_same_everywhere(engine: str, case: dict[str, 
 
 @pytest.mark.slow
 @engines
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(case=hostile())
 def test_what_is_not_finite_is_the_same_in_many_more(engine: str, case: dict[str, object]) -> None:
     compare(case, engine)
@@ -214,8 +214,11 @@ def test_labels_of_any_integer_type(engine: str, labels_type: torch.dtype) -> No
 def test_maps_of_several_types_are_computed_in_the_widest(engine: str) -> None:
     types = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
     labels = torch.randint(3, (2, 9))
+    pairs = SearchSpace.load("lomix").only(sizes=[2])
     for kinds in (types, types[:3], types[:2], types[:1], types[::-1]):
-        loss = MixtureLoss("lomix", len(kinds), 3).to(torch.float64 if torch.float64 in kinds else torch.float32)
+        loss = MixtureLoss(pairs if len(kinds) > 1 else "lomix", len(kinds), 3).to(
+            torch.float64 if torch.float64 in kinds else torch.float32
+        )
         maps = [torch.randn(2, 3, 9).to(kind) for kind in kinds]
         found, expected = (outcome(loss, maps, labels, name) for name in (engine, "reference"))
         assert [one.dtype for one in found] == [one.dtype for one in expected]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from lomix_search.mixture.loss import dispatch as engines
 from lomix_search.mixture.loss.backends import compiler, kernel_cache
@@ -79,9 +80,13 @@ def test_it_is_compiled_once_and_then_found(set_: Set, tmp_path: Path) -> None:
     first = loaded()
     assert first.parent == tmp_path / "cache"
     assert (first.stat().st_mode & 0o777, first.parent.stat().st_mode & 0o777) == (0o644, 0o700)
-    assert loaded() == first
+    stamp = first.stat().st_mtime_ns
+    assert loaded() == first and first.stat().st_mtime_ns == stamp
     assert runs(tmp_path) == 1
     assert names(tmp_path / "cache") == [first.name]
+    assert engines.choose_engine("auto", "cpu") == "native"
+    threads = torch.get_num_threads()
+    assert engines.engine_report() == f"native: C++ kernel, {threads} threads, kept in {tmp_path / 'cache'}"
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "zeros", "folder"])
@@ -112,6 +117,7 @@ def test_a_library_put_in_its_place_is_not_loaded(set_: Set, tmp_path: Path) -> 
     stem = path.name.rpartition("-")[0]
     whole = path.read_bytes()
     for name in (path.name, f"{stem}.so", f"{stem}-{'0' * 64}.so"):
+        (path.parent / name).unlink(missing_ok=True)  # what is loaded must not change: the process would end by SIGBUS
         (path.parent / name).write_bytes(evil)
     assert loaded().read_bytes() == whole
     assert not (tmp_path / "evil").exists()
@@ -222,19 +228,26 @@ def test_what_a_killed_process_left_is_swept_after_a_day(set_: Set, tmp_path: Pa
 
 
 TOGETHER = """
-import ctypes, os, sys
+import ctypes, os, sys, time
+from pathlib import Path
+from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.backends import kernel_cache
-while not os.path.exists(sys.argv[1]):
-    pass
+assert kernel_cache.library.cache_info().currsize == 0
+Path(sys.argv[1], f"ready {os.getpid()}").touch()
+while not os.path.exists(f"{sys.argv[1]}/go"):
+    time.sleep(0.001)
 assert isinstance(kernel_cache.library(), ctypes.CDLL), kernel_cache.library()
 """
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_share_one(set_: Set, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TOGETHER, str(tmp_path / "go")]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    time.sleep(15)
+def test_importing_compiles_nothing_and_processes_that_start_together_share_one(set_: Set, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    until = time.monotonic() + 300
+    while len(list(tmp_path.glob("ready *"))) < len(started) and all(one.poll() is None for one in started):
+        assert time.monotonic() < until
+        time.sleep(0.1)
     (tmp_path / "go").write_text("")
     for one in started:
         _, said = one.communicate(timeout=120)
@@ -252,12 +265,12 @@ torch.set_num_threads(1)
 for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
     torch.manual_seed(0)
     loss = MixtureLoss("lomix", 4, 9).to(dtype)
-    maps = [torch.randn(2, 9, 64, 64, dtype=dtype, requires_grad=True) for _ in range(4)]
-    labels = torch.randint(9, (2, 64, 64))
+    maps = [torch.randn(2, 9, 48, 48, dtype=dtype, requires_grad=True) for _ in range(4)]
+    labels = torch.randint(9, (2, 48, 48))
     found, seconds = {}, {}
     for engine in ("native", "tiled", "reference"):
         loss.engine = engine
-        for _ in range(5):
+        for _ in range(3):
             begun = time.process_time()
             total = loss(maps, labels).total
             found[engine] = total, *torch.autograd.grad(total, maps)
@@ -271,7 +284,10 @@ for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
 
 @pytest.mark.slow  # it compiles
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="for x86")
-def test_without_avx_it_is_right_and_still_the_fastest(set_: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_avx_it_is_right_and_still_the_fastest(
+    set_: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So it may be chosen there: vectors of 32 bytes made it slower than plain PyTorch."""
     monkeypatch.delenv("CXX")
     subprocess.run([sys.executable, "-c", WITHOUT_AVX], check=True)
+    assert len(names(tmp_path / "cache")) == 1

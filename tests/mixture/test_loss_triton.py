@@ -11,43 +11,45 @@ import sys
 import pytest
 import torch
 from support.places import ROOT, TESTS
+from support.triton_cases import CASES
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss.dispatch import choose_engine
 
-HERE = TESTS / "mixture"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
+FILES = ("", "_golden", "_exact", "_hostile", "_triton_branches")
+"""Of the tests that the interpreter is given."""
+GOLDEN = ("with_the_authors", "ignored_pixels", "culprits", "ties", "left_out")
+"""What the authors' module said; NaN at and beside ignored pixels, ties, maps left out."""
+HOSTILE = ("minus_infinity", "same_everywhere", "binary_infinities", "small_part", "no_item", "no_pixel", "several")
+"""Infinities, no item, no pixel, mixed types."""
 
-def run(*tests: str, choose: str = "") -> str:
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", choose]
-    command = [sys.executable, "-m", "pytest", *options, *tests]
+
+@pytest.fixture(scope="module")
+def passed() -> list[str]:
+    """The tests that passed on the interpreter, all in one process, which none may fail."""
+    chosen = " or ".join((*GOLDEN, *HOSTILE, "branches"))
+    options = ["-v", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", chosen]
+    files = [str(TESTS / "mixture" / f"test_loss{part}.py") for part in FILES]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", *options, *files]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+    return [line.split()[0] for line in done.stdout.splitlines() if " PASSED" in line]
 
 
 @pytest.mark.slow
-def test_golden_files_and_every_kind_of_pixel() -> None:
-    """What the authors' module said; NaN at and beside ignored pixels, ties, maps left out."""
-    output = run(
-        *(str(HERE / f"test_loss{part}.py") for part in ("", "_golden", "_exact")),
-        choose="authors or ignored_pixels or culprits or ties or left_out",
-    )
-    assert "10 passed" in output
+@pytest.mark.parametrize("part", [*GOLDEN, *HOSTILE])
+def test_what_could_break_an_engine(passed: list[str], part: str) -> None:
+    assert any(part in name for name in passed)
 
 
 @pytest.mark.slow
-def test_what_could_break_an_engine() -> None:
-    """Infinities, no item, no pixel, mixed types."""
-    chosen = "minus_infinity or same_everywhere or binary_infinities or small_part or no_item or no_pixel or several"
-    assert "passed" in run(str(HERE / "test_loss_hostile.py"), choose=chosen)
-
-
-@pytest.mark.slow
-def test_every_branch_agrees_with_the_reference() -> None:
-    run(str(TESTS / "support" / "interpreted.py"))
+def test_every_branch_agrees_with_the_reference(passed: list[str]) -> None:
+    found = [name for name in passed if "test_loss_triton_branches" in name]
+    assert {f"test_float64[{case}]" for case in CASES} <= {name.rpartition("::")[2] for name in found}
+    assert len(found) == len(CASES) + 6
 
 
 def test_what_its_compiler_cannot_do_is_left_to_pytorch() -> None:

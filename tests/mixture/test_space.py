@@ -8,7 +8,7 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lomix_search.errors import LossError, SpaceError
@@ -73,13 +73,15 @@ spaces = st.builds(
 )
 
 
-@given(space=spaces, stages=st.integers(4, 8))
+@settings(max_examples=50)
+@given(space=spaces, stages=st.integers(4, 7))
 def test_counting_agrees_with_enumerating(space: SearchSpace, stages: int) -> None:
     maps = list(space.maps(stages))
     assert len(maps) == space.count(stages)
     assert len({m.id for m in maps}) == len(maps)
 
 
+@settings(max_examples=50)
 @given(space=spaces)
 def test_a_space_survives_its_file(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("space") / "space.toml"
@@ -172,7 +174,8 @@ def test_not_toml(tmp_path: Path) -> None:
 # -- files of others, and numbers beyond reason ------------------------------------------------------------------------
 
 
-@given(space=spaces, stages=st.integers(4, 7), seed=st.randoms())
+@settings(max_examples=30)
+@given(space=spaces, stages=st.integers(4, 6), seed=st.randoms())
 def test_what_an_id_names_is_told_from_the_id_as_from_the_list(space: SearchSpace, stages: int, seed: object) -> None:
     listed = {m.id: m for m in space.maps(stages)}
     every = [m.id for m in SearchSpace.load("extended").maps(stages + 1)]
@@ -223,7 +226,7 @@ def test_more_maps_than_can_be_gone_through_are_refused_at_once() -> None:
     "a = " + "[" * 200 + "]" * 200,
     "a" + ".a" * 3000 + " = 1",
     "[" + "a." * 3000 + "a]",
-    "[[operator]]\nname = 'add'\n" * 30_000,
+    "[[operator]]\nname = 'add'\n" * 10_000,
     "include = [" + "'*a*b*c*d*e*f*',\n" * 20_000 + "]",
     "budget = " + "9" * 5000,
     "#" * 2**21,

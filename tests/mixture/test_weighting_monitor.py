@@ -18,7 +18,7 @@ from lomix_search.mixture.weighting import (
 MAPS = tuple(SearchSpace.load("lomix").maps(4))
 
 
-def watch(built: Weighting, steps: int = 400, drop: bool = False) -> list[tuple[int, str]]:
+def watch(built: Weighting, steps: int = 320, drop: bool = False) -> list[tuple[int, str]]:
     """Train the weights alone, at losses between 0.1 and 1 that halve; return what was said, and when."""
     torch.manual_seed(0)
     losses = 0.1 + 0.9 * torch.rand(len(MAPS))

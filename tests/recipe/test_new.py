@@ -51,8 +51,8 @@ def quiet(*args: Any, **options: Any) -> Path:
 def test_volumes(tmp_path: Path) -> None:
     images, masks = scans(tmp_path)
     look = look_at(images, masks)
-    assert (look.volumes, look.intensity, look.labels, look.size) == (True, "ct", (2, 7), 70)
-    assert look.window == pytest.approx((90, 210), abs=10)
+    assert (look.volumes, look.scaling.intensity, look.labels, look.size) == (True, "ct", (2, 7), 70)
+    assert look.scaling.window == pytest.approx((90, 210), abs=10)
     path = quiet(tmp_path / "mine", images, masks, classes=["liver", "tumour"], patient=r"(p\d+)_")
     recipe = load_recipe(path)
     assert recipe.name == "mine" and recipe.data.settings["size"] == 64 and recipe.network.args["out_channels"] == 3

@@ -1,7 +1,5 @@
 """``lomix new`` on pictures of every kind: it says, writes and prepares what numpy wrote, or refuses it by name."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from support import twins
 from support.mask_files import Write, blocks, data, make, objects, save8, save16
 from support.picture_files import palette, rgb, tiff
 
@@ -19,9 +16,7 @@ from lomix_search.cli.common import app
 from lomix_search.data.manifest import read_manifest
 from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.mask_file import open_mask
-from lomix_search.data.masks.pairing import find_pairs
 from lomix_search.errors import DataError
-from lomix_search.recipe.new import new_recipe
 from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe
 
@@ -230,201 +225,6 @@ def test_any_class_numbers_of_any_type(values: list[int], kind: Any, order: str,
     coding = decide([file.look()], named=len(values))
     np.testing.assert_array_equal(coding.read(file), mask)
     assert list(coding.names) == sorted(values)
-
-
-# -- intensities -------------------------------------------------------------------------------------------------------
-
-
-def test_what_a_file_holds_is_in_the_manifest(tmp_path: Path) -> None:
-    found = data(tmp_path, [blocks([1], s) for s in range(3)], lambda p, m: tiff(p, m.astype(np.int32) * 100_000))
-    labels = make(tmp_path, *found)
-    np.testing.assert_array_equal(labels["c0"], blocks([1]))
-    (case, *_) = read_manifest(tmp_path / "r" / "data").cases
-    assert case.origin["values"] == [[1, 100_000]]
-    assert case.origin["masks"] == "0 background, 100000 foreground"
-
-
-DEEP: dict[str, tuple[Callable[[Path, NDArray[Any]], object], str, Any]] = {
-    "16 bit": (lambda p, v: save16(p, v * 200), "png", lambda v: v * 200.0),
-    "12 bit in 16": (lambda p, v: save16(p, v * 16), "png", lambda v: v * 16.0),
-    "16 bit, other end first": (lambda p, v: tiff(p, (v * 16).astype(np.uint16), order=">"), "tif", lambda v: v * 16.0),
-    "int32": (lambda p, v: tiff(p, (v * 1000).astype(np.int32)), "tif", lambda v: v * 1000.0),
-    "signed": (lambda p, v: tiff(p, (v - 900).astype(np.int16)), "tif", lambda v: v - 900.0),
-    "floats": (lambda p, v: tiff(p, (v / 7 - 3).astype(np.float32)), "tif", lambda v: v / 7 - 3.0),
-}
-
-
-@pytest.mark.parametrize("name", DEEP)
-def test_wide_numbers_are_scaled_by_the_range_of_all(name: str, tmp_path: Path) -> None:
-    write, ending, number = DEEP[name]
-    found = data(tmp_path, [blocks([1], s) for s in range(4)], save8)
-    stored = [np.random.default_rng(i).integers(10 * i, 50 + 60 * i, (40, 48)) for i in range(4)]
-    for i, values in enumerate(stored):
-        (found[0] / f"c{i}.png").unlink()
-        write(found[0] / f"c{i}.{ending}", values)
-    make(tmp_path, *found)
-    low, high = number(min(v.min() for v in stored)), number(max(v.max() for v in stored))
-    manifest = read_manifest(tmp_path / "r" / "data")
-    assert manifest.intensity == "range"
-    for i, values in enumerate(stored):
-        image = np.load(tmp_path / "r" / "data" / "cases" / f"c{i}" / "image.npy")
-        np.testing.assert_allclose(image[0, 0], (number(values) - low) / (high - low), atol=1e-6)
-        entry = next(case for case in manifest.cases if case.name == f"c{i}")
-        assert np.allclose(
-            json.loads(entry.scaling.removeprefix("range ").replace("(", "[").replace(")", "]")), (low, high)
-        )
-    recipe = load_recipe(tmp_path / "r" / "recipe.toml")
-    assert recipe.network.args["in_channels"] == 1
-    (case,) = recipe.build_data().volumes["val"]
-    assert case.image.shape[1] == 1 and 0 <= case.image.min() < case.image.max() <= 1
-    assert f"{low:g} … {high:g}, the range of all of them" in (tmp_path / "r" / "recipe.toml").read_text()
-
-
-def test_floats_within_0_and_1_stay(tmp_path: Path) -> None:
-    found = data(tmp_path, [blocks([1], s) for s in range(3)], save8)
-    values = RNG.random((40, 48)).astype(np.float32) / 2
-    for i in range(3):
-        (found[0] / f"c{i}.png").unlink()
-        tiff(found[0] / f"c{i}.tif", values)
-    make(tmp_path, *found)
-    np.testing.assert_array_equal(np.load(tmp_path / "r" / "data" / "cases" / "c0" / "image.npy")[0, 0], values)
-
-
-def test_pictures_of_two_depths_are_refused(tmp_path: Path) -> None:
-    found = data(tmp_path, [blocks([1], s) for s in range(3)], save8)
-    save16(found[0] / "c1.png", blocks([999]))
-    text = fault(*found)
-    assert "images of 2 kinds" in text and f"1 of integers of 16 bits, first {found[0]}/c1.png" in text
-
-
-# -- names, and all faults at once -------------------------------------------------------------------------------------
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-PAIRED: dict[str, tuple[list[str], list[str], dict[str, tuple[str, str]]]] = {
-    "the same names": (["p1_ct.png"], ["p1_ct.png"], {"p1": ("p1_ct.png", "p1_ct.png")}),
-    "endings of both": (["p1_image.png"], ["p1_seg.png"], {"p1": ("p1_image.png", "p1_seg.png")}),
-    "CT and MR": (
-        ["p1_ct.nii.gz", "p1_mri.nii.gz"],
-        ["p1_ct_seg.nii.gz", "p1_mri_seg.nii.gz"],
-        {"p1_ct": ("p1_ct.nii.gz", "p1_ct_seg.nii.gz"), "p1_mri": ("p1_mri.nii.gz", "p1_mri_seg.nii.gz")},
-    ),
-    "upper case": (["A.PNG", "B.NII.GZ"], ["A_mask.png", "B.nii"], {
-        "A": ("A.PNG", "A_mask.png"), "B": ("B.NII.GZ", "B.nii")}),
-    "subfolders": (["x/1.png", "y/1.png"], ["x/1.png", "y/1_gt.bmp"], {
-        "x/1": ("x/1.png", "x/1.png"), "y/1": ("y/1.png", "y/1_gt.bmp")}),
-    "Unicode": (["é.png"], ["e\u0301_mask.png"], {"é": ("é.png", "e\u0301_mask.png")}),
-    "left behind": (["a.png", "._a.png", "Thumbs.db", ".cache/b.png"], ["a.png", ".DS_Store"], {
-        "a": ("a.png", "a.png")}),
-    "a number of its own": (["c_0001.png", "c_0002.png"], ["c_0001_mask.png", "c_0002.png"], {
-        "c_0001": ("c_0001.png", "c_0001_mask.png"), "c_0002": ("c_0002.png", "c_0002.png")}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PAIRED)
-def test_pairs(name: str, tmp_path: Path) -> None:
-    of_images, of_masks, wanted = PAIRED[name]
-    images, masks = touch(tmp_path / "i", *of_images), touch(tmp_path / "m", *of_masks)
-    assert find_pairs(images, masks) == {n: (images / i, masks / m) for n, (i, m) in wanted.items()}
-
-
-UNPAIRED: dict[str, tuple[list[str], list[str], list[str]]] = {
-    "one mask for two": (["p1_ct.png", "p1_mri.png"], ["p1_seg.png"], ["m/p1_seg.png is the mask of 2 images: p1_ct"]),
-    "channels": (["p_0000.nii", "p_0001.nii"], ["p.nii"], ["m/p.nii is the mask of 2 images: p_0000.nii, p_0001.nii"]),
-    "two masks for one": (["a.png"], ["a_mask.png", "a_mask_1.png"], ["i/a.png has 2 masks: a_mask.png, a_mask_1.png"]),
-    "jpg and png": (["a.jpg", "a.png"], ["a.png"], ["i/a.jpg and a.png have one name"]),
-    "masks of one name": (["a.png"], ["a.bmp", "a.png"], ["m/a.bmp and a.png have one name"]),
-    "two forms of Unicode": (["é.png", "e\u0301.png"], ["é.png"], ["have one name"]),
-    "alone": (["a.png", "b.png"], ["a.png", "c.png"], ["i/b.png has no mask", "m/c.png has no image"]),
-    "another kind": (["a.png", "b.gif"], ["a.png", "b.npy"], ["i/b.gif is of a kind", "m/b.npy is of a kind"]),
-    "volume and picture": (["a.nii.gz"], ["a.png"], ["are a volume and a picture"]),
-    "another folder": (["x/a.png"], ["y/a.png"], ["i/x/a.png has no mask", "m/y/a.png has no image"]),
-    "nothing": ([], ["notes.txt"], ["no .nii, .nii.gz or pictures"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNPAIRED)
-def test_what_does_not_pair_up_is_named(name: str, tmp_path: Path) -> None:
-    of_images, of_masks, wanted = UNPAIRED[name]
-    (tmp_path / "i").mkdir()
-    images, masks = touch(tmp_path / "i", *of_images), touch(tmp_path / "m", *of_masks)
-    with pytest.raises(DataError) as error:
-        find_pairs(images, masks)
-    assert all(words in str(error.value) for words in wanted), str(error.value)
-
-
-def test_one_folder_in_the_other(tmp_path: Path) -> None:
-    images, masks = touch(tmp_path, "a.png", "b.png"), touch(tmp_path / "masks", "a.png", "b_mask.png")
-    assert list(find_pairs(images, masks)) == ["a", "b"]
-    (tmp_path / "masks" / "c.png").symlink_to(tmp_path / "a.png")
-    (tmp_path / "c.png").symlink_to(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"c\.png and .*c\.png are one file"):
-        find_pairs(images, masks)
-
-
-def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
-    images, masks = touch(tmp_path / "i", "x/a.png"), touch(tmp_path / "m", "x/a.png")
-    (tmp_path / "i" / "x" / "round").symlink_to(tmp_path / "i")
-    touch(tmp_path / "far", "b.png")
-    for folder in (images, masks):
-        (folder / "y").symlink_to(tmp_path / "far")
-    with pytest.raises(DataError, match=r"b\.png and .*b\.png are one file"):
-        find_pairs(images, masks)
-    (masks / "y").unlink()
-    touch(masks, "y/b.png")
-    assert list(find_pairs(images, masks)) == ["x/a", "y/b"]
-
-
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
-    images, masks = data(tmp_path, [blocks([1], s) for s in range(7)], save8)
-    (images / "c0.png").write_bytes(b"cut")
-    save8(masks / "c1.png", blocks([1])[:-1])
-    (masks / "c2.png").unlink()
-    (masks / "c3.png").write_bytes((images / "c3.png").read_bytes())
-    save8(masks / "c4.png", blocks([1, 255]))
-    (masks / "c5.png").unlink()
-    (masks / "c5.png").symlink_to("nowhere")
-    save16(images / "c6.png", blocks([3]))
-    text = fault(images, masks)
-    assert text.startswith("lomix new: 7 faults in 6 pairs; nothing was written.")
-    for words in (
-        f"{images}/c2.png has no mask",
-        f"{images}/c0.png cannot be read",
-        f"{masks}/c1.png: the mask is 39 × 48 and its picture 40 × 48 pixels",
-        f"{images}/c3.png and {masks}/c3.png have the same content",
-        f"{masks}/c4.png: 3 values in all masks together",
-        f"{masks}/c5.png does not exist",
-        "images of 2 kinds",
-    ):
-        assert words in text, words
-    assert not (tmp_path / "r").exists()
-
-
-def test_volumes_of_another_shape_are_named(tmp_path: Path) -> None:
-    for i in range(3):
-        for folder, rows in (("i", 20), ("m", 18 if i == 1 else 20)):
-            values = np.zeros((20, rows, 4), np.int16)
-            values[5:9, 5:9] = 1
-            twins.save_nifti(tmp_path / folder / f"v{i}.nii.gz", values, np.diag([-1.0, -1, 3, 1]))
-            if folder == "i":
-                twins.save_nifti(tmp_path / "i" / f"v{i}.nii.gz", values * 90 + 7, np.diag([-1.0, -1, 3, 1]))
-    text = fault(tmp_path / "i", tmp_path / "m")
-    assert text.startswith(f"{tmp_path}/m/v1.nii.gz: image and label have different shapes.")
-
-
-def test_names_and_patients_that_do_not_fit(tmp_path: Path) -> None:
-    found = data(tmp_path, [blocks([1, 2], s) for s in range(3)], save8)
-    with pytest.raises(DataError) as error:
-        new_recipe(tmp_path / "r", *found, classes=["a", "a"], patient="(x)", progress=False)
-    text = str(error.value)
-    assert text.startswith("lomix new: 4 faults") and "'a' is taken" in text and "the case 'c2'" in text
-    assert not (tmp_path / "r").exists()
 
 
 def test_what_it_says_is_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,11 @@ def test_a_key_is_split_where_toml_splits_it(key: str) -> None:
     assert split_key(join_key(split_key(key))) == split_key(key)
 
 
-@given(st.lists(st.text(min_size=1).filter(lambda part: part.isprintable()), min_size=1))
+# what str.isprintable() says of letters, as an alphabet: drawing from it is cheap, filtering was not
+printable = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
+
+
+@given(st.lists(st.text(printable, min_size=1), min_size=1))
 def test_any_key_is_joined_and_split_again(path: list[str]) -> None:
     assert list(split_key(join_key(path))) == path
     assert split_setting(f"{join_key(path)}= 1=2 ") == (join_key(path).strip(), "1=2")

@@ -1,12 +1,15 @@
-"""Small picture files of every kind."""
+"""Small picture files of every kind, and the disc and the noise that they show."""
 
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+DISC = (np.hypot(*np.ogrid[-20:20, -24:24]) < 12).astype(np.uint8)
 
 
 def tiff(
@@ -43,3 +46,33 @@ def palette(path: Path, index: NDArray[np.uint8], colours: list[tuple[int, int, 
 
 def rgb(*channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack(channels, -1).astype(np.uint8)
+
+
+def png(path: Path, values: NDArray[Any], bits: int, colour: int) -> Path:
+    """Write a bare PNG by its specification: numbers of any depth, no filter."""
+    if bits < 8:
+        rows = [np.packbits(np.unpackbits(r[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for r in values]
+    else:
+        rows = [r.astype(f">u{bits // 8}").tobytes() for r in values]
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, colour, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + r for r in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b""))
+    return path
+
+
+def save(path: Path, values: NDArray[Any], **options: Any) -> Path:
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+def noise(seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, DISC.shape, np.uint8)
+
+
+ZERO = np.zeros_like(DISC)
+PICTURE = noise(1)
+COLOURS = rgb(noise(2), noise(3), noise(4))

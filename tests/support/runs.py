@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import lomix_search as lomix
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.search import Result
+from lomix_search.training.result import Result
 from support.shapes import CLASSES, Shapes, build
 
 SETTINGS = {"batch_size": 4, "lr": 1e-2, "validate_every": 4, "checkpoint_every": 3, "seed": 5}

@@ -1,5 +1,7 @@
 """A small data set of shapes, and a network, loss and settings to search on it."""
 
+import copy
+import functools
 import os
 
 import numpy as np
@@ -36,9 +38,17 @@ class Shapes(Dataset[tuple[Tensor, Tensor]]):
 
 
 def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:
+    """Return the same network and loss each time, and the same global random state after it: copies of the first."""
+    net, loss, state = _built(space)
+    torch.set_rng_state(state)
+    return copy.deepcopy(net), copy.deepcopy(loss)
+
+
+@functools.cache
+def _built(space: str) -> tuple[Instrumented, lomix.MixtureLoss, Tensor]:
     torch.manual_seed(3)
     net = lomix.instrument(SmallUNet(width=8), torch.zeros(1, 1, 16, 16))
-    return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3)
+    return net, lomix.MixtureLoss(lomix.SearchSpace.load(space), len(net.stages), 3), torch.get_rng_state()
 
 
 class Interrupting(Shapes):

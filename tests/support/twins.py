@@ -1,5 +1,6 @@
 """Offline twins: small data sets of each benchmark's true layout, with the quirks that real ones have."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -218,3 +219,14 @@ def _structures(path: Path, name: str, contours: list[tuple[NDArray[np.float64],
         region.ContourSequence.append(contour)
     d.StructureSetROISequence, d.ROIContourSequence = [roi], [region]
     d.save_as(path, enforce_file_format=True)
+
+
+RAW: dict[str, Callable[[Path], Path]] = {
+    "synapse": lambda root: synapse_raw(root, ["case0001", "case0002"], size=16),
+    "acdc": lambda root: acdc_raw(root, ["patient001", "patient004"], size=16),
+    "polyp": lambda root: polyp_raw(root, train=2, test=1),
+    "isic2018": lambda root: isic_raw(root, (1, 1, 1)),
+    "chest_nodules": lambda root: nodules_raw(root, patients=2),
+    "busi": lambda root: busi_raw(root, count=2),
+}
+"""A small raw folder of every benchmark that ``lomix prepare`` knows."""

@@ -10,12 +10,11 @@ import torch
 from lomix_search.errors import RunError
 from lomix_search.training.checkpoint import (
     latest_checkpoint,
-    random_state,
     read_tensors,
-    restore_random_state,
     save_checkpoint,
     write_tensors,
 )
+from lomix_search.utils.random import random_state, restore_random_state
 
 
 def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:

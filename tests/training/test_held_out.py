@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from monai.networks import nets
-from support.looking import built
+from support.mixture_losses import built
 from support.shapes import CLASSES, Shapes
 from support.zoo import SmallUNet
 from torch import Tensor, nn
@@ -22,12 +22,12 @@ from lomix_search.mixture.operators import OPERATORS, operator
 from lomix_search.mixture.rules import OperatorRule
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Lookahead, Softplus
-from lomix_search.training import held_out as lookahead
+from lomix_search.training import map_slopes
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.held_out import covered, finest_loss, held_out_gradient
+from lomix_search.training.held_out import Looker, covered, finest_loss, held_out_gradient
 from lomix_search.training.trackers import read_lines
 
-METHODS = sorted(lookahead.METHODS)
+METHODS = sorted(map_slopes.METHODS)
 Batch = tuple[Tensor, Tensor]
 
 
@@ -81,7 +81,7 @@ def test_the_derivative_is_that_of_the_unrolled_step(method: str) -> None:
     net, loss = net.double(), loss.double()
     train, held = batches()
     exact, v = unrolled(net, loss, train, held, eta=0.05)
-    slopes = lookahead.METHODS[method](net, loss, *train, v, plain)
+    slopes = map_slopes.METHODS[method](net, loss, *train, v, plain)
     torch.testing.assert_close(-0.05 * slopes, exact, rtol=1e-6, atol=1e-6 * float(exact.abs().max()))
     assert exact.abs().min() > 0 and exact.std() > 0.1 * exact.abs().max()  # there is something to get wrong
 
@@ -92,7 +92,7 @@ def test_before_the_step_it_is_the_limit_of_small_steps() -> None:
     train, held = batches()
     exact, _ = unrolled(net, loss, train, held, eta=1e-7)
     v = held_out_gradient(net, finest_loss(loss), *held, covered(net, ["*"]), plain)
-    slopes = lookahead.slopes_by_forward_mode(net, loss, *train, v, plain) / 1024  # the scale of held_out_gradient
+    slopes = map_slopes.slopes_by_forward_mode(net, loss, *train, v, plain) / 1024  # the scale of held_out_gradient
     torch.testing.assert_close(-1e-7 * slopes, exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
 
 
@@ -102,7 +102,7 @@ def test_single_precision_is_good_enough(method: str, tolerance: float) -> None:
     train, held = batches(torch.float32)
     doubles = [copy.deepcopy(one).double() for one in (net, loss)]
     exact, v = unrolled(*doubles, (train[0].double(), train[1]), (held[0].double(), held[1]), eta=1.0)
-    slopes = lookahead.METHODS[method](net, loss, *train, {k: t.float() for k, t in v.items()}, plain)
+    slopes = map_slopes.METHODS[method](net, loss, *train, {k: t.float() for k, t in v.items()}, plain)
     error = (-slopes.double() - exact).abs().max() / exact.abs().max()
     assert error < tolerance
 
@@ -115,7 +115,7 @@ def test_a_look_leaves_no_trace(network: str) -> None:
         bare = nets.DynUNet(2, 1, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 4, 8])
     net, loss = built(bare)
     before, parameters = copy.deepcopy(net.state_dict()), dict(net.named_parameters())
-    looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
+    looker = Looker(net, loss, Shapes(6), 4, 0, plain)
     train, _ = batches(torch.float32)
     state = torch.get_rng_state()
     looker.look(0, *train)
@@ -152,7 +152,7 @@ def test_a_network_without_forward_mode_falls_back_to_differences() -> None:
     scores = {}
     for one in (net, opaque):
         own = copy.deepcopy(loss)
-        looker = lookahead.Looker(one, own, Shapes(6), 4, 0, plain)
+        looker = Looker(one, own, Shapes(6), 4, 0, plain)
         scores[looker] = torch.tensor(looker.look(0, *train)["lookahead/slopes"])
     (first, one), (second, other) = scores.items()
     assert (first.method, second.method) == ("forward", "difference")
@@ -166,7 +166,7 @@ def test_bfloat16_sees_nearly_the_same() -> None:
     found = []
     for kind in (plain, lambda: torch.autocast("cpu", torch.bfloat16)):
         v = held_out_gradient(net, finest, *held, names, kind)
-        found.append(lookahead.slopes_by_forward_mode(net, loss, *train, v, kind))
+        found.append(map_slopes.slopes_by_forward_mode(net, loss, *train, v, kind))
     assert torch.cosine_similarity(*found, dim=0) > 0.99
 
 
@@ -250,12 +250,12 @@ def test_what_was_set_aside_joins_when_the_looks_are_over(until: float, tmp_path
     items = Noting(20)
     net, loss = built(SmallUNet(width=4), interval=100, until=until)
     settings = {"folder": tmp_path, "batch_size": 4, "progress": False, "checkpoint_every": 100}
-    lomix.search(net, loss, items, steps=24, **settings)
-    held, few, later = items.read[4:8], items.read[:4] + items.read[8:52], items.read[52:]  # one look, before step 1
+    lomix.search(net, loss, items, steps=16, **settings)
+    held, few, later = items.read[4:8], items.read[:4] + items.read[8:36], items.read[36:]  # one look, before step 1
     assert len(set(held)) == 4 and set(few) == set(range(20)) - set(held)
     assert set(later) == (set(range(20)) if until == 0.5 else set(few))
     items.read.clear()
-    lomix.search(net, loss, items, steps=40, resume=True, **settings)
+    lomix.search(net, loss, items, steps=26, resume=True, **settings)
     assert (set(items.read) == set(range(20))) is (until == 0.5)  # a longer run does not look at them again
 
 
@@ -289,11 +289,11 @@ def planted() -> Any:
 
 def found(space: SearchSpace, kind: type, folder: Path, **settings: Any) -> dict[str, float]:
     torch.manual_seed(0)
-    net = lomix.instrument(SmallUNet(width=6), torch.zeros(1, 1, 16, 16))
+    net = lomix.instrument(SmallUNet(width=4), torch.zeros(1, 1, 16, 16))
     maps = tuple(space.maps(len(net.stages)))
     loss = lomix.MixtureLoss(space, len(net.stages), 3, weighting=kind(maps, **settings))
     result = lomix.search(
-        net, loss, Shapes(24), folder=folder, progress=False, steps=60, batch_size=4, lr=3e-3, checkpoint_every=60
+        net, loss, Shapes(24), folder=folder, progress=False, steps=40, batch_size=4, lr=3e-3, checkpoint_every=60
     )
     return result.mixture.weights
 
@@ -325,23 +325,23 @@ def _one_process(number: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=number, world_size=2)
     torch.manual_seed(2)
     net, loss = built(smooth(), normalize="norm")
-    looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
+    looker = Looker(net, loss, Shapes(6), 4, 0, plain)
     torch.manual_seed(100 + number)  # batches of its own
     seen = looker.look(0, torch.rand(3, 1, 16, 16), torch.randint(0, 3, (3, 16, 16)))
     torch.save({"weights": loss.weighting.weights(), "slopes": seen["lookahead/slopes"]}, f"{folder}/{number}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow  # two processes that import everything anew
+@pytest.mark.slow
 def test_two_processes_agree_on_the_mean(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(_one_process, (str(tmp_path),), nprocs=2, start_method="fork")
     one, other = (torch.load(tmp_path / f"{i}.pt") for i in range(2))
     assert torch.equal(one["weights"], other["weights"]) and one["slopes"] == other["slopes"]
     alone = []
     for number in range(2):
         torch.manual_seed(2)
         net, loss = built(smooth(), normalize="norm")
-        looker = lookahead.Looker(net, loss, Shapes(6), 4, 0, plain)
+        looker = Looker(net, loss, Shapes(6), 4, 0, plain)
         torch.manual_seed(100 + number)
         seen = looker.look(0, torch.rand(3, 1, 16, 16), torch.randint(0, 3, (3, 16, 16)))
         alone.append(torch.tensor(seen["lookahead/slopes"]))

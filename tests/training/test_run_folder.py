@@ -1,7 +1,6 @@
-"""What stands in the way of a run: another one, a full or closed disk, too little memory."""
+"""What stands in the way of a run folder: another run, a full or closed disk, a lock that is none."""
 
 import os
-import re
 import resource
 import shutil
 import signal
@@ -11,38 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from support.forked import in_child
 from support.runs import run, same
-from support.shapes import Shapes, build
+from support.shapes import Shapes
 from torch import Tensor
 
-import lomix_search as lomix
 from lomix_search.errors import RunError
 from lomix_search.experiments.figures import new_figure, save_figure
 from lomix_search.training import run_folder as lock
 from lomix_search.training.checkpoint import latest_checkpoint
 from lomix_search.utils.files import write_bytes
-
-
-def in_child(act: Callable[[], None]) -> str:
-    """Run a function in a forked child; return the RunError it ended with, or how else it ended."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        text = "no error"
-        try:
-            act()
-        except RunError as error:
-            text = str(error)
-        except BaseException as error:
-            text = f"not a RunError: {error!r}"
-        os.write(writing, text.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    return text
 
 
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:
@@ -153,7 +130,7 @@ def limited(folder: Path) -> None:
     run(folder, resume=True)
 
 
-def test_a_file_that_cannot_grow_is_a_clear_error_and_the_run_goes_on_later(tmp_path: Path) -> None:
+def test_a_file_that_cannot_grow_is_a_clear_error_and_the_run_goes_on_later(whole: Path, tmp_path: Path) -> None:
     said = in_child(lambda: limited(tmp_path / "a"))
     assert said.startswith(f"{tmp_path}/a/checkpoints/step_00000000.pt cannot be written: File too large.\n  Seen: ")
     assert said.splitlines()[2] == (
@@ -161,14 +138,12 @@ def test_a_file_that_cannot_grow_is_a_clear_error_and_the_run_goes_on_later(tmp_
     )
     assert not list((tmp_path / "a/checkpoints").iterdir())
     run(tmp_path / "a", resume=True)
-    run(tmp_path / "whole")
-    same(tmp_path / "a", tmp_path / "whole")
+    same(tmp_path / "a", whole)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with room for little more than two checkpoints."""
-    size = 0
     run(tmp_path / "measured", steps=3)
     size = sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*") if path.is_file())
     disk = tmp_path / "disk"
@@ -181,7 +156,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:tracker JsonLines failed")
-def test_a_full_disk_stops_the_run_with_whole_files(small_disk: Path) -> None:
+def test_a_full_disk_stops_the_run_with_whole_files(whole: Path, small_disk: Path) -> None:
     filler = small_disk / "filler"
 
     class Filling(Shapes):
@@ -205,8 +180,7 @@ def test_a_full_disk_stops_the_run_with_whole_files(small_disk: Path) -> None:
     assert not [path for path in folder.rglob(".*")]
     filler.unlink()
     run(folder, resume=True)
-    run(small_disk.parent / "whole")
-    same(folder, small_disk.parent / "whole")
+    same(folder, whole)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")
@@ -233,36 +207,3 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match=r"/file cannot be written: File exists\."):
         run(tmp_path / "file")
-
-
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-
-def test_memory_that_runs_out_is_explained_in_numbers(tmp_path: Path) -> None:
-    def starved() -> None:
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        net, loss = build("lomix")
-        resource.setrlimit(resource.RLIMIT_AS, (held + 160 * 2**20,) * 2)
-        lomix.search(net, loss, Wide(), folder=tmp_path, steps=2, batch_size=64, progress=False)
-
-    lines = in_child(starved).splitlines()
-    assert lines[0] == "out of memory at step 1 on cpu: a batch of 64 items, 1 × 128 × 128 each, did not fit."
-    assert "DefaultCPUAllocator: can't allocate memory" in lines[1]
-    assert " MiB of it free; this process may take " in lines[2] and lines[2].endswith(" MiB (ulimit -v)")
-    told = re.fullmatch(
-        r" +a step of one item with (\d+) maps keeps (\d+) MiB for the backward pass, 64 items about ([\d,]+) MiB",
-        lines[3],
-    )
-    assert told is not None, lines[3]
-    maps, one, together = (int(number.replace(",", "")) for number in told.groups())
-    assert maps == len(build("lomix")[1].maps) and 1 <= one <= 20 and abs(together - 64 * one) <= 32
-    assert lines[4:] == [
-        "  Try:  search.batch_size=32",
-        "        search.precision=bf16",
-        "        (other settings need another folder: --folder runs/another)",
-    ]
-
-
-class Wide(Shapes):
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.zeros(1, 128, 128), torch.zeros(128, 128, dtype=torch.int64)

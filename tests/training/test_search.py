@@ -1,49 +1,24 @@
-"""The search loop: it learns, repeats, resumes bit for bit, stops cleanly, and explains what goes wrong."""
+"""The search loop: it learns, repeats, takes any thread and precision, and explains what goes wrong."""
 
-import signal
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from support.shapes import CLASSES, Interrupting, Shapes, build
+from support.runs import run, same
+from support.shapes import CLASSES, Shapes, build
 from support.zoo import SmallUNet
 from torch import Tensor
-from torch.utils.data import Dataset
 
 import lomix_search as lomix
 from lomix_search.errors import RunError
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.checkpoint import read_tensors
-from lomix_search.training.search import Result
 from lomix_search.training.trackers import read_lines
 
 
-def run(
-    folder: Path, steps: int = 12, resume: bool = False, train: Dataset[tuple[Tensor, Tensor]] | None = None
-) -> Result:
-    net, loss = build()
-    return lomix.search(
-        net,
-        loss,
-        train or Shapes(),
-        Shapes(4),
-        folder=folder,
-        classes=CLASSES,
-        resume=resume,
-        progress=False,
-        steps=steps,
-        batch_size=4,
-        lr=1e-2,
-        validate_every=4,
-        checkpoint_every=3,
-        seed=5,
-    )
-
-
 def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
-    result = run(tmp_path, steps=60)
+    result = run(tmp_path, built=build(), steps=60)
     assert result.final is not None and result.final.mean > 0.8
     assert result.best_dice >= result.final.mean - 1e-12 and result.best_step % 4 == 0
     assert Mixture.load(tmp_path / "mixture.json").weights == result.mixture.weights
@@ -59,11 +34,12 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
     fresh.load_state_dict(read_tensors(tmp_path / "final.pt"))
 
 
-def test_seeded_runs_are_identical(tmp_path: Path) -> None:
-    first, second = run(tmp_path / "a"), run(tmp_path / "b")
-    assert (tmp_path / "a/mixture.json").read_bytes() == (tmp_path / "b/mixture.json").read_bytes()
-    assert (tmp_path / "a/mixture.safetensors").read_bytes() == (tmp_path / "b/mixture.safetensors").read_bytes()
-    assert first.best_dice == second.best_dice
+def test_seeded_runs_are_identical(whole_with_operators: Path, tmp_path: Path) -> None:
+    second = run(tmp_path, built=build())
+    same(whole_with_operators, tmp_path)
+    assert (tmp_path / "mixture.safetensors").exists()
+    noted = Mixture.load(whole_with_operators / "mixture.json").provenance.metrics
+    assert noted["val.dice.best"] == second.best_dice
 
 
 class Enough(Exception):
@@ -86,27 +62,8 @@ def test_on_validate_sees_every_validation_once_and_may_end_the_search(tmp_path:
     assert [step for step, _ in seen] == [4, 8] and seen == logged
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_leaves_a_run_that_resumes_bit_for_bit(
-    number: int, error: type[BaseException], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    handler = signal.getsignal(number)
-    with pytest.raises(error):
-        run(tmp_path / "cut", train=Interrupting(number, after=18))  # while the fifth batch is read
-    assert "Stopped at step 5; checkpoint in" in capsys.readouterr().out
-    assert signal.getsignal(number) == handler
-    run(tmp_path / "cut", resume=True)
-    run(tmp_path / "whole")
-    for name in ("mixture.json", "mixture.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    steps = [line["step"] for line in read_lines(tmp_path / "cut/metrics.jsonl") if "train/loss" in line]
-    assert steps == list(range(1, 13))
-    cut, whole = (read_tensors(tmp_path / name / "final.pt") for name in ("cut", "whole"))
-    assert all(torch.equal(cut[key], whole[key]) for key in whole)
-
-
 def test_it_runs_outside_the_main_thread(tmp_path: Path) -> None:
-    thread = threading.Thread(target=run, args=(tmp_path, 2))
+    thread = threading.Thread(target=run, args=(tmp_path,), kwargs={"built": build(), "steps": 2})
     thread.start()
     thread.join()
     assert (tmp_path / "mixture.json").exists()
@@ -128,35 +85,6 @@ def test_bfloat16_trains(tmp_path: Path) -> None:
     assert all(np.isfinite(w) for w in result.mixture.weights.values())
 
 
-def test_a_used_folder_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, steps=2)
-    with pytest.raises(RunError) as caught:
-        run(tmp_path, steps=2)
-    assert str(caught.value) == (
-        f"{tmp_path} holds a run already, at step 2.\n"
-        "  Try:  resume=True                 to go on with it (lomix run … --resume)\n"
-        '        folder="runs/another"       to start another (lomix run … --folder runs/another)'
-    )
-
-
-def test_resuming_with_other_settings_or_another_network_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, steps=2)
-    with pytest.raises(RunError) as caught:
-        run(tmp_path, steps=1, resume=True)
-    assert str(caught.value) == (
-        f"{tmp_path} was started with other settings.\n"
-        "  Seen: steps: 2 before, 1 now\n"
-        "  Try:  use the same ones, or another folder; checkpoint_every, other_data, patience, skip_not_finite, "
-        "workers may change, and steps may grow"
-    )
-    net, loss = build("mutation")
-    with pytest.raises(RunError, match="is of another network or search space"):
-        lomix.search(
-            net, loss, Shapes(), folder=tmp_path, resume=True, progress=False, steps=2, batch_size=4, lr=1e-2, seed=5,
-            validate_every=4, checkpoint_every=3,
-        )  # fmt: skip
-
-
 class Sick(Shapes):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image, label = super().__getitem__(index)
@@ -166,7 +94,7 @@ class Sick(Shapes):
 
 def test_a_loss_that_is_not_finite_names_maps_and_images(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
-        run(tmp_path, train=Sick())
+        run(tmp_path, Sick(), built=build())
     lines = str(caught.value).splitlines()
     assert lines[0] == "the loss is not finite at step 4, after 3 such steps were skipped."
     assert lines[1].startswith("  Seen: maps: P1, P2, ")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.looking import built
+from support.mixture_losses import built
 from support.shapes import CLASSES, Interrupting, Shapes
 from support.zoo import SmallUNet
 

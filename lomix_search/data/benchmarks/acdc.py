@@ -45,7 +45,7 @@ def find_acdc(raw: Path) -> list[Source]:
         return sorted_sources([*slice_sources(slices, "img", _acdc_name), *map(_npz_volume, volumes)])
     files = [p for p in raw.rglob("patient*.nii*") if re.match(r"patient\d+_(frame\d+|4d)", p.name) and p.is_file()]
     labelled = {p.parent for p in files if "_gt." in p.name}
-    # The challenge's testing patients came without labels; any other patient without them is told.
+    # The challenge's testing patients came without labels; any other patient without labels is an error.
     folders = sorted({p.parent for p in files if p.parent in labelled or p.parent.parent.name != "testing"})
     if not labelled:
         raise DataError(
@@ -58,7 +58,7 @@ def find_acdc(raw: Path) -> list[Source]:
 
 
 def _acdc_patient(folder: Path) -> list[Source]:
-    """Return two sources; one that says what is wrong where something is, so that it is told with all other faults."""
+    """Return two sources; where something is wrong, one that says so when it is read, beside all other faults."""
     try:
         if not any(folder.glob("patient*_gt.nii*")):
             raise DataError(f"{folder} has images and no label (…_gt.nii.gz).", hint="move it away, or find its labels")
@@ -110,4 +110,4 @@ def _acdc_name(path: Path) -> str:
     return f"patient{int(number):03d}_{phase}"
 
 
-ACDC = DatasetLayout("acdc", find_acdc, {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}, "mr", 224)
+ACDC_LAYOUT = DatasetLayout("acdc", find_acdc, {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}, "mr", 224)

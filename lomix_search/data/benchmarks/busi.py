@@ -36,4 +36,4 @@ def find_busi(raw: Path) -> list[Source]:
     return sorted_sources(picture_source(stem, "", path, tuple(masks[stem])) for stem, path in images.items())
 
 
-BUSI = DatasetLayout("busi", find_busi, {1: "tumour"}, "picture", 256)
+BUSI_LAYOUT = DatasetLayout("busi", find_busi, {1: "tumour"}, "picture", 256)

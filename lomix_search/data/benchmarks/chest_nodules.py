@@ -46,4 +46,4 @@ def _dicom(paths: Iterable[Path]) -> list[Path]:
     return [p for p in paths if p.suffix.lower() == ".dcm" and p.is_file() and not p.name.startswith(".")]
 
 
-CHEST_NODULES = DatasetLayout("chest_nodules", find_nodules, {1: "nodule"}, "ct", 160, window=(-1000.0, 400.0))
+CHEST_NODULES_LAYOUT = DatasetLayout("chest_nodules", find_nodules, {1: "nodule"}, "ct", 160, window=(-1000.0, 400.0))

@@ -42,4 +42,4 @@ def _official(path: Path, raw: Path) -> str:
     return ""
 
 
-ISIC2018 = DatasetLayout("isic2018", find_isic, {1: "lesion"}, "picture", 352)
+ISIC2018_LAYOUT = DatasetLayout("isic2018", find_isic, {1: "lesion"}, "picture", 352)

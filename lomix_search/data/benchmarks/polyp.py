@@ -51,4 +51,4 @@ def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return files_by_name(p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-POLYP = DatasetLayout("polyp", find_polyp, {1: "polyp"}, "picture", 352)
+POLYP_LAYOUT = DatasetLayout("polyp", find_polyp, {1: "polyp"}, "picture", 352)

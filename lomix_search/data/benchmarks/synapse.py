@@ -67,4 +67,4 @@ def _case_name(path: Path) -> str:
     return path.name.partition("_")[0]
 
 
-SYNAPSE = DatasetLayout("synapse", find_synapse, dict(enumerate(_BTCV, 1)), "ct", 224, short_form=_SHORT)
+SYNAPSE_LAYOUT = DatasetLayout("synapse", find_synapse, dict(enumerate(_BTCV, 1)), "ct", 224, short_form=_SHORT)

@@ -1,17 +1,16 @@
 """All benchmarks that ``lomix prepare`` knows, by name."""
 
-from lomix_search.data.benchmarks.acdc import ACDC
-from lomix_search.data.benchmarks.busi import BUSI
-from lomix_search.data.benchmarks.chest_nodules import CHEST_NODULES
-from lomix_search.data.benchmarks.isic2018 import ISIC2018
+from lomix_search.data.benchmarks.acdc import ACDC_LAYOUT
+from lomix_search.data.benchmarks.busi import BUSI_LAYOUT
+from lomix_search.data.benchmarks.chest_nodules import CHEST_NODULES_LAYOUT
+from lomix_search.data.benchmarks.isic2018 import ISIC2018_LAYOUT
 from lomix_search.data.benchmarks.layout import DatasetLayout
-from lomix_search.data.benchmarks.polyp import POLYP
-from lomix_search.data.benchmarks.synapse import SYNAPSE
+from lomix_search.data.benchmarks.polyp import POLYP_LAYOUT
+from lomix_search.data.benchmarks.synapse import SYNAPSE_LAYOUT
 from lomix_search.errors import DataError, nearest
 
-LAYOUTS: dict[str, DatasetLayout] = {
-    layout.name: layout for layout in (SYNAPSE, ACDC, POLYP, ISIC2018, CHEST_NODULES, BUSI)
-}
+_ALL = (SYNAPSE_LAYOUT, ACDC_LAYOUT, POLYP_LAYOUT, ISIC2018_LAYOUT, CHEST_NODULES_LAYOUT, BUSI_LAYOUT)
+LAYOUTS: dict[str, DatasetLayout] = {layout.name: layout for layout in _ALL}
 
 
 def find_layout(benchmark: str) -> DatasetLayout:

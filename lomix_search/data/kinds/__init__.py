@@ -1,1 +1,1 @@
-"""The kinds of data set that a recipe can name, each a module with ``Settings`` and ``load``."""
+"""The kinds of data that a recipe names by ``data.kind``; each is one module and one line of ``table``."""

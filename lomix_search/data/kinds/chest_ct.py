@@ -1,4 +1,4 @@
-"""The embedded chest CT: one real patient, read_chest_ct from the package ``slicerio``.
+"""The embedded chest CT: one real patient, read from the package ``slicerio``.
 
 It shows training on real anatomy; one patient does not measure generalisation, and whoever prints a number from it says
 so.

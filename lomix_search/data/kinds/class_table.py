@@ -56,7 +56,7 @@ def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | 
     Args:
         manifest: Names the raw values.
         classes: Names of classes 1, 2, …
-        ignore_index: As :func:`load`.
+        ignore_index: As for ``load_prepared``.
 
     Returns:
         What is indexed with raw labels.

@@ -102,7 +102,7 @@ def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:
         The manifest and the split.
 
     Raises:
-        DataError: as :func:`load_prepared`.
+        DataError: as for :func:`load_prepared`.
     """
     manifest = read_manifest(settings.root)
     return manifest, make_split(manifest.cases, settings.plan())

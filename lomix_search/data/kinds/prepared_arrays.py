@@ -29,7 +29,7 @@ class PreparedFolder:
         manifest: What it holds.
         table: Class number of each raw label value.
         normalize: As in the settings.
-        ignore_index: As :func:`load`.
+        ignore_index: As for ``load_prepared``.
     """
 
     root: Path

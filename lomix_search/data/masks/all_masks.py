@@ -7,17 +7,16 @@ from pathlib import Path
 
 from lomix_search.data.masks.grains import Grain, StoredValue, summed, value_in_words
 from lomix_search.data.masks.mask_file import MaskSummary, ReadAs, channel, key_of
-from lomix_search.data.masks.mask_file import open_mask as open_mask
 from lomix_search.errors import DataError
 
 
 @dataclass(frozen=True)
 class AllMasks:
-    """All masks of a data set, read in one way.
+    """All masks of a dataset, read in one way.
 
     Args:
         seen: What was seen in each.
-        how: ReadAs they are read.
+        how: How they are read.
     """
 
     seen: Sequence[MaskSummary]
@@ -47,7 +46,7 @@ class AllMasks:
 
     @property
     def foreground(self) -> list[StoredValue]:
-        """All values but 0."""
+        """All values except 0."""
         return [key for key in self.total if key != 0]
 
     @cached_property

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from lomix_search.data.masks.all_masks import AllMasks
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.grains import HIGHEST, StoredValue, summed
-from lomix_search.data.masks.mask_file import open_mask as open_mask
 from lomix_search.errors import DataError
 
 _NEAR = 1 / 8  # of the range: what is nearer to an end than this is black or white
-SOFT_SHARE = 0.05  # share of pixels between that soft edges explain
+SOFT_SHARE = 0.05  # so many of the pixels may lie between black and white as those of soft edges
 ASKED_SHARE = 0.25  # the same where the user says that all masks are binary: small objects are mostly edge
 _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in a binary mask with soft edges
-_CONTRAST = 128  # range of values that makes black and white of a JPEG
+_CONTRAST = 128  # a JPEG of at least this range of values is black and white
 
 
 def binary_coding(masks: AllMasks, known: bool) -> Coding:
@@ -44,7 +43,7 @@ def united_coding(masks: AllMasks) -> Coding:
 
 
 def halved_coding(masks: AllMasks, most: float) -> Coding:
-    """Masks that are binary but for soft edges, which cover at most this share of the pixels."""
+    """Binary masks with soft edges, which cover at most this share of the pixels."""
     low, high = masks.keys[0], masks.keys[-1]
     path = masks.having([high])[0]
     if masks.how == "colour":
@@ -77,7 +76,7 @@ def _foreground(masks: AllMasks, labels: dict[StoredValue, int], cut: float | No
 
 
 def is_soft(masks: AllMasks) -> bool:
-    """Whether nearly all pixels but those of the two main values lie loose, as those of soft edges and noise do."""
+    """Whether nearly all pixels beside the two main values lie loose, as at soft edges and in noise."""
     half = (masks.keys[0] + masks.keys[-1]) / 2
     if masks.noisy:
         return masks.keys[-1] - masks.keys[0] >= _CONTRAST

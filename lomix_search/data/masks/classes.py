@@ -5,13 +5,14 @@ from collections import Counter
 from lomix_search.data.masks.all_masks import AllMasks
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.grains import HIGHEST, StoredValue
-from lomix_search.data.masks.mask_file import open_mask as open_mask
 
 MOST = 64  # more label values than this are not classes unless they are named
-_ALWAYS = 0.9  # share of a value's pixels that lie between others where it is an edge's
-_NOISE = 6  # so many values without any solid place are noise
-_INSTANCES = 4  # so many numbers 1 … n, another n in each mask, count objects; so do more that no other mask has
-_LOW = 32  # 255 beside values below this alone is hardly a class like them
+_ALWAYS = 0.9  # a value with this share of its pixels between others is that of an edge
+_NOISE = 6  # this many values without a solid region are noise
+# Objects are counted where masks number them 1 … n with another n in each, from this n on; or where masks have more
+# values than this on average, most of them in one mask only.
+_INSTANCES = 4
+_LOW = 32  # where all other values are below this, 255 is hardly one more class
 
 
 def check_classes(masks: AllMasks) -> None:

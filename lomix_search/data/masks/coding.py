@@ -11,13 +11,12 @@ import numpy as np
 from lomix_search.data.case import Array
 from lomix_search.data.masks.grains import StoredValue, ranked, value_in_words
 from lomix_search.data.masks.mask_file import MaskFile, ReadAs
-from lomix_search.data.masks.mask_file import open_mask as open_mask
 from lomix_search.errors import DataError
 
 
 @dataclass(frozen=True)
 class Coding:
-    """ReadAs to turn what the masks of a data set hold into label values.
+    """How to turn what the masks of a dataset hold into label values.
 
     Args:
         how: Read as numbers or indices, as grey or one channel of colours, or as whole colours.
@@ -37,7 +36,7 @@ class Coding:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What a case says of its masks: how they were read, and what the files hold where a label is not it."""
+        """What a case says of its masks: how they were read, and what the files hold where labels differ from it."""
         pairs = [
             [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
         ]
@@ -46,12 +45,12 @@ class Coding:
 
     @property
     def reading(self) -> str:
-        """The decision as one word beside the words, so that what was prepared by another one is made again."""
+        """The decision with a hash of all of it, so that a case that was prepared by another decision is made again."""
         whole = repr((self.how, sorted(self.labels.items()), self.cut))
         return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
 
     def read(self, mask: MaskFile) -> Array:
-        """Turn a mask of this data set into label values.
+        """Turn a mask of this dataset into label values.
 
         Args:
             mask: What its file holds.

@@ -1,9 +1,9 @@
-"""What the masks of a data set mean: one decision for all its files, from their own types, ranges and values.
+"""What the masks of a dataset mean: one decision for all its files, from their own types, ranges and values.
 
 Two values are a binary mask whatever they are, the lower one its background. More are class numbers as stored. Colours
 are classes, black the background; they are read as numbers where all are grey or lie in one channel. A palette's index
 is the number unless its colours say the opposite. Refused: values that lie only between others at edges, or are noise,
-or are more than classes can be, unless it is said what they mean.
+or are more than classes can be, unless the user says what they mean.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from lomix_search.data.masks.binary import ASKED_SHARE, SOFT_SHARE, binary_codin
 from lomix_search.data.masks.classes import check_classes, class_coding
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.mask_file import MaskSummary
-from lomix_search.data.masks.mask_file import open_mask as open_mask
 from lomix_search.errors import DataError
 
 
 def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = False, named: int = 0) -> Coding:
-    """Decide what the masks of a data set mean.
+    """Decide what the masks of a dataset mean.
 
     Args:
         seen: All masks.
-        binary: They are known to be binary: a single value but 0 is all foreground, and soft edges are cut halfway.
+        binary: They are known to be binary: a single value other than 0 is all foreground, and soft edges are cut
+            halfway.
         united: Asked for: binary, and every value above the lowest is foreground.
-        named: ReadAs many classes the user has named; so many values are taken as classes whatever they look like.
+        named: How many classes the user has named; so many values are taken as classes whatever they look like.
 
     Returns:
         The decision.

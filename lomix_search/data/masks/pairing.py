@@ -1,8 +1,8 @@
 """Which image belongs to which mask, by one rule, with everything that does not pair up named.
 
-A mask belongs to the image in the same subfolder whose name is the same; failing that, whose name it has with an
-ending of masks (``_mask``, ``_seg``, …); failing that, whose name it has but for an ending of images (``_0000``,
-``_ct``, …) or both. Each image has one mask and each mask one image.
+A mask belongs to the image in the same subfolder that has the same name. If there is none, its own ending of masks
+(``_mask``, ``_seg``, …) is left out; then the images' endings (``_0000``, ``_ct``, …); then both. Each image has one
+mask and each mask one image.
 """
 
 import os

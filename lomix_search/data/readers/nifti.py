@@ -90,11 +90,11 @@ def read_nifti_label(path: Path) -> tuple[Array, tuple[float, ...], dict[str, An
 
 
 def nifti_header(image: Path, label: Path) -> dict[str, Any]:
-    """Return what else of a NIfTI file's header a prediction must have, to lie where the file lies in every program.
+    """Return what else a prediction needs of an image's header, so that every program shows both in one place.
 
     Args:
         image: Whose grid, units and codes count.
-        label: Who says how many axes a segmentation of it has: 3, or 4 with one frame.
+        label: Its label, which has as many axes as a prediction gets: 3, or 4 with one frame.
 
     Returns:
         ``units`` of space and time, ``zooms``, ``sform`` and ``qform`` as (code, matrix), and ``axes``.

@@ -41,7 +41,7 @@ def read_h5(path: Path, image_key: str = "image") -> tuple[Array, Array]:
     """Read a volume of the community's preprocessed form.
 
     Args:
-        path: ``.h5`` with an image and ``label``, slices first. Links, virtual data sets and raw storage in other files
+        path: ``.h5`` with an image and ``label``, slices first. Links, virtual datasets and raw storage in other files
             are never followed: a file must hold its own data.
         image_key: Name of the image.
 

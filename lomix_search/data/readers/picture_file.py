@@ -50,7 +50,7 @@ class Stored:
 
     @property
     def depth(self) -> str:
-        """The type of its numbers in words; pictures of one data set share it."""
+        """The type of its numbers in words; pictures of one dataset share it."""
         if self.kind != "grey" or self.full:
             return "8 bit"
         kind = "floats" if self.values.dtype.kind == "f" else "integers"

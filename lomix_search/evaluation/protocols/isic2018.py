@@ -1,7 +1,8 @@
 """Protocol ``isic2018``: pictures of skin lesions, scored as the challenge of 2018 did."""
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol, plane_of
+from lomix_search.evaluation.protocols.protocol import Protocol, plane_of
 
 
 def _score(
@@ -24,7 +25,7 @@ def _score(
     }
 
 
-ISIC2018 = Protocol(
+ISIC2018_PROTOCOL = Protocol(
     name="isic2018",
     measures=("jaccard_thresholded", "iou", "dice", "sensitivity", "specificity", "accuracy"),
     resize="linear",

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol, plane_of
+from lomix_search.evaluation.protocols.protocol import Protocol, plane_of
 
 
 def _score(
@@ -21,7 +22,11 @@ def _score(
     counted = np.ones(truth.shape, bool) if kept is None else plane_of(kept)
     soft = (soft - soft[counted].min()) / (soft[counted].max() - soft[counted].min() + 1e-8)
     similarity = measures.s_measure(soft, truth, counted=counted)
-    soft, truth, prediction = soft[counted], truth[counted], prediction[counted]  # all else are counts of pixels
+    soft, truth, prediction = (
+        soft[counted],
+        truth[counted],
+        prediction[counted],
+    )  # the other measures count pixels, wherever they are
     dice_curve, iou_curve = measures.threshold_curve(soft, truth)
     empty = not truth.any() and not prediction.any()
     return {
@@ -36,7 +41,7 @@ def _score(
     }
 
 
-POLYP = Protocol(
+POLYP_PROTOCOL = Protocol(
     name="polyp",
     measures=("dice", "iou", "dice_curve", "iou_curve", "s_measure", "e_measure", "e_measure_max", "mae"),
     resize="linear",

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from numpy.typing import NDArray
-
+from lomix_search.data.case import Array
 from lomix_search.errors import DataError
 
-Array = NDArray[Any]
 ScoreFunction = Callable[[Array, Array, tuple[float, ...], Array | None, Array | None], dict[str, float]]
 
 

@@ -2,17 +2,18 @@
 
 import math
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol
+from lomix_search.evaluation.protocols.protocol import Protocol
 
 
 def _score(
     prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
 ) -> dict[str, float]:
-    """Score in millimetres; a missed structure is the worst there is, an empty one found empty is right."""
+    """Score in millimetres: a missed or invented structure is as bad as can be, an empty one found empty is right."""
     if not prediction.any() and not truth.any():
         return {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "asd": 0.0}
-    grid = spacing or (1.0,) * truth.ndim
+    grid = spacing if spacing else (1.0,) * truth.ndim
     if not prediction.any() or not truth.any():
         worst = math.hypot(*(n * s for n, s in zip(truth.shape, grid, strict=True) if n > 1))  # a plane has no depth
         return {"dice": 0.0, "iou": 0.0, "hd95": worst, "asd": worst}
@@ -24,7 +25,7 @@ def _score(
     }
 
 
-STRICT = Protocol(
+STRICT_PROTOCOL = Protocol(
     name="strict",
     measures=("dice", "iou", "hd95", "asd"),
     resize="linear",

@@ -1,13 +1,14 @@
 """Protocol ``transunet``: comparable with the Synapse literature, with its own way to count empty masks."""
 
+from lomix_search.data.case import Array
 from lomix_search.evaluation import measures
-from lomix_search.evaluation.protocols.protocol import Array, Protocol
+from lomix_search.evaluation.protocols.protocol import Protocol
 
 
 def _score(
     prediction: Array, truth: Array, spacing: tuple[float, ...], score: Array | None, kept: Array | None = None
 ) -> dict[str, float]:
-    """Score in voxels and as the community does: predicting an absent structure is right, predicting nothing wrong."""
+    """Score in voxels, as the community does: where a mask is empty, any prediction is right and none is wrong."""
     if prediction.any() and truth.any():
         grid = (1.0,) * truth.ndim
         return {
@@ -20,7 +21,7 @@ def _score(
     return {"dice": right, "hd95": 0.0, "iou": right, "asd": 0.0}
 
 
-TRANSUNET = Protocol(
+TRANSUNET_PROTOCOL = Protocol(
     name="transunet",
     measures=("dice", "hd95", "iou", "asd"),
     resize="nearest",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lomix_search.errors import MixtureError
-from lomix_search.evaluation.statistics import student_margin, wilcoxon_p
+from lomix_search.evaluation.statistics import deviation, student_margin, wilcoxon_p
 from lomix_search.experiments.results import read_results
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
@@ -130,7 +130,7 @@ def compare_by_seed(runs: Sequence[StrategyRun], searched: Sequence[str]) -> lis
         }
         against = {name: paired(scores, base) for name, base in others.items() if name != strategy}
         values = np.array(list(scores.values()))
-        spread = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        spread = deviation(values)
         tau, overlap = agreement([run.mixture for run in group]) if strategy in searched else (math.nan, math.nan)
         seconds = float(np.median([run.seconds for run in group]))
         rows.append(

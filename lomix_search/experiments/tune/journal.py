@@ -23,6 +23,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.retry import StorageLost
 from lomix_search.training.run_folder import writing
+from lomix_search.utils.files import read_json_line
 
 _LONGEST = 120.0  # seconds; an append takes milliseconds
 _WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # a file system without locks
@@ -172,11 +173,8 @@ class Journal(BaseJournalBackend):
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return the record in a line, None where that is not one whole record."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and "op_code" in record else None
+    record = read_json_line(line)
+    return record if record is not None and "op_code" in record else None
 
 
 def _end_of_lines(file: BinaryIO) -> int:

@@ -88,7 +88,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         path: Where ``value`` itself sits.
 
     Yields:
-        Each leaf that is no container, with its place.
+        Each value that is not a container, with its place.
     """
     if isinstance(value, (Tensor, fx.Proxy)):
         yield path, value

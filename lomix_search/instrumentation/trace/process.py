@@ -1,4 +1,4 @@
-"""What belongs to the whole process, and a network or an interruption may leave changed: noted, and put back."""
+"""Settings of the whole process that a network, or an interruption, may leave changed: noted before, put back after."""
 
 import builtins
 import contextlib
@@ -30,7 +30,7 @@ def _of_device(read: Callable[[str], Any], write: Callable[[str, Any], Any], kin
 
 
 def _settings() -> Iterator[tuple[_Read, _Write]]:
-    """What reads and what writes each setting; first those on which the others' reading and writing depends."""
+    """Yield for each setting what reads and what writes it, first those that reading and writing the others needs."""
     yield torch._C._len_torch_dispatch_stack, _pop_modes
     yield torch.is_grad_enabled, torch._C._set_grad_enabled
     yield from (
@@ -57,7 +57,7 @@ def _write_filters(before: Any) -> None:
 
 
 def _kernels() -> Iterator[tuple[_Read, _Write]]:
-    """Which kernels torch takes, and how exact they are."""
+    """Settings that choose torch's kernels, and how exact these are."""
     yield (
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
@@ -138,7 +138,7 @@ class ProcessState:
 def _read(pairs: Iterator[tuple[_Read, _Write]]) -> list[tuple[_Read, _Write, Any]]:
     found = []
     for read, write in pairs:
-        with contextlib.suppress(Exception):  # torch has it not, or has it set by its newer name
+        with contextlib.suppress(Exception):  # this torch does not have it, or it was set by its newer name
             found.append((read, write, read()))
     return found
 
@@ -146,7 +146,7 @@ def _read(pairs: Iterator[tuple[_Read, _Write]]) -> list[tuple[_Read, _Write, An
 def repeatable_kernels() -> None:
     """Have cuDNN take the same kernel for the same shapes, so that a network that runs twice gives one output.
 
-    Kernels that add up in any order make outputs differ by more than a wrong graph may. Nor is cuDNN asked to try all
-    kernels on shapes that it sees a few times.
+    Kernels that add up in any order make outputs differ by more than a graph that is believed may. cuDNN does not try
+    all kernels either: for shapes that it sees only a few times, that costs more than it gains.
     """
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

@@ -1,4 +1,4 @@
-"""What a value leads to: the objects that it holds, and those that its functions and classes see."""
+"""Everything that a value leads to: the objects that it holds, and those that its functions and classes use."""
 
 import collections
 import contextlib
@@ -7,15 +7,16 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+_Reader = Callable[[Any], list[Any]]
+
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, range, slice, torch.Size, torch.dtype, torch.device}
-_CONTAINERS: tuple[Any, ...] = (list, tuple, set, frozenset, collections.deque)
 _HOLDING = {"argparse", "collections", "functools", "queue", "random", "types"}  # whose objects hold a user's things
 _CLOSED = (set(sys.stdlib_module_names) | {"numpy"}) - _HOLDING
 _FOREIGN = {*sys.stdlib_module_names, "numpy", "torch", "lomix_search"}
@@ -34,45 +35,46 @@ def reachable(*roots: Any) -> dict[int, Any]:
         Every object once; the dictionary keeps them alive, so that an ``id`` stays theirs.
     """
     found: dict[int, Any] = {}
+    readers: dict[type, _Reader] = {}
     left = list(roots)
     while left:
         value = left.pop()
-        if type(value) not in _PLAIN and id(value) not in found:
+        kind = type(value)
+        if kind not in _PLAIN and id(value) not in found:
             found[id(value)] = value
             with contextlib.suppress(Exception):  # whatever a user's class, or a tensor of a rare kind, may raise
-                left += list(_parts(value))
+                if kind not in readers:
+                    readers[kind] = _reader_of(kind)
+                left += readers[kind](value)
     return found
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    kind = type(value)
-    if isinstance(value, type):
-        yield from () if foreign(value) else (*vars(value).values(), *value.__mro__)
-        return
-    if not foreign(kind):
-        yield kind
-    yield from _attributes(value)
-    if issubclass(kind, dict):
-        yield from (*dict.values(value), *dict.keys(value))
-    elif base := next((base for base in _CONTAINERS if issubclass(kind, base)), None):
-        yield from base.__iter__(value)
-    elif issubclass(kind, Tensor):
-        yield from _parts_of_tensor(value)
-    elif issubclass(kind, np.ndarray):
-        yield from value.ravel() if value.dtype.hasobject else (value.base,)
-    elif issubclass(kind, torch.jit.ScriptModule):
-        yield from (*value.parameters(recurse=False), *value.buffers(recurse=False))
-    else:
-        yield from _seen_by(value)
+def _reader_of(kind: type) -> _Reader:
+    """Return a function that lists what an object of a class leads to: decided once for all objects of the class."""
+    if issubclass(kind, type):
+        return _parts_of_class
+    known = () if foreign(kind) else (kind,)
+    is_open = issubclass(kind, (nn.Module, Tensor, types.FunctionType)) or not _closed(kind)
+    slots = slot_members(kind) if is_open else []
+    held = next((held for base, held in _HELD.items() if issubclass(kind, base)), _nothing)
+
+    def parts(value: Any) -> list[Any]:
+        attributes = _attributes(value, slots) if is_open else ()
+        return [*known, *attributes, *held(value)]
+
+    return parts
 
 
-def _attributes(value: Any) -> Iterator[Any]:
-    if isinstance(value, (nn.Module, Tensor, types.FunctionType)) or not _closed(type(value)):
+def _parts_of_class(value: type) -> list[Any]:
+    return [] if foreign(value) else [*vars(value).values(), *value.__mro__]
+
+
+def _attributes(value: Any, slots: list[Any]) -> Iterator[Any]:
+    with contextlib.suppress(AttributeError):
+        yield object.__getattribute__(value, "__dict__")
+    for slot in slots:
         with contextlib.suppress(AttributeError):
-            yield object.__getattribute__(value, "__dict__")
-        for slot in slot_members(type(value)):
-            with contextlib.suppress(AttributeError):
-                yield slot.__get__(value)
+            yield slot.__get__(value)
 
 
 def slot_members(kind: type) -> list[Any]:
@@ -89,27 +91,18 @@ def _parts_of_tensor(tensor: Tensor) -> Iterator[Any]:
     yield tensor._backward_hooks
 
 
-def _seen_by(value: Any) -> Iterable[Any]:
-    """What a function, a method or another callable of Python sees."""
-    match value:
-        case types.FunctionType():
-            seen = (value.__globals__.get(name) for name in global_names(value))
-            return (*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__, *seen)
-        case types.CellType():
-            return contents(value)
-        case types.MethodType():
-            return value.__self__, value.__func__
-        case types.BuiltinMethodType():  # such as self.note = self.history.append
-            return () if isinstance(value.__self__, types.ModuleType) else (value.__self__,)
-        case functools.partial():
-            return value.func, value.args, value.keywords
-        case staticmethod() | classmethod():
-            return (value.__func__,)
-        case property():
-            return value.fget, value.fset, value.fdel
-        case weakref.ref():
-            return (value(),)
-    return ()
+def _parts_of_array(array: np.ndarray[Any, Any]) -> Iterable[Any]:
+    return array.ravel() if array.dtype.hasobject else (array.base,)
+
+
+def _parts_of_function(function: types.FunctionType) -> Iterable[Any]:
+    seen = (function.__globals__.get(name) for name in global_names(function))
+    return (*(function.__closure__ or ()), function.__defaults__, function.__kwdefaults__, *seen)
+
+
+def _parts_of_builtin(method: types.BuiltinMethodType) -> Iterable[Any]:
+    """Of one that is bound, such as ``self.note = self.history.append``."""
+    return () if isinstance(method.__self__, types.ModuleType) else (method.__self__,)
 
 
 def contents(cell: types.CellType) -> tuple[Any, ...]:
@@ -120,8 +113,31 @@ def contents(cell: types.CellType) -> tuple[Any, ...]:
         return ()
 
 
+def _nothing(_value: Any) -> Iterable[Any]:
+    return ()
+
+
+_HELD: dict[type, Callable[[Any], Iterable[Any]]] = {
+    dict: lambda value: (*dict.values(value), *dict.keys(value)),
+    **{base: base.__iter__ for base in (list, tuple, set, frozenset, collections.deque)},
+    Tensor: _parts_of_tensor,
+    np.ndarray: _parts_of_array,
+    torch.jit.ScriptModule: lambda value: (*value.parameters(recurse=False), *value.buffers(recurse=False)),
+    types.FunctionType: _parts_of_function,
+    types.CellType: contents,
+    types.MethodType: lambda method: (method.__self__, method.__func__),
+    types.BuiltinMethodType: _parts_of_builtin,
+    functools.partial: lambda value: (value.func, value.args, value.keywords),
+    staticmethod: lambda method: (method.__func__,),
+    classmethod: lambda method: (method.__func__,),
+    property: lambda value: (value.fget, value.fset, value.fdel),
+    weakref.ref: lambda reference: (reference(),),
+}
+"""What objects of a class hold besides their attributes; the first class fits that is a base of theirs."""
+
+
 def foreign(kind: Any) -> bool:
-    """Whether a class or function is Python's, numpy's, torch's or ours: their own variables are no user's state."""
+    """Whether a class or function comes from Python, numpy, torch or this package, and so holds no state of a user."""
     return _top(kind) in _FOREIGN
 
 
@@ -150,7 +166,7 @@ def _changes(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> frozenset[str]:
-    """All names in a function and those within it, attributes too: sooner known than which of them are global."""
+    """All names in a function and those within it, attributes too; finding the global ones among them takes longer."""
     return frozenset(code.co_names).union(*map(_names, _inner(code)))
 
 

@@ -1,7 +1,8 @@
-"""The state of objects, kept and put back: of all that the user's model and its twin both lead to.
+"""A snapshot of the state of objects, which is put back after the twin of a model has run.
 
-A deep copy shares some things with the original: functions and what they close over, classes, what gives itself as its
-copy. And some models cannot be copied at all. Objects are written only where they have changed.
+It is taken of the objects that the user's model and its twin both lead to. A deep copy shares some things with its
+original: functions and what they close over, classes, objects that return themselves as their copy. Some models cannot
+be copied at all. Only objects that have changed are written.
 """
 
 import collections
@@ -138,7 +139,7 @@ def _keep_array(value: np.ndarray[Any, Any]) -> _Undo:
 
 
 def _keep_storage(value: torch.UntypedStorage) -> _Undo:
-    """The bytes of a tensor's memory, once for all its views. What has grown is not cut: other views may use it."""
+    """Keep the bytes of a tensor's memory, once for all its views. Memory that grew is not cut: views may use it."""
 
     def raw() -> Tensor:
         return torch.empty(0, dtype=torch.uint8, device=value.device).set_(value)[:size]
@@ -156,7 +157,7 @@ def _keep_storage(value: torch.UntypedStorage) -> _Undo:
 
 
 def _keep_tensor(value: Tensor) -> _Undo:
-    """All of a tensor but the bytes of its memory: which memory it has, its form, flags, gradient and version."""
+    """Keep which memory a tensor has, its form, flags, gradient and version; the bytes are kept with their storage."""
     if isinstance(value, UninitializedTensorMixin):
         return _keep_lazy(value)
     if value.layout != torch.strided:
@@ -196,7 +197,7 @@ def _keep_sparse(value: Tensor) -> _Undo:
 
 
 def _keep_lazy(value: Any) -> _Undo:
-    """A parameter or buffer that gets its shape, and another class, in the first pass."""
+    """Keep a parameter or buffer that gets its shape, and another class, in the first pass."""
     kind, place, flag = type(value), value.data, value.requires_grad
 
     def undo() -> None:
@@ -209,7 +210,7 @@ def _keep_lazy(value: Any) -> _Undo:
 
 
 def _keep_module(value: nn.Module) -> _Undo:
-    """The class, which lazy and parametrised layers change."""
+    """Keep the class, which lazy and parametrised layers change."""
     kind = type(value)
 
     def undo() -> None:
@@ -249,7 +250,7 @@ def _keep_slot(value: Any, slot: Any) -> _Undo:
 
 
 def _keep_function(value: types.FunctionType) -> _Undo:
-    """Its default values and the global variables that it uses."""
+    """Keep its default values and the global variables that it uses."""
     code, defaults, named = value.__code__, value.__defaults__, value.__kwdefaults__
     known = value.__globals__
     before = {name: known.get(name, _MISSING) for name in global_names(value)}

@@ -68,14 +68,14 @@ def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:
     def read(twin: nn.Module) -> tuple[Trace, Trace | None]:
         found = _evaluated(twin, inputs, tuple(BACKENDS))
         training = _trained(twin, inputs, found)
-        told = _told(found)
-        return told, told if training is found else training and _told(training)
+        told = _without_network(found)
+        return told, told if training is found else training and _without_network(training)
 
     return on_twin(network, inputs, read)
 
 
-def _told(found: Trace) -> Trace:
-    """Let go of the network that a trace was made of."""
+def _without_network(found: Trace) -> Trace:
+    """Return a trace that does not hold the network that it was made of, and so cannot run."""
     found.graph.owning_module = None
     return dataclasses.replace(found, run=_gone)
 
@@ -114,7 +114,7 @@ def _steady(twin: nn.Module, inputs: Inputs, expected: list[Tensor]) -> bool:
 
 
 def _nothing() -> None:
-    """Begin a pass of a network that every pass leaves as it was."""
+    """Do nothing before a pass: the network's own state is the same after every pass."""
 
 
 def _believed(

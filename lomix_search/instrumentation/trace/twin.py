@@ -59,17 +59,18 @@ def is_compiled(model: nn.Module) -> TypeGuard["torch._dynamo.OptimizedModule"]:
     return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
 
 
-def duplicate(value: Any) -> Any:
+def duplicate(value: Any, led_to: dict[int, Any] | None = None) -> Any:
     """Return a deep copy in which nothing has the memory of the original.
 
     Args:
         value: A model, or what one is called with.
+        led_to: What ``reachable(value)`` returns, where it is known already.
 
     Returns:
         The copy. Results of earlier passes that the value holds are copied without the graph of their gradients.
     """
     memo: dict[int, Any] = {}
-    for tensor in reachable(value).values():
+    for tensor in (reachable(value) if led_to is None else led_to).values():
         if isinstance(tensor, Tensor) and not tensor.is_leaf:
             memo[id(tensor)] = tensor.detach().clone()
         elif isinstance(tensor, nn.Parameter) and (vars(tensor) or tensor.grad is not None):
@@ -137,9 +138,10 @@ def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], _T]) -
 
 def _twin_of(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[Any]]:
     """Return the twin, and what may change with it."""
-    users = reachable(model, inputs)
+    led_to = reachable(model)
+    users = led_to | reachable(inputs)
     try:
-        twin = duplicate(model)
+        twin = duplicate(model, led_to)
     except Exception:  # whatever a user's class may raise
         return model, list(users.values())
     held = reachable(twin, fresh(inputs))

@@ -1,4 +1,4 @@
-"""Which engine computes the losses: the fastest that this machine has the tools for."""
+"""Chooses the engine that computes the losses: by default the fastest that this machine has the tools for."""
 
 import ctypes
 import importlib.util
@@ -23,7 +23,7 @@ ENGINES: dict[str, _Engine] = {
     "native": partial(fused.fused_losses, back_end="native"),
     "triton": partial(fused.fused_losses, back_end="triton"),
 }
-"""All by name: slow and obvious, plain PyTorch, C++ on the CPU, CUDA."""
+"""By name: slow and obvious, plain PyTorch, C++ on the CPU, Triton on CUDA. Each takes what ``reference`` takes."""
 
 
 def choose_engine(

@@ -26,7 +26,7 @@ from lomix_search.mixture.loss.plan import SMOOTH, LossPlan, plan_from_text, pla
 from lomix_search.utils.distributed import size, sum_over_processes
 
 BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
-"""Each has ``sums`` and ``gradients``. The one in Triton joins when it is first asked for, being slow to import."""
+"""Each has ``sums`` and ``gradients``. Triton's joins when it is first asked for, because its import is slow."""
 
 
 def back_end_of(name: str) -> ModuleType:

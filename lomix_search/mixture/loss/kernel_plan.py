@@ -13,8 +13,8 @@ from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.operators import OPERATORS
 
-SUM, PRODUCT = 0, 1
-TRIES = {"original": SUM, "add": SUM, "mul": PRODUCT}
+_SUM, _PRODUCT = 0, 1
+TRIES = {"original": _SUM, "add": _SUM, "mul": _PRODUCT}
 FUSIONS = {"sub": 0, "avg": 1, "max": 2, "concat": 3, "attention": 4}
 _SHIPPED: dict[str, object] = {
     "add": table.add,
@@ -26,14 +26,14 @@ _SHIPPED: dict[str, object] = {
     "attention": table.Attention,
 }
 _NONE = -1
-"""What the C++ kernel reads where a trie's node is no map."""
+"""What the C++ kernel reads where a node of a trie is not a map."""
 
 
 class TrieNode(NamedTuple):
     """The sum or product of a subset of scales. It extends its parent's by one scale.
 
     Args:
-        kind: ``SUM`` or ``PRODUCT``.
+        kind: 0 for sums, 1 for products.
         scale: The last scale of the subset, 0 the coarsest.
         depth: Size of the subset.
         map: Index of the map that it is; None if it only leads to larger subsets.
@@ -107,8 +107,11 @@ def kernel_plan(plan: LossPlan) -> KernelPlan:
         for m, i in indices.items()
         if m.operator in FUSIONS
     ]
-    subsets = {kind: {_from_zero(m): i for m, i in indices.items() if TRIES.get(m.operator) == kind} for kind in (0, 1)}
-    nodes = [*_trie(SUM, subsets[SUM]), *_trie(PRODUCT, subsets[PRODUCT])]
+    subsets = {
+        kind: {_from_zero(m): i for m, i in indices.items() if TRIES.get(m.operator) == kind}
+        for kind in (_SUM, _PRODUCT)
+    }
+    nodes = [*_trie(_SUM, subsets[_SUM]), *_trie(_PRODUCT, subsets[_PRODUCT])]
     return KernelPlan(plan, tuple(nodes), tuple(fusions), offsets, num_params)
 
 

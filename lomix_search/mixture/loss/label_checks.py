@@ -65,7 +65,7 @@ def check_range(labels: Tensor, plan: LossPlan) -> None:
 
 
 def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
-    """Return which labels are neither a class nor ignored; one value for all if a first look at the extremes suffices.
+    """Return which labels are neither a class nor ignored; one value for all where the extremes already tell.
 
     Args:
         labels: Classes (B, *spatial), at least one.
@@ -99,9 +99,9 @@ def _raise_range(labels: Tensor, plan: LossPlan) -> None:
 
 
 class LateCheck:
-    """The check of label values without waiting for the device: what one step finds, a later one raises.
+    """The check of label values that does not wait for the device: what one step finds, a later one raises.
 
-    Until then the engines leave such pixels out.
+    Until then the engines leave pixels of such labels out.
     """
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class LateCheck:
 
 
 def _raise_type(labels: Tensor) -> NoReturn:
-    """Raise for labels that are no integers; to make them so is advised only where nothing is lost."""
+    """Raise for labels that are not integers; rounding them is advised only where nothing is lost."""
     between = labels != labels.round() if labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
     found = labels[between | ~labels.isfinite()]
     raise LossError(
@@ -182,7 +182,7 @@ def _hint_for_channels(labels: Tensor, like: Tensor) -> str:
 def _hint_for_values(labels: Tensor, plan: LossPlan) -> str:
     """Say what to do with values outside the classes, if that is certain to lose nothing.
 
-    To ignore a value is advised only where it is one that by custom marks pixels without a label, 255 or below 0, and
+    Ignoring a value is advised only for 255 and values below 0, which by custom mark pixels without a label, and only
     where two classes are left: the 255 of a mask of 0 and 255 is its foreground.
     """
     top = max(plan.num_classes, 2)

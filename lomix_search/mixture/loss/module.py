@@ -73,7 +73,7 @@ class MixtureLoss(nn.Module):
         engine: ``"auto"`` or a name of ``ENGINES``.
         loss: Any other ``(logits (B, C, *spatial), labels (B, *spatial)) -> scalar``, instead of cross-entropy and
             Dice; always runs on the reference path.
-        together: In a distributed run, the loss of the whole batch on every process, see ``together`` below; ``search``
+        together: In a distributed run, every process has the loss of the whole batch; see the property. ``search``
             sets it.
 
     Raises:
@@ -130,13 +130,13 @@ class MixtureLoss(nn.Module):
 
     @property
     def together(self) -> bool:
-        """Whether the loss is that of the whole batch of all processes: one batch, one loss, whatever holds its parts.
+        """Whether the loss is that of the whole batch, whose parts lie with the processes of a distributed run.
 
-        The Dice meant is that of the paper, of the batch: Σ over all its items, all processes' together, and then the
-        ratio; cross-entropy is the mean over all pixels of all processes that count. A mean of the processes' own Dice
-        losses would be another loss: its ratios are of fewer items and noisier, a class that a process's part lacks
-        counts there as (nearly) 1 or 0, and so the weights found would depend on the number of processes. Gradients
-        are such that their mean over processes, as DDP takes it, is that of the whole.
+        Dice is then the paper's Dice of the batch: sums over the items of all processes first, then the ratio.
+        Cross-entropy is the mean over the pixels of all processes. The mean of each process's own Dice would be another
+        loss: its ratios are of fewer items and noisier, and a class that a process lacks counts there as about 1 or 0.
+        The weights found would then depend on the number of processes. The mean of the processes' gradients, which DDP
+        takes, is the gradient of the whole.
         """
         return self.plan.together
 
@@ -273,7 +273,7 @@ class MixtureLoss(nn.Module):
         )
 
     def _check_range(self, labels: Tensor) -> None:
-        """Check the labels' values: at once on the CPU, one step late on a GPU, which is not to be waited for."""
+        """Check the labels' values: at once on the CPU; on a GPU one step late, so that nothing waits for it."""
         if torch.compiler.is_compiling():
             return  # the fused engines look at them when the compiled step runs
         if labels.device.type == "cpu":
@@ -307,7 +307,7 @@ class MixtureLoss(nn.Module):
         return values.new_zeros(len(active)).index_copy(0, self._where_active(active), values)
 
     def _report(self, losses: Tensor) -> Tensor:
-        """Return per-map losses with NaN for those that were not computed: 0 would look like a perfect map."""
+        """Return per-map losses, NaN for those that were not computed: 0 would look like a perfect map."""
         active = self.weighting.active()
         if all(active):
             return losses

@@ -1,4 +1,4 @@
-"""The mixture's losses, slow and obvious: the oracle of every other engine, and the way of all that they cannot do."""
+"""The mixture's losses, slow and obvious: the oracle of the other engines, and the path of what they cannot do."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -50,8 +50,8 @@ def custom_losses(
     Args:
         maps: As for ``reference_losses``.
         labels: As for ``reference_losses``; handed on as they are.
-        plan: What to compute. With several processes the mean over them, each counted by its items: of a loss that is
-            no mean over items, such as a Dice, that is not the loss of the whole batch.
+        plan: What to compute. With several processes it is the mean over them, weighted by their numbers of items.
+            A loss that is not a mean over items, such as a Dice, then differs from that of the whole batch.
         operators: The learned operators by ``Map.parameters``.
         loss: ``(logits, labels) -> scalar``.
 
@@ -89,7 +89,8 @@ def fuse(m: Map, maps: Sequence[Tensor], operators: _Operators) -> Tensor:
 def _split_labels(labels: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     """Tell the pixels that count, (B, 1, *spatial) bool, and give the others class 0.
 
-    Labels out of range do not count either: on the CPU ``label_checks`` has refused them before, on a GPU it will.
+    Labels out of range do not count either. On the CPU ``label_checks`` has refused them before this; on a GPU it does
+    so one step later.
     """
     valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
     if plan.ignore_index is not None:

@@ -1,12 +1,16 @@
-"""How raw parameters become the weights of the per-map losses, and the weighted losses one total."""
+"""Weightings: how raw parameters become the weights of the per-map losses, and the weighted losses one total.
+
+One loss a map goes in, the total comes out. A new weighting is one ``@weighting`` class or function.
+"""
 
 from lomix_search.mixture.weighting.base import (
     WEIGHTINGS,
     Weighting,
     build_weighting,
-    check_weighting,
     weighting,
+    weighting_family,
     weighting_faults,
+    weighting_settings,
 )
 from lomix_search.mixture.weighting.given import Fixed, random_weights, uniform_weights
 from lomix_search.mixture.weighting.learned import Normalized, Softplus, Uncertainty
@@ -27,9 +31,10 @@ __all__ = [
     "Uncertainty",
     "Weighting",
     "build_weighting",
-    "check_weighting",
     "random_weights",
     "uniform_weights",
     "weighting",
+    "weighting_family",
     "weighting_faults",
+    "weighting_settings",
 ]

@@ -18,6 +18,7 @@ from lomix_search.mixture.maps import Map
 from lomix_search.utils.schema import Frozen, faults_of
 
 _Built = TypeVar("_Built", bound=Callable[..., "Weighting"])
+_Family = TypeVar("_Family", bound=Callable[[str], Callable[..., "Weighting"]])
 
 
 class Weighting(nn.Module, ABC):
@@ -77,26 +78,26 @@ class Weighting(nn.Module, ABC):
             ids: Maps to keep, at least one of those that are kept now.
 
         Raises:
-            LossError: none of the maps would be left, or an id is of none.
+            LossError: no map would be left, or an id names none of the maps.
         """
         wanted = {ids} if isinstance(ids, str) else set(ids)
         if strange := sorted(wanted - set(self.map_ids)):
-            raise LossError(f'weighting "{self.name}" has no such maps.', seen=_few(strange))
+            raise LossError(f'weighting "{self.name}" has no such maps.', seen=list_ids(strange))
         kept = tuple(before and name in wanted for before, name in zip(self._kept, self.map_ids, strict=True))
         if not any(kept):
-            raise LossError(f'weighting "{self.name}": no map would be left.', seen=_few(sorted(wanted)))
+            raise LossError(f'weighting "{self.name}": no map would be left.', seen=list_ids(sorted(wanted)))
         self.kept.copy_(torch.tensor(kept).to(self.kept))
         self._kept = kept
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Keep ``active`` true to the buffer when another state is loaded."""
+        """Keep ``active`` in step with the buffer when another state is loaded."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._kept = tuple(bool(kept) for kept in self.kept.tolist())
 
 
 WEIGHTINGS: dict[str, Callable[..., Weighting]] = {}
 FAMILIES: dict[str, Callable[[str], Callable[..., Weighting]]] = {}
-"""Weightings whose names have two parts, ``family:member``, by family; called with the member's name."""
+"""Weightings whose names have two parts, ``family:member``, by family: functions of the member's name."""
 
 
 def weighting(name: str) -> Callable[[_Built], _Built]:
@@ -121,6 +122,23 @@ def weighting(name: str) -> Callable[[_Built], _Built]:
     return register
 
 
+def weighting_family(name: str) -> Callable[[_Family], _Family]:
+    """Register a family of weightings, whose names have two parts: ``family:member``.
+
+    Args:
+        name: The family's.
+
+    Returns:
+        A decorator for a function that takes the member's name and returns what ``weighting`` would register.
+    """
+
+    def register(target: _Family) -> _Family:
+        FAMILIES[name] = target
+        return target
+
+    return register
+
+
 def build_weighting(kind: str | Weighting, maps: Sequence[Map], settings: Mapping[str, Any] | None = None) -> Weighting:
     """Build a weighting by name, or check that a built one is meant for these maps.
 
@@ -137,7 +155,7 @@ def build_weighting(kind: str | Weighting, maps: Sequence[Map], settings: Mappin
         MissingExtraError: its package is not installed.
     """
     if isinstance(kind, str):
-        checked = check_weighting(kind, settings or {})
+        checked = weighting_settings(kind, settings or {})
         return _factory(kind)(tuple(maps), **checked)
     if not isinstance(kind, Weighting):
         raise LossError(
@@ -147,14 +165,14 @@ def build_weighting(kind: str | Weighting, maps: Sequence[Map], settings: Mappin
     if kind.map_ids != ids:
         raise LossError(
             f"{type(kind).__name__} was built for {len(kind.map_ids)} other maps; this loss has {len(ids)}.",
-            seen=[f"weighting: {_few(kind.map_ids)}", f"loss:      {_few(ids)}"],
+            seen=[f"weighting: {list_ids(kind.map_ids)}", f"loss:      {list_ids(ids)}"],
             hint=f"{type(kind).__name__}(tuple(space.maps(num_maps)), …)",
         )
     return kind
 
 
-def check_weighting(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a name and its settings.
+def weighting_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings of a weighting.
 
     Args:
         name: Of a weighting.
@@ -177,7 +195,7 @@ def check_weighting(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weighting_faults(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Say all that is wrong with a recipe's ``[weighting]`` table.
+    """List everything that is wrong with a recipe's ``[weighting]`` table.
 
     Args:
         name: Of a weighting.
@@ -217,5 +235,6 @@ def _settings(factory: Callable[..., Weighting]) -> type[Frozen]:
     return create_model("Settings", __base__=Frozen, **fields)
 
 
-def _few(ids: Sequence[str]) -> str:
+def list_ids(ids: Sequence[str]) -> str:
+    """Return the ids as an error lists them: the first ones and their number where they are many."""
     return ", ".join(ids) if len(ids) <= 6 else f"{', '.join(ids[:5])}, … ({len(ids)})"

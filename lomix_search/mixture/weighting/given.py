@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.maps import Map
-from lomix_search.mixture.weighting.base import Weighting, _few, weighting
+from lomix_search.mixture.weighting.base import Weighting, list_ids, weighting
 
 
 class Fixed(Weighting):
@@ -43,7 +43,7 @@ class Fixed(Weighting):
         return tuple(kept and positive for kept, positive in zip(self._kept, self._positive, strict=True))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Keep ``active`` true to the weights when others are loaded."""
+        """Keep ``active`` in step with the weights when others are loaded."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._positive = tuple(bool(w != 0) for w in self.given.tolist())
 
@@ -91,7 +91,7 @@ def check_weights(values: Sequence[float], ids: tuple[str, ...], title: str = "F
         LossError: another number of weights, a weight that is negative or not finite, or only weights of 0.
     """
     if len(values) != len(ids):
-        raise LossError(f"{title} has {len(values)} weights; these are {len(ids)} maps.", seen=_few(ids))
+        raise LossError(f"{title} has {len(values)} weights; these are {len(ids)} maps.", seen=list_ids(ids))
     held = torch.tensor(values).tolist()  # as they will be: 1e39 is infinite then, 1e-60 is 0
     wrong = [f"{name}: {w}" for name, w, h in zip(ids, values, held, strict=True) if not 0 <= h < float("inf")]
     if wrong:

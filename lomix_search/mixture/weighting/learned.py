@@ -21,8 +21,8 @@ class Softplus(Weighting):
 
         L(θ) = Σₖ softplus(θₖ)·ℓₖ,   ∂L/∂θₖ = σ(θₖ)·ℓₖ ≥ 0
 
-    Every gradient is ≥ 0, so a weight can only fall, and under Adam all fall at nearly one speed: the order of the
-    weights says something, their size mostly how long training ran.
+    Every gradient is ≥ 0, so a weight can only fall, and under Adam all fall at nearly the same speed. The order of the
+    weights says something; their size says mostly how long training ran.
 
     Source: LoMix (NeurIPS 2025), the one-step search.
     """
@@ -46,8 +46,8 @@ class Normalized(Weighting):
         L(θ) = Σₖ wₖ·ℓₖ − τ·S·H(p),   H(p) = −Σₖ pₖ·log pₖ
         ∂L/∂θₖ = S·σ(θₖ)/R · (aₖ − Σⱼ pⱼ·aⱼ),   aₖ = ℓₖ + τ·log pₖ
 
-    The gradient vanishes where all aₖ are equal: the fixed point is pₖ ∝ exp(−ℓₖ/τ). So weights drift to the maps that
-    are easiest, the farther the smaller τ; with τ = 0 all weight ends on the map of least loss. The term moves only the
+    The gradient vanishes where all aₖ are equal: the fixed point is pₖ ∝ exp(−ℓₖ/τ). So weights drift to the easiest
+    maps, and farther the smaller τ is; with τ = 0 all weight ends on the map of least loss. The term moves only the
     weights, never the network.
 
     Args:
@@ -105,14 +105,14 @@ class Uncertainty(Weighting):
         ∂L/∂wₖ = ℓₖ − 1/wₖ,   so ∂L/∂θₖ = 1 − wₖ·ℓₖ for exp
 
     The optimum is wₖ = 1/ℓₖ, where every map adds 1 + log ℓₖ: all maps pull at the network with relative, not absolute
-    losses. The smaller a map's loss, the larger its weight; nothing asks whether a map helps.
+    losses. The smaller a map's loss, the larger its weight; whether a map helps is not asked.
 
     Args:
         maps: The maps to weigh.
         form: ``"exp"`` or ``"softplus"``.
         lr: Learning rate of θ, without weight decay; None: as the network's.
 
-    Source: Kendall, Gal, Cipolla (CVPR 2018), in the form for losses that are no squared errors.
+    Source: Kendall, Gal, Cipolla (CVPR 2018), in the form for losses that are not squared errors.
     """
 
     name = "uncertainty"

@@ -30,13 +30,13 @@ class Lookahead(Weighting):
         s̄ ← smoothing·s̄ + (1 − smoothing)·s,   θ ← exp(−decay·Δt)·θ + Δt·rate·s̄ₖ  (s̄ corrected for its start at 0)
         wₖ = m·softmax(θ)ₖ, or with ``finest`` = f: f·m for the finest original, (1 − f)·m·softmax(θ)ₖ for the others.
 
-    Δt is the part of training since the last look: at equal slopes a training ten times as long ends at the same
-    weights, and looking more often changes none either, it only averages more. From ``until`` on the weights stay, no
-    look costs anything, and ``search`` trains with the items too that it had set aside: labels are dear.
+    Δt is the part of training since the last look. So at equal slopes a training ten times as long ends at the same
+    weights, and so does one that looks more often, which only averages more. From ``until`` on the weights stay, looks
+    cost nothing, and ``search`` trains with the held-out items too, because labels are dear.
 
-    θ grows as long as the slopes differ, so all weight ends on the map that agrees best with the held-out gradient,
-    often the finest original, whose gradient the held-out one resembles most: a schedule from mixing to focusing whose
-    speed is ``rate``: two maps whose slopes differ by 0.1 throughout end at weights whose ratio is exp(0.1·rate·until).
+    θ grows as long as the slopes differ, so all weight ends on the map that agrees best with the held-out gradient.
+    That is often the finest original. It is a schedule from mixing to focusing, and ``rate`` is its speed: two maps
+    whose slopes differ by 0.1 throughout end at weights whose ratio is exp(0.1·rate·until).
     ``finest`` holds that map's weight and lets the others compete among themselves; ``decay`` > 0 gives a fixed point,
     θₖ = rate·s̄ₖ/decay. ``rate`` = 0 leaves the weights uniform and only measures.
 
@@ -47,7 +47,7 @@ class Lookahead(Weighting):
         maps: The maps to weigh; the finest original must be among them.
         interval: Steps from one look to the next.
         until: Part of training after which there are no more looks.
-        held_out: Part of the training items (whole cases where one is at most twice the part) kept aside.
+        held_out: Part of the training items that is kept aside: whole cases, where one is at most twice the part.
         rate: How far a slope of 1 would move θ in a whole training.
         smoothing: Of slopes and norms, in looks.
         normalize: How slopes are made comparable.
@@ -109,9 +109,12 @@ class Lookahead(Weighting):
         return step % self.interval == 0 and not bool(self.over)
 
     def looks_end(self, steps: int) -> int:
-        """Return the step from which on there are no looks in a training of so many steps: 0 if they are over now.
+        """Return the step from which on there are no more looks; 0 if they are over now.
 
-        What was set aside stays aside in a training of which ``until`` is 1.
+        From then on ``search`` trains with the held-out items too. With ``until`` = 1 that is never.
+
+        Args:
+            steps: Steps of the whole training.
         """
         return 0 if self.over else math.ceil(self.until * steps - 1e-9)
 
@@ -122,11 +125,11 @@ class Lookahead(Weighting):
             progress: Part of training that is done, in [0, 1].
         """
         self._progress = progress
-        if self.until < 1 and progress >= self.until:  # for good: also in a run that is resumed with more steps
+        if self.until < 1 and progress >= self.until:  # it stays so in a run that is resumed with more steps
             self.over.fill_(True)
 
     def learn(self, slopes: Tensor, probes: Tensor | None = None) -> Tensor:
-        """Take the outcome of a look. It counts for the part of training since the last look: ``advance`` tells it.
+        """Take the outcome of a look. It counts for the part of training since the last look, which ``advance`` tells.
 
         Args:
             slopes: aₖ (m,) along the unit held-out gradient; what is not finite counts as 0.

@@ -1,4 +1,4 @@
-"""Do the weights select? A watch that says, once and in plain words, when they only shrink."""
+"""Watches whether the weights select, and says once, in plain words, when they only shrink."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +25,8 @@ class Monitor:
             weights: w (m,), ≥ 0.
 
         Returns:
-            How selective they are, and a warning: empty, but for the one step at which the weights are first seen to
-            shrink without selecting.
+            How selective they are, and a warning. The warning is empty, except at the first step at which the weights
+            are seen to shrink without selecting.
         """
         now = concentration(weights)
         first = self.first = self.first or now

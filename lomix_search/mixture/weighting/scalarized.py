@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest, require
 from lomix_search.mixture.maps import Map
-from lomix_search.mixture.weighting.base import FAMILIES, Weighting
+from lomix_search.mixture.weighting.base import Weighting, weighting_family
 
 NEEDS_NUMBER = {"UW", "IMTLL"}
 MEMBERS = ("DWA", "GeometricMean", "IMTLL", "Mean", "Random", "Sum", "UW")
-"""Those that need nothing but the losses and their number.
+"""Those that need only the losses and their number.
 
-Of the others, Constant, STCH, PBI and COSMOS need preferences, and FAMO wants the losses of the same batch a second
+Of the others, Constant, STCH, PBI and COSMOS need preferences, and FAMO needs the losses of the same batch a second
 time, after the step."""
 
 
@@ -102,6 +102,7 @@ class Scalarized(Weighting):
         vars(self.scalarizer).update(state["held"])
 
 
+@weighting_family("torchjd")
 def torchjd(member: str) -> Callable[..., Weighting]:
     """Find a scalarizer of TorchJD.
 
@@ -117,9 +118,6 @@ def torchjd(member: str) -> Callable[..., Weighting]:
     if member not in MEMBERS:
         raise LossError(f"unknown scalarizer. {nearest(member, MEMBERS)}")
     return partial(_build, member)
-
-
-FAMILIES["torchjd"] = torchjd
 
 
 def _build(

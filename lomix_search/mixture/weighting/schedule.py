@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.maps import Map
-from lomix_search.mixture.weighting.base import Weighting, _few, weighting
+from lomix_search.mixture.weighting.base import Weighting, list_ids, weighting
 from lomix_search.mixture.weighting.given import check_weights
 
 _Part = Annotated[float, Field(ge=0, le=1)]
@@ -23,8 +23,8 @@ class Anneal(Weighting):
         wₖ = (1 − r)·gₖ for every map, and r·Σ g more for the finest original; gₖ = 1 by default
         r = 0 until ``start``, 1 from ``until`` on; between them x or (1 − cos πx)/2, x = (t − start)/(until − start)
 
-    t is the part of training that is done. Once r is 1 the other maps are skipped, and the step costs as little as
-    training with the last layer alone. A baseline: what a search finds must beat what the schedule alone gives.
+    t is the part of training that is done. Once r is 1 the other maps are skipped, and a step costs as little as
+    training with the last layer alone. It is a baseline: a search must find weights that beat the schedule alone.
 
     Args:
         maps: The maps to weigh; the finest original must be among them.
@@ -34,7 +34,7 @@ class Anneal(Weighting):
         given: The weights at the start, ≥ 0, such as those of a mixture.
 
     Raises:
-        LossError: there is no original, ``until`` lies before ``start``, or the weights do not fit the maps.
+        LossError: the finest original is missing, ``until`` lies before ``start``, or the weights do not fit the maps.
     """
 
     name = "anneal"
@@ -109,14 +109,14 @@ def finest_original(maps: Sequence[Map], name: str) -> tuple[bool, ...]:
         True for one map, False for the others.
 
     Raises:
-        LossError: there is no original among the maps, or a finer stage is in use without its own.
+        LossError: the original of the finest stage in use is not among the maps.
     """
     finest = max(max(m.scales) for m in maps)
     found = tuple(m.operator == "original" and m.scales == (finest,) for m in maps)
     if not any(found):
         raise LossError(
             f'weighting "{name}" needs the finest original, P{finest}, among the maps.',
-            seen=_few([m.id for m in maps]),
+            seen=list_ids([m.id for m in maps]),
             hint='originals = "all"   # in the space file',
         )
     return found

@@ -5,14 +5,13 @@ Imports ``errors`` and ``utils``.
 """
 
 from lomix_search.training.trackers.json_lines import JsonLines, read_line, read_lines
-from lomix_search.training.trackers.several import KeptOpen, Trackers, opened
+from lomix_search.training.trackers.several import Trackers, opened
 from lomix_search.training.trackers.tensorboard import TensorBoard
 from lomix_search.training.trackers.tracker import Tracker, Values, flattened
 from lomix_search.training.trackers.wandb import Wandb
 
 __all__ = [
     "JsonLines",
-    "KeptOpen",
     "TensorBoard",
     "Tracker",
     "Trackers",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.training.trackers.tracker import Values
-from lomix_search.utils.files import write_text
+from lomix_search.utils.files import read_json_line, write_text
 
 _OURS = ("train/", "val/", "mixture/", "lookahead/")
 _TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts
@@ -21,8 +21,8 @@ _TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, t
 class JsonLines:
     """One JSON object a line in ``metrics.jsonl``; NaN and infinities are written as null.
 
-    A write that fails (disk full, a share that is away) costs no line: what was written of it is cut off again, and it
-    is kept and tried again with the next one.
+    A write that fails (disk full, a network share that is away) loses no line: what was written of it is cut off, and
+    the line is tried again with the next one.
 
     Args:
         path: The file. Lines of steps after ``step`` are dropped, so that a resumed run leaves no trace twice.
@@ -80,7 +80,7 @@ def _write_whole(file: io.FileIO, content: bytes) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a ``metrics.jsonl``; a line that is none, as a crash or a bad disk leaves it, is passed over.
+    """Read a ``metrics.jsonl``; broken lines, as a crash or a bad disk leaves them, are passed over.
 
     Args:
         path: The file; may be missing.
@@ -100,15 +100,12 @@ def read_line(line: bytes) -> dict[str, Any] | None:
 
     Returns:
         ``step``, a whole number from 0 on, and values: finite numbers, lists of them, None where one was not finite,
-        and texts where the library logs texts. What is of another kind is left out. None if the line is torn, no JSON
-        object or without a step.
+        and texts where the library logs texts. Values of another kind are left out. None if the line is torn, is not a
+        JSON object, or has no step.
     """
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        return None
-    step = content.get("step") if isinstance(content, dict) else None
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
+    content = read_json_line(line)
+    step = None if content is None else content.get("step")
+    if content is None or not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
         return None
     return {"step": step} | {key: value for key, value in content.items() if _logged(key, value)}
 

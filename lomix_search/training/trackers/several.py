@@ -1,4 +1,4 @@
-"""Several trackers as one: what fails is said, and costs no training."""
+"""Several trackers as one: whatever fails in one of them is said, and the training goes on."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,31 +12,17 @@ from lomix_search.training.trackers.tracker import Tracker, Values
 _PATIENCE = 3  # failures in a row
 
 
-class KeptOpen:
-    """Passes everything on but ``close``: for a loop that closes what it logs to while there is more to come.
-
-    Args:
-        tracker: Who gets it.
-    """
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.log, self.files = tracker.log, tracker.files
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
     """Start trackers; one that cannot start is left out with a warning.
 
     Args:
-        makers: What starts each, by its name.
+        makers: A function for each that starts it, by its name.
 
     Returns:
         Those that started.
 
     Raises:
-        MissingExtraError: one is not installed, which is better said before the training than after.
+        MissingExtraError: one is not installed. This is better said before the training than after it.
     """
     started = []
     for name, make in makers.items():
@@ -50,7 +36,7 @@ def opened(makers: Mapping[str, Callable[[], Tracker]]) -> list[Tracker]:
 
 
 class Trackers:
-    """Several trackers as one. One that fails is told of, and dropped when it fails three times in a row.
+    """Several trackers as one. A failure is warned of; after three in a row the tracker is dropped.
 
     Args:
         trackers: The trackers; the order is kept.

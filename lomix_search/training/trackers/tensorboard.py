@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lomix_search.errors import require
+from lomix_search.errors import RunError, require
 from lomix_search.training.trackers.tracker import Values, flattened
+from lomix_search.utils.files import read_json
 
 
 class TensorBoard:
@@ -48,7 +49,7 @@ class TensorBoard:
                     pixels = np.asarray(picture.convert("RGB"))
                 self._writer.add_image(path.stem, pixels, self._step, dataformats="HWC")
             elif path.suffix == ".json":
-                self._writer.add_text(path.stem, _indented(json.loads(path.read_text(encoding="utf-8"))), self._step)
+                self._writer.add_text(path.stem, _indented(read_json(path, RunError)), self._step)
         self._writer.flush()
 
     def close(self) -> None:

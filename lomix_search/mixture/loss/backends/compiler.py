@@ -48,7 +48,7 @@ def compile_kernel(compiler: str) -> bytes:
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
-    """Run a compiler and all that it starts; returns its exit code and what it said, in whatever encoding."""
+    """Run a compiler and the processes that it starts; returns its exit code and its output, in any encoding."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True

@@ -576,8 +576,8 @@ template <class S, int VECS> struct Worker {
   }
 };
 
-// Chunks are fixed by python, whatever the number of threads, and each has sums of its own: the result does not depend
-// on which thread was faster, nor on how many the system gives. False if there was no memory for even one worker.
+// Python fixes the chunks, and each has sums of its own. So the result does not depend on the number of threads, nor on
+// which thread is faster. Returns false if there was no memory for even one worker.
 template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
   std::atomic<int64_t> next{0};
   auto work = [&] {
@@ -593,7 +593,7 @@ template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
   std::vector<std::thread> others;
   try {
     for (int i = 1; i < threads && i < job.chunks; ++i) others.emplace_back(work);
-  } catch (const std::exception&) {  // no more threads to be had: those that there are do it all
+  } catch (const std::exception&) {  // the system gives no more threads: those that run do it all
   }
   work();
   for (auto& thread : others) thread.join();

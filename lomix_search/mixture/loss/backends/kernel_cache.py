@@ -1,7 +1,7 @@
 """The compiled kernel: made on first use, kept in a folder of the user's, loaded from there by later processes.
 
-A library can do all that the user can. So only files are loaded that are whole, and that nobody else could have put
-there or changed.
+A library can do everything that the user can. So a file is loaded only if it is whole, and if nobody else could have
+put it there or changed it.
 """
 
 import contextlib
@@ -86,12 +86,12 @@ def _made(name: str, compiler: str) -> ctypes.CDLL | str:
 
 
 def _unsafe(folder: Path) -> str:
-    """Say why others could put files into a folder, or put another in its place."""
+    """Say why other users could put files into a folder, or replace it; empty if they cannot."""
     return _open_to_others(folder) or next(filter(None, map(_open_to_all, folder.resolve().parents)), "")
 
 
 def _open_to_others(path: Path) -> str:
-    """Say why what stands at a path may be the work of another user; what is loaded can do all that we can."""
+    """Say why a file or folder may be the work of another user; empty if it cannot be."""
     if not hasattr(os, "geteuid"):  # Windows, where each user's folders are their own
         return ""
     status = path.stat()
@@ -106,9 +106,9 @@ def _open_to_all(parent: Path) -> str:
 
 
 def _load(folder: Path, name: str) -> ctypes.CDLL | None:
-    """Load a kernel from the cache: one whose name holds the checksum of its content, so none that was cut or changed.
+    """Load a kernel whose name holds the checksum of its content: one that was cut or changed is passed over.
 
-    A map of a file that was cut ends the process at the first touch; so each is read as a whole before.
+    Touching a library that was cut would end the process, so each file is read as a whole before it is loaded.
     """
     for path in sorted(folder.glob(f"{name}-*.so")):
         try:
@@ -132,7 +132,7 @@ def _keep(folder: Path, name: str, built: bytes) -> ctypes.CDLL | str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes left that were killed as they wrote, a day ago or longer."""
+    """Remove half-written files that are a day old: they are of processes that were killed as they wrote."""
     for left in folder.glob(".kernel-*"):
         if time.time() - left.stat().st_mtime > 86400:
             left.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The C++ kernel, called through ctypes.
 
-Its results are the same to the last bit on any number of threads: pixels are cut into chunks whatever that number, each
-chunk has sums of its own, and these are added up in the order of chunks.
+Its results are the same to the last bit on any number of threads. How pixels are cut into chunks does not depend on
+that number; each chunk has sums of its own, and these are added up in the order of the chunks.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from lomix_search.mixture.loss.kernel_plan import KernelPlan
 
 _TYPES = {torch.float32: "f32", torch.float64: "f64"}
 _NO_LABEL = -(2**63)
-"""What the kernel reads where no label is ignored."""
+"""Stands for the ignored label where there is none: no label has this value."""
 
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:

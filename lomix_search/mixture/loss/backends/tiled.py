@@ -15,7 +15,7 @@ from lomix_search.mixture.loss.kernel_plan import KernelPlan
 from lomix_search.mixture.loss.plan import LossPlan
 
 ELEMENTS = 2**20
-"""Logits of a tile, over all maps: what is held at a time, whatever the number of maps and pixels."""
+"""Logits of a tile, over all maps. Memory does not grow beyond that with the number of maps and pixels."""
 
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:

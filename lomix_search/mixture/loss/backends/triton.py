@@ -24,7 +24,7 @@ KINDS |= {"attention": ATTENTION, "concat": CONCAT}
 BLOCK_ELEMENTS = 4096
 """Values of one block of originals: 32 registers of each of 128 threads."""
 ROW_BYTES = 2**26
-"""At most so much for the rows of all programs."""
+"""Bytes for the rows of all programs, at most."""
 
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
@@ -139,7 +139,7 @@ def _tables(plan: LossPlan, device: torch.device) -> _Tables:
 
 
 def _users(read: Tensor, num_params: int) -> Tensor:
-    """Return for each parameter the places that read it, as many columns as the most wanted one has; else the end."""
+    """Return for each parameter the places that read it. Rows are padded to one length with the place past the end."""
     places: list[list[int]] = [[] for _ in range(num_params)]
     for place, parameter in enumerate(read.tolist()):
         if parameter >= 0:

@@ -1,0 +1,89 @@
+"""Which mask belongs to which image, by their names."""
+
+from pathlib import Path
+
+import pytest
+
+from lomix_search.data.masks.pairing import find_pairs
+from lomix_search.errors import DataError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+PAIRED: dict[str, tuple[list[str], list[str], dict[str, tuple[str, str]]]] = {
+    "the same names": (["p1_ct.png"], ["p1_ct.png"], {"p1": ("p1_ct.png", "p1_ct.png")}),
+    "endings of both": (["p1_image.png"], ["p1_seg.png"], {"p1": ("p1_image.png", "p1_seg.png")}),
+    "CT and MR": (
+        ["p1_ct.nii.gz", "p1_mri.nii.gz"],
+        ["p1_ct_seg.nii.gz", "p1_mri_seg.nii.gz"],
+        {"p1_ct": ("p1_ct.nii.gz", "p1_ct_seg.nii.gz"), "p1_mri": ("p1_mri.nii.gz", "p1_mri_seg.nii.gz")},
+    ),
+    "upper case": (["A.PNG", "B.NII.GZ"], ["A_mask.png", "B.nii"], {
+        "A": ("A.PNG", "A_mask.png"), "B": ("B.NII.GZ", "B.nii")}),
+    "subfolders": (["x/1.png", "y/1.png"], ["x/1.png", "y/1_gt.bmp"], {
+        "x/1": ("x/1.png", "x/1.png"), "y/1": ("y/1.png", "y/1_gt.bmp")}),
+    "Unicode": (["é.png"], ["e\u0301_mask.png"], {"é": ("é.png", "e\u0301_mask.png")}),
+    "left behind": (["a.png", "._a.png", "Thumbs.db", ".cache/b.png"], ["a.png", ".DS_Store"], {
+        "a": ("a.png", "a.png")}),
+    "a number of its own": (["c_0001.png", "c_0002.png"], ["c_0001_mask.png", "c_0002.png"], {
+        "c_0001": ("c_0001.png", "c_0001_mask.png"), "c_0002": ("c_0002.png", "c_0002.png")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_pairs(name: str, tmp_path: Path) -> None:
+    of_images, of_masks, wanted = PAIRED[name]
+    images, masks = touch(tmp_path / "i", *of_images), touch(tmp_path / "m", *of_masks)
+    assert find_pairs(images, masks) == {n: (images / i, masks / m) for n, (i, m) in wanted.items()}
+
+
+UNPAIRED: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "one mask for two": (["p1_ct.png", "p1_mri.png"], ["p1_seg.png"], ["m/p1_seg.png is the mask of 2 images: p1_ct"]),
+    "channels": (["p_0000.nii", "p_0001.nii"], ["p.nii"], ["m/p.nii is the mask of 2 images: p_0000.nii, p_0001.nii"]),
+    "two masks for one": (["a.png"], ["a_mask.png", "a_mask_1.png"], ["i/a.png has 2 masks: a_mask.png, a_mask_1.png"]),
+    "jpg and png": (["a.jpg", "a.png"], ["a.png"], ["i/a.jpg and a.png have one name"]),
+    "masks of one name": (["a.png"], ["a.bmp", "a.png"], ["m/a.bmp and a.png have one name"]),
+    "two forms of Unicode": (["é.png", "e\u0301.png"], ["é.png"], ["have one name"]),
+    "alone": (["a.png", "b.png"], ["a.png", "c.png"], ["i/b.png has no mask", "m/c.png has no image"]),
+    "another kind": (["a.png", "b.gif"], ["a.png", "b.npy"], ["i/b.gif is of a kind", "m/b.npy is of a kind"]),
+    "volume and picture": (["a.nii.gz"], ["a.png"], ["are a volume and a picture"]),
+    "another folder": (["x/a.png"], ["y/a.png"], ["i/x/a.png has no mask", "m/y/a.png has no image"]),
+    "nothing": ([], ["notes.txt"], ["no .nii, .nii.gz or pictures"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNPAIRED)
+def test_what_does_not_pair_up_is_named(name: str, tmp_path: Path) -> None:
+    of_images, of_masks, wanted = UNPAIRED[name]
+    (tmp_path / "i").mkdir()
+    images, masks = touch(tmp_path / "i", *of_images), touch(tmp_path / "m", *of_masks)
+    with pytest.raises(DataError) as error:
+        find_pairs(images, masks)
+    assert all(words in str(error.value) for words in wanted), str(error.value)
+
+
+def test_one_folder_in_the_other(tmp_path: Path) -> None:
+    images, masks = touch(tmp_path, "a.png", "b.png"), touch(tmp_path / "masks", "a.png", "b_mask.png")
+    assert list(find_pairs(images, masks)) == ["a", "b"]
+    (tmp_path / "masks" / "c.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"c\.png and .*c\.png are one file"):
+        find_pairs(images, masks)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    images, masks = touch(tmp_path / "i", "x/a.png"), touch(tmp_path / "m", "x/a.png")
+    (tmp_path / "i" / "x" / "round").symlink_to(tmp_path / "i")
+    touch(tmp_path / "far", "b.png")
+    for folder in (images, masks):
+        (folder / "y").symlink_to(tmp_path / "far")
+    with pytest.raises(DataError, match=r"b\.png and .*b\.png are one file"):
+        find_pairs(images, masks)
+    (masks / "y").unlink()
+    touch(masks, "y/b.png")
+    assert list(find_pairs(images, masks)) == ["x/a", "y/b"]

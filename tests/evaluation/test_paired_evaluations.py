@@ -1,0 +1,28 @@
+"""Two evaluations of the same cases: paired by patient, or refused."""
+
+import pytest
+from support.score_tables import score_table
+
+from lomix_search.errors import DataError
+from lomix_search.evaluation.paired_evaluations import paired_test
+
+
+def test_differences_are_paired_by_patient() -> None:
+    found = paired_test(score_table(0), score_table(0.05), names=("plain", "mixture"))
+    mean = found.rows[0]
+    assert mean.patients == 6 and mean.difference == pytest.approx(0.05)
+    assert (mean.low, mean.high) == pytest.approx((0.05, 0.05)) and mean.p == pytest.approx(2 / 2**6)
+    assert [row.label for row in found.rows] == ["mean", "a", "b"] and "| mixture |" in found.to_markdown()
+    same = paired_test(score_table(0), score_table(0)).rows[0]
+    assert same.p == 1 and same.difference == 0
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    with pytest.raises(DataError) as error:
+        paired_test(score_table(0), score_table(0, cases=10))
+    assert str(error.value) == (
+        "the two evaluations have different cases and cannot be paired.\n"
+        "  Seen: only in A: p5_0, p5_1\n        only in B: –"
+    )
+    with pytest.raises(DataError, match=r'no measure "dic" in protocol strict\. Nearest: "dice"'):
+        paired_test(score_table(0), score_table(0), "dic")

@@ -1,0 +1,83 @@
+"""Code in a recipe: what is called with which arguments, and what is said where that cannot be."""
+
+from pathlib import Path
+
+import pytest
+from support.recipe_files import MINIMAL, write
+
+from lomix_search import errors
+from lomix_search.errors import MissingExtraError, RecipeError
+from lomix_search.recipe.recipe import load_recipe
+
+
+def test_own_data_function(tmp_path: Path) -> None:
+    code = (
+        "from lomix_search.data.kinds import chest_ct\n\n\n"
+        "def load(size):\n    return chest_ct.load_chest_ct(chest_ct.ChestCTSettings()) if size == 128 else None\n"
+    )
+    write(tmp_path, code, "data.py")
+    text = '[data]\nkind = "data.py:load"\nsize = 128\n[network]\nbuild = "torch.nn:Identity"\n'
+    path = write(tmp_path, text)
+    assert len(load_recipe(path).build_data().test) == 6
+    with pytest.raises(RecipeError, match=r"data.kind = '.*data.py:load' returned NoneType; it must return Splits."):
+        load_recipe(path, ["data.size=1"]).build_data()
+    with pytest.raises(RecipeError, match=r'data\.sise: unknown. Nearest: "size". Known: size.'):
+        load_recipe(path, ["data.sise=1"]).build_data()
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        ("torch.nn:Conv2", "network.build = 'torch.nn:Conv2': torch.nn has no Conv2. Nearest: \"Conv2d\"."),
+        (
+            "nowhere.at_all:x",
+            "network.build: no module 'nowhere.at_all'.\n  Seen: No module named 'nowhere'\n"
+            "  Try:  pip install nowhere",
+        ),
+        ("torch:zeros_like", None),
+        ("builtins:dict", "network.build = 'builtins:dict' returned dict; it must return an nn.Module."),
+    ],
+)
+def test_message_network(tmp_path: Path, build: str, text: str | None) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL.replace("torch.nn:Identity", build)))
+    with pytest.raises((RecipeError, TypeError)) as error:
+        recipe.build_network()
+    assert text is None or str(error.value) == text
+
+
+def test_message_network_arguments(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL.replace("Identity", "Conv2d") + "[network.args]\nin_chanels = 1\n"))
+    with pytest.raises(RecipeError) as error:
+        recipe.build_network()
+    lines = str(error.value).splitlines()
+    assert lines[0] == "Conv2d cannot be called."
+    assert lines[1].startswith('  network.args.in_chanels: unknown. Nearest: "in_channels". Known: ')
+    assert lines[2:] == [f"  network.args.{name}: missing." for name in ("in_channels", "out_channels", "kernel_size")]
+
+
+def test_message_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'monai'", name="monai")
+
+    monkeypatch.setattr(errors.importlib, "import_module", absent)
+    with pytest.raises(MissingExtraError) as error:
+        load_recipe("chest_ct").build_network()
+    assert str(error.value) == (
+        "monai is needed here and is not installed.\n"
+        "  Seen: import monai.networks.nets: No module named 'monai'\n"
+        '  Try:  pip install "lomix-search[data]"'
+    )
+
+
+def test_message_network_that_needs_more(tmp_path: Path) -> None:
+    """MONAI raises its own error class when a network needs a package that is only sometimes needed."""
+    code = "def build():\n    raise ImportError(\"from einops import x (No module named 'einops').\\n\\nLong story\")\n"
+    write(tmp_path, code, "model.py")
+    recipe = load_recipe(write(tmp_path, MINIMAL.replace("torch.nn:Identity", "model.py:build")))
+    with pytest.raises(MissingExtraError) as error:
+        recipe.build_network()
+    assert str(error.value) == (
+        f"network.build = '{tmp_path}/model.py:build' needs a package that is not installed.\n"
+        "  Seen: from einops import x (No module named 'einops').\n"
+        "  Try:  pip install einops"
+    )

@@ -1,0 +1,69 @@
+"""Forks of this process, for tests whose limits, signals and crashes must not reach the other tests.
+
+``in_child`` runs a function and returns the error that it ended with; ``lomix_in_child`` runs a command.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from lomix_search.cli import main
+from lomix_search.errors import RunError
+
+
+def in_child(act: Callable[[], None]) -> str:
+    """Run a function in a forked child; return the RunError it ended with, or how else it ended."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        text = "no error"
+        try:
+            act()
+        except RunError as error:
+            text = str(error)
+        except BaseException as error:
+            text = f"not a RunError: {error!r}"
+        os.write(writing, text.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return text
+
+
+def lomix_in_child(said: Path, *arguments: str, first: Callable[[], None]) -> tuple[int, str]:
+    """Run a command of ``lomix`` in a forked child.
+
+    Args:
+        said: The file that takes what it prints.
+        *arguments: As a user types them.
+        first: What the child does before, such as to put a trap.
+
+    Returns:
+        Its exit code and what it printed.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with said.open("wb", buffering=0) as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            sys.argv = ["lomix", *arguments]
+            first()
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.read_text()

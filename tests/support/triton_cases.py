@@ -1,0 +1,80 @@
+"""One case for each branch of the Triton kernels, for Triton's interpreter and for a GPU: ``CASES`` and ``build``.
+
+Inputs are as small as the branch allows: the interpreter takes milliseconds for each map of each tile.
+"""
+
+import torch
+from torch import Tensor
+
+from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.space import SearchSpace
+from lomix_search.mixture.weighting import Fixed
+from support.agreement import RULES
+
+BASE = {
+    "operators": RULES,
+    "subsets": None,  # sizes of the subsets; None for all
+    "per_subset": False,
+    "num_maps": 2,
+    "batch": 1,
+    "classes": 3,
+    "size": (3, 5),
+    "strides": 1,  # of each map to the next finer one
+    "ignored": 200,
+    "ignore": "some",
+    "scale": 1.0,
+    "zeros": False,
+    "programs": None,  # at most so many; None for what the host chooses
+}
+
+CASES: dict[str, dict[str, object]] = {
+    # operators: three scales, so that subsets leave one out; one channel is a branch of its own
+    **{f"{name}-{c}": {"operators": [name], "num_maps": 3, "classes": c, "batch": 2} for name in RULES for c in (1, 3)},
+    "none": {"operators": [], "num_maps": 1},
+    "per-subset": {"operators": ["concat", "attention"], "num_maps": 3, "per_subset": True},
+    "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True},
+    # numbers of classes: padded to 16, just 16, padded to 32, the most
+    **{f"{c}-classes": {"classes": c} for c in (2, 9, 16, 17, 64)},
+    # numbers of maps: padded to powers of two or not
+    **{f"{n}-maps": {"num_maps": n, "subsets": (n,), "size": (4,)} for n in (4, 5, 6)},
+    # space
+    "1d": {"size": (7,)},
+    "3d": {"size": (2, 3, 4)},
+    "3d-binary": {"size": (2, 3, 4), "classes": 1},
+    "one-pixel": {"size": (1,), "ignore": "none"},
+    "tiles": {"batch": 2, "size": (13, 22), "operators": ["mul", "concat", "attention"]},  # 128 pixels and 128 and 30
+    "tiles-in-turns": {"size": (13, 22), "operators": ["add", "concat", "attention"], "programs": 2},
+    "other-sizes": {"batch": 2, "size": (8, 6), "strides": 2, "num_maps": 3, "subsets": (2,)},
+    "other-sizes-3d": {"size": (4, 4, 2), "strides": 2},
+    # pixels that do not count
+    "none-ignored": {"ignore": "none"},
+    "a-sample-ignored": {"batch": 2, "ignore": "a sample"},
+    "all-ignored": {"ignore": "all"},
+    "ignored-is-a-class": {"ignored": 1},
+    "ignored-is-a-class-binary": {"ignored": 0, "classes": 1},
+    "ignored-is-negative": {"ignored": -100},
+    # logits so large that only a difference to the greatest one can be exponentiated
+    **{f"large-{c}": {"scale": 300.0, "operators": ["add", "attention"], "classes": c} for c in (1, 3)},
+}
+
+
+def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, list[Tensor], Tensor]:
+    """Make the loss, its maps and labels of a case; ignored pixels hold what would spoil everything."""
+    rules = tuple(
+        {"name": name, "per_subset": case["per_subset"]} | ({"sizes": case["subsets"]} if case["subsets"] else {})
+        for name in case["operators"]
+    )
+    space, num_maps, classes, batch = SearchSpace(operator=rules), case["num_maps"], case["classes"], case["batch"]
+    loss = MixtureLoss(space, num_maps, classes, ignore_index=case["ignored"])
+    torch.nn.init.normal_(loss.weighting.theta)
+    if case["zeros"]:
+        chosen = Fixed(loss.maps, [float(i % 3) for i in range(len(loss.maps))])
+        loss = MixtureLoss(space, num_maps, classes, chosen, ignore_index=case["ignored"])
+    sizes = [[max(1, s // case["strides"] ** (num_maps - 1 - i)) for s in case["size"]] for i in range(num_maps)]
+    maps = [torch.randn(batch, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for size in sizes]
+    labels = torch.randint(max(classes, 2), (batch, *case["size"]))
+    out = {"none": labels < 0, "some": torch.rand(labels.shape) < 0.3, "all": labels >= 0}
+    out["a sample"] = torch.arange(batch).view(batch, *[1] * len(case["size"])).expand_as(labels) == 0
+    labels[out[case["ignore"]]] = case["ignored"]
+    case["pixels"] = labels.numel()
+    return loss.to(dtype), maps, labels
