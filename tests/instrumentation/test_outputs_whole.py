@@ -11,8 +11,8 @@ from torch import nn
 from lomix_search.data.case import Case
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.score_items import score_items
-from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.run import run_recipe
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.recipe.recipe import load_recipe
