@@ -5,13 +5,16 @@ VENV ?= .venv
 ARGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Compiled modules are kept even where the machine says otherwise: many tests start processes, and each would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/lomix demo $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --quiet . && $(VENV)/bin/ruff check --quiet --fix . && $(VENV)/bin/mypy

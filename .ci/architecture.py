@@ -33,11 +33,19 @@ def main(*arguments: str) -> int:
     if "--draw" in arguments:
         PAGE.write_text(drawn(imports))
         return 0
-    checks = [out_of_order(imports), circles(imports), sizes(files), names(files), places_of_tests(files), walks()]
+    checks = [
+        out_of_order(imports),
+        circles(imports),
+        sizes(files),
+        names(files),
+        places_of_tests(files),
+        walks(),
+        named_files(),
+    ]
     faults = [fault for found in checks for fault in found]
     if PAGE.read_text() != drawn(imports):
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
-    print("\n".join(faults))
+    print(*faults, sep="\n", end="\n" if faults else "")
     return bool(faults)
 
 
@@ -133,7 +141,7 @@ def places_of_tests(files: dict[str, Path]) -> Iterator[str]:
     for path in sorted((ROOT / "tests").rglob("*.py")):
         where, subject = path.relative_to(ROOT / "tests").parts[0], f"{path.stem.removeprefix('test_')}_"
         known = {part for module in files if room_of(module) == where for part in module.split(".")[1:]}
-        if known and not any(subject.startswith(f"{name}_") for name in known):
+        if known and path.name != "conftest.py" and not any(subject.startswith(f"{name}_") for name in known):
             yield f"{path.relative_to(ROOT)}: begins with the name of no module of lomix_search/{where}"
         if re.search(r"^\s*(from|import) (\w+\.)*test_", path.read_text(), re.MULTILINE):
             yield f"{path.relative_to(ROOT)}: imports another test; what both need belongs in tests/support"
@@ -150,6 +158,14 @@ def walks() -> Iterator[str]:
         elif number != "1" and order[room] < order[before[0]]:
             yield f"CONTRIBUTING.md: {path} lies above {before[1]}, so the walk leads back up"
         before = (room, path)
+
+
+def named_files() -> Iterator[str]:
+    """Look for the modules and tests that the pages name, such as ``data/split.py`` or ``data/test_split.py``."""
+    for page in [PAGE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in sorted(set(re.findall(r"`((?:\w+/)+\w+\.py)\b", page.read_text()))):
+            if not any((folder / name).is_file() for folder in (ROOT, PACKAGE, ROOT / "tests", ROOT / "recipes")):
+                yield f"{page.relative_to(ROOT)}: names {name}, which is nowhere"
 
 
 def drawn(imports: nx.DiGraph) -> str:

@@ -1,5 +1,6 @@
 """Shared by all tests: one thread a process, seeds, the opt-in markers."""
 
+import gc
 import os
 
 # Before torch is imported, and for the processes that tests start: small tensors on all cores in each of several
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device"))
         if "realdata" in item.keywords and not os.environ.get("LOMIX_DATA"):
             item.add_marker(pytest.mark.skip(reason="realdata: LOMIX_DATA names no folder of data sets"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every later garbage collection: a fifth of the time of small tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

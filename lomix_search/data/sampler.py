@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lomix_search.errors import DataError
 
-Draw = tuple[int, int]
+Draw = tuple[int, int]  # draw number, which tells repeated uses apart, and index of the item
 
 
 @dataclass(frozen=True)

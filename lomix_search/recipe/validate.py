@@ -59,8 +59,8 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """What was found.
+class RecipeFindings:
+    """What was found in a recipe and its data.
 
     Args:
         recipe: Its name.
@@ -101,7 +101,7 @@ class Validation:
         return Group(sets, classes, *map(plain, words or ["no fault"]))
 
 
-def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> Validation:
+def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> RecipeFindings:
     """Check files, splits, labels, spacing, class balance, and that the network takes the images.
 
     Args:
@@ -122,10 +122,10 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
     warnings = [*found.warnings, *_balance(found.classes, found.sets)]
-    return Validation(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
+    return RecipeFindings(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
 
 
-def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Validation:
+def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> RecipeFindings:
     """Read what the manifest tells; arrays are opened for their hashes, and to find images of one value."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
@@ -139,7 +139,7 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Va
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
     warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, ("background", *settings.classes))]
-    return Validation(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
+    return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
@@ -164,7 +164,7 @@ def _class_rows(
     return tuple(ClassRow(n, float(share[i]), int(cases[0, i]), int(cases[1, i])) for i, n in enumerate(names))
 
 
-def _of_items(name: str, splits: Splits) -> Validation:
+def _of_items(name: str, splits: Splits) -> RecipeFindings:
     """Read every item once and check labels and values on the way."""
     rows, faults, facts, pixels = [], [], {}, {}
     for key in ("train", "val", "test"):
@@ -177,7 +177,7 @@ def _of_items(name: str, splits: Splits) -> Validation:
     classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
     warnings = audit([case for of in facts.values() for case in of], splits.classes)
-    return Validation(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
+    return RecipeFindings(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
 def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:

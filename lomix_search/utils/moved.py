@@ -12,6 +12,9 @@ MOVED = {
     "lomix_search.weighting": "lomix_search.mixture.weighting",
 }
 
+RENAMED = {"check_weighting": "weighting_settings", "random": "random_weights", "uniform": "uniform_weights"}
+"""Names that changed with the path."""
+
 
 class MovedModule(ModuleType):
     """Stands where a module stood; whatever is asked of it comes from the new place, with a warning that names it."""
@@ -24,7 +27,7 @@ class MovedModule(ModuleType):
         """
         if name.startswith("__"):
             raise AttributeError(name)
-        here = MOVED[self.__name__]
+        here, name = MOVED[self.__name__], RENAMED.get(name, name)
         value = getattr(import_module(here), name)
         warnings.warn(
             f"{self.__name__} is {here} now, and its old path ends with the next release.\n"

@@ -18,9 +18,11 @@ from lomix_search.data.manifest import read_manifest, verify
 from lomix_search.data.prepare import prepare_layout
 from lomix_search.errors import DataError
 
+DAMAGED = [("bit", file) for file in ("image_32.npy", "label_32.npy", "image.npy", "label.npy")]
+DAMAGED += [(how, file) for how in ("header", "cut", "replaced", "missing") for file in ("image_32.npy", "label.npy")]
 
-@pytest.mark.parametrize("file", ["image_32.npy", "label_32.npy", "image.npy", "label.npy"])
-@pytest.mark.parametrize("how", ["bit", "header", "cut", "replaced", "missing"])
+
+@pytest.mark.parametrize(("how", "file"), DAMAGED)
 def test_a_damaged_array_is_named_when_it_is_read(file: str, how: str, tmp_path: Path) -> None:
     out = written_ten(tmp_path)
     splits = prepared.load_prepared(settings(out, ("one", "two")))

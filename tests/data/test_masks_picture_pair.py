@@ -139,7 +139,7 @@ def test_what_is_no_binary_mask_is_refused(name: str, tmp_path: Path) -> None:
 KINDS = (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int8, np.float32)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(KINDS), data=st.data(), order=st.sampled_from("<>"))
 def test_any_two_numbers(kind: Any, data: st.DataObject, order: str, tmp_path: Path) -> None:
     if kind is np.float32:

@@ -26,7 +26,7 @@ from lomix_search.evaluation.inference import InferenceOptions, predict_case
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.recipe.recipe import Recipe
 
-SIZES = [((1024, 1024), (224, 224)), ((301, 400), (224, 160)), ((96, 130), (224, 352)), ((333, 64), (128, 127))]
+SIZES = [((640, 640), (140, 140)), ((301, 400), (224, 160)), ((96, 130), (224, 352)), ((333, 64), (128, 127))]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -83,7 +83,7 @@ def case(i, images, labels):
     return Case(f"case{i}", images[i][None], labels[i][None])
 """
     (folder / "parts.py").write_text(text)
-    recipe = load_recipe(folder, ["loss.ignore_index=-1", "search.steps=12", "search.validate_every=6"])
+    recipe = load_recipe(folder, ["loss.ignore_index=-1", "search.steps=30", "search.validate_every=15"])
     validate_recipe(recipe).check()
     outcome = run_recipe(recipe, tmp_path / "run")
     for name in ("best", "final"):

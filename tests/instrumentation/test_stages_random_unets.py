@@ -89,21 +89,21 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor, list[str]]:
     return net, torch.rand(1, 1, *[2**depth] * dims), [f"up.{i}" for i in range(depth - 1)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_every_random_network_shows_its_true_stages(case):
     check(case)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_many_random_networks_show_their_true_stages(case):
     check(case)
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_the_stages_do_not_depend_on_the_back_end(case):
     net, example, names = case

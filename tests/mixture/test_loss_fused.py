@@ -2,7 +2,6 @@
 
 import copy
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from lomix_search.mixture.weighting import Fixed
 
 FAST = [name for name in ("native", "tiled") if name == "tiled" or not isinstance(kernel_cache.library(), str)]
 each = pytest.mark.parametrize("engine", FAST)
+each_compiled = pytest.mark.parametrize(  # compiling takes seconds, and goes one way up to the engine
+    "engine", [FAST[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAST[1:])]
+)
 
 
 class Net(nn.Module):
@@ -59,7 +61,7 @@ def grads(model: nn.Module) -> list[Tensor]:
 # -- torch.compile -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", [FAST[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAST[1:])])
+@each_compiled
 def test_the_compiled_step_is_one_graph_and_gives_the_same(engine: str) -> None:
     model = Both(engine)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
@@ -81,7 +83,7 @@ def test_the_step_compiled_by_inductor_gives_the_same(engine: str) -> None:
     torch.testing.assert_close(grads(compiled), grads(model))
 
 
-@each
+@each_compiled
 def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
     x, labels = data()
     compiled = torch.compile(Both(engine), fullgraph=True, backend="aot_eager")
@@ -186,28 +188,20 @@ def _ddp(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def of_two_processes() -> list[dict[str, list[Tensor]]]:
-    """Gradients by engine, as each of two processes has them: they take seconds to start, so all engines share them."""
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_ddp, (20000 + os.getpid() % 20000, folder), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
-
-
 @pytest.mark.slow
-@each
-def test_ddp_averages_the_gradients_of_its_processes(
-    engine: str, of_two_processes: list[dict[str, list[Tensor]]]
-) -> None:
-    halves = []
-    for half in (slice(0, 2), slice(2, 4)):
-        model = Both(engine)
-        x, labels = data(4)
-        model(x[half], labels[half]).backward()
-        halves.append(grads(model))
-    expected = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
-    for found in of_two_processes:
-        torch.testing.assert_close(found[engine], expected)
+def test_ddp_averages_the_gradients_of_its_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_ddp, (20000 + os.getpid() % 20000, str(tmp_path)), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    x, labels = data(4)
+    for engine in FAST:
+        halves = []
+        for half in (slice(0, 2), slice(2, 4)):
+            model = Both(engine)
+            model(x[half], labels[half]).backward()
+            halves.append(grads(model))
+        expected = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
+        for of_rank in found:
+            torch.testing.assert_close(of_rank[engine], expected)
 
 
 # -- labels on a device ------------------------------------------------------------------------------------------------

@@ -26,9 +26,8 @@ HOSTILE = ("minus_infinity", "same_everywhere", "binary_infinities", "small_part
 """Infinities, no item, no pixel, mixed types."""
 
 
-@pytest.fixture(scope="module")
-def passed() -> list[str]:
-    """The tests that passed on the interpreter, all in one process, which none may fail."""
+def run_interpreted() -> list[str]:
+    """Return the tests that passed on the interpreter, all of them in one process; none may fail."""
     chosen = " or ".join((*GOLDEN, *HOSTILE, "branches"))
     options = ["-v", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", chosen]
     files = [str(TESTS / "mixture" / f"test_loss{part}.py") for part in FILES]
@@ -40,16 +39,12 @@ def passed() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [*GOLDEN, *HOSTILE])
-def test_what_could_break_an_engine(passed: list[str], part: str) -> None:
-    assert any(part in name for name in passed)
-
-
-@pytest.mark.slow
-def test_every_branch_agrees_with_the_reference(passed: list[str]) -> None:
-    found = [name for name in passed if "test_loss_triton_branches" in name]
-    assert {f"test_float64[{case}]" for case in CASES} <= {name.rpartition("::")[2] for name in found}
-    assert len(found) == len(CASES) + 6
+def test_the_kernels_agree_with_the_authors_and_with_the_reference_in_every_branch() -> None:
+    passed = run_interpreted()
+    assert {part for part in (*GOLDEN, *HOSTILE) if not any(part in name for name in passed)} == set()
+    branches = {name.rpartition("::")[2] for name in passed if "test_loss_triton_branches" in name}
+    assert {f"test_float64[{case}]" for case in CASES} <= branches
+    assert len(branches) == len(CASES) + 6
 
 
 def test_what_its_compiler_cannot_do_is_left_to_pytorch() -> None:

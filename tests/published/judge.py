@@ -26,7 +26,15 @@ class Verdict:
     cost: float = float("nan")
 
 
-def judge(entry: dict, train: bool = True, device: str = "cpu") -> Verdict:
+def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = True) -> Verdict:
+    """Instrument a network, compare its stages with the expert's, its output with before, and train it for a step.
+
+    Args:
+        entry: As on the lists.
+        train: Whether to train it too.
+        device: Where to.
+        timed: Whether the step is timed against one with the last layer alone.
+    """
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, inputs, verdict = entry["build"]().eval().to(device), entry["inputs"](), Verdict()
@@ -47,7 +55,7 @@ def judge(entry: dict, train: bool = True, device: str = "cpu") -> Verdict:
     verdict.right = any(matches(features, expected) for expected in ladders)
     verdict.same = equal(leaves_of(net, inputs), before)
     if train and entry["train"]:
-        verdict.trains, verdict.cost = train_step(net, inputs)
+        verdict.trains, verdict.cost = train_step(net, inputs, timed)
     return verdict
 
 
@@ -119,16 +127,14 @@ def watch(modules, name: str, seen):
     return modules[path].register_forward_hook(lambda _m, _a, out: keep(out))
 
 
-def train_step(net, inputs) -> tuple[bool, float]:
-    """Whether one step with the paper's mixture gives finite gradients everywhere, and its time over a bare step's."""
+def train_step(net, inputs, compare: bool = True) -> tuple[bool, float]:
+    """Whether a step with the paper's mixture gives finite gradients everywhere, and its time over a bare step's."""
     doubled = [torch.cat([x, x]) if x.ndim else x for x in inputs]
     net.train()
     mixture = MixtureLoss("lomix", len(net.stages), net.num_classes).to(inputs[0].device)
     try:
-        steps = [timed(net, lambda: net(*doubled), mixture) for _ in range(2)]
-        returned = pick(net.model(*doubled), net.stages[-1].own).shape[1]  # fewer where the background is dropped
-        last = MixtureLoss("last_layer", 1, returned).to(inputs[0].device)
-        bare, _ = min(timed(net, lambda: [pick(net.model(*doubled), net.stages[-1].own)], last) for _ in range(2))
+        steps = [step(net, lambda: net(*doubled), mixture) for _ in range(2 if compare else 1)]
+        bare = bare_step(net, doubled) if compare else float("nan")
     except (
         RuntimeError,
         TypeError,
@@ -139,7 +145,14 @@ def train_step(net, inputs) -> tuple[bool, float]:
     return all(finite for _, finite in steps), min(steps)[0] / bare
 
 
-def timed(net, run, mixture) -> tuple[float, bool]:
+def bare_step(net, inputs) -> float:
+    """The better time of two steps with the last layer alone."""
+    returned = pick(net.model(*inputs), net.stages[-1].own).shape[1]  # fewer where the background is dropped
+    last = MixtureLoss("last_layer", 1, returned).to(inputs[0].device)
+    return min(step(net, lambda: [pick(net.model(*inputs), net.stages[-1].own)], last) for _ in range(2))[0]
+
+
+def step(net, run, mixture) -> tuple[float, bool]:
     """Time of one step on random labels, and whether each head and the network get finite gradients."""
     net.zero_grad()
     began = time.perf_counter()

@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 import lomix_search
+from lomix_search.mixture import weighting
 from lomix_search.utils.moved import MOVED
 
 NAMES = {"loss": "MixtureLoss", "testing": "check_operator", "weighting": "Softplus"}
@@ -26,6 +27,11 @@ def test_a_script_of_before_still_runs() -> None:
     assert MixtureLoss is lomix_search.MixtureLoss
     with pytest.warns(DeprecationWarning, match="from lomix_search.mixture.testing import check_operator"):
         lomix_search.testing.check_operator("add", classes=(1,), arities=(2,))
+
+
+def test_a_renamed_function_is_found_by_its_old_name() -> None:
+    with pytest.warns(DeprecationWarning, match="Try:  from lomix_search.mixture.weighting import uniform_weights"):
+        assert lomix_search.weighting.uniform is weighting.uniform_weights
 
 
 def test_what_an_old_path_never_had_is_refused() -> None:

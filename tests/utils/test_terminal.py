@@ -67,9 +67,9 @@ def test_tune_shows_names_as_they_are(recipe: Path) -> None:
 def test_evaluations_and_findings_show_names_as_they_are() -> None:
     from lomix_search.evaluation.paired_evaluations import PairedDifference, PairedTest
     from lomix_search.evaluation.score_table import ClassScores, Evaluation
-    from lomix_search.recipe.validate import ClassRow, SetRow, Validation
+    from lomix_search.recipe.validate import ClassRow, RecipeFindings, SetRow
 
-    found = Validation(
+    found = RecipeFindings(
         RED, (SetRow("train", 1, 1, 1),), (ClassRow(BOLD, 0.5, 1, 1),), "", warnings=(SMILE,), faults=(f"a{CLOSING}",)
     )
     scored = Evaluation(

@@ -14,7 +14,19 @@ from lomix_search.errors import DataError
 
 
 def slice_sources(paths: Iterable[Path], image_key: str, name_of: Callable[[Path], str]) -> list[Source]:
-    """Put single-slice npz files together to volumes, in the order of their numbers."""
+    """Put files of single slices together to volumes, in the order of the last number in their names.
+
+    Args:
+        paths: The files.
+        image_key: Name of the image in them.
+        name_of: File → name of its case; the patient is what stands before the first ``_``.
+
+    Returns:
+        One source a case. What is wrong with its slices is told when it is read.
+
+    Raises:
+        DataError: two slices of one number.
+    """
     cases: dict[str, list[Path]] = {}
     for path in paths:
         cases.setdefault(name_of(path), []).append(path)

@@ -10,7 +10,6 @@ from lomix_search.data.case import Case, size_in_words
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.mask_file import open_mask
-from lomix_search.data.readers.picture_file import SUFFIXES as SUFFIXES
 from lomix_search.data.readers.picture_file import read_picture
 from lomix_search.errors import DataError
 

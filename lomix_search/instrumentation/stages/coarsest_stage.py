@@ -3,8 +3,9 @@
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
+from lomix_search.instrumentation.stages.operations import joins, weighted
 from lomix_search.instrumentation.trace import Call, operation
 
 
@@ -59,7 +60,7 @@ def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bo
     """Whether a layer made what is added that is called, but for numbers, as that before a merge of the next level."""
     merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
     made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
-    return bool(made) and made not in above and kind(made) in map(kind, above)
+    return bool(made) and made not in above and unnumbered(made) in map(unnumbered, above)
 
 
 def _layer_before(flow: Flow, node: fx.Node) -> str:
@@ -97,7 +98,7 @@ def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
 
 def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
     """Return the last of some values that a call made which is called as ``block`` is, but for numbers."""
-    alike = [c for c in flow.trace.calls if c is not block and kind(c.path) == kind(block.path)]
+    alike = [c for c in flow.trace.calls if c is not block and unnumbered(c.path) == unnumbered(block.path)]
     made = {node: call for call in alike for _, node in call.outputs}
     below = [node for node in values if node in made]
     if not below or any(call.last <= flow.order(values[0]) for call in alike):
@@ -122,7 +123,9 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     if not all(flow.order(merge) < call.last for call in around):
         return None
     blocks = [call.path for call in around if call.path]
-    if any(kind(call.path) == kind(path) != path != call.path for call in flow.trace.calls for path in blocks):
+    if any(
+        unnumbered(call.path) == unnumbered(path) != path != call.path for call in flow.trace.calls for path in blocks
+    ):
         return None  # the block that merges projects it, as those of other levels do with what they are given
     if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
         return None  # a map of the encoder, and blocks that make the levels
@@ -143,4 +146,4 @@ def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
 
 
 def _scope(node: fx.Node) -> str:
-    return kind(node.meta.get("module", ""))
+    return unnumbered(node.meta.get("module", ""))

@@ -134,11 +134,13 @@ def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.N
         Nodes that can be tapped, coarse to fine.
     """
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
-    flow = found.network()
+    order = {node: i for i, node in enumerate(found.graph.nodes)}
+    flow = found.network().to_undirected(as_view=True)
     stages: list[fx.Node] = []
     for node in decoder_stages(found, logits, supervised_maps(found, logits, training)):
-        reach = nx.single_source_shortest_path_length(flow.to_undirected(as_view=True), node, cutoff=8)
-        near = [other for other in reach if other in seen and layout_of(other) == layout_of(node)]
+        steps = nx.single_source_shortest_path_length(flow, node, cutoff=8)
+        near = [other for other in steps if other in seen and layout_of(other) == layout_of(node)]
+        near.sort(key=lambda other: (steps[other], order[other]))  # of several as near, always the same one
         stages += [node] if node in seen else near[:1]
     return stages
 

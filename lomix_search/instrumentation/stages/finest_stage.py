@@ -1,21 +1,18 @@
 """Which value is the finest stage: what the network's own head is given, or the output itself."""
 
 import itertools
-import re
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
-from lomix_search.instrumentation.trace import Call, operation
-
-PRODUCT = re.compile("einsum|matmul|bmm", re.IGNORECASE)
-_ADD = re.compile("add", re.IGNORECASE)
+from lomix_search.instrumentation.stages.operations import GATES, PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.trace import Call
 
 
 def embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return the embedding of the positions of which logits are products, if a module returns it beside all stages."""
-    if not any(PRODUCT.search(operation(node)) for node in flow.trunk[flow.trunk.index(head) + 1 :]):
+    if not any(kind(node) in PRODUCTS for node in flow.trunk[flow.trunk.index(head) + 1 :]):
         return None
     returned = [{node for _, node in call.outputs} for call in flow.trace.calls if call.path]
     return head if coarser and any({*coarser, head} <= nodes for nodes in returned) else None
@@ -65,7 +62,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
 
 def _shape(flow: Flow, call: Call) -> tuple[str, int]:
     """How a module is called, but for numbers, and how many layers it has."""
-    return kind(call.path), sum(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
+    return unnumbered(call.path), len(flow.layers_in(call))
 
 
 def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
@@ -79,7 +76,7 @@ def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
 def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return the map of the head's level that is added to what the head makes, if there is one."""
     after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    sums = [node for node in after if _ADD.search(operation(node))]
+    sums = [node for node in after if kind(node) is Operation.ADDITION]
     return next((node for node in values if node is not head and any(node in flow.graph.pred[s] for s in sums)), None)
 
 
@@ -99,15 +96,15 @@ def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> 
     And in one sequence with the module from which it gets its input.
     """
     makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
-    layers = sum(weighted(node) and call.first <= flow.order(node) < call.last for node in flow.trunk)
+    layers = sum(layer in flow.trunk for layer in flow.layers_in(call))
     many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
-    return many and any(kind(maker.path) == kind(call.path) for maker in makers)
+    return many and any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
 
 
 def only_activated(flow: Flow, head: fx.Node) -> bool:
     """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
     after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    activated = bool(after) and all(re.search("softmax|sigmoid", operation(node), re.IGNORECASE) for node in after)
+    activated = bool(after) and all(kind(node) in GATES for node in after)
     block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
     return activated and not block and head in flow.seen
 

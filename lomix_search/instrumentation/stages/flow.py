@@ -1,5 +1,6 @@
 """The data flow that leads to one output, reduced to feature maps: sizes, rises, merges, and the trunk through them."""
 
+import bisect
 import dataclasses
 import math
 import re
@@ -9,27 +10,26 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.layouts import layout_of
-from lomix_search.instrumentation.trace import Trace, operation
+from lomix_search.instrumentation.stages.operations import (
+    GATES,
+    GLOBAL_POOLS,
+    PADS_OR_CROPS,
+    SUMS,
+    WRITES,
+    Operation,
+    joins,
+    kind,
+    weighted,
+)
+from lomix_search.instrumentation.trace import Call, Trace
 
 _Size = tuple[int, ...]
 
 RISE = 1.4
 """A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
 
-_WEIGHTED = re.compile(r"conv|(?<!bi)(?<!tri)linear|addmm|baddbmm|matmul|\bmm\b|bmm|einsum|attention", re.IGNORECASE)
-_PAD = re.compile(r"pad|slice|crop|narrow|index|getitem|_item", re.IGNORECASE)
-_ALIKE = re.compile(r"new_(zeros|ones|full|empty)|(zeros|ones|full|empty|rand|randn)_like")
-"""What is made of another value's shape alone."""
-
-_COPY = re.compile(r"copy_|setitem|after|empty|zeros", re.IGNORECASE)
-_GATE = re.compile(r"sigmoid|softmax", re.IGNORECASE)
-_MULTIPLY = re.compile(r"i?mul_?|multiply_?", re.IGNORECASE)
-_ADD = re.compile(r"i?(add|sub)_?", re.IGNORECASE)
-_JOIN = re.compile(r"cat|stack", re.IGNORECASE)
-_POOL = re.compile(r"adaptive|mean|max$|amax|sum|std|var", re.IGNORECASE)
-_CONV = re.compile("conv", re.IGNORECASE)
-_READS_ONE = re.compile("conv|grid_sample", re.IGNORECASE)
-
+_READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE}
+"""What reads one map; its other values are weights or places."""
 
 DOUBLE = 1.9
 """As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets)."""
@@ -63,11 +63,13 @@ class Flow:
     def graph(self) -> nx.DiGraph:
         """The output and all it depends on, without what does not depend on the inputs (parameters, constants)."""
         whole = self.trace.network()
-        alike = [node for node in whole if _ALIKE.fullmatch(operation(node))]
+        alike = [node for node in whole if kind(node) is Operation.CREATION]
         whole.remove_edges_from([(source, node) for node in alike for source in whole.pred[node]])
         fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
-        whole.remove_edges_from([(n.args[0], n) for n in whole if operation(n) == "copy_"])  # what was there is lost
-        return whole.subgraph(fed & nx.ancestors(whole, self.output) | {self.output}).copy()
+        whole.remove_edges_from([(n.args[0], n) for n in whole if kind(n) is Operation.COPY])  # what was there is lost
+        needed = fed & nx.ancestors(whole, self.output) | {self.output}
+        whole.remove_nodes_from([node for node in whole if node not in needed])  # a subgraph would lose their order
+        return whole
 
     @cached_property
     def maps(self) -> nx.DiGraph:
@@ -76,11 +78,11 @@ class Flow:
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
         for node in sorted(self.graph, key=self.order):
             given = list(self.graph.pred[node])
-            if _READS_ONE.search(operation(node)) and len(node.args) > 1:  # a function; weights and places are no map
+            if kind(node) in _READS_ONE and len(node.args) > 1:  # a function; weights and places are no map
                 given = [p for p in given if p is node.args[0]]
-            elif _MULTIPLY.fullmatch(operation(node)):  # what is multiplied by a gate leads on, the gate does not
+            elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
-            elif _ADD.fullmatch(operation(node)):  # nor does what is the same everywhere: a style, a time
+            elif kind(node) in SUMS:  # nor does what is the same everywhere: a style, a time
                 given = [p for p in given if not _constant(p)] or given
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
@@ -96,8 +98,8 @@ class Flow:
         found: set[fx.Node] = set()
         for node in sorted(self.graph, key=self.order):
             passed = any(p in found for p in self.graph.pred[node]) and not weighted(node) and not joins(node)
-            product = bool(_MULTIPLY.fullmatch(operation(node))) and any(p not in found for p in self.graph.pred[node])
-            if _GATE.search(operation(node)) or (passed and not product):
+            product = kind(node) is Operation.MULTIPLICATION and any(p not in found for p in self.graph.pred[node])
+            if kind(node) in GATES or (passed and not product):
                 found.add(node)
         return found
 
@@ -106,9 +108,34 @@ class Flow:
         """What a module is given or returns."""
         return {node for call in self.trace.calls for _, node in (*call.outputs, *call.inputs)}
 
+    @cached_property
+    def _orders(self) -> dict[fx.Node, int]:
+        return dict(sorted(self.graph.nodes(data="order"), key=lambda item: item[1]))
+
+    @cached_property
+    def _in_order(self) -> tuple[list[fx.Node], list[int]]:
+        return list(self._orders), list(self._orders.values())
+
     def order(self, node: fx.Node) -> int:
-        """Return when a node ran."""
-        return self.graph.nodes[node]["order"]  # type: ignore[no-any-return]
+        """Return when a node ran: its position in the trace's graph."""
+        return self._orders[node]
+
+    def between(self, start: int, stop: int) -> list[fx.Node]:
+        """Return the nodes that ran at positions from ``start`` up to ``stop``, in order."""
+        nodes, orders = self._in_order
+        return nodes[bisect.bisect_left(orders, start) : bisect.bisect_left(orders, stop)]
+
+    def inside(self, call: Call) -> list[fx.Node]:
+        """Return the nodes that ran during a call, in order."""
+        return self.between(call.first, call.last)
+
+    def layers_in(self, call: Call) -> list[fx.Node]:
+        """Return the layers with weights that ran during a call, in order."""
+        return [node for node in self.inside(call) if weighted(node)]
+
+    def maps_in(self, call: Call) -> list[fx.Node]:
+        """Return the feature maps that were made during a call, in order."""
+        return [node for node in self.inside(call) if node in self.maps]
 
     def size(self, node: fx.Node) -> _Size:
         """Return the spatial size of a feature map."""
@@ -124,10 +151,8 @@ class Flow:
 
     def climbs(self, source: fx.Node, node: fx.Node) -> bool:
         """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
-        name = operation(node)
-        return not _PAD.search(name) and grows(
-            self.size(source), self.size(node), DOUBLE if _COPY.search(name) else RISE
-        )
+        rise = DOUBLE if kind(node) in WRITES else RISE
+        return kind(node) not in PADS_OR_CROPS and grows(self.size(source), self.size(node), rise)
 
     @cached_property
     def risen(self) -> set[fx.Node]:
@@ -169,7 +194,7 @@ class Flow:
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
-            "pad" in operation(source).lower() or not grows(self.size(path[-1]), self.size(source))
+            kind(source) is Operation.PAD or not grows(self.size(path[-1]), self.size(source))
         ):
             path.append(source)
         return path[::-1]
@@ -241,7 +266,7 @@ class Flow:
             if layout is None or set(layout.size) != {1} or not sources:
                 continue
             drop = max(max(s.meta["map"].size) for s in sources)
-            if drop >= 4 or (drop > 1 and _POOL.search(operation(node))) or all(s in found for s in sources):
+            if drop >= 4 or (drop > 1 and kind(node) in GLOBAL_POOLS) or all(s in found for s in sources):
                 found.add(node)
         return found
 
@@ -267,12 +292,12 @@ class Flow:
     @cached_property
     def _dims(self) -> set[int]:
         """Numbers of spatial axes: the output's, and that of the layers with which the network mostly works."""
-        made = [node.meta["map"] for node in self.graph if node.meta.get("map") and _CONV.search(operation(node))]
+        made = [node.meta["map"] for node in self.graph if node.meta.get("map") and kind(node) is Operation.CONVOLUTION]
         dims = [len(layout.size) for layout in made]
         return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
 
 
-def kind(path: str) -> str:
+def unnumbered(path: str) -> str:
     """Return how a module is called, but for numbers."""
     return re.sub(r"\d+", "#", path)
 
@@ -281,16 +306,6 @@ def channels(node: fx.Node) -> int:
     """Return the number of channels of a value that is a map; 0 for others."""
     layout = layout_of(node)
     return layout.channels if layout else 0
-
-
-def weighted(node: fx.Node) -> bool:
-    """Whether a node is a layer that learns, or mixes channels as one."""
-    return node.op.startswith("call") and bool(_WEIGHTED.search(operation(node)))
-
-
-def joins(node: fx.Node) -> bool:
-    """Whether a node lays maps beside each other."""
-    return bool(_JOIN.search(operation(node)))
 
 
 def _broadcast(node: fx.Node, product: fx.Node) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, joins, kind, weighted
+from lomix_search.instrumentation.stages.flow import Flow, unnumbered
+from lomix_search.instrumentation.stages.operations import joins, weighted
 from lomix_search.instrumentation.trace import Call
 
 
@@ -49,7 +50,7 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
 
 def composite(flow: Flow, call: Call) -> bool:
     """Whether a call makes more than one map."""
-    return sum(call.first <= flow.order(node) < call.last for node in flow.maps) > 1
+    return len(flow.maps_in(call)) > 1
 
 
 def first_given(call: Call, values: Sequence[fx.Node]) -> fx.Node | None:
@@ -69,11 +70,11 @@ def worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> boo
 def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> bool:
     """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
     order = flow.order(event)
-    if any(weighted(node) and order < flow.order(node) < call.last for node in flow.graph):
+    if any(map(weighted, flow.between(order + 1, call.last))):
         return False
     blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
-    layers = [sum(weighted(node) and c.first <= flow.order(node) < c.last for node in flow.graph) for c in blocks]
-    return any(n > 1 and any(out in values for _, out in c.outputs) for c, n in zip(blocks, layers, strict=True))
+    blocks = [block for block in blocks if len(flow.layers_in(block)) > 1]
+    return any(made in values for block in blocks for _, made in block.outputs)
 
 
 def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
@@ -81,13 +82,13 @@ def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
     if given not in flow.merges or joins(given) or refined(flow, given) is not None:
         return False
     makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
-    return any(kind(maker.path) == kind(call.path) for maker in makers)
+    return any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
 
 
 def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
     """Whether the call goes on working after the part of it that contains the event."""
     start = child.last if child else flow.order(event) + 1
-    return any(weighted(node) and start <= flow.order(node) < call.last for node in flow.graph)
+    return any(map(weighted, flow.between(start, call.last)))
 
 
 def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> fx.Node:
@@ -113,19 +114,15 @@ def _users(flow: Flow, node: fx.Node) -> list[Call]:
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
     users = _users(flow, node)
-    trunk = {flow.order(other) for other in flow.trunk if weighted(other)}
-    layers = [[flow.order(n) for n in flow.graph if weighted(n) and c.first <= flow.order(n) < c.last] for c in users]
-    return any(orders and not trunk & set(orders) for orders in layers)
+    layers = [flow.layers_in(user) for user in users]
+    return any(made and not set(made) & set(flow.trunk) for made in layers)
 
 
 def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
     """Whether a merge is what a module returns that also made the level, or has layers of its own for the merge."""
     first = flow.order(values[0])
     calls = [call for call in flow.trace.calls if call.path and any(out is node for _, out in call.outputs)]
-    return any(
-        call.first <= first or any(weighted(n) and call.first <= flow.order(n) < call.last for n in flow.graph)
-        for call in calls
-    )
+    return any(call.first <= first or flow.layers_in(call) for call in calls)
 
 
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:

@@ -2,17 +2,13 @@
 
 import itertools
 import math
-import re
 
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.finest_stage import PRODUCT
-from lomix_search.instrumentation.stages.flow import Flow, channels, weighted
+from lomix_search.instrumentation.stages.flow import Flow, channels
 from lomix_search.instrumentation.stages.level_stage import last_merge, worked
-from lomix_search.instrumentation.trace import operation
-
-_ACTIVATION = re.compile("norm|relu|elu|gelu|silu|swish|mish", re.IGNORECASE)
+from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PRODUCTS, kind, weighted
 
 
 def levels_of(flow: Flow) -> tuple[list[list[fx.Node]], fx.Node]:
@@ -33,18 +29,18 @@ def _head(flow: Flow) -> fx.Node:
 
     Where the logits are products of two embeddings, that is their projection; what is activated is none.
     """
-    last = next((n for n in reversed(flow.trunk) if weighted(n) and not PRODUCT.search(operation(n))), flow.output)
+    last = next((n for n in reversed(flow.trunk) if weighted(n) and kind(n) not in PRODUCTS), flow.output)
     after = nx.descendants(flow.graph, last)
-    products = sorted((node for node in after if PRODUCT.search(operation(node))), key=flow.order)
+    products = sorted((node for node in after if kind(node) in PRODUCTS), key=flow.order)
     between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
     if any(last in (source, _as_given(source)) for product in products for source in flow.graph.pred[product]):
         return last  # whatever else is made of it
-    return flow.output if any(_ACTIVATION.search(operation(node)) for node in between) else last
+    return flow.output if any(kind(node) in NORMS_AND_ACTIVATIONS for node in between) else last
 
 
 def _as_given(node: fx.Node) -> fx.Node:
     """Return the value of which another is a form: laid out otherwise, with no layer and no activation between."""
-    while len(node.all_input_nodes) == 1 and not weighted(node) and not _ACTIVATION.search(operation(node)):
+    while len(node.all_input_nodes) == 1 and not weighted(node) and kind(node) not in NORMS_AND_ACTIVATIONS:
         (node,) = node.all_input_nodes
     return node
 

@@ -1,18 +1,17 @@
 """Which of the values that a model returns is its map of logits, and what it was before axes or values were changed."""
 
 import math
-import re
 
 import networkx as nx
 from torch import fx
 
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.ending import decided
-from lomix_search.instrumentation.stages.flow import weighted
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.trace import Path, Trace, operation, sizes, spell
+from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
+from lomix_search.instrumentation.trace import Path, Trace, sizes, spell
 
-_MOVED = re.compile("permute|transpose|swap(axes|dims)|move(dim|axis)|contiguous|clone", re.IGNORECASE)
+_REORDERS = {Operation.TRANSPOSE, Operation.CLONE}
 
 
 def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
@@ -140,7 +139,7 @@ def _channels_first(path: Path, node: fx.Node) -> tuple[Path, fx.Node]:
     if (whole := _with_classes(node)) is not None:
         return (*path, ("dropped", 1)), whole
     last, layout = node, map_layout(node)
-    while layout.form == "last" and len(last.all_input_nodes) == 1 and _MOVED.fullmatch(operation(last)):
+    while layout.form == "last" and len(last.all_input_nodes) == 1 and kind(last) in _REORDERS:
         (last,) = last.all_input_nodes
         before = layout_of(last)
         if before and (before.form, before.channels, before.size) == ("first", layout.channels, layout.size):
@@ -163,17 +162,16 @@ def unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.No
     shapes = {tuple(source.meta.get("shape", ())) for source in sources}
     if axis not in (0, 1) or len(shapes) != 1 or len(node.meta["shape"]) != rank + 1:
         return [(path, node)]
-    if operation(node).startswith("cat"):
+    if kind(node) is Operation.CONCATENATION:
         sources = [source.all_input_nodes[0] for source in sources]
-    kind = "item" if axis == 0 else "stacked"
-    return [((*path, (kind, i)), source) for i, source in enumerate(sources)]
+    step = "item" if axis == 0 else "stacked"
+    return [((*path, (step, i)), source) for i, source in enumerate(sources)]
 
 
 def _stacked_along(node: fx.Node) -> int | None:
     """Return the axis along which a value stacks others, at once or by an unsqueeze of each; None if it does not."""
-    name = operation(node)
-    lifted = bool(node.all_input_nodes) and all(operation(source) == "unsqueeze" for source in node.all_input_nodes)
-    if not (name == "stack" or (name.startswith("cat") and lifted)):
+    lifted = bool(node.all_input_nodes) and all(kind(source) is Operation.UNSQUEEZE for source in node.all_input_nodes)
+    if kind(node) is not Operation.STACK and not (kind(node) is Operation.CONCATENATION and lifted):
         return None
     axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     return axis % len(node.meta["shape"]) if isinstance(axis, int) else None

@@ -1,4 +1,4 @@
-"""The list of families, and the layers that most of them share."""
+"""The list of families, to which each class is put with the stages that an expert names."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,25 @@ from torch import Tensor, nn
 FAMILIES: list[dict] = []
 
 
-def family(id, stages, *inputs, alts=None, ladders=(), tags="U", args=()):
-    """Put a class on the list: shapes of its inputs, stages, `alts` for a stage, whole `ladders` that are right too."""
+def family(id, stages, *inputs, source, alts=None, ladders=(), tags="U", args=(), started=False):
+    """Put a class on the list.
+
+    Args:
+        id: Its name.
+        stages: The modules at which an expert sees the stages, coarse to fine, in the notation of published/base.py.
+        inputs: Shapes of its inputs.
+        source: The list that it was written for: "second" … "ninth"; docs/zoo.md counts the first three of these.
+        alts: Other modules that are right too, for each stage.
+        ladders: Whole lists of stages that are right too.
+        tags: "nonU" for a network without a ladder.
+        args: What the class is built with.
+        started: Whether it starts from He's weights, so that no map fades and two can be told apart.
+    """
 
     def put(cls):
-        entry = dict(id=id, build=lambda: cls(*args), inputs=lambda: tuple(map(example, inputs or [(1, 1, 32, 32)])))
+        build = (lambda: start(cls(*args))) if started else (lambda: cls(*args))
+        entry = dict(id=id, build=build, inputs=lambda: tuple(map(example, inputs or [(1, 1, 32, 32)])), source=source)
+        entry |= dict(kind=cls.__module__.removeprefix("support.families."))
         entry |= dict(stages=stages, ladders=list(ladders), alts=alts or {}, tags=tags.split(), train=True)
         FAMILIES.append(entry)
         return cls
@@ -22,28 +36,8 @@ def example(shape: tuple[int, ...]) -> Tensor:
     return torch.rand(*shape)
 
 
-def conv(given: int, made: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    layer = nn.Conv2d(given, made, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(made), nn.ReLU(inplace=True))
-
-
-def twice(given: int, made: int) -> nn.Sequential:
-    return nn.Sequential(*conv(given, made), *conv(made, made))
-
-
-class Encoder(nn.Module):
-    """A pyramid: the first map at the input's size, each next one at half of it."""
-
-    def __init__(self, widths=(8, 16, 32, 48), given=1, stem=1):
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Sequential(conv(a, b, stride=stem if not i else 2), conv(b, b))
-            for i, (a, b) in enumerate(zip((given, *widths), widths, strict=False))
-        )
-
-    def forward(self, x):
-        found = []
-        for layer in self.layers:
-            x = layer(x)
-            found.append(x)
-        return found
+def start(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return model

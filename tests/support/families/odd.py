@@ -1,4 +1,4 @@
-"""Ways of writing: checkpoints, output objects, dictionaries, supervision, closures."""
+"""Ways of writing: checkpoints, output objects, dictionaries, supervision, closures, flat lists, recursion."""
 
 import dataclasses
 from collections import OrderedDict
@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from support.families.base import Encoder, conv, family, twice
+from support.families.base import family
+from support.families.layers import Encoder, conv, twice
 
 
 class Ladder(nn.Module):
@@ -32,7 +33,7 @@ class Ladder(nn.Module):
         return self.head(self.features(x)[-1])
 
 
-@family("checkpointed", ["up.0", "up.1"])
+@family("checkpointed", ["up.0", "up.1"], source="second")
 class Checkpointed(Ladder):
     def features(self, x):
         *skips, x = self.encoder(x)
@@ -51,14 +52,14 @@ class Output:
     hidden_states: tuple | None = None
 
 
-@family("output object", ["up.0", "up.1"])
+@family("output object", ["up.0", "up.1"], source="second")
 class Object(Ladder):
     def forward(self, pixel_values, labels=None, return_dict=True):
         made = self.features(pixel_values)
         return Output(None, self.head(made[-1]), tuple(made))
 
 
-@family("dictionary with supervision", ["up.0", "up.1"])
+@family("dictionary with supervision", ["up.0", "up.1"], source="second")
 class Dictionary(Ladder):
     def __init__(self):
         super().__init__()
@@ -69,13 +70,13 @@ class Dictionary(Ladder):
         return OrderedDict(out=self.head(made[-1]), aux=F.interpolate(self.aux(made[0]), x.shape[2:], mode="bilinear"))
 
 
-@family("supervised at full size, coarse first", ["up.0", "up.1"])
+@family("supervised at full size, coarse first", ["up.0", "up.1"], source="second")
 class FullSize(Dictionary):
     def forward(self, x):
         return tuple(super().forward(x).values())[::-1]
 
 
-@family("two tasks", ["up.0", "up.1"])
+@family("two tasks", ["up.0", "up.1"], source="second")
 class TwoTasks(Ladder):
     def __init__(self):
         super().__init__()
@@ -86,7 +87,7 @@ class TwoTasks(Ladder):
         return self.head(last), torch.sigmoid(self.boundary(last))
 
 
-@family("double decoder", ["second.0", "second.1"])
+@family("double decoder", ["second.0", "second.1"], source="second")
 class Double(Ladder):
     """DoubleU-Net: the first U's mask gates the image for the second; both masks are returned."""
 
@@ -108,7 +109,7 @@ class Double(Ladder):
         return torch.cat([mask, torch.sigmoid(self.head2(y))], 1)
 
 
-@family("shared up block", ["up#0", "up#1"])
+@family("shared up block", ["up#0", "up#1"], source="second")
 class Shared(nn.Module):
     def __init__(self):
         super().__init__()
@@ -123,7 +124,7 @@ class Shared(nn.Module):
         return self.head(x)
 
 
-@family("video", ["up.0", "up.1"], (1, 1, 3, 32, 32))
+@family("video", ["up.0", "up.1"], (1, 1, 3, 32, 32), source="second")
 class Video(Ladder):
     """B × C × T × H × W: frames become a batch, and an axis again in the output."""
 
@@ -133,7 +134,7 @@ class Video(Ladder):
         return y.view(b, t, *y.shape[1:]).transpose(1, 2)
 
 
-@family("residual image", ["up.0", "up.1"], (1, 1, 32, 32))
+@family("residual image", ["up.0", "up.1"], (1, 1, 32, 32), source="second")
 class Denoiser(Ladder):
     def __init__(self):
         super().__init__(1)
@@ -142,7 +143,7 @@ class Denoiser(Ladder):
         return x - super().forward(x)
 
 
-@family("normalised input, odd size", ["up.0", "up.1"], (1, 1, 37, 41))
+@family("normalised input, odd size", ["up.0", "up.1"], (1, 1, 37, 41), source="second")
 class Padded(Ladder):
     def forward(self, x):
         h, w = x.shape[2:]
@@ -156,6 +157,7 @@ class Padded(Ladder):
     ["up.0", "up.1"],
     (1, 3, 64, 64),
     ladders=[["up.0", "up.1", "head.1"], ["up.0", "up.1", "head.0"]],
+    source="second",
 )
 class Stem(nn.Module):
     def __init__(self):
@@ -177,6 +179,7 @@ class Stem(nn.Module):
     ["model.middle.middle", "model.middle", "model"],
     (1, 1, 64, 64),
     alts={i: [f"model{'.middle' * (2 - i)}.post", f"model{'.middle' * (2 - i)}.post.2"] for i in range(3)},
+    source="second",
 )
 class Recursive(nn.Module):
     """pix2pix: each block holds the next coarser one and returns it beside its own input."""
@@ -203,3 +206,35 @@ class Recursive(nn.Module):
 
     def forward(self, x):
         return self.head(self.model(x))
+
+
+@family("flat list with routes", ["layers.11", "layers.14", "layers.17"], (1, 3, 64, 64), source="third")
+class Flat(nn.Module):
+    """A list of layers, each with the numbers of those it takes; as configuration files of detectors have it."""
+
+    PLAN = [(-1,)] * 9 + [(-1,), (-1, 4), (-1,), (-1,), (-1, 2), (-1,), (-1,), (-1, 0), (-1,), (-1,)]
+
+    class Concat(nn.Module):
+        def forward(self, *maps):
+            return torch.cat(maps, 1)
+
+    def __init__(self):
+        super().__init__()
+        up, cat = lambda: nn.Upsample(scale_factor=2), self.Concat
+        down = [
+            conv(3, 8),
+            conv(8, 16, stride=2),
+            conv(16, 16),
+            conv(16, 24, stride=2),
+            conv(24, 24),
+            conv(24, 32, stride=2),
+        ]
+        rise = [up(), cat(), conv(56, 24), up(), cat(), conv(40, 16), up(), cat(), conv(24, 8), nn.Conv2d(8, 4, 1)]
+        self.layers = nn.ModuleList([*down, conv(32, 32), conv(32, 32, 1), nn.Identity(), *rise])
+
+    def forward(self, x):
+        made = []
+        for layer, sources in zip(self.layers, self.PLAN, strict=True):
+            x = layer(*(x if i == -1 else made[i] for i in sources))
+            made.append(x)
+        return x

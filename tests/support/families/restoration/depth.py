@@ -1,13 +1,11 @@
-"""The fourth list, depth, flow, restoration, matting: written blind; outputs of decoders feed the next level."""
+"""Depth, flow and matting: what is guessed at a level goes on beside the features, and is returned."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from support.families.base import Encoder, conv, twice
-from support.families.fourth_base import family
-from support.families.parallel import up_to
-from support.families.third_tokens import attention, tokens_of
+from support.families.base import family
+from support.families.layers import Encoder, attention, conv, tokens_of, twice, up_to
 
 
 class Planes(nn.Module):
@@ -30,6 +28,8 @@ class Planes(nn.Module):
     ["daspp", "conv3", "conv2", "conv1"],
     (1, 3, 64, 64),
     alts={0: ["conv4"]},
+    source="fourth",
+    started=True,
 )
 class Bts(nn.Module):
     """Depth: at each level planes are guessed and drawn at full size, used by finer levels, and returned."""
@@ -88,6 +88,8 @@ class Adaptive(nn.Module):
     ["decoder.up.0", "decoder.up.1", "decoder.up.2"],
     (1, 3, 64, 64),
     alts={2: ["decoder", "adaptive.conv3x3"]},
+    source="fourth",
+    started=True,
 )
 class AdaBins(nn.Module):
     """Depth as an expectation over bins whose widths a small transformer finds from the decoder's finest map."""
@@ -128,6 +130,8 @@ class AdaBins(nn.Module):
     ["in:predict5", "in:predict4", "in:predict3", "in:predict2"],
     (1, 6, 64, 64),
     ladders=[["in:predict4", "in:predict3", "in:predict2"]],
+    source="fourth",
+    started=True,
 )
 class FlowNetS(nn.Module):
     """A flow is predicted at each level, and goes on beside the features; the output is at a quarter."""
@@ -165,108 +169,59 @@ class FlowNetS(nn.Module):
         return (flow2, flow3, flow4, flow5) if self.training else flow2
 
 
-class HalfNorm(nn.Module):
-    def __init__(self, given, made, cross=False):
-        super().__init__()
-        self.identity, self.norm = nn.Conv2d(given, made, 1), nn.InstanceNorm2d(made // 2, affine=True)
-        self.conv_1, self.conv_2 = nn.Conv2d(given, made, 3, padding=1), nn.Conv2d(made, made, 3, padding=1)
-        self.csff = nn.ModuleList(nn.Conv2d(made, made, 3, padding=1) for _ in range(2 if cross else 0))
-
-    def forward(self, x, enc=None, dec=None):
-        y = self.conv_1(x)
-        one, two = y.chunk(2, 1)
-        y = F.leaky_relu(self.conv_2(F.leaky_relu(torch.cat([self.norm(one), two], 1), 0.2)), 0.2)
-        y = y + self.identity(x)
-        return y if enc is None else y + self.csff[0](enc) + self.csff[1](dec)
-
-
-@family("HINet", ["up_path_2.0", "up_path_2.1"], (1, 3, 32, 32))
-class HINet(nn.Module):
-    """Two U-Nets with half instance norm; the first one's maps and its image, attended, go into the second."""
-
-    class Up(nn.Module):
-        def __init__(self, given, made):
-            super().__init__()
-            self.up, self.conv_block = nn.ConvTranspose2d(given, made, 2, 2), HalfNorm(2 * made, made)
-
-        def forward(self, x, bridge):
-            return self.conv_block(torch.cat([self.up(x), bridge], 1))
-
-    def __init__(self):
-        super().__init__()
-        widths, make = (8, 16, 24), nn.ModuleList
-        self.conv_01, self.conv_02, self.cat12 = (
-            nn.Conv2d(c, 8, k, padding=k // 2) for c, k in ((3, 3), (3, 3), (16, 1))
-        )
-        self.down_path_1 = make(HalfNorm(a, b) for a, b in zip((8, 8, 16), widths, strict=True))
-        self.down_path_2 = make(HalfNorm(a, b, b < 24) for a, b in zip((8, 8, 16), widths, strict=True))
-        self.shrink = make(nn.Conv2d(c, c, 4, 2, 1, bias=False) for c in (8, 16, 8, 16))
-        self.up_path_1, self.up_path_2 = (make([self.Up(24, 16), self.Up(16, 8)]) for _ in range(2))
-        self.skip_conv_1, self.skip_conv_2 = (
-            make([nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1)]) for _ in range(2)
-        )
-        self.sam1, self.sam2, self.sam3, self.last = (
-            nn.Conv2d(a, b, 3, 1, 1) for a, b in ((8, 8), (8, 3), (3, 8), (8, 3))
-        )
-
-    def forward(self, image):
-        x, encs, decs = self.conv_01(image), [], []
-        for i, down in enumerate(self.down_path_1):
-            x = down(x)
-            if i < 2:
-                encs.append(x)
-                x = self.shrink[i](x)
-        for i, up in enumerate(self.up_path_1):
-            x = up(x, self.skip_conv_1[i](encs[1 - i]))
-            decs.insert(0, x)
-        first = self.sam2(x) + image
-        x, blocks = (
-            self.cat12(torch.cat([self.conv_02(image), self.sam1(x) * torch.sigmoid(self.sam3(first)) + x], 1)),
-            [],
-        )
-        for i, down in enumerate(self.down_path_2):
-            x = down(x, encs[i], decs[i]) if i < 2 else down(x)
-            if i < 2:
-                blocks.append(x)
-                x = self.shrink[2 + i](x)
-        for i, up in enumerate(self.up_path_2):
-            x = up(x, self.skip_conv_2[i](blocks[1 - i]))
-        return [first, self.last(x) + image]
-
-
 @family(
-    "See-in-the-Dark",
-    ["in:upv7", "in:upv8", "in:conv10"],
-    (1, 4, 32, 32),
-    alts={0: ["conv6_2"], 1: ["conv7_2"], 2: ["conv8_2"]},
+    "flows go up beside the features", ["in:predict.1", "in:predict.2", "in:predict.3"], (1, 6, 64, 64), source="eighth"
 )
-class Sid(nn.Module):
-    """Packed raw pixels in, colours at twice the size out: the head's channels are shuffled into places."""
+class FlowsBeside(nn.Module):
+    """Each level is laid together of the skip, the level below and the flow made from that; one flow is returned."""
 
     def __init__(self):
         super().__init__()
-        pairs = ((1, 4, 8), (2, 8, 16), (3, 16, 24), (4, 24, 32), (6, 48, 24), (7, 32, 16), (8, 16, 8))
-        for i, a, b in pairs:
-            setattr(self, f"conv{i}_1", nn.Conv2d(a, b, 3, padding=1))
-            setattr(self, f"conv{i}_2", nn.Conv2d(b, b, 3, padding=1))
-        self.upv6, self.upv7, self.upv8 = (nn.ConvTranspose2d(a, b, 2, 2) for a, b in ((32, 24), (24, 16), (16, 8)))
-        self.pool, self.conv10 = nn.MaxPool2d(2), nn.Conv2d(8, 12, 1)
-
-    def lrelu(self, x):
-        return torch.max(0.2 * x, x)
-
-    def level(self, i, x):
-        return self.lrelu(getattr(self, f"conv{i}_2")(self.lrelu(getattr(self, f"conv{i}_1")(x))))
+        self.encoder = Encoder((8, 16, 24, 32), given=6, stem=2)
+        given = (32, 24 + 16 + 2, 16 + 12 + 2, 8 + 8 + 2)
+        self.predict = nn.ModuleList(nn.Conv2d(c, 2, 3, padding=1) for c in given)
+        self.flow = nn.ModuleList(nn.ConvTranspose2d(2, 2, 4, 2, 1) for _ in range(3))
+        self.deconv = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1), nn.LeakyReLU(0.1))
+            for a, b in zip(given, (16, 12, 8), strict=False)
+        )
 
     def forward(self, x):
-        conv1 = self.level(1, x)
-        conv2 = self.level(2, self.pool(conv1))
-        conv3 = self.level(3, self.pool(conv2))
-        x = self.level(4, self.pool(conv3))
-        x = self.level(6, torch.cat([self.upv6(x), conv3], 1))
-        x = self.level(7, torch.cat([self.upv7(x), conv2], 1))
-        x = self.level(8, torch.cat([self.upv8(x), conv1], 1))
-        return F.pixel_shuffle(self.conv10(x), 2)
+        *skips, x = self.encoder(x)
+        for predict, flow, deconv, skip in zip(self.predict, self.flow, self.deconv, reversed(skips), strict=False):
+            x = torch.cat([skip, deconv(x), flow(predict(x))], 1)
+        return F.interpolate(self.predict[3](x), scale_factor=2, mode="bilinear")
+
+
+@family("Monodepth2", ["convs.1", "convs.3", "convs.5", "convs.7"], (1, 3, 64, 64), source="third")
+class Monodepth(nn.Module):
+    """Disparities at four scales, in a dictionary whose keys are tuples; two layers for each level in one list."""
+
+    class Conv(nn.Module):
+        def __init__(self, given, made):
+            super().__init__()
+            self.pad, self.conv = nn.ReflectionPad2d(1), nn.Conv2d(given, made, 3)
+
+        def forward(self, x):
+            return F.elu(self.conv(self.pad(x)), inplace=True)
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder((8, 16, 24, 32), 3, stem=2)
+        widths = ((32, 24), (48, 24), (24, 16), (32, 16), (16, 8), (16, 8), (8, 8), (8, 8))
+        self.convs = nn.ModuleList(self.Conv(a, b) for a, b in widths)
+        self.disp = nn.ModuleList(nn.Conv2d(c, 1, 3, padding=1, padding_mode="reflect") for c in (24, 16, 8, 8))
+
+    def forward(self, x):
+        *skips, y = self.encoder(x)
+        outputs = {}
+        for i in range(4):
+            y = [F.interpolate(self.convs[2 * i](y), scale_factor=2, mode="nearest")]
+            if skips:
+                y += [skips.pop()]
+            y = self.convs[2 * i + 1](torch.cat(y, 1))
+            outputs["disp", 3 - i] = torch.sigmoid(self.disp[i](y))
+        return outputs
 
 
 class Gru(nn.Module):
@@ -285,6 +240,8 @@ class Gru(nn.Module):
     ["decode4@[0]", "decode3@[0]", "decode2@[0]", "decode1@[0]", "decode0"],
     (2, 3, 64, 64),
     ladders=[["decode3@[0]", "decode2@[0]", "decode1@[0]", "decode0"]],
+    source="fourth",
+    started=True,
 )
 class Matting(nn.Module):
     """Half of each level's channels pass a recurrent unit, whose states are returned; small images are skips too."""

@@ -1,13 +1,14 @@
-"""Ladders of convolutions: one way down, one way up."""
+"""U-Nets of the first years: plain, residual, dense and recurrent blocks, additions for skips, borders cut off."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from support.families.base import Encoder, conv, family, twice
+from support.families.base import family
+from support.families.layers import Encoder, conv, twice
 
 
-@family("MultiResUNet", ["multires3", "multires4"])
+@family("MultiResUNet", ["multires3", "multires4"], source="second")
 class MultiRes(nn.Module):
     class Block(nn.Module):
         def __init__(self, given, made):
@@ -39,7 +40,7 @@ class MultiRes(nn.Module):
         return self.conv_final(self.multires4(torch.cat([self.up4(x), self.path1(x1)], 1)))
 
 
-@family("R2U-Net", ["Up_RRCNN3", "Up_RRCNN2"])
+@family("R2U-Net", ["Up_RRCNN3", "Up_RRCNN2"], source="second")
 class R2UNet(nn.Module):
     class Recurrent(nn.Module):
         def __init__(self, channels, t=2):
@@ -86,6 +87,7 @@ class R2UNet(nn.Module):
     "ResUNet++",
     ["up_residual1", "up_residual2", "aspp_out"],
     alts={0: ["attention2"], 1: ["attention3"], 2: ["up_residual3"]},
+    source="second",
 )
 class ResUNetPP(nn.Module):
     class Residual(nn.Module):
@@ -136,7 +138,7 @@ class ResUNetPP(nn.Module):
         return self.output_layer(self.aspp_out(x))
 
 
-@family("FC-DenseNet", ["denseBlocksUp.0", "denseBlocksUp.1"])
+@family("FC-DenseNet", ["denseBlocksUp.0", "denseBlocksUp.1"], source="second")
 class Tiramisu(nn.Module):
     class Dense(nn.Module):
         def __init__(self, given, growth=4, layers=2, upsample=False):
@@ -186,6 +188,7 @@ class Tiramisu(nn.Module):
     "SegNet",
     ["dec3", "dec2", "dec1"],
     ladders=[["dec3", "dec2", "dec1.0"], ["dec3", "dec2", "dec1.0.2"]],
+    source="second",
 )
 class SegNet(nn.Module):
     def __init__(self):
@@ -210,6 +213,7 @@ class SegNet(nn.Module):
     ["regular4", "regular5"],
     (1, 1, 64, 64),
     ladders=[["regular4", "regular5", "transposed"]],
+    source="second",
 )
 class ENet(nn.Module):
     class Down(nn.Module):
@@ -263,6 +267,7 @@ class ENet(nn.Module):
     ["score_fr", "in:upscore_pool4", "in:upscore8"],
     (1, 1, 128, 128),
     ladders=[["in:upscore_pool4", "in:upscore8"]],
+    source="second",
 )
 class FCN8s(nn.Module):
     def __init__(self):
@@ -282,7 +287,7 @@ class FCN8s(nn.Module):
         return up[:, :, 4 : 4 + x.size(2), 4 : 4 + x.size(3)].contiguous()
 
 
-@family("V-Net-add", ["up2", "up1"], (1, 1, 16, 16, 16))
+@family("V-Net-add", ["up2", "up1"], (1, 1, 16, 16, 16), source="second")
 class VNetAdd(nn.Module):
     class Up(nn.Module):
         def __init__(self, given, made):
@@ -310,7 +315,7 @@ class VNetAdd(nn.Module):
         return self.out(self.up1(self.up2(F.relu(self.down2(x1)), x1), x0))
 
 
-@family("anisotropic 3D", ["up.0", "up.1", "up.2"], (1, 1, 4, 32, 32))
+@family("anisotropic 3D", ["up.0", "up.1", "up.2"], (1, 1, 4, 32, 32), source="second")
 class Anisotropic(nn.Module):
     def __init__(self):
         super().__init__()
@@ -333,7 +338,7 @@ class Anisotropic(nn.Module):
         return self.head(x)
 
 
-@family("output at a quarter", ["up.0", "up.1"], (1, 3, 64, 64))
+@family("output at a quarter", ["up.0", "up.1"], (1, 3, 64, 64), source="second")
 class Quarter(nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,12 +1,11 @@
-"""The fourth list, medicine: written blind, after the rules were; supervision fused, styles, valid borders, two U's."""
+"""U-Nets for medicine: gated and squeezed skips, styles, supervision fused into the output, valid borders."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from support.families.base import Encoder, conv, twice
-from support.families.fourth_base import family
-from support.families.parallel import up_to
+from support.families.base import family
+from support.families.layers import Encoder, conv, twice, up_to
 
 
 def block3d(given, made):
@@ -14,7 +13,13 @@ def block3d(given, made):
     return nn.Sequential(*layers, nn.Conv3d(made, made, 3, padding=1), nn.BatchNorm3d(made), nn.ReLU(inplace=True))
 
 
-@family("attention gates, supervision fused", ["up_concat3", "up_concat2", "up_concat1"], (1, 1, 16, 16, 16))
+@family(
+    "attention gates, supervision fused",
+    ["up_concat3", "up_concat2", "up_concat1"],
+    (1, 1, 16, 16, 16),
+    source="fourth",
+    started=True,
+)
 class AttentionFused(nn.Module):
     """Attention U-Net in 3D: skips gated from the scale below; class maps of all levels, at full size, are mixed."""
 
@@ -67,6 +72,8 @@ class AttentionFused(nn.Module):
     ["take3", "take2", "take1"],
     (1, 4, 16, 16, 16),
     alts={0: ["one3"], 1: ["one2"]},
+    source="fourth",
+    started=True,
 )
 class Isensee(nn.Module):
     """The 3D U-Net of BraTS 2017: residual context blocks; class maps go up and are added, scale by scale."""
@@ -113,60 +120,7 @@ class Isensee(nn.Module):
         return F.interpolate(seg, scale_factor=2) + self.seg1(t1)
 
 
-class Squeezed(nn.Module):
-    """Two convolutions, then squeeze and excitation."""
-
-    def __init__(self, given, made):
-        super().__init__()
-        self.body, self.fc1, self.fc2 = twice(given, made), nn.Linear(made, 4), nn.Linear(4, made)
-
-    def forward(self, x):
-        x = self.body(x)
-        b, c, _, _ = x.shape
-        scale = torch.sigmoid(self.fc2(F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1).view(b, c)))))
-        return x * scale.view(b, c, 1, 1)
-
-
-@family("DoubleU-Net", ["decode2.0", "decode2.1", "decode2.2"], (2, 3, 32, 32))
-class DoubleUNet(nn.Module):
-    """A mask times the image is the second network's input; its decoder has both encoders' skips; both masks leave."""
-
-    class ASPP(nn.Module):
-        def __init__(self, c):
-            super().__init__()
-            self.pooled, self.out = conv(c, 8, 1), conv(32, c, 1)
-            self.rates = nn.ModuleList(nn.Conv2d(c, 8, 3, padding=r, dilation=r) for r in (1, 2, 3))
-
-        def forward(self, x):
-            pooled = F.interpolate(self.pooled(F.adaptive_avg_pool2d(x, 1)), x.shape[2:], mode="bilinear")
-            return self.out(torch.cat([pooled, *(F.relu(rate(x)) for rate in self.rates)], 1))
-
-    def __init__(self):
-        super().__init__()
-        self.encode1, self.aspp1, self.aspp2 = Encoder((8, 12, 16, 24), 3), self.ASPP(24), self.ASPP(24)
-        self.encode2 = nn.ModuleList(Squeezed(a, b) for a, b in ((3, 8), (8, 12), (12, 16), (16, 24)))
-        self.decode1 = nn.ModuleList(Squeezed(a + b, b) for a, b in ((24, 16), (16, 12), (12, 8)))
-        self.decode2 = nn.ModuleList(Squeezed(a + 2 * b, b) for a, b in ((24, 16), (16, 12), (12, 8)))
-        self.output1, self.output2 = (nn.Sequential(nn.Conv2d(8, 1, 1), nn.Sigmoid()) for _ in range(2))
-
-    def decode(self, blocks, x, *skips):
-        for i, block in enumerate(blocks):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear")
-            x = block(torch.cat([x, *(s[2 - i] for s in skips)], 1))
-        return x
-
-    def forward(self, image):
-        *first, x = self.encode1(image)
-        mask = self.output1(self.decode(self.decode1, self.aspp1(x), first))
-        x, second = image * mask, []
-        for i, encode in enumerate(self.encode2):
-            x = encode(F.max_pool2d(x, 2) if i else x)
-            second.append(x)
-        x = self.decode(self.decode2, self.aspp2(second.pop()), first, second)
-        return torch.cat([mask, self.output2(x)], 1)
-
-
-@family("BCDU-Net", ["convs.0", "convs.1"], (1, 1, 32, 32), alts={1: ["tail.0"]})
+@family("BCDU-Net", ["convs.0", "convs.1"], (1, 1, 32, 32), alts={1: ["tail.0"]}, source="fourth", started=True)
 class BcduNet(nn.Module):
     """Skip and upsampled map are a sequence of two for a convolutional LSTM, both ways; dense bottom."""
 
@@ -220,6 +174,8 @@ class ResUp(nn.Module):
     ["upsample.up.res_up_2", "upsample.up.res_up_1", "upsample.up.res_up_0"],
     (1, 2, 32, 32),
     ladders=[["upsample.up.res_up_1", "upsample.up.res_up_0"]],
+    source="fourth",
+    started=True,
 )
 class Cellpose(nn.Module):
     """Pre-activated residual blocks, skips added; the pooled bottom is a style that every block going up adds."""
@@ -265,6 +221,8 @@ class Cellpose(nn.Module):
     ["decoder.tp.0", "decoder.tp.1", "decoder.tp.2"],
     (1, 3, 64, 64),
     ladders=[[f"decoder.{task}.{i}" for i in range(3)] for task in ("np", "hv")],
+    source="fourth",
+    started=True,
 )
 class HoverNet(nn.Module):
     """Three decoders for three tasks, without padding: skips are added after a crop, the output is smaller."""
@@ -313,35 +271,128 @@ class HoverNet(nn.Module):
 
 
 @family(
-    "Inf-Net",
-    ["agg.0", "ra4.0", "ra3.0", "ra2.0"],
+    "MA-Net",
+    ["center", "blocks.0", "blocks.1", "blocks.2"],
     (1, 3, 64, 64),
-    ladders=[["ra4.0", "ra3.0", "ra2.0"], ["join4", "join3", "join2"], ["agg", "join4", "join3", "join2"]],
+    ladders=[["blocks.0", "blocks.1", "blocks.2"]],
+    source="second",
 )
-class InfNet(nn.Module):
-    """A partial decoder, reverse attention upon it with edge features; edges and four masks are supervised."""
+class MANet(nn.Module):
+    class PAB(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.top, self.center, self.bottom = nn.Conv2d(c, 4, 1), nn.Conv2d(c, 4, 1), nn.Conv2d(c, c, 3, padding=1)
+            self.out = nn.Conv2d(c, c, 3, padding=1)
+
+        def forward(self, x):
+            b, c, h, w = x.shape
+            scores = self.center(x).flatten(2).transpose(1, 2) @ self.top(x).flatten(2)
+            scores = scores.view(b, -1).softmax(1).view(b, h * w, h * w)
+            return self.out(x + (scores @ self.bottom(x).flatten(2).transpose(1, 2)).reshape(b, c, h, w))
+
+    class MFAB(nn.Module):
+        def __init__(self, given, skip, made):
+            super().__init__()
+            self.hl_conv = nn.Sequential(conv(given, given), conv(given, skip, 1))
+            self.se_ll, self.se_hl = (
+                nn.Sequential(
+                    nn.AdaptiveAvgPool2d(1), nn.Conv2d(skip, 4, 1), nn.ReLU(), nn.Conv2d(4, skip, 1), nn.Sigmoid()
+                )
+                for _ in range(2)
+            )
+            self.conv1, self.conv2 = conv(2 * skip, made), conv(made, made)
+
+        def forward(self, x, skip):
+            x = F.interpolate(self.hl_conv(x), scale_factor=2.0, mode="nearest")
+            x = x * (self.se_hl(x) + self.se_ll(skip))
+            return self.conv2(self.conv1(torch.cat([x, skip], 1)))
 
     def __init__(self):
         super().__init__()
-        self.encoder, self.edge = Encoder((8, 16, 24, 32), 3, stem=2), nn.Sequential(conv(8, 8, 1), conv(8, 8))
-        self.edge_out, self.rfb = nn.Conv2d(8, 1, 3, padding=1), nn.ModuleList(conv(c, 8, 1) for c in (16, 24, 32))
-        self.agg = nn.Sequential(twice(24, 8), nn.Conv2d(8, 1, 1))
-        self.ra4, self.ra3, self.ra2 = (
-            nn.Sequential(nn.Sequential(conv(c + 8, 8, 1), conv(8, 8)), nn.Conv2d(8, 1, 3, padding=1))
-            for c in (32, 24, 16)
-        )
-        self.join4, self.join3, self.join2 = nn.Identity(), nn.Identity(), nn.Identity()
+        self.encoder, self.center, self.head = Encoder((8, 16, 24, 32), 3), self.PAB(32), nn.Conv2d(8, 4, 3, padding=1)
+        self.blocks = nn.ModuleList([self.MFAB(32, 24, 24), self.MFAB(24, 16, 16), self.MFAB(16, 8, 8)])
 
     def forward(self, x):
-        x1, x2, x3, x4 = self.encoder(x)
-        edge = self.edge(x1)
-        y2, y3, y4 = (rfb(y) for rfb, y in zip(self.rfb, (x2, x3, x4), strict=True))
-        y34 = y3 * up_to(y4, y3)
-        mask = self.agg(torch.cat([y2 * up_to(y34, y2), up_to(y34, y2), up_to(y4, y2)], 1))
-        masks = [up_to(mask, x)]
-        for y, ra, join in ((x4, self.ra4, self.join4), (x3, self.ra3, self.join3), (x2, self.ra2, self.join2)):
-            before = up_to(mask, y)
-            reverse = (1 - torch.sigmoid(before)).expand(-1, y.shape[1], -1, -1) * y
-            mask = join(ra(torch.cat([reverse, up_to(edge, y)], 1)) + before)
-            masks.append(up_to(mask, x))
-        return *masks, up_to(self.edge_out(edge), x)
+        *skips, x = self.encoder(x)
+        x = self.center(x)
+        for block in self.blocks:
+            x = block(x, skips.pop())
+        return self.head(x)
+
+
+@family("skips added on the bottleneck's level", ["norm2", "norm3", "norm4", "in:head"], source="ninth")
+class AddedBelow(nn.Module):
+    """Light U-Nets for skin lesions: the coarsest level adds a skip, layer by layer, as all others do."""
+
+    def __init__(self):
+        super().__init__()
+        widths = (8, 12, 16, 24)
+        self.encoder = nn.ModuleList(nn.Conv2d(a, b, 3, 1, 1) for a, b in zip((1, *widths), widths, strict=False))
+        self.bottom, self.head = nn.Conv2d(24, 24, 3, 1, 1), nn.Conv2d(8, 1, 1)
+        self.decoder1, self.norm1 = nn.Conv2d(24, 24, 3, 1, 1), nn.GroupNorm(4, 24)
+        self.decoder2, self.norm2 = nn.Conv2d(24, 16, 3, 1, 1), nn.GroupNorm(4, 16)
+        self.decoder3, self.norm3 = nn.Conv2d(16, 12, 3, 1, 1), nn.GroupNorm(4, 12)
+        self.decoder4, self.norm4 = nn.Conv2d(12, 8, 3, 1, 1), nn.GroupNorm(4, 8)
+
+    def forward(self, x):
+        skips = []
+        for layer in self.encoder:
+            x = F.gelu(F.max_pool2d(layer(x), 2))
+            skips.append(x)
+        x = F.gelu(self.bottom(x))
+        x = torch.add(F.gelu(self.norm1(self.decoder1(x))), skips[3])
+        x = torch.add(F.gelu(F.interpolate(self.norm2(self.decoder2(x)), scale_factor=2)), skips[2])
+        x = torch.add(F.gelu(F.interpolate(self.norm3(self.decoder3(x)), scale_factor=2)), skips[1])
+        x = torch.add(F.gelu(F.interpolate(self.norm4(self.decoder4(x)), scale_factor=2)), skips[0])
+        return F.interpolate(self.head(x), scale_factor=2)
+
+
+@family(
+    "ACC-UNet", ["decode.0.1", "decode.1.1"], (1, 1, 32, 32), alts={0: ["decode.0"], 1: ["decode.1"]}, source="third"
+)
+class AccUNet(nn.Module):
+    """Blocks see pooled copies of their own map; all skips are resized into each skip before the decoder."""
+
+    class Block(nn.Module):
+        def __init__(self, given, made):
+            super().__init__()
+            self.expand, self.depth = conv(given, 2 * given, 1), conv(2 * given, 2 * given, 3, 1, 2 * given)
+            self.context, self.out = nn.Conv2d(10 * given, given, 1), conv(given, made, 1)
+
+        def forward(self, x):
+            y = self.depth(self.expand(x))
+            means = [F.interpolate(F.avg_pool2d(y, k), y.shape[2:]) for k in (2, 4)]
+            peaks = [F.interpolate(F.max_pool2d(y, k), y.shape[2:]) for k in (2, 4)]
+            return self.out(x + self.context(torch.cat([y, *means, *peaks], 1)))
+
+    class Share(nn.Module):
+        def __init__(self, widths):
+            super().__init__()
+            self.mix = nn.ModuleList(conv(sum(widths), c, 1) for c in widths)
+            self.merge = nn.ModuleList(conv(2 * c, c, 1) for c in widths)
+
+        def forward(self, *maps):
+            made = []
+            for x, mix, merge in zip(maps, self.mix, self.merge, strict=True):
+                size = x.shape[2:]
+                all_maps = [F.adaptive_avg_pool2d(m, size) if m.shape[2] > size[0] else up_to(m, x) for m in maps]
+                made.append(x + merge(torch.cat([x, mix(torch.cat(all_maps, 1))], 1)))
+            return made
+
+    def __init__(self):
+        super().__init__()
+        widths = ((1, 8), (8, 16), (16, 24))
+        self.encode = nn.ModuleList(nn.Sequential(self.Block(a, b), self.Block(b, b)) for a, b in widths)
+        self.share, self.head = self.Share((8, 16, 24)), nn.Conv2d(8, 2, 1)
+        self.up = nn.ModuleList([nn.ConvTranspose2d(24, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2)])
+        self.decode = nn.ModuleList(nn.Sequential(self.Block(2 * c, c), self.Block(c, c)) for c in (16, 8))
+
+    def forward(self, x):
+        skips = []
+        for i, encode in enumerate(self.encode):
+            x = encode(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        *skips, x = self.share(*skips)
+        for up, decode in zip(self.up, self.decode, strict=True):
+            x = decode(torch.cat([up(x), skips.pop()], 1))
+        return self.head(x)

@@ -1,0 +1,60 @@
+"""Levels that lie beside each other: maps of several sizes brought to one and merged, or mixed in one sequence."""
+
+import itertools
+import math
+
+from torch import fx
+
+from lomix_search.instrumentation.stages.flow import Flow, grows
+from lomix_search.instrumentation.stages.operations import weighted
+
+
+def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
+    """Where a level begins with maps of three sizes or more brought to one and merged: those, coarse to fine.
+
+    Only if the decoder made all of them, each size once, as pyramids do that go up and down again; none otherwise.
+    """
+    merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
+    given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
+    made = set().union(*(_unresized(flow, node) or {node} for node in given))
+    sizes = {flow.size(node) for node in made}
+    if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
+        return sorted(made, key=lambda node: math.prod(flow.size(node)))
+    return []
+
+
+def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
+    """Return the maps of which another holds nothing but larger copies, one or merged; none for any other map."""
+    sources = list(flow.maps.pred[node])
+    if weighted(node) or not sources:
+        return set()
+    if node in flow.rises and len(sources) == 1:
+        return set(sources)
+    parts = [_unresized(flow, source) for source in sources]
+    return set().union(*parts) if all(parts) else set()
+
+
+def mixed_with_coarser(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Where the trunk passes a map that was mixed with coarser ones in one sequence: those, and its levels from there.
+
+    No maps, and all levels, where it passes the coarsest one or none.
+    """
+    places = [(i, j) for i, values in enumerate(levels) for j, node in enumerate(values) if node.meta.get("whole")]
+    if not places:
+        return [], levels
+    i, j = places[-1]
+    here = levels[i][j]
+    parts = [node for node in flow.trace.graph.nodes if node.meta.get("whole") is here.meta["whole"]]
+    coarser = sorted((node for node in parts if grows(flow.size(node), flow.size(here))), key=flow.size)
+    return ([_shown(flow, node) for node in coarser], [levels[i][j:], *levels[i + 1 :]]) if coarser else ([], levels)
+
+
+def _shown(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the first form of a map that a module sees; only changes of its layout are followed."""
+    while node not in flow.seen:
+        forms = [n for n in node.users if len(n.all_input_nodes) == 1 and not weighted(n)]
+        forms = [n for n in forms if n.meta.get("map") and flow.size(n) == flow.size(node)]
+        if not forms:
+            break
+        node = forms[0]
+    return node

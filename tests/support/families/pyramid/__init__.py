@@ -1,0 +1,3 @@
+"""Networks whose levels are summed, refined or joined: pyramids and side outputs."""
+
+from support.families.pyramid import refined, summed  # noqa: F401  each adds its own
