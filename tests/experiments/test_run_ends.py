@@ -24,6 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
     "moment", ["build_loss", "environment_of", "weights_sha256", "_score", "draw_weights", "draw_seen"]
 )

@@ -1,4 +1,4 @@
-"""Several processes of the real command line on one study; some of them are killed."""
+"""Several processes of the command line on one study; some of them are killed."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support.places import ROOT
 from support.postgres import restartable, server
 from support.tiny_recipe import write_tiny
+from support.workers import Worker
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.opening import open_study
@@ -35,11 +35,8 @@ def database() -> Iterator[str]:
         yield url
 
 
-def worker(recipe: Path, home: Path, *more: str, threads: int = 1) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "lomix_search", "tune", str(recipe), *SLOWLY, "--folder", str(home), *more]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    own = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
+def worker(recipe: Path, home: Path, *more: str, threads: int = 1) -> Worker:
+    return Worker("tune", str(recipe), *SLOWLY, "--folder", str(home), *more, threads=threads)
 
 
 def wait_until(what: object, seconds: float = 90) -> object:
@@ -86,12 +83,13 @@ def run_on(home: Path) -> list[int]:
     return [line["step"] for line in lines if "train/loss" in line]
 
 
-def finish(processes: list["subprocess.Popen[str]"]) -> list[str]:
-    said = [process.communicate(timeout=120)[0] for process in processes]
+def finish(processes: list[Worker]) -> list[str]:
+    said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
     return said
 
 
+@pytest.mark.usefixtures("pictures")
 def test_four_workers_on_postgresql_one_killed(database: str, tmp_path: Path) -> None:
     recipe, home, wanted = write_tiny(tmp_path / "recipe"), tmp_path / "study", 10
     more = ["--storage", database, "--trials", str(wanted), "--heartbeat", "1", "--study", "four"]
@@ -234,7 +232,7 @@ def test_a_signal_in_a_trials_last_validation_ends_the_worker_after_it(number: i
     sent = f"        if not self.training and {last}:\n            send({number:d}, {flag!r})\n        return self.head"
     parts.write_text(SIGNALLED + parts.read_text().replace("        return self.head", sent))
     process = worker(recipe, home, "--trials", "2")
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate()
     assert process.returncode == code, said
     study, _ = open_study(home)
     assert [t.state for t in study.trials if t.state != TrialState.WAITING] == [TrialState.COMPLETE]
