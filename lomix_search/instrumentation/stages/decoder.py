@@ -7,9 +7,9 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.blocks import folded, without_contexts
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
-from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
-from lomix_search.instrumentation.stages.flow import Flow, channels, unnumbered
-from lomix_search.instrumentation.stages.level_stage import around, level_stage
+from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage, only_activated
+from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows, unnumbered
+from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mixed_with_coarser
@@ -29,7 +29,7 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     """
     flow = folded(without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
     levels, head = levels_of(flow)
-    if levels[-1] == [head] and not _peers(flow, levels):
+    if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
         found = _ladder(
             flow, levels[:-1], head
         )  # a head that goes up makes a level only if there would be one otherwise
@@ -46,6 +46,8 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     coarser, levels = mixed_with_coarser(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
+    if finest is flow.output and only_activated(flow, head):
+        finest = head
     return [_unpadded(flow, node) for node in (*found, finest) if node]
 
 
@@ -60,7 +62,9 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     found = [own[i] or level_stage(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
     supervised = any(own) and own[0] is None
     bottom = None if mixed or supervised else coarsest_stage(flow, levels)
-    return [own[0] or bottom, *found] if bottom else found
+    if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
+        bottom = own[0]  # rather than a map of the encoder, far below
+    return [bottom, *found] if bottom else found
 
 
 def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node]]:
@@ -69,7 +73,7 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     As in ``decoder[2](decoder[1](cat([up(x), skip])))``, where the coarsest level has ``decoder[0]`` alone.
     """
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
-    if len(blocks) < 2 or len(blocks[1]) < 2:
+    if len(blocks) < 2 or not blocks[0] or len(blocks[1]) < 2:
         return levels
     lift, kinds = unnumbered(blocks[1][-1].path), {unnumbered(call.path) for call in blocks[1]}
     below = [call for call in blocks[0] if unnumbered(call.path) in kinds]
@@ -92,6 +96,13 @@ def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
         if inside and any(layer in values for layer in flow.layers_in(call)):
             found.append(call)
     return found
+
+
+def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
+    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
+    return worked(flow, values, last_merge(flow, values), values[-1]) or grows(
+        flow.size(values[-1]), flow.size(head), 2 * DOUBLE
+    )
 
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
