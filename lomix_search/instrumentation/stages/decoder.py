@@ -73,7 +73,7 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     As in ``decoder[2](decoder[1](cat([up(x), skip])))``, where the coarsest level has ``decoder[0]`` alone.
     """
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
-    if len(blocks) < 2 or not blocks[0] or len(blocks[1]) < 2:
+    if len(blocks) < 2 or len(blocks[1]) < 2:
         return levels
     lift, kinds = unnumbered(blocks[1][-1].path), {unnumbered(call.path) for call in blocks[1]}
     below = [call for call in blocks[0] if unnumbered(call.path) in kinds]
