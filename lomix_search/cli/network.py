@@ -29,7 +29,7 @@ def show_command(
     what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
     stages: Annotated[int, typer.Option(help="number of stages, for a search space", min=1, max=12)] = 4,
     draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="show only so many maps")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="show only this many maps")] = None,
 ) -> None:
     """Show a mixture as a ranked table, or a search space as a tree."""
     if what.endswith(".json"):

@@ -57,7 +57,7 @@ def train_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
     mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
-    top: Annotated[int | None, typer.Option(help="with so many of its strongest maps only", min=1)] = None,
+    top: Annotated[int | None, typer.Option(help="with this many of its strongest maps only", min=1)] = None,
     mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
     weighting: Annotated[
         str, typer.Option(help='"fixed" keeps the weights, "anneal" goes from them to the finest map')
@@ -80,7 +80,9 @@ def train_command(
 def rank_command(
     what: Annotated[str, typer.Argument(help="a run folder of weighting lookahead, or a recipe to measure with")],
     overrides: Overrides = None,
-    top: Annotated[int | None, typer.Option(help="also write a mixture of so many maps, weight 1 each", min=1)] = None,
+    top: Annotated[
+        int | None, typer.Option(help="also write a mixture of this many maps, weight 1 each", min=1)
+    ] = None,
     folder: Folder = None,
     resume: Resume = False,
 ) -> None:
@@ -108,7 +110,7 @@ def evaluate_command(
         str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
     ] = None,
     subset: Annotated[str, typer.Option("--on", help='"test", or "val": the cases that validated')] = "test",
-    overlays: Annotated[int, typer.Option(help="draw so many cases", min=0)] = 0,
+    overlays: Annotated[int, typer.Option(help="draw this many cases", min=0)] = 0,
 ) -> None:
     """Score a run's network on whole cases; with two runs, also their paired difference."""
     changes = [f"evaluate.protocol={protocol}"] if protocol else []

@@ -93,7 +93,7 @@ def tune_command(
 def best_command(
     where: Where,
     write: Annotated[Path | None, typer.Option(help="write the best trial as a recipe, several numbered")] = None,
-    top: Annotated[int, typer.Option(help="so many of the best; of a study with a cost always the front", min=1)] = 1,
+    top: Annotated[int, typer.Option(help="this many of the best; of a study with a cost always the front", min=1)] = 1,
     study: StudyName = None,
 ) -> None:
     """Show the best trials of a study, and write them as recipes."""

@@ -202,7 +202,7 @@ def check_size(path: Path, entry: Entry, size: int) -> None:
         size: Rows and columns of the training form.
 
     Raises:
-        DataError: the file is missing, or too small for so many slices.
+        DataError: the file is missing, or too small for its number of slices.
     """
     there = path.stat().st_size if path.is_file() else 0
     if there < entry.shape[0] * size * size:

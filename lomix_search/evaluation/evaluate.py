@@ -40,7 +40,7 @@ def evaluate(
         protocol: Name of a protocol; it decides how predictions get back to native size.
         how: How cases are predicted.
         save: Folder for ``scores.csv``, ``scores.md`` and the predictions: NIfTI on the grid of the raw file, or PNG.
-        overlays: Write pictures of so many cases: the image, the truth and the prediction.
+        overlays: Write pictures of this many cases: the image, the truth and the prediction.
         progress: Show a progress bar.
         ignore_index: Label value whose pixels count nowhere.
 

@@ -42,7 +42,7 @@ class SearchSpace(Frozen):
         always_with_finest: Only subsets that hold the finest stage.
         include: Keep only maps whose id matches one of these patterns (``*`` and ``?``), e.g. ``"add(*,4)"``.
         exclude: Leave out maps whose id matches one of these.
-        budget: At most so many maps; those that come later in the order are left out.
+        budget: At most this many maps; those that come later in the order are left out.
         operators_file: A Python file of ``@operator`` functions, relative to the space file; run when that is loaded.
     """
 

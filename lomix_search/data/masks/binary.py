@@ -8,7 +8,7 @@ from lomix_search.data.masks.grains import HIGHEST, StoredValue, summed
 from lomix_search.errors import DataError
 
 _NEAR = 1 / 8  # of the range: what is nearer to an end than this is black or white
-SOFT_SHARE = 0.05  # so many of the pixels may lie between black and white as those of soft edges
+SOFT_SHARE = 0.05  # this share of the pixels may lie between black and white, as soft edges
 ASKED_SHARE = 0.25  # the same where the user says that all masks are binary: small objects are mostly edge
 _LOOSE = 0.8  # share of the pixels beside the two main values that lie loose in a binary mask with soft edges
 _CONTRAST = 128  # a JPEG of at least this range of values is black and white

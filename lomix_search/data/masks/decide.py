@@ -24,7 +24,7 @@ def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = 
         binary: They are known to be binary: a single value other than 0 is all foreground, and soft edges are cut
             halfway.
         united: Asked for: binary, and every value above the lowest is foreground.
-        named: How many classes the user has named; so many values are taken as classes whatever they look like.
+        named: How many classes the user has named; that many values are taken as classes, whatever they look like.
 
     Returns:
         The decision.
