@@ -80,9 +80,7 @@ def train_command(
 def rank_command(
     what: Annotated[str, typer.Argument(help="a run folder of weighting lookahead, or a recipe to measure with")],
     overrides: Overrides = None,
-    top: Annotated[
-        int | None, typer.Option(help="also write a mixture of this many maps, weight 1 each", min=1)
-    ] = None,
+    top: Annotated[int | None, typer.Option(help="also write a mixture of this many maps, weight 1", min=1)] = None,
     folder: Folder = None,
     resume: Resume = False,
 ) -> None:

@@ -18,7 +18,7 @@ def resolve_paths(content: dict[str, Any], folder: Path) -> list[str]:
     """Make the paths of a recipe absolute.
 
     Args:
-        content: Of the recipe file; changed in place. What is neither a table nor text is left for the schema to refuse.
+        content: Of the recipe file; changed in place. The schema refuses what is neither table nor text.
         folder: Of the recipe file.
 
     Returns:

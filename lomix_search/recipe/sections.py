@@ -47,7 +47,7 @@ class SpaceSection(Frozen):
     Args:
         name: A shipped space, or the path of a TOML file relative to the recipe.
         operators: Keep these of its operators only. All when left out; an empty list leaves the originals alone.
-        sizes: Keep only subsets of these numbers of stages. All when left out; an empty list leaves the originals alone.
+        sizes: Keep only subsets of these numbers of stages. All when left out; empty: the originals alone.
     """
 
     name: str = "lomix"

@@ -32,7 +32,7 @@ def compare_strategies(
     """Run each strategy with each seed and part of the labels, and compare.
 
     Finished runs are not repeated, broken ones go on from their checkpoints: the same call goes on where an earlier one
-    stopped. Of one seed, all strategies start from the same network and meet the same items in the same order, but for
+    stopped. Of one seed, all strategies start from the same network and meet the same items in the same order, except
     ``lookahead``, which keeps a part of the training items aside for half of the training.
 
     Args:
