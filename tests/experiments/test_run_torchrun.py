@@ -70,6 +70,7 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed(tmp_path: Path) -> No
 
 
 @pytest.mark.slow  # starts torchrun
+@pytest.mark.usefixtures("pictures")
 def test_torchrun_finds_what_one_process_finds_on_the_embedded_ct(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     running = torchrun(*RECIPE, "--folder", str(two))

@@ -309,7 +309,8 @@ def test_families_are_left_as_they_were(entry, mode):
 
 
 CTRL_C = """
-import _thread, sys, threading, torch, lomix_search as lomix
+import _thread, signal, sys, threading, torch, lomix_search as lomix
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 from support import untouched as t
 model, example = t.built(sys.argv[1]), torch.rand(2, 1, 64, 64)
 lomix.instrument(t.built("MaxNorm"), example)

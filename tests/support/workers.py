@@ -1,6 +1,6 @@
-"""``Worker(*arguments)``: a command of ``lomix`` in a forked process, which saves the seconds that imports take.
+"""``Worker(*arguments)``: a command of ``lomix`` as a child that is stopped, killed and waited for as a ``Popen``.
 
-It is stopped, killed and waited for as a ``subprocess.Popen``; ``communicate`` returns what it printed.
+With one thread it is a fork, which saves the seconds that imports take. ``communicate`` returns what it printed.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from lomix_search.cli import main
+from support.places import ROOT
 
 
 class Worker:
@@ -26,16 +27,23 @@ class Worker:
 
     def __init__(self, *arguments: str, threads: int = 1) -> None:
         self.returncode: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         handle, name = tempfile.mkstemp()
         self._said = Path(name)
-        self.pid = os.fork()
-        if self.pid == 0:
-            os._exit(_run(handle, arguments, threads))
+        if threads > 1:  # the threads of OpenMP, which other tests may have started here, do not survive a fork
+            self._process = _start(handle, arguments, threads)
+            self.pid = self._process.pid
+        else:
+            self.pid = os.fork()
+            if self.pid == 0:
+                os._exit(_run(handle, arguments))
         os.close(handle)
 
     def poll(self) -> int | None:
         """Return how it ended, None while it runs: its exit code, or minus the signal that ended it."""
-        if self.returncode is None:
+        if self._process is not None:
+            self.returncode = self._process.poll()
+        elif self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
@@ -60,7 +68,13 @@ class Worker:
         return said
 
 
-def _run(said: int, arguments: tuple[str, ...], threads: int) -> int:
+def _start(said: int, arguments: tuple[str, ...], threads: int) -> "subprocess.Popen[bytes]":
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    own = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen([sys.executable, "-m", "lomix_search", *arguments], stdout=said, stderr=said, env=own)
+
+
+def _run(said: int, arguments: tuple[str, ...]) -> int:
     """Run the command in the child; return its exit code."""
     code: object = 1
     try:
@@ -69,7 +83,7 @@ def _run(said: int, arguments: tuple[str, ...], threads: int) -> int:
         for number in (1, 2):
             os.dup2(said, number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         sys.argv = ["lomix", *arguments]
         main()
     except SystemExit as end:
