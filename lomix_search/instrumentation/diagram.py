@@ -11,7 +11,7 @@ from lomix_search.instrumentation.stages import Stages
 from lomix_search.instrumentation.stages.axes import read_layouts
 from lomix_search.instrumentation.stages.layouts import layout_of, map_layout
 from lomix_search.instrumentation.stages.taps import Tap, call_values
-from lomix_search.instrumentation.trace import Call, Trace, operation, sizes
+from lomix_search.instrumentation.trace import ModuleCall, Trace, operation, sizes
 
 _WIDTH, _HEIGHT, _GAP, _APART = 190, 34, 14, 230
 _DEEPEST = 12  # levels of modules in modules
@@ -115,8 +115,8 @@ def _grouped(trace: Trace, maps: nx.DiGraph, depth: int) -> dict[fx.Node, Box]:
 
     What a module does itself between the modules that it calls is in one box as long as nothing else runs between.
     """
-    owners: list[Call | None] = [None] * len(trace.graph.nodes)
-    around: list[Call] = []
+    owners: list[ModuleCall | None] = [None] * len(trace.graph.nodes)
+    around: list[ModuleCall] = []
     opened: set[tuple[str, int]] = set()
     for inner in trace.calls:
         around = [*(outer for outer in around if outer.holds(inner)), inner]

@@ -7,7 +7,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, grows
 from lomix_search.instrumentation.stages.operations import weighted
-from lomix_search.instrumentation.trace import Call
+from lomix_search.instrumentation.trace import ModuleCall
 
 
 def folded(flow: Flow) -> Flow:
@@ -31,7 +31,7 @@ def without_contexts(flow: Flow) -> Flow:
     return dataclasses.replace(flow, hidden=flow.hidden | _inside(flow, blocks), gathered=made) if blocks else flow
 
 
-def _only_pools(flow: Flow, call: Call) -> bool:
+def _only_pools(flow: Flow, call: ModuleCall) -> bool:
     """Whether the coarser maps in a block come from pooling its inputs directly, without a layer in between."""
     given = [node for _, node in call.inputs if node in flow.graph]
     falls = [
@@ -40,15 +40,15 @@ def _only_pools(flow: Flow, call: Call) -> bool:
     return bool(falls) and not any(weighted(n) or any(flow.works_between(g, n) for g in given) for n in falls)
 
 
-def _inside(flow: Flow, blocks: Iterable[Call]) -> frozenset[fx.Node]:
+def _inside(flow: Flow, blocks: Iterable[ModuleCall]) -> frozenset[fx.Node]:
     """Return the nodes of some blocks, without what they return."""
     inside = {node for call in blocks for node in flow.inside(call)}
     return frozenset(inside - {node for call in blocks for _, node in call.outputs})
 
 
-def _dips(flow: Flow) -> list[Call]:
+def _dips(flow: Flow) -> list[ModuleCall]:
     """Return the outermost module calls that go coarser than all their inputs, and back to the size of one of them."""
-    found: list[Call] = []
+    found: list[ModuleCall] = []
     for call in flow.trace.calls:
         if call.path and not any(outer.holds(call) for outer in found):
             given = {flow.size(node) for _, node in call.inputs if node.meta.get("map") and node in flow.graph}

@@ -6,7 +6,7 @@ from torch import fx
 from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
 from lomix_search.instrumentation.stages.operations import joins, weighted
-from lomix_search.instrumentation.trace import Call, operation
+from lomix_search.instrumentation.trace import ModuleCall, operation
 
 
 def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
@@ -89,14 +89,14 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
 
 
-def _composites(flow: Flow, values: list[fx.Node]) -> list[Call]:
+def _composites(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
     """Return the blocks that return one of some values; those that return the last value first."""
     order = {node: i for i, node in enumerate(values)}
     made = [(max((order.get(out, -1) for _, out in call.outputs), default=-1), call) for call in flow.trace.calls]
     return [call for i, call in sorted(made, key=lambda one: -one[0]) if i >= 0 and call.path and composite(flow, call)]
 
 
-def _made_below(flow: Flow, values: list[fx.Node], block: Call, after: int) -> fx.Node | None:
+def _made_below(flow: Flow, values: list[fx.Node], block: ModuleCall, after: int) -> fx.Node | None:
     """Return the last of some values that was made by a call with the name of ``block``, numbers aside."""
     alike = [c for c in flow.trace.calls if c is not block and unnumbered(c.path) == unnumbered(block.path)]
     made = {node: call for call in alike for _, node in call.outputs}

@@ -13,7 +13,7 @@ from lomix_search.instrumentation.stages.level_stage import around, last_merge, 
 from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mixed_with_coarser
-from lomix_search.instrumentation.trace import Call, Trace
+from lomix_search.instrumentation.trace import ModuleCall, Trace
 
 
 def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
@@ -86,11 +86,11 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     return [*kept, levels[-1]]
 
 
-def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[Call]:
+def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[ModuleCall]:
     """Return the outermost modules with layers that work on a level in turn, from its last merge to ``event``."""
     began = [flow.order(n) + 1 for n in values if n in flow.merges or n in flow.rises]
     start, stop = max(began, default=0), flow.order(event)
-    found: list[Call] = []
+    found: list[ModuleCall] = []
     for call in flow.trace.calls:
         inside = start <= call.first and call.last <= stop and not any(outer.holds(call) for outer in found)
         if inside and any(layer in values for layer in flow.layers_in(call)):

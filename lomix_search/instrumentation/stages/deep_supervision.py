@@ -10,7 +10,7 @@ from lomix_search.instrumentation.stages.axes import read_layouts
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.main_output import main_output, unstacked
 from lomix_search.instrumentation.stages.taps import SIDES, Tap, TapPlace, call_values
-from lomix_search.instrumentation.trace import Path, Trace
+from lomix_search.instrumentation.trace import Trace, ValuePath
 
 
 def supervised_maps(found: Trace, logits: fx.Node, training: Trace | None) -> set[fx.Node]:
@@ -39,7 +39,9 @@ def places_in_both(found: Trace, training: Trace | None) -> set[TapPlace]:
     }
 
 
-def own_logits(training: Trace | None, logits: tuple[int, ...], taps: Sequence[Tap], place: Path) -> dict[int, Path]:
+def own_logits(
+    training: Trace | None, logits: tuple[int, ...], taps: Sequence[Tap], place: ValuePath
+) -> dict[int, ValuePath]:
     """Return which stages the model itself makes logits from, and where they are in what it returns in train mode.
 
     Args:
@@ -65,7 +67,7 @@ def own_logits(training: Trace | None, logits: tuple[int, ...], taps: Sequence[T
     return own | {last: _main_place(training, logits[1], [p for p, _ in maps if finest[p] == last], place)}
 
 
-def _main_place(training: Trace, classes: int, made: Sequence[Path], place: Path) -> Path:
+def _main_place(training: Trace, classes: int, made: Sequence[ValuePath], place: ValuePath) -> ValuePath:
     """Say where the main logits are in train mode: made of the finest stage, or else at the place of eval mode."""
     if place in made or (not made and place[:1] in [path[:1] for path, _ in training.outputs]):
         return place
@@ -74,7 +76,7 @@ def _main_place(training: Trace, classes: int, made: Sequence[Path], place: Path
     return found if found in made or not made else made[0]
 
 
-def _main(training: Trace, classes: int) -> tuple[Path, fx.Node] | None:
+def _main(training: Trace, classes: int) -> tuple[ValuePath, fx.Node] | None:
     read_layouts(training)
     try:
         return main_output(training, classes, "")
@@ -82,9 +84,9 @@ def _main(training: Trace, classes: int) -> tuple[Path, fx.Node] | None:
         return None
 
 
-def _maps(found: Trace, rank: int, classes: int) -> list[tuple[Path, fx.Node]]:
+def _maps(found: Trace, rank: int, classes: int) -> list[tuple[ValuePath, fx.Node]]:
     """Return every map of logits that a model returns; a tensor in which they are stacked counts as several."""
-    maps: list[tuple[Path, fx.Node]] = []
+    maps: list[tuple[ValuePath, fx.Node]] = []
     for path, node in (one for output in found.outputs for one in unstacked(found, *output)):
         shape = node.meta["shape"]
         if len(shape) == rank and shape[1] == classes:

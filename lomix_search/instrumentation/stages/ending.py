@@ -5,7 +5,7 @@ import dataclasses
 from torch import fx
 
 from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, kind, weighted
-from lomix_search.instrumentation.trace import Path, Trace, operation
+from lomix_search.instrumentation.trace import Trace, ValuePath, operation
 
 _ACTIVATIONS = {
     Operation.SOFTMAX: "softmax",
@@ -50,7 +50,7 @@ class Ending:
     scaled: bool = False
 
 
-def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
+def ending_of(found: Trace, place: ValuePath, output: fx.Node) -> Ending | None:
     """Return the softmax or sigmoid in which a model ends.
 
     Args:
@@ -80,7 +80,7 @@ def ending_of(found: Trace, place: Path, output: fx.Node) -> Ending | None:
     return cut
 
 
-def _start(found: Trace, place: Path, output: fx.Node) -> fx.Node:
+def _start(found: Trace, place: ValuePath, output: fx.Node) -> fx.Node:
     """Return the value as it is returned: the map itself, or that with its axes moved or one dropped."""
     places = dict(found.outputs)
     moved = place[-1:] and place[-1][0] in ("last", "dropped")

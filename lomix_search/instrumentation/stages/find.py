@@ -21,7 +21,7 @@ from lomix_search.instrumentation.stages.read_logits import CLAMP
 from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
 from lomix_search.instrumentation.stages.taps import Tap, tap_name, tap_of
-from lomix_search.instrumentation.trace import Path, Trace, sizes, spell, trace_modes, unwrap
+from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell, trace_modes, unwrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ def taps_of(found: Trace, nodes: Sequence[fx.Node], training: Trace | None) -> l
     return [tap for tap in taps if tap is not None]
 
 
-def _stage(found: Trace, node: fx.Node, tap: Tap, own: Path | None, logits: fx.Node) -> Stage:
+def _stage(found: Trace, node: fx.Node, tap: Tap, own: ValuePath | None, logits: fx.Node) -> Stage:
     layout = map_layout(node)
     given = [map_layout(put).size for put in found.inputs if layout_of(put)]
     whole = max((size for size in given if len(size) == len(layout.size)), default=())

@@ -7,7 +7,7 @@ from torch import fx
 from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.instrumentation.stages.operations import GATES, PRODUCTS, Operation, joins, kind, weighted
-from lomix_search.instrumentation.trace import Call
+from lomix_search.instrumentation.trace import ModuleCall
 
 
 def embedded(flow: Flow, coarser: list[fx.Node], head: fx.Node) -> fx.Node | None:
@@ -60,7 +60,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     return unworked(flow, values, merge, values[-1])
 
 
-def _shape(flow: Flow, call: Call) -> tuple[str, int]:
+def _shape(flow: Flow, call: ModuleCall) -> tuple[str, int]:
     """Return the name of a module, numbers aside, and the number of its layers."""
     return unnumbered(call.path), len(flow.layers_in(call))
 
@@ -90,7 +90,7 @@ def _returned(flow: Flow, node: fx.Node) -> bool:
     return False
 
 
-def _is_block(flow: Flow, call: Call, values: list[fx.Node], given: fx.Node) -> bool:
+def _is_block(flow: Flow, call: ModuleCall, values: list[fx.Node], given: fx.Node) -> bool:
     """Whether a block makes the logits, and no head: it has three layers or more, and more than all before it here.
 
     It also stands in one sequence with the module from which it gets its input.

@@ -21,7 +21,7 @@ from lomix_search.instrumentation.stages.operations import (
     kind,
     weighted,
 )
-from lomix_search.instrumentation.trace import Call, Trace
+from lomix_search.instrumentation.trace import ModuleCall, Trace
 
 _Size = tuple[int, ...]
 
@@ -125,15 +125,15 @@ class Flow:
         nodes, orders = self._in_order
         return nodes[bisect.bisect_left(orders, start) : bisect.bisect_left(orders, stop)]
 
-    def inside(self, call: Call) -> list[fx.Node]:
+    def inside(self, call: ModuleCall) -> list[fx.Node]:
         """Return the nodes that ran during a call, in order."""
         return self.between(call.first, call.last)
 
-    def layers_in(self, call: Call) -> list[fx.Node]:
+    def layers_in(self, call: ModuleCall) -> list[fx.Node]:
         """Return the layers with weights that ran during a call, in order."""
         return [node for node in self.inside(call) if weighted(node)]
 
-    def maps_in(self, call: Call) -> list[fx.Node]:
+    def maps_in(self, call: ModuleCall) -> list[fx.Node]:
         """Return the feature maps that were made during a call, in order."""
         return [node for node in self.inside(call) if node in self.maps]
 

@@ -7,7 +7,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, unnumbered
 from lomix_search.instrumentation.stages.operations import joins, weighted
-from lomix_search.instrumentation.trace import Call
+from lomix_search.instrumentation.trace import ModuleCall
 
 
 def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
@@ -41,19 +41,19 @@ def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
     return max((i for i, node in enumerate(values) if node in flow.merges), default=0)
 
 
-def around(flow: Flow, event: fx.Node) -> Iterator[tuple[Call, Call | None]]:
+def around(flow: Flow, event: fx.Node) -> Iterator[tuple[ModuleCall, ModuleCall | None]]:
     """Yield the module calls that run a node, outermost first, each with the next one inside it."""
     order = flow.order(event)
     calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
     yield from itertools.zip_longest(calls, calls[1:])
 
 
-def composite(flow: Flow, call: Call) -> bool:
+def composite(flow: Flow, call: ModuleCall) -> bool:
     """Whether a call makes more than one map."""
     return len(flow.maps_in(call)) > 1
 
 
-def first_given(call: Call, values: Sequence[fx.Node]) -> fx.Node | None:
+def first_given(call: ModuleCall, values: Sequence[fx.Node]) -> fx.Node | None:
     """Return the first of some values that a call is given."""
     given = {node for _, node in call.inputs}
     return next((value for value in values if value in given), None)
@@ -67,7 +67,7 @@ def worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> boo
     return arrived or flow.works_between(values[merge], value)
 
 
-def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> bool:
+def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node) -> bool:
     """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
     order = flow.order(event)
     if any(map(weighted, flow.between(order + 1, call.last))):
@@ -77,7 +77,7 @@ def _goes_on(flow: Flow, call: Call, values: list[fx.Node], event: fx.Node) -> b
     return any(made in values for block in blocks for _, made in block.outputs)
 
 
-def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
+def _made_by_a_peer(flow: Flow, call: ModuleCall, given: fx.Node) -> bool:
     """Whether a block returns a sum, and has the name, numbers aside, of the block that takes it further."""
     if given not in flow.merges or joins(given) or refined(flow, given) is not None:
         return False
@@ -85,7 +85,7 @@ def _made_by_a_peer(flow: Flow, call: Call, given: fx.Node) -> bool:
     return any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
 
 
-def _works_after(flow: Flow, call: Call, child: Call | None, event: fx.Node) -> bool:
+def _works_after(flow: Flow, call: ModuleCall, child: ModuleCall | None, event: fx.Node) -> bool:
     """Whether the call goes on working after the part of it that contains the event."""
     start = child.last if child else flow.order(event) + 1
     return any(map(weighted, flow.between(start, call.last)))
@@ -105,7 +105,7 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     return node if _ends_block(flow, node, values) else values[merge - 1]
 
 
-def _users(flow: Flow, node: fx.Node) -> list[Call]:
+def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
     """Return the module calls that are given a map; of a block that is given it, only the whole."""
     users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
     return [call for call in users if not any(other is not call and other.holds(call) for other in users)]

@@ -9,12 +9,12 @@ from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.ending import decided
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of, map_layout
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
-from lomix_search.instrumentation.trace import Path, Trace, sizes, spell
+from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell
 
 _REORDERS = {Operation.TRANSPOSE, Operation.CLONE}
 
 
-def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Path, fx.Node]:
+def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[ValuePath, fx.Node]:
     """Return the model's own logits among what it returns: the finest map that fits.
 
     Among several of one shape (deep supervision at full size), the one that most layers lead to. What is
@@ -49,7 +49,7 @@ def rivals(found: Trace, num_classes: int | None, title: str) -> int:
     return len(_first_of_rivals(found, _finest(found, num_classes, title))) - 1
 
 
-def _first_of_rivals(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+def _first_of_rivals(found: Trace, maps: list[tuple[ValuePath, fx.Node]]) -> list[tuple[ValuePath, fx.Node]]:
     """Return the maps to which most layers lead, in order; without those that are made of another, as by a softmax."""
     flow = found.network()
     layers = {node: sum(map(weighted, (*nx.ancestors(flow, node), node))) for _, node in maps}
@@ -68,7 +68,7 @@ def _made_of(node: fx.Node, others: set[fx.Node]) -> bool:
     return False
 
 
-def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Path, fx.Node]]:
+def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[ValuePath, fx.Node]]:
     """Return the finest maps that fit, all of one shape."""
     seen = [f"output{spell_shape(path, node)}" for path, node in found.outputs]
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
@@ -100,7 +100,7 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Pat
     return [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
 
 
-def _without_features(found: Trace, maps: list[tuple[Path, fx.Node]]) -> list[tuple[Path, fx.Node]]:
+def _without_features(found: Trace, maps: list[tuple[ValuePath, fx.Node]]) -> list[tuple[ValuePath, fx.Node]]:
     """Leave out maps of more channels out of which others are made: features that are returned beside the logits."""
     if len({node.meta["shape"] for _, node in maps}) < 2:
         return maps
@@ -124,7 +124,7 @@ def _laid_otherwise(title: str, layout: MapLayout, seen: list[str]) -> StageErro
     )
 
 
-def without_classes(title: str, place: Path, logits: fx.Node) -> StageError:
+def without_classes(title: str, place: ValuePath, logits: fx.Node) -> StageError:
     """Return the error for an output whose axes all are spatial."""
     shape = sizes(logits.meta["shape"])
     return StageError(
@@ -134,7 +134,7 @@ def without_classes(title: str, place: Path, logits: fx.Node) -> StageError:
     )
 
 
-def _channels_first(path: Path, node: fx.Node) -> tuple[Path, fx.Node]:
+def _channels_first(path: ValuePath, node: fx.Node) -> tuple[ValuePath, fx.Node]:
     """Return a map of logits, and how it comes out of what is returned, from before axes were moved or one dropped."""
     if (whole := _with_classes(node)) is not None:
         return (*path, ("dropped", 1)), whole
@@ -155,7 +155,7 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
 
 
-def unstacked(found: Trace, path: Path, node: fx.Node) -> list[tuple[Path, fx.Node]]:
+def unstacked(found: Trace, path: ValuePath, node: fx.Node) -> list[tuple[ValuePath, fx.Node]]:
     """Return the maps that are stacked in a value along its first or second axis, or the value itself."""
     sources, axis = list(node.all_input_nodes), _stacked_along(node)
     rank = max((len(put.meta["shape"]) for put in found.inputs if layout_of(put)), default=0)
@@ -177,6 +177,6 @@ def _stacked_along(node: fx.Node) -> int | None:
     return axis % len(node.meta["shape"]) if isinstance(axis, int) else None
 
 
-def spell_shape(path: Path, node: fx.Node) -> str:
+def spell_shape(path: ValuePath, node: fx.Node) -> str:
     """Write a place and a shape: ``[0]: 1 × 4 × 64 × 64``."""
     return f"{spell(path)}: {sizes(node.meta.get('shape', ()))}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.stage import ReturnedLogits
-from lomix_search.instrumentation.trace import Path, leaves, pick, shapes, spell
+from lomix_search.instrumentation.trace import ValuePath, leaves, pick, shapes, spell
 
 CLAMP = "clamp"
 """The ending of values that are cut to 0 … 1 and taken as probabilities."""
@@ -30,7 +30,7 @@ def read_logits(returned: ReturnedLogits, value: Any, title: str) -> Tensor:
     return undo_ending(returned_map(value, returned.place, returned.rank, returned.classes, title), returned.ends)
 
 
-def returned_map(value: Any, place: Path, rank: int, classes: int, title: str, main: bool = True) -> Tensor:
+def returned_map(value: Any, place: ValuePath, rank: int, classes: int, title: str, main: bool = True) -> Tensor:
     """Return the map of logits at a place in what a model returned.
 
     A model that was told to return its main output alone (nnU-Net's ``deep_supervision = False``) is followed.

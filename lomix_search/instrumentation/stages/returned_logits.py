@@ -18,8 +18,8 @@ from lomix_search.instrumentation.stages.taps import Tap, tap_of
 from lomix_search.instrumentation.trace import (
     BACKENDS,
     Inputs,
-    Path,
     Trace,
+    ValuePath,
     fresh,
     inputs_of,
     on_twin,
@@ -53,7 +53,9 @@ def find_returned_logits(model: nn.Module, example: Any, num_classes: int | None
     return returned_logits(network, example, found, place, logits)
 
 
-def returned_logits(network: nn.Module, example: Any, found: Trace, place: Path, logits: fx.Node) -> ReturnedLogits:
+def returned_logits(
+    network: nn.Module, example: Any, found: Trace, place: ValuePath, logits: fx.Node
+) -> ReturnedLogits:
     """Say how a model's logits are read out of what it returns in eval mode.
 
     Args:
@@ -111,7 +113,7 @@ def logits_tap(found: Trace, ending: Ending, output: fx.Node) -> tuple[Tap | Non
     return (tap, given.meta["shape"][1]) if tap or given.meta["shape"][1] != classes else (None, classes)
 
 
-def ending_in_train_mode(network: nn.Module, example: Any, training: Trace | None, found: Trace, own: Path) -> str:
+def ending_in_train_mode(network: nn.Module, example: Any, training: Trace | None, found: Trace, own: ValuePath) -> str:
     """Say what must be undone in the main output of a model in train mode.
 
     Args:
@@ -146,7 +148,7 @@ def _trained(network: nn.Module, example: Any) -> Trace | None:
     return on_twin(network, given, read)
 
 
-def _ends_by_value(network: nn.Module, example: Any, place: Path, kind: str) -> str | None:
+def _ends_by_value(network: nn.Module, example: Any, place: ValuePath, kind: str) -> str | None:
     """Say what is to be undone in values that are made of probabilities, by those for random inputs.
 
     Returns None if they are not probabilities any more; "softmax" if those of all classes add up to 1, however made.

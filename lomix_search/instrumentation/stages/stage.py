@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 
 from lomix_search.instrumentation.stages.taps import Tap
-from lomix_search.instrumentation.trace import Path, sizes, spell
+from lomix_search.instrumentation.trace import ValuePath, sizes, spell
 from lomix_search.utils.terminal import Table
 
 
@@ -27,7 +27,7 @@ class ReturnedLogits:
         rivals: Number of other maps that the model returns and that could be meant as well.
     """
 
-    place: Path
+    place: ValuePath
     classes: int
     rank: int
     ends: str = ""
@@ -58,7 +58,7 @@ class Stage:
     stride: tuple[float, ...]
     source: str
     tap: Tap
-    own: Path | None = None
+    own: ValuePath | None = None
     logits: Tap | None = None
     ends: str = ""
     parts: int = 1

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of
-from lomix_search.instrumentation.trace import Call, Path, Trace, spell
+from lomix_search.instrumentation.trace import ModuleCall, Trace, ValuePath, spell
 
 SIDES = ("output", "input")
 
@@ -28,7 +28,7 @@ class Tap:
     path: str
     call: int = 0
     side: str = "output"
-    place: Path = ()
+    place: ValuePath = ()
     copy: bool = False
     layout: MapLayout | None = None
 
@@ -58,7 +58,7 @@ def tap_name(trace: Trace, tap: Tap) -> str:
     return name if first == tap.place else name + spell(tap.place)
 
 
-TapPlace = tuple[str, int, str, Path]
+TapPlace = tuple[str, int, str, ValuePath]
 """A module's path, its call, "input" or "output", and where in that: as in :class:`Tap`."""
 
 
@@ -91,6 +91,6 @@ def tap_of(trace: Trace, node: fx.Node, since: int = 0, wanted: Container[TapPla
     return Tap(call.path, call.index, side, place, copy, None if not layout or layout.form == "first" else layout)
 
 
-def call_values(call: Call, side: str) -> tuple[tuple[Path, Any], ...]:
+def call_values(call: ModuleCall, side: str) -> tuple[tuple[ValuePath, Any], ...]:
     """Return what a call returns or is given, with the place of each value."""
     return call.outputs if side == "output" else call.inputs

@@ -4,12 +4,39 @@
 the copy shares with the model is put back. Imports ``errors`` and ``utils``.
 """
 
-from lomix_search.instrumentation.trace.graph import Call, Path, Trace, leaves, operation, pick, spell, tensors
+from lomix_search.instrumentation.trace.graph import (
+    ModuleCall,
+    Trace,
+    ValuePath,
+    leaves,
+    operation,
+    pick,
+    spell,
+    tensors,
+)
 from lomix_search.instrumentation.trace.inputs import Inputs, inputs_of, shapes, sizes
 from lomix_search.instrumentation.trace.tracing import BACKENDS, trace, trace_modes
 from lomix_search.instrumentation.trace.twin import ALONE, fresh, is_compiled, on_twin, unwrap
 
 __all__ = [
-    "ALONE", "BACKENDS", "Call", "Inputs", "Path", "Trace", "fresh", "inputs_of", "is_compiled", "leaves",
-    "on_twin", "operation", "pick", "shapes", "sizes", "spell", "tensors", "trace", "trace_modes", "unwrap",
+    "ALONE",
+    "BACKENDS",
+    "Inputs",
+    "ModuleCall",
+    "Trace",
+    "ValuePath",
+    "fresh",
+    "inputs_of",
+    "is_compiled",
+    "leaves",
+    "on_twin",
+    "operation",
+    "pick",
+    "shapes",
+    "sizes",
+    "spell",
+    "tensors",
+    "trace",
+    "trace_modes",
+    "unwrap",
 ]  # fmt: skip

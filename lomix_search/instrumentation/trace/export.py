@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lomix_search.instrumentation.trace.graph import Call, Path, Trace, describe, tensors
+from lomix_search.instrumentation.trace.graph import ModuleCall, Trace, ValuePath, describe, tensors
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.twin import fresh
 
@@ -72,7 +72,7 @@ def _frames(node: fx.Node) -> list[Frame]:
     return [frame for frame in found if frame[0]]
 
 
-def _calls(graph: fx.Graph, seen: dict[tuple[str, int], Call]) -> Iterator[Call]:
+def _calls(graph: fx.Graph, seen: dict[tuple[str, int], ModuleCall]) -> Iterator[ModuleCall]:
     """One call for each run of nodes that share a frame, outermost first."""
     order = {node: i for i, node in enumerate(graph.nodes)}
     inside: dict[Frame, list[fx.Node]] = {}
@@ -88,12 +88,12 @@ def _calls(graph: fx.Graph, seen: dict[tuple[str, int], Call]) -> Iterator[Call]
         call = seen.get((path, counts[path]))
         if call is not None:
             given, made = _placed(call.inputs, inputs), _placed(call.outputs, outputs)
-            found.append(Call(path, call.index, given, made, first, last))
+            found.append(ModuleCall(path, call.index, given, made, first, last))
         counts[path] += 1
     yield from sorted(found, key=lambda call: (call.first, call.depth))
 
 
-def _placed(seen: tuple[tuple[Path, fx.Node], ...], nodes: list[fx.Node]) -> tuple[tuple[Path, fx.Node], ...]:
+def _placed(seen: tuple[tuple[ValuePath, fx.Node], ...], nodes: list[fx.Node]) -> tuple[tuple[ValuePath, fx.Node], ...]:
     """Give each recorded place the first value of its shape."""
     left = list(dict.fromkeys(node for node in nodes if "shape" in node.meta))
     found = []

@@ -11,12 +11,12 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-Path = tuple[tuple[str, Any], ...]
+ValuePath = tuple[tuple[str, Any], ...]
 """Where a tensor sits in a nested value: ``(("item", 0), ("attr", "logits"))`` stands for ``[0].logits``."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One call of one module.
 
     Args:
@@ -30,8 +30,8 @@ class Call:
 
     path: str
     index: int
-    inputs: tuple[tuple[Path, fx.Node], ...]
-    outputs: tuple[tuple[Path, fx.Node], ...]
+    inputs: tuple[tuple[ValuePath, fx.Node], ...]
+    outputs: tuple[tuple[ValuePath, fx.Node], ...]
     first: int
     last: int
 
@@ -40,7 +40,7 @@ class Call:
         """Number of modules around this one; 0 for the model itself."""
         return self.path.count(".") + 1 if self.path else 0
 
-    def holds(self, other: "Call") -> bool:
+    def holds(self, other: "ModuleCall") -> bool:
         """Whether ``other`` ran inside this call (a call holds itself)."""
         inside = self.path == "" or other.path == self.path or other.path.startswith(f"{self.path}.")
         return inside and self.first <= other.first and other.last <= self.last
@@ -64,9 +64,9 @@ class Trace:
 
     graph: fx.Graph
     run: Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]
-    calls: tuple[Call, ...]
+    calls: tuple[ModuleCall, ...]
     inputs: tuple[fx.Node, ...]
-    outputs: tuple[tuple[Path, fx.Node], ...]
+    outputs: tuple[tuple[ValuePath, fx.Node], ...]
     backend: str
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Trace:
         return flow
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any]]:
     """Walk a nested value: lists, tuples, mappings and plain objects that hold tensors (dataclasses, ModelOutput).
 
     Args:
@@ -105,12 +105,12 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def tensors(value: Any) -> list[tuple[Path, Tensor]]:
+def tensors(value: Any) -> list[tuple[ValuePath, Tensor]]:
     """Return the tensors in a nested value, each with its place."""
     return [(path, leaf) for path, leaf in leaves(value) if isinstance(leaf, Tensor)]
 
 
-def pick(value: Any, path: Path) -> Any:
+def pick(value: Any, path: ValuePath) -> Any:
     """Return what sits at ``path`` in a nested value.
 
     A step ``("stacked", i)`` takes map i of a stacked tensor; ``("last", -1)`` puts channels that are last second;
@@ -130,7 +130,7 @@ _STEPS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def spell(path: Path) -> str:
+def spell(path: ValuePath) -> str:
     """Write a place as Python would: ``[0].logits``."""
     form = {
         "item": "[{!r}]",

@@ -13,7 +13,16 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from lomix_search.instrumentation.trace.graph import Call, Path, Trace, after, describe, reading, replay, tensors
+from lomix_search.instrumentation.trace.graph import (
+    ModuleCall,
+    Trace,
+    ValuePath,
+    after,
+    describe,
+    reading,
+    replay,
+    tensors,
+)
 
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
 
@@ -54,7 +63,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.constants = nn.Module()
-        self.calls: list[Call] = []
+        self.calls: list[ModuleCall] = []
         self.reads: dict[str, None] = {}
         self._nodes: Any = WeakTensorKeyDictionary()
         self._aliases: dict[int, list[Any]] = defaultdict(list)
@@ -91,9 +100,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _, inputs, first, handled = self._open.pop()
             if sys.exception() is not handled:  # this call ends in an exception, which the model may catch
                 return
-            outputs: tuple[tuple[Path, fx.Node], ...]
+            outputs: tuple[tuple[ValuePath, fx.Node], ...]
             outputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors(result))
-            self.calls.append(Call(path, self._counts[path], inputs, outputs, first, self._position))
+            self.calls.append(ModuleCall(path, self._counts[path], inputs, outputs, first, self._position))
             self._counts[path] += 1
 
         return [

@@ -14,7 +14,16 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 
-from lomix_search.instrumentation.trace.graph import Call, Path, Trace, after, describe, leaves, reading, replay
+from lomix_search.instrumentation.trace.graph import (
+    ModuleCall,
+    Trace,
+    ValuePath,
+    after,
+    describe,
+    leaves,
+    reading,
+    replay,
+)
 
 
 def symbolic(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -101,7 +110,7 @@ class ValueTracer(fx.Tracer):
         self.root = model
         self.graph = fx.Graph(tracer_cls=type(self))
         self.tensor_attrs = {}
-        self.calls: list[Call] = []
+        self.calls: list[ModuleCall] = []
         self.reads: dict[str, None] = {}
         self._paths = {module: path for path, module in model.named_modules()}
         self._open = [""]
@@ -203,7 +212,7 @@ class ValueTracer(fx.Tracer):
                 self._last.meta["layer"] = type(module).__name__
             else:
                 result = original(module, *args, **kwargs)
-        self.calls.append(Call(path, self._counts[path], inputs, _nodes(result), first, len(self.graph.nodes)))
+        self.calls.append(ModuleCall(path, self._counts[path], inputs, _nodes(result), first, len(self.graph.nodes)))
         self._counts[path] += 1
         return result
 
@@ -216,5 +225,5 @@ def _value(leaf: Any) -> Any:
     return leaf.value if type(leaf) is ValueProxy else leaf
 
 
-def _nodes(value: Any) -> tuple[tuple[Path, fx.Node], ...]:
+def _nodes(value: Any) -> tuple[tuple[ValuePath, fx.Node], ...]:
     return tuple((path, leaf.node) for path, leaf in leaves(value) if type(leaf) is ValueProxy)
