@@ -79,6 +79,7 @@ def test_runs_that_never_looked_are_refused(mixture: Mixture, tmp_path: Path) ->
         rank_maps(tmp_path)
 
 
+@pytest.mark.slow
 def test_rank_then_train_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")

@@ -47,6 +47,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_weights_of_any_space_are_drawn(tmp_path: Path) -> None:
     for name, stages in (("lomix", 2), ("last_layer", 2), ("extended", 3)):
         space = SearchSpace.load(name)

@@ -42,6 +42,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "mueller_study/trial_0000"
 
 
+@pytest.mark.slow
 def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> None:
     (run,) = {run.run_id: run for run in runs(tracked)}.values()
     config = config_of(run)
@@ -65,6 +66,7 @@ def test_a_tracked_run_names_no_path_case_person_or_machine(tracked: Path) -> No
     assert run.display_name == "custom-fixed-seed0" and config["name"] == "custom"
 
 
+@pytest.mark.slow
 def test_a_tracked_mixture_names_no_folder(tracked: Path) -> None:
     (artifact,) = (r.artifact for r in records(tracked) if r.WhichOneof("record_type") == "artifact")
     (entry,) = artifact.manifest.contents
@@ -84,6 +86,7 @@ def test_who_asks_for_names_gets_them(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(given[4], given[6]) for given in told] == [("a group", "a title"), ("study-1", "chest_ct-softplus-seed0")]
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) -> None:
     study = optuna.load_study(
         study_name=None,
@@ -100,6 +103,7 @@ def test_wandb_gets_the_study_histories_pictures_and_the_mixture(tracked: Path) 
     assert artifact.type == "mixture" and [entry.path for entry in artifact.manifest.contents] == ["mixture.json"]
 
 
+@pytest.mark.slow
 def test_tensorboard_files_are_read_back(tracked: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -59,6 +59,7 @@ def json_of(home: Path) -> dict[str, list[object]]:
     return content
 
 
+@pytest.mark.slow  # three studies
 def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ["tune.sampler={startup_trials = 2}", "search.steps=1"])
     whole = tune(recipe, 4, tmp_path / "whole")
@@ -101,6 +102,7 @@ def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_the_median_pruner_ends_hopeless_trials(tmp_path: Path, home: Path) -> None:
     changes = {"tune.pruner": {"name": "median", "startup_trials": 2}, "search.steps": 12, "search.validate_every": 4}
     first = [{"optimizer.lr": lr} for lr in (0.02, 1e-12, 1e-13)]  # after the recipe's own 0.03
@@ -122,6 +124,7 @@ def test_hyperband_prunes_too(tmp_path: Path, home: Path) -> None:
     assert states(study) == [*["COMPLETE"] * 5, "PRUNED"] and study.trials[5].last_step == 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_two_goals_give_a_front_and_its_pictures(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"low": 2, "high": 16, "step": 2, "int": True}, "space.operators": SUBSETS}
@@ -168,6 +171,7 @@ def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home
 HOPELESS = "tune.ranges={'optimizer.lr' = {choices = [0.03, 1e-12, 1e-13]}}"
 
 
+@pytest.mark.slow
 def test_a_worker_whose_trial_was_given_away_notices_and_goes_on(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def grads(model: nn.Module) -> list[Tensor]:
 # -- torch.compile -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each_compiled
 def test_the_compiled_step_is_one_graph_and_gives_the_same(engine: str) -> None:
     model = Both(engine)
@@ -83,6 +84,7 @@ def test_the_step_compiled_by_inductor_gives_the_same(engine: str) -> None:
     torch.testing.assert_close(grads(compiled), grads(model))
 
 
+@pytest.mark.slow
 @each_compiled
 def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
     x, labels = data()

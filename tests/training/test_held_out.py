@@ -308,6 +308,7 @@ def test_a_map_with_wrong_labels_loses_its_weight(planted: None, tmp_path: Path)
     assert paper["mislabelled(1,2)"] > 0.9 * sum(paper.values()) / len(paper)
 
 
+@pytest.mark.slow
 def test_the_one_map_that_helps_is_found_among_noise(planted: None, tmp_path: Path) -> None:
     rules = tuple(OperatorRule(name=name) for name in ("elsewhere0", "elsewhere1", "add", "elsewhere2", "elsewhere3"))
     space = SearchSpace(name="planted", originals="finest", operator=rules)

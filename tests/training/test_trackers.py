@@ -166,6 +166,7 @@ def test_values_of_another_kind_are_left_out(tmp_path: Path) -> None:
     assert read_lines(path) == [expected]
 
 
+@pytest.mark.slow
 def test_a_resumed_offline_wandb_run_is_two_parts_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)  # offline: never used
     folder = tmp_path / "my_run"

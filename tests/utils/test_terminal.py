@@ -55,6 +55,7 @@ def test_run_runs_and_compare_show_names_as_they_are(recipe: Path) -> None:
     assert "P1" in call("show", "runs/[/x]/mixture.json")
 
 
+@pytest.mark.slow
 def test_tune_shows_names_as_they_are(recipe: Path) -> None:
     pytest.importorskip("optuna")
     said = call("tune", recipe, "--trials", "1", "--folder", "[/x]", "--study", BOLD, "search.steps=2")
