@@ -21,6 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
 
+@pytest.mark.slow
 def test_demo_run_evaluate_and_show() -> None:
     with undrawn():
         output = call("demo", *SMALL)

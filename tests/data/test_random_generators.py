@@ -69,6 +69,7 @@ def run(folder: Path, items: Dataset[Any], **changes: Any) -> Result:
     return lomix.search(net, loss, items, Shapes(4), folder=folder, classes=CLASSES, **settings | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["dataset", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nested", "cache"))]
 )

@@ -159,6 +159,7 @@ def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_p
     assert study.best_trial.params["network.args.width"] == 4
 
 
+@pytest.mark.slow
 def test_a_study_stops_at_its_target_and_when_patience_ends(tmp_path: Path, home: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ["tune.target=0.2", "search.steps=8", LR])
     study = tune(recipe, 5, home)

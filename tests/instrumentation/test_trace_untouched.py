@@ -191,6 +191,7 @@ def test_an_interruption_at_any_registration_of_a_hook_leaves_no_hook(monkeypatc
         same(before, picture(model, example))
 
 
+@pytest.mark.slow
 def test_an_interruption_at_any_line_where_heads_and_hooks_are_made_leaves_nothing_behind(monkeypatch):
     model, example = built("MaxNorm"), torch.rand(2, 1, 16, 16)
     found, lines = instrumented.find_stages(model, example), 0

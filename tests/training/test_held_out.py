@@ -298,6 +298,7 @@ def found(space: SearchSpace, kind: type, folder: Path, **settings: Any) -> dict
     return result.mixture.weights
 
 
+@pytest.mark.slow
 def test_a_map_with_wrong_labels_loses_its_weight(planted: None, tmp_path: Path) -> None:
     space = SearchSpace(name="planted", operator=(OperatorRule(name="add"), OperatorRule(name="mislabelled")))
     weights = found(space, Lookahead, tmp_path / "lookahead", interval=3)
