@@ -43,7 +43,7 @@ def main(*arguments: str) -> int:
         named_files(),
     ]
     faults = [fault for found in checks for fault in found]
-    if PAGE.read_text() != drawn(imports):
+    if not faults and PAGE.read_text() != drawn(imports):  # packages in a circle cannot be drawn
         faults.append("CONTRIBUTING.md: the drawing is not today's; type: python .ci/architecture.py --draw")
     print(*faults, sep="\n", end="\n" if faults else "")
     return bool(faults)

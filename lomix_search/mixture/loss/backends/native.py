@@ -19,17 +19,7 @@ _NO_LABEL = -(2**63)
 
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
-    """Pass 1: add up what cross-entropy and Dice need; see ``fused.Sums`` for the order.
-
-    Args:
-        maps: L originals (B, C, N), contiguous, float32 or float64.
-        labels: Classes (B, N), int64, contiguous.
-        params: Packed parameters.
-        work: What to compute.
-
-    Returns:
-        One vector of sums, float64.
-    """
+    """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it; maps and labels are contiguous."""
     plan, chunks = work.plan, _chunks(maps[0], work)
     size = len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
     found = torch.zeros(chunks, size, dtype=torch.float64)
@@ -40,18 +30,7 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
 def gradients(
     maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
-    """Pass 2: build every map again and walk back to the originals and the parameters.
-
-    Args:
-        maps: As for ``sums``.
-        labels: As for ``sums``.
-        params: Packed parameters.
-        work: What to compute.
-        factors: a (m, C), b (m, C) and g (m) of the gradient with respect to a map's probabilities and logits.
-
-    Returns:
-        Gradients of the maps and of the packed parameters.
-    """
+    """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
     chunks = _chunks(maps[0], work)
     grads = [torch.empty_like(one) for one in maps]
     grad_params = torch.zeros(chunks, work.num_params, dtype=torch.float64)

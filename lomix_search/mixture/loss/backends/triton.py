@@ -28,16 +28,9 @@ ROW_BYTES = 2**26
 
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
-    """Pass 1: add up what cross-entropy and Dice need.
+    """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it.
 
-    Args:
-        maps: 1 to 6 originals (B, C, N) with C ≤ 64, contiguous, of any floating type.
-        labels: Classes (B, N), int64, contiguous.
-        params: Packed parameters, float32 or float64.
-        work: What to compute.
-
-    Returns:
-        One vector of sums, float64, in the order of ``fused.Sums``.
+    Maps are contiguous, of any floating type, and within the numbers of ``limits``.
     """
     tables = _tables(work.plan, params.device)
     m, c = len(work.plan.maps), work.plan.num_classes
@@ -52,18 +45,7 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
 def gradients(
     maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
-    """Pass 2: build every map again and walk back to the originals and the parameters.
-
-    Args:
-        maps: As for ``sums``.
-        labels: As for ``sums``.
-        params: Packed parameters.
-        work: What to compute.
-        factors: a (m, C), b (m, C) and g (m) of the gradient with respect to a map's probabilities and logits.
-
-    Returns:
-        Gradients of the maps, of their types, and of the packed parameters.
-    """
+    """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
     tables = _tables(work.plan, params.device)
     launch = _launch(maps, work, tables.learned)
     grads = [torch.empty_like(one) for one in maps]
