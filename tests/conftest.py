@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 # Before torch is imported, and for the processes that tests start: small tensors on all cores in each of several
 # processes wait for one another, and the suite takes several times as long.
@@ -17,6 +18,12 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too (CI does)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide transformers from the fast suite: MONAI imports it whole where it finds it, five seconds in every worker."""
+    if not config.getoption("--slow"):
+        sys.modules["transformers"] = None  # type: ignore[assignment]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

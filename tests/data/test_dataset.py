@@ -76,6 +76,7 @@ def test_message_shapes() -> None:
         bad(np.zeros((2, 1, 4, 4)))
 
 
+@pytest.mark.slow  # the loader waits five seconds for a worker that an error leaves behind
 def test_error_survives_a_worker() -> None:
     label = np.full((1, 4, 4), 9)
     with pytest.raises(DataError, match="label 9 outside the classes 0 … 2"):

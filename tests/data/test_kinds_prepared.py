@@ -48,6 +48,7 @@ def go_again(tmp_path: Path) -> Any:
     return prepare_layout(cases(**TEN), tmp_path / "raw", tmp_path / "out", progress=False, workers=2)
 
 
+@pytest.mark.slow  # the loader waits five seconds for a worker that an error leaves behind
 def test_a_damaged_array_is_named_by_a_worker(tmp_path: Path) -> None:
     out = written_ten(tmp_path)
     train = prepared.load_prepared(settings(out, ("one", "two"))).train

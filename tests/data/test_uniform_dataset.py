@@ -160,7 +160,7 @@ def test_a_bad_item_anywhere_in_the_validation_set_is_found_before_the_first_ste
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_bad_item_of_the_training_set_is_named_when_it_comes(workers: int, tmp_path: Path) -> None:
     net, loss = build("deep_supervision")
     with pytest.raises(DataError, match="training item 10: label 9, 18 outside the classes 0 … 2"):
