@@ -37,6 +37,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         lomix.instrumnet  # noqa: B018
 
 
+@pytest.mark.slow
 def test_importing_imports_none_of_the_extras() -> None:
     """Nor does loading a recipe: one process tells both, since each takes seconds to import torch."""
     code = (

@@ -27,6 +27,7 @@ def test_show_a_space() -> None:
     assert Path("space.dot").read_text().startswith("digraph")
 
 
+@pytest.mark.slow
 def test_inspect_a_network_of_a_file() -> None:
     Path("net.py").write_text(
         "from monai.networks.nets import BasicUNet\n\n\n"

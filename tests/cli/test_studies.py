@@ -15,6 +15,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
 
+@pytest.mark.slow
 def test_tune_prints_the_best_trials() -> None:
     with undrawn():
         output = call("tune", "chest_ct", *SMALL, "--trials", "1")

@@ -165,6 +165,7 @@ class Fresh(Shapes):
         return image + float(np.random.default_rng().random()), label
 
 
+@pytest.mark.slow
 def test_a_generator_that_cannot_be_seeded_is_warned_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="training item 0 came out differently when it was read twice with the same"):
         run(tmp_path / "fresh", Fresh(), steps=1)

@@ -74,6 +74,7 @@ def test_a_run_does_not_go_on_with_other_data_unasked(
     run(tmp_path, steps=4, resume=True, **now)  # from then on these are its data
 
 
+@pytest.mark.slow
 def test_a_recipe_s_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lomix_search.experiments.run._draw", lambda *_: None)  # pictures take most of the time
     recipe = tiny(tmp_path)
@@ -104,6 +105,7 @@ def test_other_surroundings_are_said_in_one_message(begun: Path, tmp_path: Path)
     run(tmp_path, steps=6, resume=True)  # and not again
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     run(tmp_path / "old", steps=3)
     run(tmp_path / "whole", steps=6)

@@ -42,6 +42,7 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(path)
 
 
+@pytest.mark.slow
 def test_ignored_pixels_count_nowhere(recipe: Recipe, tmp_path: Path) -> None:
     splits = recipe.build_data()
     labels = [label.numpy() for _, label in splits.test]

@@ -95,6 +95,7 @@ def test_agreement_of_seeds() -> None:
     assert agreement(pruned)[1] == 0.0
 
 
+@pytest.mark.slow
 def test_the_verdict_in_every_form(tmp_path: Path) -> None:
     scores: dict[str, list[float]] = {
         "last_layer": [0.8, 0.82],

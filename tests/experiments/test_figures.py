@@ -36,6 +36,7 @@ def test_predictions_show_classes_and_disagreements(tmp_path: Path) -> None:
     assert yellow in colours(tmp_path / "wrong.png") and yellow not in colours(tmp_path / "same.png")
 
 
+@pytest.mark.slow
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     odd = ["background", "a$b", "$\\frac{", "_hidden", "肺", "[/bold]", "<b>", "%s {0}"]
     truth = np.arange(64).reshape(1, 8, 8) % len(odd)
@@ -59,6 +60,7 @@ def test_weights_of_any_space_are_drawn(tmp_path: Path) -> None:
             assert picture.width > 1000 and picture.height > 800
 
 
+@pytest.mark.slow
 def test_a_space_is_drawn_in_every_format(tmp_path: Path) -> None:
     space = SearchSpace.load("mutation")
     for ending in ("png", "svg", "pdf", "dot", "mmd", "graphml"):

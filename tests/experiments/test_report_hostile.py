@@ -133,6 +133,7 @@ def test_one_evil_value_among_good_ones_is_not_executed(run: Path, tmp_path: Pat
         shown(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_one_evil_value_in_the_log_is_not_executed(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     lines = (run / "metrics.jsonl").read_text().splitlines()

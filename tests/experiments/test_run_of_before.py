@@ -82,6 +82,7 @@ def test_it_is_reported(old: Path) -> None:
         assert (old / what / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_its_study_goes_on(old: Path) -> None:
     changes = ["network.args.width=4", "search.checkpoint_every=100", "search.steps=6"]
     call("tune", str(old / "recipe.toml"), *changes, "--trials", "3", "--folder", str(old / "study"), "--resume")

@@ -32,6 +32,7 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_pictures(tmp_path: Path, home: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ['tune.first=[{"optimizer.lr" = 0.05}]'])
@@ -76,6 +77,7 @@ def test_a_resumed_study_draws_what_an_unbroken_one_draws(tmp_path: Path, home: 
     assert tune(other, 3, tmp_path / "other").trials[2].params != whole.trials[2].params
 
 
+@pytest.mark.slow
 def test_every_kind_of_failure_is_recorded_with_its_reason_and_the_study_goes_on(tmp_path: Path, home: Path) -> None:
     points = [{"network.args.width": 13}, {"network.args.width": 10**6}, {"optimizer.lr": 1e30}]
     changes = {"optimizer.lr": 0.03, "network.args.width": 4}
@@ -147,6 +149,7 @@ def value(study: optuna.Study, number: int) -> float:
     return study.trials[number].values[0]
 
 
+@pytest.mark.slow
 def test_limits_end_trials_before_they_train_and_keep_them_out_of_the_best(tmp_path: Path, home: Path) -> None:
     ranges = {"network.args.width": {"choices": [4, 32]}, "optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}
     first = [{"network.args.width": 32, "optimizer.lr": 0.03}]

@@ -196,6 +196,7 @@ EXAMPLE = (
 )
 
 
+@pytest.mark.slow
 def test_storages_that_cannot_be_shared_or_reached(tmp_path: Path) -> None:
     recipe = tiny(tmp_path / "recipe")
     assert refused(recipe, "sqlite:///x.db", tmp_path) == (
@@ -224,6 +225,7 @@ def refused(recipe: object, storage: str, folder: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_study_of_another_recipe_is_refused(tmp_path: Path) -> None:
     recipe = tiny(tmp_path / "recipe", ["search.steps=1"])
     lomix.tune(recipe, 1, folder=tmp_path / "study")

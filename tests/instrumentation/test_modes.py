@@ -145,6 +145,7 @@ def callback(step: int, dice: float) -> None:
     torch.rand(3), np.random.rand(3), random.random()
 
 
+@pytest.mark.slow
 def test_how_often_is_validated_changes_no_bit_of_the_weights(tmp_path: Path) -> None:
     final = []
     for number, every in enumerate((1, 2, 5, 100)):

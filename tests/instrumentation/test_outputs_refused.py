@@ -48,6 +48,7 @@ def test_two_maps_that_could_be_meant_are_told_to_the_user() -> None:
     assert predict_case(net, case(), InferenceOptions()).label.shape == (2, 32, 24)
 
 
+@pytest.mark.slow
 def test_channels_that_are_not_the_classes_are_refused() -> None:
     network = build("plain")
     for one in (network, instrument(copy.deepcopy(network), torch.rand(2, 1, 32, 24))):
@@ -90,6 +91,7 @@ def test_decisions_are_no_map_to_train() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_traced_is_read_where_its_values_tell() -> None:
     class Bright(SmallUNet):
         end = staticmethod(lambda z: z)

@@ -13,10 +13,10 @@ from lomix_search import instrument
 
 
 def some_of_each_kind() -> list:
-    """All families, of which every sixth of each kind is fast."""
+    """All families, of which every twelfth of each kind is fast."""
     kinds = [list(entries) for _, entries in itertools.groupby(FAMILIES, key=lambda entry: entry["kind"])]
     return [
-        pytest.param(entry, id=entry["id"], marks=[pytest.mark.slow] if i % 6 else [])
+        pytest.param(entry, id=entry["id"], marks=[pytest.mark.slow] if i % 12 else [])
         for entries in kinds
         for i, entry in enumerate(entries)
     ]

@@ -283,6 +283,7 @@ def test_one_copy_of_the_network_is_held_at_a_time(ending, monkeypatch):
     assert not [one for one in copies if one() is not None]
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_on_from_its_last_pass_says_so():
     ticks = itertools.count()  # as a clock, which nobody can put back, but never the same twice
 

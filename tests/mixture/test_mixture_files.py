@@ -120,6 +120,7 @@ def damage(data: st.DataObject, folder: Path) -> None:
     assert time.monotonic() - begun < 20
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_harmless(data: st.DataObject, tmp_path: Path) -> None:

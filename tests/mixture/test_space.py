@@ -174,6 +174,7 @@ def test_not_toml(tmp_path: Path) -> None:
 # -- files of others, and numbers beyond reason ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(space=spaces, stages=st.integers(4, 6), seed=st.randoms())
 def test_what_an_id_names_is_told_from_the_id_as_from_the_list(space: SearchSpace, stages: int, seed: object) -> None:
@@ -198,6 +199,7 @@ def test_keeping_nothing_is_not_keeping_all() -> None:
         MixtureLoss(SearchSpace(originals="none"), 3, 2)
 
 
+@pytest.mark.slow
 def test_more_maps_than_can_be_gone_through_are_refused_at_once() -> None:
     space = SearchSpace.load("lomix")
     begun = time.monotonic()

@@ -72,6 +72,7 @@ def state_of(net: torch.nn.Module, step: int) -> dict[str, object]:
     return {"step": step, "best": [0.5, 2], "settings": "{}", "net": net.state_dict(), "random": random_state()}
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
     """Bits of headers, data and tail of the archive, all of its end and of the checksum."""
     save_checkpoint(tmp_path, 1, {"step": 1})

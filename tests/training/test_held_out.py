@@ -220,6 +220,7 @@ class Stopping(Shapes):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 def test_a_search_with_looks_resumes_bit_for_bit(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", train=Stopping())

@@ -4,6 +4,7 @@ import re
 import resource
 from pathlib import Path
 
+import pytest
 import torch
 from support.forked import in_child
 from support.shapes import Shapes, build
@@ -12,6 +13,7 @@ from torch import Tensor
 import lomix_search as lomix
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_explained_in_numbers(tmp_path: Path) -> None:
     def starved() -> None:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

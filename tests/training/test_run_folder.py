@@ -130,6 +130,7 @@ def limited(folder: Path) -> None:
     run(folder, resume=True)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_is_a_clear_error_and_the_run_goes_on_later(whole: Path, tmp_path: Path) -> None:
     said = in_child(lambda: limited(tmp_path / "a"))
     assert said.startswith(f"{tmp_path}/a/checkpoints/step_00000000.pt cannot be written: File too large.\n  Seen: ")
@@ -155,6 +156,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:tracker JsonLines failed")
 def test_a_full_disk_stops_the_run_with_whole_files(whole: Path, small_disk: Path) -> None:
     filler = small_disk / "filler"

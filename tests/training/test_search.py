@@ -38,6 +38,7 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
     fresh.load_state_dict(read_tensors(tmp_path / "final.pt"))
 
 
+@pytest.mark.slow
 def test_seeded_runs_are_identical(whole_with_operators: Path, tmp_path: Path) -> None:
     second = run(tmp_path, built=build())
     same(whole_with_operators, tmp_path)

@@ -55,6 +55,7 @@ def test_a_finished_run_goes_on_to_more_steps(whole: Path, tmp_path: Path) -> No
     assert trained_steps(tmp_path) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_longer_run_takes_its_learning_rate_from_the_longer_schedule(tmp_path: Path) -> None:
     run(tmp_path, steps=6, schedule="poly", power=1.0)
     run(tmp_path, steps=12, schedule="poly", power=1.0, resume=True)
@@ -119,6 +120,7 @@ class Noise(Shapes):
         return torch.rand(1, 16, 16, generator=generator), torch.randint(0, 3, (16, 16), generator=generator)
 
 
+@pytest.mark.slow
 def test_patience_stops_early_and_a_resumed_run_stays_stopped(tmp_path: Path) -> None:
     settings = {"steps": 100, "validate_every": 2, "patience": 3, "val": Noise(4)}
     result = run(tmp_path, **settings)

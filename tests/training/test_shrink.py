@@ -51,6 +51,7 @@ def run(folder: Path, train: Any = None, resume: bool = False) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_search_shrinks_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", train=Interrupting(2, after=35))

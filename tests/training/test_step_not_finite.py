@@ -39,6 +39,7 @@ def test_a_sick_batch_is_skipped_and_leaves_no_trace_in_batch_norms(tmp_path: Pa
     assert result.final is not None and np.isfinite(result.final.mean)
 
 
+@pytest.mark.slow
 def test_too_many_sick_batches_end_the_run_and_say_where(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         run(tmp_path, SickAt(*range(9, 99)), skip_not_finite=2)
@@ -103,6 +104,7 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
     assert result.final is not None and result.final.mean > 0.2
 
 
+@pytest.mark.slow
 def test_float16_stops_where_no_scale_helps(tmp_path: Path) -> None:
     net, loss = build("deep_supervision")
     net.model.register_forward_hook(lambda m, i, out: Steep.apply(out))

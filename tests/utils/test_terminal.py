@@ -38,6 +38,7 @@ def call(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_run_runs_and_compare_show_names_as_they_are(recipe: Path) -> None:
     said = call("run", recipe, "--folder", "runs/[/x]", "space.name=mutation")
     wanted = ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]: ")
