@@ -72,6 +72,10 @@ class Manifest(Frozen):
         intensity: How intensities were scaled.
         labels: Names of the raw label values.
         cases: All cases, by name.
+        dims: 2: training sees slices or pictures; 3: volumes.
+        modalities: Names of the channels, where they are known.
+        ignore: Raw label value of pixels that count nowhere.
+        regions: Names of overlapping regions, each with its raw label values; empty: the labels are classes.
     """
 
     version: Literal[1]
@@ -80,6 +84,10 @@ class Manifest(Frozen):
     intensity: str
     labels: dict[int, str]
     cases: tuple[Entry, ...]
+    dims: Literal[2, 3] = 2
+    modalities: tuple[str, ...] = ()
+    ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = {}
 
     @field_validator("cases")
     @classmethod

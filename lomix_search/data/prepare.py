@@ -115,6 +115,10 @@ def prepare_layout(
         intensity=layout.intensity,
         labels=labels,
         cases=tuple(entries),
+        dims=layout.dims,
+        modalities=layout.modalities,
+        ignore=layout.ignore,
+        regions=dict(layout.regions),
     )
     write_text(out / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest

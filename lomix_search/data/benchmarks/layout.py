@@ -1,7 +1,7 @@
 """What is said of a dataset's raw files: where its cases are, how they are read, and what their labels mean."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,13 @@ class DatasetLayout:
         short_form: An order of names in use for preprocessed files that renumber the labels. Several are in use, so it
             is suggested to the user and never assumed.
         window: Of a CT, in HU, where it is not −125 … 275; of ``range``, what all images lie in.
+        dims: 2: training sees slices or pictures; 3: volumes.
+        spacing: Millimetres between slices, rows and columns that volumes are brought to for training; the median of
+            all cases when left out.
+        modalities: Names of the channels (``"CT"``, ``"T1"``, …), where they are known.
+        ignore: Raw label value of pixels that count nowhere.
+        regions: Names of overlapping regions, each with the raw label values that belong to it: each region is then a
+            label of its own (multi-label). Empty: the labels are classes.
     """
 
     name: str
@@ -55,3 +62,8 @@ class DatasetLayout:
     size: int
     short_form: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
+    dims: Literal[2, 3] = 2
+    spacing: tuple[float, float, float] | None = None
+    modalities: tuple[str, ...] = ()
+    ignore: int | None = None
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
