@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError
@@ -87,7 +87,7 @@ class Manifest(Frozen):
     dims: Literal[2, 3] = 2
     modalities: tuple[str, ...] = ()
     ignore: int | None = None
-    regions: dict[str, tuple[int, ...]] = {}
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
 
     @field_validator("cases")
     @classmethod
