@@ -23,6 +23,7 @@ class LossPlan:
         num_classes: C; 1 means binary, with a sigmoid.
         ignore_index: Pixels with this label count nowhere; None if all count.
         together: Sums are those of all processes of a distributed run.
+        multilabel: Each channel is a class of its own: labels (B, C, *spatial) of 0 and 1, with a sigmoid.
     """
 
     maps: tuple[Map, ...]
@@ -30,6 +31,7 @@ class LossPlan:
     num_classes: int
     ignore_index: int | None = None
     together: bool = False
+    multilabel: bool = False
 
     @property
     def binary(self) -> bool:
