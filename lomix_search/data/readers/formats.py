@@ -64,6 +64,11 @@ def format_of(path: Path) -> ImageFormat | None:
     return STACKS if found is PICTURES and is_stack(path) else found
 
 
+def is_volume(path: Path) -> bool:
+    """Whether a file is a volume by its name, or a TIFF by its pages; DICOM files and their folders are."""
+    return (found := format_of(path)) is None or found.read_label is not None
+
+
 def known_endings() -> str:
     """Return all endings that are read, as a message lists them."""
     return ", ".join(suffix for one in FORMATS for suffix in one.suffixes)

@@ -16,7 +16,7 @@ import numpy as np
 
 from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.readers.dicom_file import is_dicom
-from lomix_search.data.readers.dicom_series import read_series, series_of
+from lomix_search.data.readers.dicom_series import read_series, sort_dicom
 from lomix_search.data.readers.formats import format_of, known_endings, suffix_of
 from lomix_search.data.readers.grid import check_one_grid
 from lomix_search.errors import DataError
@@ -90,7 +90,7 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
     for here, files in walk(root):
         place = unicodedata.normalize("NFC", here.relative_to(root).as_posix())
         prefix = "" if place == "." else f"{place}/"
-        series = series_of(path for path in files if not suffix_of(path) and is_dicom(path))
+        series, _ = sort_dicom(path for path in files if not suffix_of(path) and is_dicom(path))
         for number, members in enumerate(series.values(), 1):
             own = place if place != "." else root.resolve().name
             _add(found, own if len(series) == 1 else f"{own}/series {number}", members)
