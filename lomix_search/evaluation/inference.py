@@ -30,6 +30,7 @@ class InferenceOptions:
         overlap: Share that neighbouring windows have in common, in [0, 1).
         flips: Average the probabilities over flips of rows and columns.
         device: Where the network runs; by default where its parameters are.
+        multilabel: The channels are regions that may overlap, each with a probability of its own.
     """
 
     size: int | tuple[int, int] | None = None
@@ -39,6 +40,7 @@ class InferenceOptions:
     overlap: float = 0.25
     flips: bool = False
     device: torch.device | str | None = None
+    multilabel: bool = False
 
     @property
     def pixels(self) -> tuple[int, int] | None:
@@ -51,8 +53,10 @@ class Prediction:
     """A predicted case.
 
     Args:
-        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
-        foreground: 1 − probability of the background, the same shape; None unless it was asked for.
+        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class;
+            multi-label: masks (R, slices, rows, columns) of 0 and 1.
+        foreground: 1 − probability of the background, the same shape; of each region, its own; None unless it was asked
+            for.
     """
 
     label: Array
@@ -83,11 +87,12 @@ def predict_case(
     with evaluating(network):
         if how.window is not None and len(how.window) == 3:
             probability = _volume(read, case, how, device)
-            parts = [_decide(probability, foreground)]
+            parts = [_decide(probability, how, foreground)]
         else:
             parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
-    label = np.concatenate([part[0] for part in parts])
-    scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
+    slices = 1 if how.multilabel else 0  # the axis of them
+    label = np.concatenate([part[0] for part in parts], slices)
+    scores = np.concatenate([part[1] for part in parts if part[1] is not None], slices) if foreground else None
     return Prediction(label, scores)
 
 
@@ -103,9 +108,9 @@ def _slices(
     images = torch.from_numpy(np.array(given, np.float32)).to(device)
     if how.resize == "linear":
         probability = _average(read, images, how, lambda logits: resize_scores(logits.float(), native, corners=corners))
-        return _decide(probability.movedim(0, 1), foreground)
+        return _decide(probability.movedim(0, 1), how, foreground)
     probability = _average(read, images, how)
-    label, scores = _decide(probability.movedim(0, 1), foreground)
+    label, scores = _decide(probability.movedim(0, 1), how, foreground)
     back = None if scores is None else resize_labels(scores, native, corners=corners)
     return resize_labels(label, native, corners=corners), back
 
@@ -130,7 +135,7 @@ def _average(
 ) -> Tensor:
     """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
-    total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
+    total = sum(probabilities(resized(_logits(read, images.flip(a), how)), how.multilabel).flip(a) for a in axes)
     assert isinstance(total, Tensor)
     return total / len(axes)
 
@@ -145,7 +150,10 @@ def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
-    """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
+def _decide(probability: Tensor, how: InferenceOptions, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
+    """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns), or masks."""
+    if how.multilabel:
+        masks = (probability > 0.5).cpu().numpy().astype(np.uint8)
+        return masks, probability.cpu().numpy() if foreground else None
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return label, (1 - probability[0]).cpu().numpy() if foreground else None

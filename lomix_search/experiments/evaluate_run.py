@@ -9,6 +9,7 @@ from typing import Literal
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.build import build_net
+from lomix_search.experiments.environment import check_learned, read_environments
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.run_folder import sweep
@@ -37,7 +38,7 @@ def evaluate_run(
         All scores.
 
     Raises:
-        RunError: no such network or subset, or not a finished run.
+        RunError: no such network or subset, not a finished run, or one that learned other classes or regions.
     """
     for what, given, known in (("network", network, ("final", "best")), ("subset", subset, ("test", "val"))):
         if given not in known:
@@ -46,6 +47,7 @@ def evaluate_run(
         raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()
+    check_learned(folder, read_environments(folder), splits)
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
     net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
     sweep(folder / "evaluation", age=3600)
