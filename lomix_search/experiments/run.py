@@ -151,7 +151,20 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
             f"{folder} holds a run already; nothing was changed.",
             hint=["--resume           to go on with it", "--folder runs/new  to start another"],
         )
-    before, now = load_recipe(held).model_dump(), recipe.model_dump()
+    check_recipe(folder, recipe)
+
+
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """Refuse to go on with a run by another recipe than it was started with.
+
+    Args:
+        folder: The run folder.
+        recipe: What the run is to go on with.
+
+    Raises:
+        RunError: they differ in what a result depends on.
+    """
+    before, now = load_recipe(folder / "recipe.toml").model_dump(), recipe.model_dump()
     check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")
     different = [key for key in now if key not in skipped and before[key] != now[key]]
