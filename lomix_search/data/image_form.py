@@ -1,4 +1,4 @@
-"""What a network was trained to see: how a new image without a label becomes what it takes, and how answers are written.
+"""What a network was trained to see: how a new image becomes what it takes, and how its answers are written.
 
 A run folder keeps it in ``data.json``, so that ``lomix predict`` needs none of the data that the run was trained on.
 """
@@ -11,8 +11,11 @@ import numpy as np
 import torch
 
 from lomix_search.data.case import Array, Case
-from lomix_search.data.finish_item import FinishItem
-from lomix_search.data.manifest import Preparation
+from lomix_search.data.kinds.chest_ct import HOUNSFIELD, ChestCTSettings
+from lomix_search.data.kinds.class_table import class_table
+from lomix_search.data.kinds.prepared import PreparedSettings
+from lomix_search.data.kinds.prepared_arrays import FinishItem, PreparedFolder
+from lomix_search.data.manifest import Preparation, Scaling, read_manifest
 from lomix_search.data.preparation import prepare_image
 from lomix_search.data.readers.image import RawImage
 from lomix_search.errors import DataError
@@ -71,18 +74,49 @@ class ImageForm(Frozen):
     def _check(self, raw: RawImage, path: Path) -> None:
         picture = raw.depth != "volumes"
         if picture != self.pictures:
-            kinds = ("pictures", "volumes") if self.pictures else ("volumes", "pictures")
+            trained, other = ("pictures", "a volume") if self.pictures else ("volumes", "a picture")
             raise DataError(
-                f"{path}: the network was trained on {kinds[0]}, and this is one of the {kinds[1]}.",
+                f"{path}: the network was trained on {trained}, and this is {other}.",
                 seen=f"a picture of {raw.depth}" if picture else f"{raw.image.shape[0]} slices",
                 hint="predict with a run that was trained on such files",
             )
-        low = float(raw.image.min(initial=0))
-        kinds = {scaling.kind for scaling in self.preparation.intensity}
-        if not picture and kinds <= {"mr", "zscore"} and low < _AIR:
+        low, ways = float(raw.image.min(initial=0)), {scaling.kind for scaling in self.preparation.intensity}
+        if not picture and ways <= {"mr", "zscore"} and low < _AIR:
             raise DataError(
                 f"{path}: a CT, by its values; the network was trained on images of another modality"
                 + (f" ({', '.join(self.preparation.modalities)})." if self.preparation.modalities else "."),
                 seen=f"values {low:g} … {float(raw.image.max()):g}",
                 hint="predict with a run that was trained on CT",
             )
+
+
+def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -> ImageForm:
+    """Return how new images are prepared like those of a prepared folder; only its manifest is read.
+
+    Args:
+        settings: Keys of ``[data]``.
+        ignore_index: As for ``load_prepared``.
+
+    Returns:
+        The form.
+
+    Raises:
+        DataError: not prepared, or without one of the classes.
+    """
+    manifest = read_manifest(settings.root)
+    table, first = class_table(manifest, settings.classes, ignore_index), manifest.cases[0]
+    opened = PreparedFolder(Path(settings.root), manifest, table, settings.normalize, ignore_index)
+    return ImageForm(
+        preparation=manifest.preparation,
+        normalize=settings.normalize,
+        pictures="size" in first.origin,
+        values=opened.values_of(first),
+    )
+
+
+def chest_ct_form(settings: ChestCTSettings, ignore_index: int | None = None) -> ImageForm:
+    """Return how a new CT is prepared like the embedded one."""
+    low, high = HOUNSFIELD
+    scaling = Scaling(kind="range", window=HOUNSFIELD)  # float32, as the embedded CT is read
+    how = Preparation(size=128, channels=1, modalities=("CT",), intensity=(scaling,))
+    return ImageForm(preparation=how, clip=(low, high))

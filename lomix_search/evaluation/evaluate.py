@@ -19,7 +19,7 @@ from lomix_search.utils.files import write_text
 
 
 def evaluate(
-    network: nn.Module,
+    network: nn.Module | Sequence[nn.Module],
     cases: Sequence[Case],
     classes: Sequence[str],
     *,
@@ -33,8 +33,8 @@ def evaluate(
     """Score a network on whole cases.
 
     Args:
-        network: The network, instrumented or not; :func:`~lomix_search.instrumentation.outputs.reader_of` finds
-            its logits.
+        network: The network, instrumented or not, or several whose probabilities are averaged;
+            :func:`~lomix_search.instrumentation.outputs.reader_of` finds their logits.
         cases: Whole cases at native size, e.g. ``splits.volumes["test"]``; read one at a time.
         classes: All classes, the background first.
         protocol: Name of a protocol; it decides how predictions get back to native size.
@@ -56,7 +56,7 @@ def evaluate(
     options = replace(InferenceOptions() if how is None else how, resize=chosen.resize)
     rows: list[ClassScores] = []
     units: dict[str, str] = {}
-    read = reader_of(network, len(classes))
+    read = [reader_of(one, len(classes)) for one in ([network] if isinstance(network, nn.Module) else network)]
     for number, case in enumerate(_of_own_name(track(cases, "evaluate", disable=not progress))):
         units.setdefault(chosen.unit(case.spacing), case.name)
         chosen.check_shape(case.label, case.name)

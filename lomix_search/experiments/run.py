@@ -18,6 +18,7 @@ from lomix_search.experiments.environment import Environment, environment_of, no
 from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.results import write_results
+from lomix_search.experiments.run_data import note_data
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented
@@ -65,7 +66,7 @@ def run_recipe(
 
     Args:
         recipe: What to do.
-        folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
+        folder: The run folder; afterwards it holds recipe.toml, data.json, environment.json, status.json, metrics.jsonl,
             checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
             predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; an empty folder starts one.
@@ -126,6 +127,7 @@ def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
     """Write what the run is and what it depends on; return the library's commit."""
     with writing(folder / "recipe.toml"):
         write_text(folder / "recipe.toml", recipe.to_toml())
+    note_data(folder, recipe, splits)
     with writing(folder / "environment.json"):
         now, known = environment_of(recipe, splits), read_environments(folder)
         if known and checkpoints(folder / "checkpoints") and not recipe.search.other_data:
