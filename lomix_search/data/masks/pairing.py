@@ -23,7 +23,7 @@ from lomix_search.data.masks.names import (
 )
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import sort_dicom
-from lomix_search.data.readers.formats import format_of, is_volume, suffix_of
+from lomix_search.data.readers.formats import is_volume, suffix_of
 from lomix_search.data.readers.image import stem_of, walk
 from lomix_search.errors import DataError
 
