@@ -43,10 +43,10 @@ def own_losses(
     inputs = (*maps, *work.parameters())
     if not torch.is_grad_enabled():
         losses = torch.stack([work(i, inputs) for i in range(len(plan.maps))])
-    elif torch.compiler.is_compiling() or _reaches_further(work, inputs):
+    elif torch.compiler.is_compiling() or (first := _first(work, inputs)) is None:
         losses = torch.stack([checkpoint(work, i, inputs, use_reentrant=False) for i in range(len(plan.maps))])
     else:
-        losses = _OneByOne.apply(work, *inputs)  # type: ignore[no-untyped-call]
+        losses = _OneByOne.apply(work, *first, *inputs)  # type: ignore[no-untyped-call]
     if not plan.together:
         return losses
     items = losses.new_tensor(len(labels))
@@ -87,11 +87,11 @@ class _OneByOne(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, work: _Work, *inputs: Tensor) -> Tensor:
-        ctx.work, ctx.random = work, {}
+    def forward(ctx: Any, work: _Work, first: Tensor, before_first: list[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.work, ctx.random = work, {0: before_first}
         ctx.save_for_backward(*inputs)
-        losses = []
-        for i in range(len(work.maps)):
+        losses = [first]
+        for i in range(1, len(work.maps)):
             before = _random_states(inputs[0])
             losses.append(work(i, inputs))
             if not all(map(torch.equal, before, _random_states(inputs[0]))):
@@ -102,7 +102,7 @@ class _OneByOne(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise LossError("A mixture of your own loss has no second derivative.")
-        wanted = ctx.needs_input_grad[1:]
+        wanted = ctx.needs_input_grad[3:]
         inputs = [one.detach().requires_grad_(w) for one, w in zip(ctx.saved_tensors, wanted, strict=True)]
         leaves = [one for one in inputs if one.requires_grad]
         totals: list[Tensor | None] = [None] * len(leaves)
@@ -114,7 +114,7 @@ class _OneByOne(torch.autograd.Function):
                     found = torch.autograd.grad(value, leaves, grad, allow_unused=True)
                     totals = [_added(total, part) for total, part in zip(totals, found, strict=True)]
         given = iter(totals)
-        return (None, *(next(given) if w else None for w in wanted))
+        return (None, None, None, *(next(given) if w else None for w in wanted))
 
 
 def _added(total: Tensor | None, part: Tensor | None) -> Tensor | None:
@@ -123,11 +123,23 @@ def _added(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return total.add_(part)
 
 
-def _reaches_further(work: _Work, inputs: Sequence[Tensor]) -> bool:
-    """Tell whether the loss depends on tensors of its own that want a gradient, by a look at the first map's graph."""
+def _first(work: _Work, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]] | None:
+    """Compute the loss of the first map.
+
+    Returns:
+        It, and the states of the random numbers before; None if it depends on tensors of the user's that want a
+        gradient, as a look at its graph tells. Then the random numbers are as before.
+    """
+    before = _random_states(inputs[0])
     leaves = [one.detach().requires_grad_(one.requires_grad) for one in inputs]
-    with torch.random.fork_rng(devices=_cuda(inputs[0])), torch.enable_grad():
-        value = work(0, leaves)
+    value = work(0, leaves)
+    if not _reaches_further(value, leaves):
+        return value.detach(), before
+    _set_random(before, inputs[0])
+    return None
+
+
+def _reaches_further(value: Tensor, leaves: Sequence[Tensor]) -> bool:
     known, seen, left = {id(one) for one in leaves}, set(), [value.grad_fn]
     while left:
         node = left.pop()
@@ -157,7 +169,11 @@ def _with_random(states: list[Tensor] | None, like: Tensor) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=_cuda(like)):
-        torch.set_rng_state(states[0])
-        for device, state in zip(_cuda(like), states[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
+        _set_random(states, like)
         yield
+
+
+def _set_random(states: list[Tensor], like: Tensor) -> None:
+    torch.set_rng_state(states[0])
+    for device, state in zip(_cuda(like), states[1:], strict=True):
+        torch.cuda.set_rng_state(state, device)
