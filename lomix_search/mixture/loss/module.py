@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError, nearest
 from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
-from lomix_search.mixture.loss.label_checks import LateCheck, check_labels, check_range
+from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
+from lomix_search.mixture.loss.label_forms import finest_labels
 from lomix_search.mixture.loss.map_checks import check_maps
 from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
@@ -156,14 +157,17 @@ class MixtureLoss(nn.Module):
         """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
         return tuple(m.id for m in self.plan.maps)
 
-    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor | Sequence[Tensor]) -> Tensor:
         """Compute the total; ``per_map`` then holds every map's loss and weight.
 
         Args:
             maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
                 (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial). One
                 map alone (B, C, *spatial), as a network gives it in eval mode, or a list of one, is the finest.
-            labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
+            labels: Classes (B, *spatial) or (B, 1, *spatial) in [0, C), or 0 and 1 if C is 1: of any integer type, bool
+                or whole floating numbers. One-hot (B, C, *spatial). With ``multilabel`` 0 and 1 (B, C, *spatial), and
+                ``ignore_index`` in all channels of a pixel or none. A list of the labels at several scales, as
+                nnU-Net's deep supervision has them: the finest counts.
 
         Returns:
             The total, a scalar to call ``backward`` on; of one map alone, that map's loss.
@@ -171,13 +175,13 @@ class MixtureLoss(nn.Module):
         Raises:
             LossError: maps or labels do not fit.
         """
-        if (finest := single_map(maps, labels, self.plan)) is not None:
-            return self._of_one(finest, labels)
+        truth = finest_labels(labels)
+        if (finest := single_map(maps, truth, self.plan)) is not None:
+            return self._of_one(finest, truth)
         given = check_maps(maps, self.plan)
-        labels = check_labels(labels, given)
-        self._check_range(labels)
-        with torch.autocast(labels.device.type, enabled=False):
-            losses = self._losses(resize_maps(given, labels.shape[1:]), labels)
+        truth = self._checked(truth, given)
+        with torch.autocast(truth.device.type, enabled=False):
+            losses = self._losses(resize_maps(given, _spatial(truth, given)), truth)
             total: Tensor = self.weighting(losses)
         self._last.note(self._report(losses.detach()), self.weighting.weights().detach(), self.weighting.active())
         return total
@@ -186,10 +190,9 @@ class MixtureLoss(nn.Module):
         """Compute the loss of the finest map alone."""
         plan = replace(self.plan, maps=FINEST_ALONE, num_maps=1)
         given = check_maps((finest,), plan)
-        labels = check_labels(labels, given)
-        self._check_range(labels)
-        with torch.autocast(labels.device.type, enabled=False):
-            losses = self._per_map(resize_maps(given, labels.shape[1:]), labels, plan)
+        truth = self._checked(labels, given)
+        with torch.autocast(truth.device.type, enabled=False):
+            losses = self._per_map(resize_maps(given, _spatial(truth, given)), truth, plan)
         self._last.note(losses.detach(), torch.ones_like(losses.detach()), (True,))
         return losses[0]
 
@@ -304,14 +307,15 @@ class MixtureLoss(nn.Module):
             f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
         )
 
-    def _check_range(self, labels: Tensor) -> None:
-        """Check the labels' values: at once on the CPU; on a GPU one step late, so that nothing waits for it."""
-        if torch.compiler.is_compiling():
-            return  # the fused engines look at them when the compiled step runs
-        if labels.device.type == "cpu":
-            check_range(labels, self.plan)
-        else:
-            self._late.look(labels, self.plan)
+    def _checked(self, labels: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
+        """Check labels: on the CPU at once, values on a GPU one step late, so that nothing waits for it.
+
+        In a compiled step the fused engines look at the values when it runs.
+        """
+        checked = check_labels(labels, maps, self.plan)
+        if checked.device.type != "cpu" and not torch.compiler.is_compiling():
+            self._late.look(checked, self.plan)
+        return checked
 
     def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
@@ -354,6 +358,11 @@ class MixtureLoss(nn.Module):
 
     def _operators(self) -> Mapping[str, nn.Module]:
         return dict(self.operators.items())
+
+
+def _spatial(labels: Tensor, maps: Sequence[Tensor]) -> torch.Size:
+    """Return the labels' spatial size, whether or not they have an axis of channels."""
+    return labels.shape[labels.ndim - maps[0].ndim + 2 :]
 
 
 def _build_operators(plan: LossPlan) -> nn.ModuleDict:
