@@ -37,7 +37,7 @@ def main() -> None:
     seed_everything(recipe.search.seed)
     splits = recipe.build_data()
     net = build_net(recipe, splits)
-    loss = build_loss(recipe, net, net.num_classes)
+    loss = build_loss(recipe, net, splits)
     order = Order(len(splits.train), recipe.search.batch_size, recipe.search.seed)
     items = Seeded(splits.train, recipe.search.seed)
     batches = [[items[key] for key in order.batch(i)] for i in range(given.batches)]

@@ -60,7 +60,7 @@ def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
     Returns:
         Booleans; none is true if all is well.
     """
-    top = _top(plan)
+    top = plan.num_values
     if labels.device.type == "cpu":
         low, high = torch.aminmax(labels)
         if low >= 0 and high < top:
@@ -72,11 +72,6 @@ def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
     if plan.multilabel:  # a pixel is ignored in all its channels or in none
         return (wrong & ~ignored) | (ignored & ~ignored.all(1, keepdim=True))
     return wrong & ~ignored
-
-
-def _top(plan: LossPlan) -> int:
-    """Return the number of values that a label may have."""
-    return 2 if plan.multilabel else max(plan.num_classes, 2)
 
 
 def _raise_range(labels: Tensor, plan: LossPlan) -> NoReturn:
@@ -93,7 +88,7 @@ def _raise_range(labels: Tensor, plan: LossPlan) -> NoReturn:
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
     more = f", … ({len(pairs)} values)" if len(pairs) > 8 else ""
     ignored = "" if plan.ignore_index is None else f", {plan.ignore_index} is ignored"
-    allowed = "0 and 1 of multilabel=True" if plan.multilabel else f"the classes 0 … {_top(plan) - 1}"
+    allowed = "0 and 1 of multilabel=True" if plan.multilabel else f"the classes 0 … {plan.num_values - 1}"
     raise LossError(
         f"Labels hold {len(pairs)} values outside {allowed}{ignored}.",
         seen=listed + more,
@@ -140,7 +135,7 @@ class LateCheck:
         count, low, high = self._found.tolist()
         self._found = self._arrived = None
         if count:
-            what = f"{count} labels of an earlier step were outside the classes 0 … {_top(plan) - 1}."
+            what = f"{count} labels of an earlier step were outside the classes 0 … {plan.num_values - 1}."
             raise LossError(
                 f"In an earlier step: {_no_class_in_words(count)}" if low == NO_CLASS else what,
                 seen="" if low == NO_CLASS else f"values from {low} to {high}",

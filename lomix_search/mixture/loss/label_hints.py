@@ -42,7 +42,7 @@ def raise_channels(labels: Tensor, maps: Sequence[Tensor], plan: LossPlan) -> No
     Raises:
         LossError: always; says how they become classes where they can without loss.
     """
-    rank, channels = maps[0].ndim, max(2, plan.num_classes)
+    rank, channels = maps[0].ndim, plan.num_values
     what, hint = f"maps of rank {rank} need (B, *spatial) or (B, 1, *spatial)", ""
     if labels.ndim == rank:
         what, hint = _channels_in_words(labels, channels)
@@ -87,7 +87,7 @@ def hint_for_values(labels: Tensor, plan: LossPlan) -> str:
     Returns:
         The advice, or an empty text.
     """
-    top = 2 if plan.multilabel else max(plan.num_classes, 2)
+    top = plan.num_values
     found = [value for value in torch.unique(labels).tolist() if value != plan.ignore_index]
     inside, wrong = [v for v in found if 0 <= v < top], [v for v in found if not 0 <= v < top]
     if top == 2 and len(wrong) == 1 and wrong[0] > 0 and 1 not in inside:
