@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lomix_search.data.case import Array, Case
+from lomix_search.data.preparation import scores_on_grid
 from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
-from lomix_search.errors import require
+from lomix_search.evaluation.windows import windowed
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
 
@@ -63,7 +64,10 @@ class Prediction:
 def predict_case(
     network: nn.Module, case: Case, how: InferenceOptions, foreground: bool = False, read: Reader | None = None
 ) -> Prediction:
-    """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
+    """Predict one case. Only ``batch_size`` slices of logits exist at a time.
+
+    A 3D window needs those of the whole volume as the network sees it; they are brought to the case's own grid some
+    slices at a time.
 
     Args:
         network: The network; one channel of logits means a binary task by the logistic function.
@@ -82,8 +86,9 @@ def predict_case(
     device = next((p.device for p in network.parameters()), None) if how.device is None else torch.device(how.device)
     with evaluating(network):
         if how.window is not None and len(how.window) == 3:
-            probability = _volume(read, case, how, device)
-            parts = [_decide(probability, foreground)]
+            volume = _volume(read, case, how, device)
+            slabs = scores_on_grid(volume, case.label.shape)
+            parts = [_decide(probabilities(slab[None])[0], foreground) for slab in slabs]
         else:
             parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
     label = np.concatenate([part[0] for part in parts])
@@ -120,16 +125,28 @@ def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Arra
 
 
 def _volume(read: Reader, case: Case, how: InferenceOptions, device: torch.device | None) -> Tensor:
-    """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
-    volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
-    return _average(read, volume.to(device), how)[0].cpu()
+    """Predict with a 3D network: logits (C, slices, rows, columns) on its own grid, gathered on the CPU.
+
+    They, not probabilities, are averaged over flips and brought to another grid: as validation does it, and nnU-Net.
+    """
+    given = case.small if case.dims == 3 and case.small is not None else case.image
+    volume = torch.from_numpy(np.ascontiguousarray(given.swapaxes(0, 1), np.float32))[None].to(device)
+    axes = _flips(how)
+    total = sum(_logits(read, volume.flip(a), how).float().flip(a) for a in axes)
+    assert isinstance(total, Tensor)
+    return (total / len(axes))[0].cpu()
+
+
+def _flips(how: InferenceOptions) -> list[tuple[int, ...]]:
+    """Return the axes of each flip that is averaged over; of none, one that is none."""
+    return [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
 
 
 def _average(
     read: Reader, images: Tensor, how: InferenceOptions, resized: Callable[[Tensor], Tensor] = lambda t: t
 ) -> Tensor:
     """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
-    axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
+    axes = _flips(how)
     total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
     assert isinstance(total, Tensor)
     return total / len(axes)
@@ -138,11 +155,7 @@ def _average(
 def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     if how.window is None:
         return read(images)
-    inferers = require("monai.inferers", "data")
-    logits: Tensor = inferers.sliding_window_inference(
-        images, how.window, how.batch_size, read, overlap=how.overlap, mode="gaussian"
-    )
-    return logits
+    return windowed(read, how.window, how.batch_size, how.overlap)(images)
 
 
 def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:

@@ -8,10 +8,12 @@ from torch.utils.data import Dataset
 
 from lomix_search.data.dataset import Truth
 from lomix_search.data.nested_datasets import case_of, truth_of
+from lomix_search.data.preparation import scores_on_grid
 from lomix_search.data.resizing import resize_scores
 from lomix_search.data.seeding import Seeded
 from lomix_search.data.uniform_dataset import UniformDataset, same_size_batches
 from lomix_search.evaluation.dice_meter import DiceMeter, DiceResult
+from lomix_search.evaluation.windows import reader_for
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, class_numbers, reader_of
 from lomix_search.utils.distributed import gather, share
@@ -34,6 +36,14 @@ def predict_classes(model: nn.Module | Reader, images: Tensor, size: Sequence[in
     return class_numbers(_resized(logits, images.shape[2:] if size is None else tuple(size)))
 
 
+def _decided(logits: Tensor, truth: Truth) -> Tensor:
+    """Return the class numbers (1, *spatial) of one item's logits (C, *spatial), at the size of its truth."""
+    if truth.label.ndim != 3 or logits.shape[1:] == truth.label.shape:
+        return class_numbers(_resized(logits[None], truth.label.shape, truth.corners))
+    slabs = scores_on_grid(logits, truth.label.shape, corners=truth.corners)
+    return torch.cat([class_numbers(slab[None]) for slab in slabs], 1)
+
+
 def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
     if logits.shape[2:] == tuple(size) or logits.ndim == 4:
         return resize_scores(logits, size, corners=corners)
@@ -49,6 +59,7 @@ def score_items(
 ) -> DiceResult:
     """Score a network on items as training sees them, by Dice per case and class: what validation uses.
 
+    Where the items are whole volumes (the dataset has a ``window``), the network sees them block by block.
     A dataset may know the labels of its items at the size of their cases (``truth(index)``, as prepared data do). Then
     predictions are brought back to that size and scored there, as whole cases are.
 
@@ -65,7 +76,8 @@ def score_items(
     """
     meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
     items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype)
-    read = reader_of(model, len(classes))
+    read = reader_for(items, reader_of(model, len(classes)))
+    batch_size = batch_size if items.window is None else 1  # whole volumes
     with evaluating(model):
         for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
             with torch.no_grad():
@@ -73,7 +85,7 @@ def score_items(
             for number, one, label in zip(numbers, logits, labels, strict=True):
                 known = truth_of(dataset, number)
                 truth = Truth(label) if known is None else known
-                prediction = class_numbers(_resized(one[None], truth.label.shape, truth.corners))
+                prediction = _decided(one, truth)
                 meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
     whole, *others = gather(meter)
     for other in others:
