@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lomix_search.data.case import Array
 from lomix_search.data.dataset import Augment, Slices, block
+from lomix_search.data.regions import Regions
 from lomix_search.errors import DataError
 
 _PLACES = 1000  # voxels of each label that are kept
@@ -36,6 +37,7 @@ class Patches(Slices):
         names: As for ``Slices``.
         ignore_index: As for ``Slices``.
         augment: As for ``Slices``; blocks are cut so much larger as its attribute ``margin`` says, if it has one.
+        regions: As for ``Slices``.
 
     Raises:
         DataError: the sequences differ in length.
@@ -55,9 +57,17 @@ class Patches(Slices):
         names: Sequence[str] | None = None,
         ignore_index: int | None = None,
         augment: Augment | None = None,
+        regions: Regions | None = None,
     ) -> None:
         super().__init__(
-            images, labels, cases, num_classes=num_classes, names=names, ignore_index=ignore_index, augment=augment
+            images,
+            labels,
+            cases,
+            num_classes=num_classes,
+            names=names,
+            ignore_index=ignore_index,
+            augment=augment,
+            regions=regions,
         )
         self.size, self.numbers, self.places, self.values = tuple(size), numbers, places, tuple(values)
         self.margin = tuple(getattr(augment, "margin", (0,) * len(self.size)))

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from lomix_search.data.case import Case
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.kinds.class_table import class_table
+from lomix_search.data.kinds.class_table import PreparedLabels, prepared_labels
 from lomix_search.data.kinds.prepared_arrays import PreparedCases, PreparedFolder
 from lomix_search.data.kinds.prepared_volumes import PreparedVolumes, VolumeOptions, check_block, volume_case
 from lomix_search.data.manifest import Manifest, read_manifest
@@ -27,7 +27,12 @@ class PreparedSettings(Frozen):
 
     Args:
         root: Folder that ``lomix prepare`` wrote; relative to the recipe if it is there, else to the current one.
-        classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background.
+        classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background. Left
+            out where regions are learned.
+        regions: Regions that may overlap, each with its raw label values or names of labels, in the order of the
+            network's channels (multi-label). Those that the data name when left out; ``{}`` learns classes even so.
+        ignore: Raw label value (or the name of that label) of pixels that count nowhere; the one that the data name
+            when left out.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
         size: Rows and columns, which must be what was prepared; of volumes, slices, rows and columns of the blocks that
             training sees: ``[48, 64, 48]``.
@@ -45,7 +50,9 @@ class PreparedSettings(Frozen):
     """
 
     root: str
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: tuple[str, ...] = ()
+    regions: dict[str, tuple[StrictInt | str, ...]] | None = None
+    ignore: StrictInt | str | None = None
     split: str = "random"
     size: _Side | tuple[_BlockSide, _BlockSide, _BlockSide] | None = None
     augment: Literal["none", "paper", "chest_ct", "volume"] = "paper"
@@ -72,6 +79,10 @@ class PreparedSettings(Frozen):
             raise ValueError(f"{', '.join(map(repr, twice))} is there twice; each class needs a name of its own")
         return classes
 
+    def labels(self, manifest: Manifest, ignore_index: int | None = None) -> PreparedLabels:
+        """Return what is made of the raw labels; ``ignore_index`` as for :func:`load_prepared`."""
+        return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index)
+
     def plan(self) -> SplitPlan:
         """Return how to split."""
         file = None if self.split == "random" else Path(self.split)
@@ -94,14 +105,21 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         DataError: not prepared, prepared at another size, without one of the classes, or the split does not fit.
     """
     manifest = read_manifest(settings.root)
-    table, split = class_table(manifest, settings.classes, ignore_index), make_split(manifest.cases, settings.plan())
-    opened = PreparedFolder(Path(settings.root), manifest, table, settings.normalize, ignore_index)
-    classes = ("background", *settings.classes)
+    labels, split = settings.labels(manifest, ignore_index), make_split(manifest.cases, settings.plan())
+    opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
     make = _volumes if manifest.dims == 3 else _slices
     train, val, test, read = make(settings, opened, split)
-    volumes = {"val": PreparedCases(read, split.val), "test": PreparedCases(read, split.test)}
-    spacing = manifest.preparation.spacing
-    return Splits(train, val, test, classes, manifest.cases[0].shape[1], spacing, volumes)
+    return Splits(
+        train,
+        val,
+        test,
+        labels.classes,
+        manifest.cases[0].shape[1],
+        manifest.preparation.spacing,
+        volumes={"val": PreparedCases(read, split.val), "test": PreparedCases(read, split.test)},
+        regions=labels.regions,
+        ignore_index=labels.ignore_index,
+    )
 
 
 _Made = tuple[Slices, Slices, Slices, Callable[[str], Case]]
@@ -109,7 +127,7 @@ _Made = tuple[Slices, Slices, Slices, Callable[[str], Case]]
 
 def _slices(settings: PreparedSettings, opened: PreparedFolder, split: Split) -> _Made:
     """Open the sets of slices, and what reads a case."""
-    manifest, count = opened.manifest, 1 + len(settings.classes)
+    manifest = opened.manifest
     if settings.size not in (None, manifest.size):
         wanted = list(settings.size) if isinstance(settings.size, tuple) else settings.size
         hint = f"lomix prepare {manifest.benchmark} RAW {settings.root} --size {wanted}"
@@ -121,14 +139,14 @@ def _slices(settings: PreparedSettings, opened: PreparedFolder, split: Split) ->
         raise DataError(
             f'{settings.root} holds slices; data.augment = "volume" is for volumes.', hint="data.augment=paper"
         )
-    train = opened.slices(split.train, count, settings.augment)
-    val, test = (opened.slices(names, count, "none") for names in (split.val, split.test))
+    train = opened.slices(split.train, settings.augment)
+    val, test = (opened.slices(names, "none") for names in (split.val, split.test))
     return train, val, test, opened.case
 
 
 def _volumes(settings: PreparedSettings, opened: PreparedFolder, split: Split) -> _Made:
     """Open the sets of volumes, and what reads a case."""
-    size, count = check_block(settings.size, opened), 1 + len(settings.classes)
+    size = check_block(settings.size, opened)
     augment = settings.augment if "augment" in settings.model_fields_set else "volume"
     if augment not in ("none", "volume"):
         raise DataError(
@@ -138,8 +156,8 @@ def _volumes(settings: PreparedSettings, opened: PreparedFolder, split: Split) -
     if settings.normalize != "none":
         raise DataError(f"{settings.root} holds volumes; data.normalize is for pictures.", hint="data.normalize=none")
     volumes = PreparedVolumes(opened, VolumeOptions(size, augment, settings.flip))
-    val, test = (volumes.wholes(names, count) for names in (split.val, split.test))
-    return volumes.patches(split.train, count), val, test, partial(volume_case, opened)
+    val, test = (volumes.wholes(names) for names in (split.val, split.test))
+    return volumes.patches(split.train), val, test, partial(volume_case, opened)
 
 
 def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:

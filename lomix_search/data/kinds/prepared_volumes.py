@@ -49,55 +49,56 @@ class PreparedVolumes:
     opened: PreparedFolder
     options: VolumeOptions
 
-    def patches(self, names: Sequence[str], num_classes: int) -> Patches:
+    def patches(self, names: Sequence[str]) -> Patches:
         """Return blocks of some cases, to train on.
 
         Args:
             names: Of the cases.
-            num_classes: With the background.
 
         Returns:
             One item a case: another block of it each time.
         """
-        opened, table = self.opened, self.opened.table
+        opened, labels = self.opened, self.opened.labels
         places = _Arrays(opened, "foreground.npy", names)
         return Patches(
             _Arrays(opened, "image_volume.npy", names),
             _Arrays(opened, "label_volume.npy", names),
             names,
             size=self.options.size,
-            numbers=table.__getitem__,
+            numbers=labels.table.__getitem__,
             places=places.__getitem__,
-            values=table.values,
-            num_classes=num_classes,
+            values=labels.table.values,
+            num_classes=labels.num_classes,
             names=[f"{opened.root}: {name}" for name in names],
-            ignore_index=opened.ignore_index,
+            ignore_index=labels.ignore_index,
             augment=self._augment,
+            regions=labels.regions,
         )
 
-    def wholes(self, names: Sequence[str], num_classes: int) -> Slices:
+    def wholes(self, names: Sequence[str]) -> Slices:
         """Return whole volumes of some cases, to validate on: predicted block by block, scored on their own grid.
 
         Args:
             names: Of the cases.
-            num_classes: With the background.
 
         Returns:
             One item a case, at the spacing of training.
         """
-        opened, native = self.opened, _Arrays(self.opened, "label.npy", names, self.opened.table)
+        opened, labels = self.opened, self.opened.labels
+        native = _Arrays(opened, "label.npy", names, labels.table)
 
         def truth(number: int) -> Truth:
             return Truth(torch.from_numpy(np.array(native[number], np.int64)))
 
         return Slices(
             _Arrays(opened, "image_volume.npy", names),
-            _Arrays(opened, "label_volume.npy", names, opened.table),
+            _Arrays(opened, "label_volume.npy", names, labels.table),
             names,
-            num_classes=num_classes,
+            num_classes=labels.num_classes,
             names=[f"{opened.root}: {name}" for name in names],
-            ignore_index=opened.ignore_index,
+            ignore_index=labels.ignore_index,
             truths=truth,
+            regions=labels.regions,
             window=self.options.size,
         )
 
@@ -162,9 +163,9 @@ def volume_case(opened: PreparedFolder, name: str) -> Case:
     """
     entry, folder = opened.entries[name], opened.root / "cases" / name
     native, small = (open_array(folder / f"{file}.npy", entry.files) for file in ("image", "image_volume"))
-    label = opened.table[np.asarray(open_array(folder / "label.npy", entry.files))]
+    label = opened.labels.table[np.asarray(open_array(folder / "label.npy", entry.files))]
     written = (entry.spacing, entry.origin, entry.patient)
-    return Case(name, native, label, *written, small=small, values=opened.written_values(entry), dims=3)
+    return Case(name, native, label, *written, small=small, values=opened.values_of(entry), dims=3)
 
 
 @dataclass(frozen=True)
