@@ -21,7 +21,7 @@ from lomix_search.utils.files import write_text
 
 
 def evaluate(
-    network: nn.Module,
+    network: nn.Module | Sequence[nn.Module],
     cases: Sequence[Case],
     classes: Sequence[str],
     *,
@@ -37,8 +37,8 @@ def evaluate(
     """Score a network on whole cases.
 
     Args:
-        network: The network, instrumented or not; :func:`~lomix_search.instrumentation.outputs.reader_of` finds
-            its logits.
+        network: The network, instrumented or not, or several whose probabilities are averaged;
+            :func:`~lomix_search.instrumentation.outputs.reader_of` finds their logits.
         cases: Whole cases at native size, e.g. ``splits.volumes["test"]``; read one at a time.
         classes: All classes, the background first; the regions of multi-label data.
         protocol: Name of a protocol; it decides how predictions get back to native size.
@@ -64,7 +64,8 @@ def evaluate(
     options = replace(InferenceOptions() if how is None else how, resize=chosen.resize, multilabel=multilabel)
     rows: list[ClassScores] = []
     units: dict[str, str] = {}
-    read = reader_of(network, len(classes), multilabel)
+    networks = [network] if isinstance(network, nn.Module) else network
+    read = [reader_of(one, len(classes), multilabel) for one in networks]
     for number, case in enumerate(_of_own_name(track(cases, "evaluate", disable=not progress))):
         units.setdefault(chosen.unit(case.spacing), case.name)
         chosen.check_shape(case.image[:, 0], case.name)

@@ -24,6 +24,7 @@ from lomix_search.experiments.environment import (
 from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.results import write_results
+from lomix_search.experiments.run_data import note_data
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented
@@ -71,9 +72,9 @@ def run_recipe(
 
     Args:
         recipe: What to do.
-        folder: The run folder; afterwards it holds recipe.toml, environment.json, status.json, metrics.jsonl,
-            checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
-            predictions.png and weights.png.
+        folder: The run folder; afterwards it holds recipe.toml, data.json, environment.json, status.json,
+            metrics.jsonl, checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored,
+            results.json, seen.npz, predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; an empty folder starts one.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
@@ -132,6 +133,7 @@ def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
     """Write what the run is and what it depends on; return the library's commit."""
     with writing(folder / "recipe.toml"):
         write_text(folder / "recipe.toml", recipe.to_toml())
+    note_data(folder, recipe, splits)
     with writing(folder / "environment.json"):
         now, known = environment_of(recipe, splits), read_environments(folder)
         if known and checkpoints(folder / "checkpoints"):
@@ -159,7 +161,20 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
             f"{folder} holds a run already; nothing was changed.",
             hint=["--resume           to go on with it", "--folder runs/new  to start another"],
         )
-    before, now = load_recipe(held).model_dump(), recipe.model_dump()
+    check_recipe(folder, recipe)
+
+
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """Refuse to go on with a run by another recipe than it was started with.
+
+    Args:
+        folder: The run folder.
+        recipe: What the run is to go on with.
+
+    Raises:
+        RunError: they differ in what a result depends on.
+    """
+    before, now = load_recipe(folder / "recipe.toml").model_dump(), recipe.model_dump()
     check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")
     different = [key for key in now if key not in skipped and before[key] != now[key]]

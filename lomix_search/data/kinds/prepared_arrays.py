@@ -92,14 +92,14 @@ class PreparedFolder:
         label = self.labels.table[np.asarray(_open(folder / "label.npy", entry.files))]
         corners = self._by_corners(entry)
         written = (entry.spacing, entry.origin, entry.patient)
-        return Case(name, native, label, *written, small=small, corners=corners, values=self._values(entry))
+        return Case(name, native, label, *written, small=small, corners=corners, values=self.values_of(entry))
 
     def _by_corners(self, entry: Entry) -> bool:
         """Say whether a case was resized as earlier versions resized volumes, but not pictures."""
         return not entry.resize and self.manifest.intensity != "picture"
 
-    def _values(self, entry: Entry) -> tuple[int, ...]:
-        """Return what the raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""
+    def values_of(self, entry: Entry) -> tuple[int, ...]:
+        """Return what a case's raw file writes for class 0, 1, …; binary masks of benchmarks are kept as 0/1."""
         own = {int(label): int(value) for label, value in entry.origin.get("values", ())}
         as_stored = self.manifest.benchmark == "own" and entry.resize
         if "size" in entry.origin and not own and not as_stored and set(self.manifest.labels) == {1}:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from lomix_search.data.case import Case
 from lomix_search.data.readers.contours import fill_plane, inside
+from lomix_search.data.readers.dicom_file import numbers_of, path_of, pixel_values, read_dicom_file, value_of
 from lomix_search.data.readers.guard import check_memory, readable
-from lomix_search.errors import DataError, require
+from lomix_search.errors import DataError
 
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 _MOVED = 0.1  # pixels that corners of slices of one grid may differ by
@@ -36,25 +37,25 @@ def read_dicom_case(name: str, files: Sequence[Path], region: str) -> Case:
         DataError: not an axial CT on one grid, no contours, or no such region; the message names the file.
     """
     folder = files[0].parent
-    datasets = [_read(path) for path in files]
-    structures = [d for d in datasets if _value(d, "Modality") == "RTSTRUCT"]
+    datasets = [read_dicom_file(path) for path in files]
+    structures = [d for d in datasets if value_of(d, "Modality") == "RTSTRUCT"]
     found = [d for d in datasets if d.Modality == "CT"]
     if not found or len(structures) != 1:
         raise DataError(
             f"{folder}: {len(found)} CT slices and {len(structures)} RTSTRUCT files; need some and one.",
-            seen=[str(_path(d)) for d in structures[:8]],
+            seen=[str(path_of(d)) for d in structures[:8]],
         )
     slices = sorted(
-        _of_one_series(folder, found, structures[0]), key=lambda d: _numbers(d, "ImagePositionPatient", 3)[2]
+        _of_one_series(folder, found, structures[0]), key=lambda d: numbers_of(d, "ImagePositionPatient", 3)[2]
     )
     spacing, corner = _check_grid(folder, slices)
-    with readable(_path(structures[0])):  # numbers or names that its sequences lack
+    with readable(path_of(structures[0])):  # numbers or names that its sequences lack
         _check_frame(slices[0], structures[0], region)
-        contours = _planes(_path(structures[0]), _contours(structures[0], region))
+        contours = _planes(path_of(structures[0]), _contours(structures[0], region))
     shape = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
-    check_memory(_path(slices[0]), shape)
-    image = np.stack([_hounsfield(d) for d in slices])
-    label = _label(_path(structures[0]), region, contours, shape, spacing, corner)
+    check_memory(path_of(slices[0]), shape)
+    image = np.stack([pixel_values(d) for d in slices])
+    label = _label(path_of(structures[0]), region, contours, shape, spacing, corner)
     affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
     affine[:3, 3] = -corner[0], -corner[1], corner[2]
     origin = {"affine": affine.tolist(), "shape": list(shape[::-1])}
@@ -62,15 +63,6 @@ def read_dicom_case(name: str, files: Sequence[Path], region: str) -> Case:
 
 
 # -- slices ------------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> Any:
-    pydicom = require("pydicom", "data")
-    with readable(path):
-        try:
-            return pydicom.dcmread(path)
-        except pydicom.errors.InvalidDicomError as cause:
-            raise ValueError(str(cause)) from None
 
 
 def _of_one_series(folder: Path, slices: Sequence[Any], structures: Any) -> list[Any]:
@@ -81,7 +73,7 @@ def _of_one_series(folder: Path, slices: Sequence[Any], structures: Any) -> list
     if named := _named_series(structures):
         if not (kept := [d for uid in named & set(series) for d in series[uid]]):
             raise DataError(
-                f"{_path(structures)}: its contours belong to a series that is not in the folder.",
+                f"{path_of(structures)}: its contours belong to a series that is not in the folder.",
                 seen=[f"named: {', '.join(sorted(named))}", *_first_of(series)],
                 hint="put the slices of that series and this file into one folder",
             )
@@ -90,7 +82,7 @@ def _of_one_series(folder: Path, slices: Sequence[Any], structures: Any) -> list
         kept = list(slices)
     if scouts := [d for d in kept if "LOCALIZER" in [str(v).upper() for v in d.get("ImageType", ())]]:
         raise DataError(
-            f"{_path(scouts[0])} is a localizer (scout view), not a slice.", hint=f"move it out of {folder}"
+            f"{path_of(scouts[0])} is a localizer (scout view), not a slice.", hint=f"move it out of {folder}"
         )
     if len(series) > 1:
         raise DataError(
@@ -102,7 +94,7 @@ def _of_one_series(folder: Path, slices: Sequence[Any], structures: Any) -> list
 
 
 def _named_series(structures: Any) -> set[str]:
-    with readable(_path(structures)):
+    with readable(path_of(structures)):
         frames = structures.get("ReferencedFrameOfReferenceSequence") or ()
         studies = [s for frame in frames for s in frame.get("RTReferencedStudySequence") or ()]
         named = [one for study in studies for one in study.get("RTReferencedSeriesSequence") or ()]
@@ -110,21 +102,23 @@ def _named_series(structures: Any) -> set[str]:
 
 
 def _first_of(series: dict[str, list[Any]]) -> list[str]:
-    return [f"series {uid or 'without a name'}: {len(m)} slices, e.g. {_path(m[0]).name}" for uid, m in series.items()]
+    return [
+        f"series {uid or 'without a name'}: {len(m)} slices, e.g. {path_of(m[0]).name}" for uid, m in series.items()
+    ]
 
 
 def _check_grid(folder: Path, slices: Sequence[Any]) -> tuple[tuple[float, float, float], NDArray[np.float64]]:
     """Return the spacing (slices, rows, columns) and the first slice's corner, once all slices make one grid."""
     for d in slices:
-        if not np.allclose(_numbers(d, "ImageOrientationPatient", 6), _AXIAL, atol=1e-3):
-            raise DataError(f"{_path(d)}: the slices are not axial.", hint="resample them to axial slices")
-        if min(_numbers(d, "PixelSpacing", 2)) <= 0:
-            raise DataError(f"{_path(d)}: PixelSpacing must be above 0.", seen=str(d.PixelSpacing))
-    corners = np.array([_numbers(d, "ImagePositionPatient", 3) for d in slices])
-    steps, size = np.diff(corners[:, 2]), _numbers(slices[0], "PixelSpacing", 2)
+        if not np.allclose(numbers_of(d, "ImageOrientationPatient", 6), _AXIAL, atol=1e-3):
+            raise DataError(f"{path_of(d)}: the slices are not axial.", hint="resample them to axial slices")
+        if min(numbers_of(d, "PixelSpacing", 2)) <= 0:
+            raise DataError(f"{path_of(d)}: PixelSpacing must be above 0.", seen=str(d.PixelSpacing))
+    corners = np.array([numbers_of(d, "ImagePositionPatient", 3) for d in slices])
+    steps, size = np.diff(corners[:, 2]), numbers_of(slices[0], "PixelSpacing", 2)
     for n in np.flatnonzero(steps < _PLANE).tolist():
         raise DataError(
-            f"{_path(slices[n])} and {_path(slices[n + 1]).name} lie at one height ({corners[n, 2]:g} mm).",
+            f"{path_of(slices[n])} and {path_of(slices[n + 1]).name} lie at one height ({corners[n, 2]:g} mm).",
             hint=f"remove one of them from {folder}, or move slices of another series out of it",
         )
     first, frame = _grid_of(slices[0]), slices[0].get("FrameOfReferenceUID")
@@ -137,39 +131,17 @@ def _check_grid(folder: Path, slices: Sequence[Any]) -> tuple[tuple[float, float
         wide = int(abs(steps - np.median(steps)).argmax()) if len(steps) else 0
         raise DataError(
             f"{folder}: the slices do not form one grid.",
-            seen=[f"{_path(d).name} has another size, pixel spacing, corner or frame of reference" for d in odd[:3]]
+            seen=[f"{path_of(d).name} has another size, pixel spacing, corner or frame of reference" for d in odd[:3]]
             or f"slice distances {steps.min():g} … {steps.max():g} mm, "
-            f"e.g. between {_path(slices[wide]).name} and {_path(slices[wide + 1]).name}",
+            f"e.g. between {path_of(slices[wide]).name} and {path_of(slices[wide + 1]).name}",
             hint="remove slices of other series, or find the missing ones",
         )
-    step = float(steps.mean()) if len(steps) else _numbers(slices[0], "SliceThickness", 1)[0]
+    step = float(steps.mean()) if len(steps) else numbers_of(slices[0], "SliceThickness", 1)[0]
     return (step, size[0], size[1]), corners[0]
 
 
 def _grid_of(d: Any) -> tuple[Any, ...]:
-    return _value(d, "Rows"), _value(d, "Columns"), *(round(v, 4) for v in _numbers(d, "PixelSpacing", 2))
-
-
-def _hounsfield(d: Any) -> NDArray[np.float64]:
-    path = _path(d)
-    with readable(path):
-        frames, samples = int(d.get("NumberOfFrames") or 1), int(d.get("SamplesPerPixel") or 1)
-    if frames > 1:
-        raise DataError(f"{path} holds {frames} frames; need one slice a file.", hint="split it into single slices")
-    if samples > 1 or not str(_value(d, "PhotometricInterpretation")).startswith("MONOCHROME"):
-        raise DataError(f"{path}: {samples} values a pixel, {d.PhotometricInterpretation}; a CT has one grey value.")
-    if d.get("ModalityLUTSequence"):
-        raise DataError(f"{path} maps its values by a table, not by slope and intercept to Hounsfield units.")
-    (slope,), (intercept,) = (_numbers(d, key, 1) for key in ("RescaleSlope", "RescaleIntercept"))
-    with readable(path):
-        try:
-            stored = d.pixel_array
-        except (MemoryError, KeyboardInterrupt):
-            raise
-        except Exception as cause:  # each decoder has its own; a missing one is a RuntimeError
-            syntax = d.file_meta.TransferSyntaxUID.name
-            raise ValueError(f"{cause} (stored as {syntax})") from None
-    return np.asarray(stored * slope + intercept, np.float64)
+    return value_of(d, "Rows"), value_of(d, "Columns"), *(round(v, 4) for v in numbers_of(d, "PixelSpacing", 2))
 
 
 # -- contours ----------------------------------------------------------------------------------------------------------
@@ -222,8 +194,8 @@ def _planes(path: Path, contours: Sequence[tuple[NDArray[np.float64], str]]) -> 
 
 def _contours(structures: Any, region: str) -> list[tuple[NDArray[np.float64], str]]:
     """Return the corners (n, 3), in mm, and the kind of every contour of a region."""
-    path, number = _path(structures), int(_region(structures, region).ROINumber)
-    found = [r for r in _value(structures, "ROIContourSequence") if int(r.ReferencedROINumber) == number]
+    path, number = path_of(structures), int(_region(structures, region).ROINumber)
+    found = [r for r in value_of(structures, "ROIContourSequence") if int(r.ReferencedROINumber) == number]
     contours = []
     for c in (c for r in found for c in r.get("ContourSequence") or ()):
         kind = str(c.get("ContourGeometricType", ""))
@@ -240,15 +212,15 @@ def _contours(structures: Any, region: str) -> list[tuple[NDArray[np.float64], s
 
 
 def _region(structures: Any, region: str) -> Any:
-    known = list(_value(structures, "StructureSetROISequence"))
+    known = list(value_of(structures, "StructureSetROISequence"))
     found = [roi for roi in known if str(roi.ROIName) == region]
     if not found:
         raise DataError(
-            f"{_path(structures)}: no region {region!r}.", seen=f"it has {', '.join(str(r.ROIName) for r in known)}"
+            f"{path_of(structures)}: no region {region!r}.", seen=f"it has {', '.join(str(r.ROIName) for r in known)}"
         )
     if len(found) > 1:
         raise DataError(
-            f"{_path(structures)}: {len(found)} regions {region!r}; it must be clear which is meant.",
+            f"{path_of(structures)}: {len(found)} regions {region!r}; it must be clear which is meant.",
             seen=f"numbers {', '.join(str(roi.ROINumber) for roi in found)}",
             hint="rename or remove one of them",
         )
@@ -260,33 +232,7 @@ def _check_frame(first: Any, structures: Any, region: str) -> None:
     mine, theirs = first.get("FrameOfReferenceUID"), _region(structures, region).get("ReferencedFrameOfReferenceUID")
     if mine and theirs and mine != theirs:
         raise DataError(
-            f"{_path(structures)}: {region} was drawn in another frame of reference than that of the slices.",
-            seen=[f"contours {theirs}", f"{_path(first).name} {mine}"],
+            f"{path_of(structures)}: {region} was drawn in another frame of reference than that of the slices.",
+            seen=[f"contours {theirs}", f"{path_of(first).name} {mine}"],
             hint="take the contours and the slices from one planning CT",
         )
-
-
-# -- one value ---------------------------------------------------------------------------------------------------------
-
-
-def _path(dataset: Any) -> Path:
-    return Path(dataset.filename)
-
-
-def _value(dataset: Any, key: str) -> Any:
-    with readable(_path(dataset)):
-        value = dataset.get(key)
-    if value is None or value == "":
-        raise DataError(f"{_path(dataset)} has no {key}.", hint="copy or export it again, with all its attributes")
-    return value
-
-
-def _numbers(dataset: Any, key: str, count: int) -> list[float]:
-    value = _value(dataset, key)
-    try:
-        found = [float(v) for v in (value if count > 1 else [value])]
-    except (TypeError, ValueError):
-        found = []
-    if len(found) != count or not np.isfinite(found).all():
-        raise DataError(f"{_path(dataset)}: {key} must be {count} finite number{'s' * (count > 1)}.", seen=str(value))
-    return found

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 
 from lomix_search.data.case import Array, Case, size_in_words
+from lomix_search.data.readers.grid import MILLIMETRES, canonical, check_one_grid, from_canonical
 from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.data.readers.values import check_real_values, float_of, whole_labels
 from lomix_search.errors import DataError, require
 
-_MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_SPACING = (0.01, 100.0)  # millimetres; outside, a header's unit is wrong
-_APART = 0.1  # voxels by which the corners of one grid may differ between two files, for rounding
-_FLAT = 1e-3  # volume of the three axes' unit vectors below which two of them fall together
 _DEFLATE = 1032  # no gzip file holds more than this many bytes a byte
 
 
@@ -37,20 +34,7 @@ def read_nifti_pair(name: str, image: Path, label: Path, frame: int | None = Non
     """
     values, spacing, origin = read_nifti(image, frame)
     whole, _, of_label = read_nifti_label(label)
-    if origin["shape"] != of_label["shape"]:
-        raise DataError(
-            f"{label}: image and label have different shapes.",
-            seen=[f"image {size_in_words(origin['shape'])} ({image})", f"label {size_in_words(of_label['shape'])}"],
-        )
-    if _apart(origin, of_label) > _APART * min(spacing):
-        raise DataError(
-            f"{label}: image and label lie on different grids (their affines differ).",
-            seen=[
-                f"image {_rows(origin['affine'])} {origin['unit']}",
-                f"label {_rows(of_label['affine'])} {of_label['unit']}",
-            ],
-            hint="resample the label to its image, or copy the image's affine if only the header is wrong",
-        )
+    check_one_grid(image, origin, spacing, label, of_label)
     origin |= {"header": nifti_header(image, label)}
     return Case(name, values[:, None], whole, spacing, origin)
 
@@ -70,7 +54,7 @@ def read_nifti(path: Path, frame: int | None = None) -> tuple[Array, tuple[float
         DataError: the file is missing, empty, cut short, not a volume of numbers, or its grid makes no sense.
     """
     values, affine, unit = _stored(path, frame)
-    return _canonical(path, values.astype(float_of(values.dtype)), affine, unit)
+    return canonical(path, values.astype(float_of(values.dtype)), affine, unit)
 
 
 def read_nifti_label(path: Path) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
@@ -86,22 +70,39 @@ def read_nifti_label(path: Path) -> tuple[Array, tuple[float, ...], dict[str, An
         DataError: as :func:`read_nifti`, and as :func:`whole_labels`.
     """
     values, affine, unit = _stored(path, None)
-    return _canonical(path, whole_labels(values, path), affine, unit)
+    return canonical(path, whole_labels(values, path), affine, unit)
 
 
-def nifti_header(image: Path, label: Path) -> dict[str, Any]:
+def read_nifti_image(path: Path) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
+    """Read an image of one channel or several, which lie along the fourth axis of its file.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``, 3D or 4D.
+
+    Returns:
+        As :func:`read_nifti`, but values are (slices, channels, rows, columns), and the origin has its ``header``.
+
+    Raises:
+        DataError: as :func:`read_nifti`.
+    """
+    values, affine, unit = _stored(path, None, channels=True)
+    turned, spacing, origin = canonical(path, values.astype(float_of(values.dtype)), affine, unit)
+    return turned, spacing, origin | {"header": nifti_header(path)}
+
+
+def nifti_header(image: Path, label: Path | None = None) -> dict[str, Any]:
     """Return what else a prediction needs of an image's header, so that every program shows both in one place.
 
     Args:
         image: Whose grid, units and codes count.
-        label: Its label, which has as many axes as a prediction gets: 3, or 4 with one frame.
+        label: Its label, which has as many axes as a prediction gets: 3, or 4 with one frame. 3 when left out.
 
     Returns:
         ``units`` of space and time, ``zooms``, ``sform`` and ``qform`` as (code, matrix), and ``axes``.
     """
     nib = require("nibabel", "data")
-    with readable(image), readable(label):
-        header, axes = nib.load(str(image)).header, len(nib.load(str(label)).shape)
+    with readable(image), readable(label or image):
+        header, axes = nib.load(str(image)).header, 3 if label is None else len(nib.load(str(label)).shape)
         if not hasattr(header, "get_qform"):  # Analyze has neither units nor codes
             return {"axes": axes}
         forms = {key: getattr(header, f"get_{key}")(coded=True) for key in ("sform", "qform")}
@@ -123,7 +124,7 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
     nib = require("nibabel", "data")
     if "affine" in origin:
         affine = np.asarray(origin["affine"], float)
-        values = _from_canonical(label, affine)
+        values = from_canonical(label, affine)
     else:
         z, y, x = spacing if spacing else (1.0, 1.0, 1.0)
         affine, values = np.diag([-x, -y, z, 1.0]), label.transpose(2, 1, 0)  # columns to the left, rows to the back
@@ -146,11 +147,14 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
 def _unit(affine: Array, spacing: tuple[float, ...]) -> str:
     """Tell the unit of an affine from a spacing that is known to be in millimetres."""
     ratio = np.prod(spacing) ** (1 / 3) / abs(np.linalg.det(affine[:3, :3])) ** (1 / 3) if spacing else 1.0
-    return next((unit for unit, factor in _MILLIMETRES.items() if abs(ratio / factor - 1) < 0.1), "unknown")
+    return next((unit for unit, factor in MILLIMETRES.items() if abs(ratio / factor - 1) < 0.1), "unknown")
 
 
-def _stored(path: Path, frame: int | None) -> tuple[Array, Array, str]:
-    """Return the values of a volume, in their own type where no slope scales them, its affine and its unit."""
+def _stored(path: Path, frame: int | None, channels: bool = False) -> tuple[Array, Array, str]:
+    """Return the values of a volume, in their own type where no slope scales them, its affine and its unit.
+
+    They are (i, j, k), or (i, j, k, n) where the fourth axis holds channels.
+    """
     nib = require("nibabel", "data")
     with readable(path):
         file = nib.load(str(path))
@@ -160,13 +164,17 @@ def _stored(path: Path, frame: int | None) -> tuple[Array, Array, str]:
         frames = shape[3] if len(shape) > 3 and set(shape[4:]) <= {1} else 1
         if frame is not None and not 0 <= frame < frames:
             raise DataError(f"{path} has {frames} frame{'s' * (frames > 1)}; number {frame + 1} is wanted.")
-        if len(shape) < 3 or math.prod(shape[3:]) != (1 if frame is None else frames) or 0 in shape:
+        many = channels or frame is not None
+        if len(shape) < 3 or math.prod(shape[3:]) != (frames if many else 1) or 0 in shape:
             raise DataError(
                 f"{path}: {size_in_words(shape)} values; a volume has 3 axes.", hint="save one frame a file"
             )
-        check_memory(path, shape[:3])
-        index = (..., *((0 if frame is None else frame,) + (0,) * (len(shape) - 4))) if len(shape) > 3 else (...,)
-        values = np.asanyarray(file.dataobj[index])
+        check_memory(path, shape if channels else shape[:3])
+        if channels:
+            values = np.asanyarray(file.dataobj).reshape(*shape[:3], frames)
+        else:
+            index = (..., *((frame or 0,) + (0,) * (len(shape) - 4))) if len(shape) > 3 else (...,)
+            values = np.asanyarray(file.dataobj[index])
         unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
         return values, np.asarray(file.affine, float), str(unit)
 
@@ -181,61 +189,3 @@ def _check_room(path: Path, shape: Sequence[int], itemsize: int, offset: int) ->
             seen=f"the header says {size_in_words(shape)} values, {needed:,} bytes; the file has {there:,}",
             hint="copy or download it again",
         )
-
-
-def _canonical(path: Path, values: Array, affine: Array, unit: str) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
-    scale = _MILLIMETRES.get(unit, 1.0)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    spacing = tuple(float(s) * scale for s in lengths)
-    if not np.isfinite(affine).all() or not all(_SPACING[0] <= s <= _SPACING[1] for s in spacing):
-        raise DataError(
-            f"{path}: the header's spacing or unit is wrong.",
-            seen=f"voxels of {size_in_words(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
-            hint="image.header.set_zooms((…)); image.header.set_xyzt_units('mm'); nibabel.save(image, …)",
-        )
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
-        raise DataError(
-            f"{path}: two axes of its affine fall together, so that it describes no volume.",
-            seen=_rows(affine),
-            hint="nibabel.save(nibabel.Nifti1Image(values, affine), …)   # with the affine of the scan",
-        )
-    turned, order = _to_canonical(values, affine)
-    origin = {"affine": affine.tolist(), "shape": list(values.shape), "unit": unit}
-    return turned, tuple(spacing[axis] for axis in order), origin
-
-
-def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Return by how many millimetres the corners of two grids of one shape differ at most."""
-    corners = np.array([[*(np.array(c) * (np.array(one["shape"]) - 1)), 1] for c in np.ndindex(2, 2, 2)])
-    first, second = (corners @ np.asarray(o["affine"]).T * _MILLIMETRES.get(o["unit"], 1.0) for o in (one, other))
-    return float(np.abs(first - second)[:, :3].max())
-
-
-def _to_canonical(values: Array, affine: Array) -> tuple[Array, tuple[int, int, int]]:
-    """Return (slices, rows, columns) and which axis of the file each of them was."""
-    order, flips = _axes(affine)
-    turned = np.flip(values, flips).transpose(order)
-    return np.ascontiguousarray(turned), order
-
-
-def _from_canonical(label: Array, affine: Array) -> Array:
-    order, flips = _axes(affine)
-    back: Array = np.flip(label.transpose(tuple(np.argsort(order))), flips)
-    return back
-
-
-def _axes(affine: Array) -> tuple[tuple[int, int, int], tuple[int, ...]]:
-    """Find which file axes run along (head, back, left), and which axes must be flipped for that.
-
-    A NIfTI affine maps to (right, front, head): columns must run to the left and rows to the back, so both are minus.
-    """
-    nib = require("nibabel", "data")
-    orientation = nib.io_orientation(affine)  # for each file axis: the world axis it follows, and its sign
-    axis_of = {int(world): axis for axis, (world, _) in enumerate(orientation)}
-    wanted = {0: -1, 1: -1, 2: 1}
-    flips = tuple(axis for axis, (world, sign) in enumerate(orientation) if sign != wanted[int(world)])
-    return (axis_of[2], axis_of[1], axis_of[0]), flips
-
-
-def _rows(affine: Any) -> str:
-    return np.array2string(np.asarray(affine)[:3], precision=3, separator=" ").replace("\n", "")
