@@ -111,7 +111,12 @@ def test_a_tiff_of_several_pages_is_a_volume(tmp_path: Path) -> None:
 
 def test_segments_keep_numbers_and_names(tmp_path: Path) -> None:
     label = RNG.integers(0, 3, (6, 5, 4)).astype(np.uint8)
-    named = {"Segment0_Name": "liver", "Segment0_LabelValue": "1", "Segment1_Name": "tumour", "Segment1_LabelValue": "2"}
+    named = {
+        "Segment0_Name": "liver",
+        "Segment0_LabelValue": "1",
+        "Segment1_Name": "tumour",
+        "Segment1_LabelValue": "2",
+    }
     path = save_nrrd(tmp_path / "s.seg.nrrd", label, **named)
     kind = format_of(path)
     assert kind is not None and kind.read_label is not None

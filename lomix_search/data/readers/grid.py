@@ -55,12 +55,15 @@ def canonical(
             seen=affine_in_words(affine),
             hint="nibabel.save(nibabel.Nifti1Image(values, affine), …)   # with the affine of the scan",
         )
-    order, flips = _axes(affine)
-    turned = np.flip(values, flips).transpose((*order, *range(3, values.ndim)))
-    if values.ndim > 3:
-        turned = np.moveaxis(turned, 3, 1)
     origin = {"affine": affine.tolist(), "shape": list(values.shape[:3]), "unit": unit}
-    return np.ascontiguousarray(turned), tuple(spacing[axis] for axis in order), origin
+    return turned(values, affine), tuple(spacing[axis] for axis in _axes(affine)[0]), origin
+
+
+def turned(values: Array, affine: Array) -> Array:
+    """Turn (i, j, k) into (slices, rows, columns), and (i, j, k, channels) into (slices, channels, rows, columns)."""
+    order, flips = _axes(affine)
+    found = np.flip(values, flips).transpose((*order, *range(3, values.ndim)))
+    return np.ascontiguousarray(found if values.ndim == 3 else np.moveaxis(found, 3, 1))
 
 
 def from_canonical(label: Array, affine: Array) -> Array:

@@ -68,7 +68,9 @@ def _stored(path: Path) -> tuple[Array, Array]:
         shape = tuple(int(n) for n in header["DimSize"].split())
         channels, kind = int(header.get("ElementNumberOfChannels", 1)), np.dtype(_TYPES[header["ElementType"]])
         if len(shape) != 3 or min(*shape, channels) < 1:
-            raise DataError(f"{path}: {size_in_words(shape)} values; a volume has 3 axes.", hint="save one volume a file")
+            raise DataError(
+                f"{path}: {size_in_words(shape)} values; a volume has 3 axes.", hint="save one volume a file"
+            )
         check_memory(path, (*shape, channels))
         msb = header.get("BinaryDataByteOrderMSB", header.get("ElementByteOrderMSB", "False")).lower() == "true"
         data = _data(path, header, behind, math.prod(shape) * channels * kind.itemsize)
@@ -108,7 +110,9 @@ def _data(path: Path, header: dict[str, str], behind: int, size: int) -> bytes:
 
 def _affine(header: dict[str, str]) -> Array:
     """Return the affine; the n-th three numbers of the matrix are the direction of axis n."""
-    matrix = next((header[k] for k in ("TransformMatrix", "Rotation", "Orientation") if k in header), "1 0 0 0 1 0 0 0 1")
+    matrix = next(
+        (header[k] for k in ("TransformMatrix", "Rotation", "Orientation") if k in header), "1 0 0 0 1 0 0 0 1"
+    )
     start = next((header[k] for k in ("Offset", "Position", "Origin") if k in header), "0 0 0")
     spacing = header.get("ElementSpacing", header.get("ElementSize", "1 1 1"))
     directions = np.array(matrix.split(), float).reshape(3, 3).T * np.array(spacing.split(), float)
