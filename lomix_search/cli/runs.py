@@ -10,10 +10,12 @@ import typer
 
 from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
 from lomix_search.data.subsets import label_fraction as portion
+from lomix_search.errors import RunError
 from lomix_search.evaluation.paired_evaluations import paired_test
 from lomix_search.experiments.build import with_mixture
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
+from lomix_search.experiments.folds.cross_validate import cross_validate
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
@@ -38,6 +40,9 @@ def run_command(
     label_fraction: Annotated[
         str, typer.Option(help="run once for each share of the training patients, e.g. 0.05,0.1,1.0; shares are nested")
     ] = "",
+    folds: Annotated[
+        int | None, typer.Option(help="cross-validate: one run for each of so many folds, and all scored together")
+    ] = None,
     track: TrackOption = None,
     online: Online = False,
 ) -> None:
@@ -46,7 +51,9 @@ def run_command(
     given += tracked(track, online)
     loaded = load_recipe(recipe, given)
     home = folder or home_of(loaded)
-    if label_fraction:
+    if folds is not None:
+        _cross_validate(loaded, home, folds, resume, label_fraction)
+    elif label_fraction:
         _sweep(recipe, given, fractions_of(label_fraction), home, resume)
     else:
         _run(loaded, home, resume)
@@ -134,6 +141,21 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
         items = len(portion(loaded.build_data().train, search.label_fraction, search.seed))  # type: ignore[arg-type]
         table.add_row(fraction, str(items), *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
     console.print(table)
+
+
+def _cross_validate(recipe: Recipe, home: Path, folds: int, resume: bool, label_fraction: str) -> None:
+    """Run all folds, and show what they scored together."""
+    if label_fraction:
+        raise RunError(
+            "--folds and --label-fraction are two sweeps; one at a time is run.",
+            hint=f"lomix run … --folds {folds} {recipe.label_fraction_key}={label_fraction.partition(',')[0]}",
+        )
+    scores = cross_validate(recipe, home, folds, resume=resume, console=console)
+    console.print(scores)
+    if scores.test is not None:
+        console.print(f"test cases, the {folds} networks together")
+        console.print(scores.test)
+    console.print(f"all in {home}: folds.json scores.csv scores.md fold0 … fold{folds - 1}")
 
 
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:

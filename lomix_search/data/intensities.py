@@ -5,9 +5,68 @@ from pathlib import Path
 import numpy as np
 
 from lomix_search.data.case import Array
+from lomix_search.data.manifest import ChannelScaling, Preparation
 from lomix_search.errors import DataError
 
+_LARGEST = 60000.0  # of float16
 _FEW = 0.05  # where fewer voxels than this share differ from the background, percentiles are taken of them alone
+
+
+def scale_channels(image: Array, how: Preparation, path: Path) -> Array:
+    """Scale each channel of an image as its preparation says.
+
+    Args:
+        image: (slices, channels, rows, columns), as stored in the file.
+        how: The preparation.
+        path: The file, for the message.
+
+    Returns:
+        The same shape; types as of :func:`scale_intensities`, float16 for volumes.
+
+    Raises:
+        DataError: as :func:`scale_intensities`; or a channel of a volume that is constant.
+    """
+    if how.dims == 2 and len(how.intensity) == 1 and (image.shape[1] == 1 or how.intensity[0].kind == "picture"):
+        return scale_intensities(image, how.intensity[0].kind, path, how.intensity[0].window)
+    return np.concatenate(
+        [_channel(image[:, c : c + 1], how.scaling_of(c), path, _called(how, c)) for c in range(image.shape[1])], 1
+    )
+
+
+def _called(how: Preparation, channel: int) -> str:
+    known = how.modalities[channel] if channel < len(how.modalities) else f"channel {channel}"
+    return f" in {known}" if how.channels > 1 else ""
+
+
+def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array:
+    """Scale one channel (slices, 1, rows, columns)."""
+    if not np.isfinite(image).all():
+        raise DataError(f"{path}: NaN or infinite intensities{where}.")
+    low, high = float(image.min()), float(image.max())
+    if low == high:
+        raise DataError(f"{path}: every voxel{where} is {low:g}; nothing can be seen in it.", hint="move it away")
+    if how.kind not in ("foreground", "zscore"):
+        return scale_intensities(image, how.kind, path, how.window)
+    if how.kind == "foreground":
+        if low >= 0 and how.window is not None and how.window[0] < 0:
+            raise DataError(
+                f"{path}: a CT must be in Hounsfield units (air −1000, water 0), as the others are.",
+                seen=f"values {low:g} … {high:g}",
+                hint="apply the rescale slope and intercept of the DICOM files",
+            )
+        clipped = image.astype(np.float32) if how.window is None else np.clip(image, *how.window)
+        return ((clipped - np.float32(how.mean)) / np.float32(how.std)).astype(np.float16)
+    return _zscore(image, how.nonzero)
+
+
+def _zscore(image: Array, nonzero: bool) -> Array:
+    """Bring an image to mean 0 and deviation 1; its largest values are bounded by the type that holds them."""
+    values = image.astype(np.float64)
+    counted = values[values != 0] if nonzero else values
+    deviation = float(counted.std())
+    scaled = (values - float(counted.mean())) / (deviation if deviation > 0 else 1.0)
+    scaled = np.where(values != 0, scaled, 0.0) if nonzero else scaled
+    return scaled.clip(-_LARGEST, _LARGEST).astype(np.float16)
 
 
 def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[float, float] | None = None) -> Array:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -62,13 +62,57 @@ class Entry(Frozen):
         return files
 
 
+class ChannelScaling(Frozen):
+    """How the intensities of one channel become numbers that a network takes.
+
+    Args:
+        kind: ``ct``, ``mr``, ``picture`` and ``range`` as for a ``DatasetLayout``, to 0 … 1; ``foreground``: clipped to
+            ``window``, less ``mean``, divided by ``std``, which were measured in the foreground of the cases (CT of
+            volumes); ``zscore``: each image less its own mean, divided by its own deviation (MR and others of volumes).
+        window: Lowest and highest intensity that is told apart.
+        mean: Of ``foreground``.
+        std: Of ``foreground``, above 0.
+        nonzero: ``zscore`` measures voxels beside 0 alone, and leaves 0 what it is.
+    """
+
+    kind: Literal["ct", "mr", "picture", "range", "foreground", "zscore"]
+    window: tuple[float, float] | None = None
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+    nonzero: bool = False
+
+
+class Preparation(Frozen):
+    """How a raw image becomes what a network takes: all that ``data.preparation.prepare_image`` needs.
+
+    Args:
+        dims: 2: slices or pictures of one size; 3: volumes of one spacing.
+        size: Rows and columns of a slice (dims 2); None keeps its own.
+        spacing: Millimetres between slices, rows and columns that volumes are brought to (dims 3); empty: as they are.
+        channels: Of every image; 0 where that is not known.
+        modalities: Names of the channels, where they are known.
+        intensity: One scaling for each channel, or one for all.
+    """
+
+    dims: Literal[2, 3] = 2
+    size: Annotated[int, Field(ge=1)] | None = None
+    spacing: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    channels: Annotated[int, Field(ge=0)] = 0
+    modalities: tuple[str, ...] = ()
+    intensity: Annotated[tuple[ChannelScaling, ...], Field(min_length=1)]
+
+    def scaling_of(self, channel: int) -> ChannelScaling:
+        """Return how a channel is scaled."""
+        return self.intensity[channel if len(self.intensity) > 1 else 0]
+
+
 class Manifest(Frozen):
     """What a prepared folder holds.
 
     Args:
         version: Of this format.
         benchmark: Which layout was read.
-        size: Rows and columns of the training form.
+        size: Rows and columns of the training form; 0 for volumes, which have one spacing instead.
         intensity: How intensities were scaled.
         labels: Names of the raw label values.
         cases: All cases, by name.
@@ -76,6 +120,7 @@ class Manifest(Frozen):
         modalities: Names of the channels, where they are known.
         ignore: Raw label value of pixels that count nowhere.
         regions: Names of overlapping regions, each with its raw label values; empty: the labels are classes.
+        prepared: How images were prepared; None in folders of earlier versions, see ``preparation``.
     """
 
     version: Literal[1]
@@ -88,6 +133,20 @@ class Manifest(Frozen):
     modalities: tuple[str, ...] = ()
     ignore: int | None = None
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    prepared: Preparation | None = None
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a raw image becomes what was prepared here; of folders of earlier versions, as they say it."""
+        if self.prepared is not None:
+            return self.prepared
+        first = self.cases[0] if self.cases else None
+        kind, _, window = first.scaling.partition(" ") if first else (self.intensity, "", "")
+        bounds = tuple(float(value) for value in window.strip("()").split(",")) if window else None
+        scaling = {"kind": kind, "window": bounds}
+        channels = first.shape[1] if first else 0
+        content = {"dims": self.dims, "size": self.size, "channels": channels, "modalities": self.modalities}
+        return Preparation.model_validate(content | {"intensity": (scaling,)})
 
     @field_validator("cases")
     @classmethod

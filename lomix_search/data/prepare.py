@@ -4,6 +4,8 @@
     OUT/cases/NAME/image.npy     (slices, channels, rows, columns), canonical axes, native size
     OUT/cases/NAME/label.npy     (slices, rows, columns), raw label values
     OUT/cases/NAME/image_224.npy, label_224.npy   the same at the size that training sees
+    OUT/cases/NAME/image_volume.npy, label_volume.npy   of volumes: the same at the spacing of training
+    OUT/cases/NAME/foreground.npy   of volumes: where each label lies, for crops that are centred on it
     OUT/cases/NAME/case.json     the manifest's entry; written last, so that its presence means the case is whole
 
 Volumes are float16 in 0 … 1 (steps of 0.2 HU over a CT window of 400 HU), pictures uint8. Arrays are memory-mapped when
@@ -16,15 +18,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.benchmarks.table import find_layout
-from lomix_search.data.manifest import Entry, Manifest, case_name
+from lomix_search.data.manifest import Entry, Manifest, Preparation, case_name
 from lomix_search.data.prepare_case import prepare_case
+from lomix_search.data.survey import VolumeFacts, plan_slices, plan_volumes, volume_facts
 from lomix_search.errors import DataError, LomixError, MissingExtraError
 from lomix_search.utils.files import write_text
+
+_Made = TypeVar("_Made")
 
 
 def prepare(
@@ -88,30 +94,25 @@ def prepare_layout(
     Raises:
         DataError: as :func:`prepare`.
     """
-    sources, size = layout.find(raw), layout.size if size is None else size
+    sources = layout.find(raw)
     _check_names(sources)
     _remove_leftovers(out)
     (out / "manifest.json").unlink(missing_ok=True)  # what it says is about to change
+    threads = (os.cpu_count() or 1) if workers is None else workers
+    how = _planned(layout, sources, layout.size if size is None else size, threads, progress)
 
     def one(source: Source) -> Entry:
-        return prepare_case(source, layout, raw, out / "cases", size)
+        return prepare_case(source, layout, raw, out / "cases", how)
 
-    entries, faults = _in_parallel(
-        one, sources, (os.cpu_count() or 1) if workers is None else workers, layout.name, progress
-    )
-    if faults:
-        raise DataError(
-            f"prepare {layout.name}: {len(faults)} of {len(sources)} cases failed; "
-            f"the other {len(entries)} are kept in {out}.",
-            seen=faults,
-            hint="mend or remove these files and run the same command again; it goes on from there",
-        )
+    entries, faults = _in_parallel(one, sources, threads, f"prepare {layout.name}", progress)
+    _raise(faults, layout, f"{len(faults)} of {len(sources)} cases failed; the other {len(entries)} are kept in {out}")
     entries.sort(key=lambda entry: entry.name)
+    _check_channels(layout, entries)
     labels = _label_names(layout, entries, label_names)
     manifest = Manifest(
         version=1,
         benchmark=layout.name,
-        size=size,
+        size=how.size or 0,
         intensity=layout.intensity,
         labels=labels,
         cases=tuple(entries),
@@ -119,22 +120,59 @@ def prepare_layout(
         modalities=layout.modalities,
         ignore=layout.ignore,
         regions=dict(layout.regions),
+        prepared=how.model_copy(update={"channels": entries[0].shape[1] if entries else 0}),
     )
     write_text(out / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def _planned(layout: DatasetLayout, sources: Sequence[Source], size: int, threads: int, progress: bool) -> Preparation:
+    """Decide how images are prepared; for volumes every one is read, to know what all of them have in common."""
+    if layout.dims == 2:
+        return plan_slices(layout, size)
+
+    def one(source: Source) -> VolumeFacts:
+        return volume_facts(source, layout)
+
+    facts, faults = _in_parallel(one, sources, threads, f"look at {layout.name}", progress)
+    _raise(faults, layout, f"{len(faults)} of {len(sources)} cases cannot be read; nothing was prepared")
+    return plan_volumes(layout, facts)
+
+
+def _raise(faults: Sequence[str], layout: DatasetLayout, what: str) -> None:
+    if faults:
+        raise DataError(
+            f"prepare {layout.name}: {what}.",
+            seen=faults,
+            hint="mend or remove these files and run the same command again; it goes on from there",
+        )
+
+
+def _check_channels(layout: DatasetLayout, entries: Sequence[Entry]) -> None:
+    """Refuse cases of several numbers of channels, which no network takes."""
+    found = Counter(entry.shape[1] for entry in entries)
+    if len(found) > 1:
+        usual = found.most_common(1)[0][0]
+        odd = [f"{e.name}: {e.shape[1]} ({next(iter(e.sources))})" for e in entries if e.shape[1] != usual]
+        raise DataError(
+            f"prepare {layout.name}: {len(odd)} of {len(entries)} cases have other channels than the rest ({usual}).",
+            seen=odd[:8],
+            hint="move them away, or give all images the same channels",
+        )
 
 
 # -- all cases ---------------------------------------------------------------------------------------------------------
 
 
 def _in_parallel(
-    work: Callable[[Source], Entry], sources: Iterable[Source], workers: int, title: str, progress: bool
-) -> tuple[list[Entry], list[str]]:
+    work: Callable[[Source], _Made], sources: Iterable[Source], workers: int, title: str, progress: bool
+) -> tuple[list[_Made], list[str]]:
     """Do all cases in threads (reading, unzipping and resampling leave the interpreter free); collect every fault."""
-    sources, entries, faults = list(sources), [], []
+    entries: list[_Made] = []
+    sources, faults = list(sources), []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
-        task = bar.add_task(f"prepare {title}", total=len(sources))
+        task = bar.add_task(title, total=len(sources))
         futures = {pool.submit(work, source): source for source in sources}
         try:
             for future in as_completed(futures):

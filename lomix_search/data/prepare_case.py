@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
-from lomix_search.data.case import Array, Case
-from lomix_search.data.intensities import scale_intensities
-from lomix_search.data.manifest import READERS, Entry, sha256
+from lomix_search.data.case import Array, Case, size_in_words
+from lomix_search.data.manifest import READERS, ChannelScaling, Entry, Preparation, sha256
+from lomix_search.data.patches import foreground_voxels
+from lomix_search.data.preparation import prepare_image
 from lomix_search.data.readers.guard import readable
-from lomix_search.data.resizing import RULE, resize_images, resize_labels
+from lomix_search.data.resizing import RULE, resize_labels
 from lomix_search.errors import DataError
 from lomix_search.utils.files import write_text
 
 
-def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, size: int) -> Entry:
+def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, how: Preparation) -> Entry:
     """Prepare one case into a folder that appears whole or not at all. One that is there already, and whole, is kept.
 
     Args:
@@ -28,7 +29,7 @@ def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, 
         layout: What is known of them.
         raw: The folder that its files are named relative to.
         cases: The folder that its own is written to.
-        size: Rows and columns of the training form.
+        how: How its image is prepared.
 
     Returns:
         Its entry of the manifest.
@@ -36,12 +37,12 @@ def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, 
     Raises:
         DataError: a file that is unreadable or inconsistent, a label that the layout does not know, or a full disk.
     """
-    made_from = _made_from(source, layout, raw)
-    if (known := _finished(cases / source.name, made_from, size)) is not None:
+    made_from = _made_from(source, layout, raw, how)
+    if (known := _finished(cases / source.name, made_from, form_of(how))) is not None:
         return known
     case = source.read()
     _check_labels(case, layout, source.files[-1])
-    arrays = _arrays(case, layout, source.files[0], size)
+    arrays = _arrays(case, source.files[0], how)
     with _appearing(cases / source.name, cases) as folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
@@ -58,24 +59,43 @@ def prepare_case(source: Source, layout: DatasetLayout, raw: Path, cases: Path, 
     return entry
 
 
-def _made_from(source: Source, layout: DatasetLayout, raw: Path) -> dict[str, Any]:
+def form_of(how: Preparation) -> str:
+    """Return what the files of the training form are called by: ``image_224.npy``, ``image_volume.npy``."""
+    return "volume" if how.dims == 3 else str(how.size)
+
+
+def _made_from(source: Source, layout: DatasetLayout, raw: Path, how: Preparation) -> dict[str, Any]:
     """Return what a prepared case depends on, as its entry says it; where any of it differs, the case is made again."""
     return {
         "patient": source.patient,
         "group": source.group,
         "sources": {_relative(path, raw): _hash(path) for path in source.files},
-        "scaling": f"{layout.intensity} {layout.window}" if layout.window else layout.intensity,
+        "scaling": "; ".join(map(_scaling, how.intensity)),
         "reading": f"{READERS} {source.reading}".rstrip(),
-        "resize": RULE,
+        "resize": f"{RULE} {size_in_words(how.spacing)} mm" if how.spacing else RULE,
     }
 
 
-def _arrays(case: Case, layout: DatasetLayout, path: Path, size: int) -> dict[str, Array]:
-    """Return image and label at native size and at that of training, by the names of their files."""
-    scaled = scale_intensities(case.image, layout.intensity, path, layout.window)
-    image = resize_images(scaled, (size, size), picture=layout.intensity in ("picture", "range"))
-    label = resize_labels(case.label, (size, size))
-    return {"image": scaled, "label": case.label, f"image_{size}": image, f"label_{size}": label}
+def _scaling(of: ChannelScaling) -> str:
+    """Say how a channel is scaled, as folders of earlier versions say it too."""
+    more = f" mean {of.mean} std {of.std}" if of.kind == "foreground" else " beside 0" * of.nonzero
+    return f"{of.kind} {of.window}{more}" if of.window else f"{of.kind}{more}"
+
+
+def _arrays(case: Case, path: Path, how: Preparation) -> dict[str, Array]:
+    """Return image and label at native size and in the form of training, by the names of their files."""
+    made, form = prepare_image(case.image, case.spacing, how, path), form_of(how)
+    if how.dims == 2:
+        small = resize_labels(case.label, made.small.shape[2:])
+        return {"image": made.native, "label": case.label, f"image_{form}": made.small, f"label_{form}": small}
+    small = resize_labels(case.label, (made.small.shape[0], *made.small.shape[2:]))
+    return {
+        "image": made.native,
+        "label": case.label,
+        f"image_{form}": made.small,
+        f"label_{form}": small,
+        "foreground": foreground_voxels(small),
+    }
 
 
 @contextmanager
@@ -107,14 +127,14 @@ def _check_labels(case: Case, layout: DatasetLayout, path: Path) -> None:
         )
 
 
-def _finished(folder: Path, made_from: Mapping[str, Any], size: int) -> Entry | None:
+def _finished(folder: Path, made_from: Mapping[str, Any], form: str) -> Entry | None:
     """Return the entry of a case that was prepared from the same files in the same way, and is whole to the bit."""
     path = folder / "case.json"
     try:
         entry = Entry.model_validate_json(path.read_bytes())
     except (OSError, ValueError):  # none, or damaged: it is made again
         return None
-    if any(getattr(entry, key) != value for key, value in made_from.items()) or f"image_{size}.npy" not in entry.files:
+    if any(getattr(entry, key) != value for key, value in made_from.items()) or f"image_{form}.npy" not in entry.files:
         return None
     whole = all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in entry.files.items())
     return entry if whole else None

@@ -11,6 +11,7 @@ beside its place and noise is kept. The filter here is cubic as well, as wide as
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lomix_search.data.case import Array
+from lomix_search.errors import require
 from lomix_search.utils.interpolation import interpolate
 
 RULE = "centres"
@@ -56,17 +58,53 @@ def resize_labels(labels: Array, size: Sequence[int], *, corners: bool = False) 
     always the same side would shift the map by half a pixel.
 
     Args:
-        labels: (…, rows, columns).
-        size: Rows and columns wanted.
+        labels: (…, rows, columns), or (…, slices, rows, columns).
+        size: Rows and columns wanted, or slices, rows and columns.
         corners: As for :func:`resize_scores`.
 
     Returns:
         The same type.
     """
-    if labels.shape[-2:] == tuple(size):
+    own = labels.shape[-len(size) :]
+    if own == tuple(size):
         return labels
-    rows, columns = (_nearest(old, new, corners) for old, new in zip(labels.shape[-2:], size, strict=True))
-    return np.ascontiguousarray(labels[..., rows[:, None], columns])
+    taken = (_nearest(old, new, corners) for old, new in zip(own, size, strict=True))
+    index: tuple[Any, ...] = (..., *np.ix_(*taken))
+    return np.ascontiguousarray(labels[index])
+
+
+def resize_volume(image: Array, size: Sequence[int], *, flat: bool = False) -> Array:
+    """Resample a volume by cubic splines, each channel by itself, within the intensities that it has.
+
+    Args:
+        image: (slices, channels, rows, columns).
+        size: Slices, rows and columns wanted; the borders of the volume stay its borders.
+        flat: Its slices lie far apart: cubic within slices, linear between them, where a spline would swing.
+
+    Returns:
+        (slices, channels, rows, columns) of the same type.
+    """
+    own = image.shape[0], image.shape[2], image.shape[3]
+    if own == tuple(size):
+        return image
+    steps = [((size[0], *own[1:]), 1), (tuple(size), 3)] if flat else [(tuple(size), 3)]
+    made = np.empty((size[0], image.shape[1], *size[1:]), image.dtype)
+    for channel in range(image.shape[1]):
+        given = image[:, channel].astype(np.float32)
+        low, high = float(given.min()), float(given.max())
+        for shape, order in steps:
+            given = _zoomed(given, shape, order)
+        given = given.clip(low, high)
+        made[:, channel] = np.rint(given) if image.dtype.kind in "iu" else given
+    return made
+
+
+def _zoomed(values: Array, shape: Sequence[int], order: int) -> Array:
+    if values.shape == tuple(shape):
+        return values
+    factors = [new / old for old, new in zip(values.shape, shape, strict=True)]
+    zoom = require("scipy.ndimage", "data").zoom
+    return np.asarray(zoom(values, factors, order=order, mode="nearest", grid_mode=True))
 
 
 def resize_scores(scores: Tensor, size: Sequence[int], *, corners: bool = False) -> Tensor:

@@ -1,8 +1,10 @@
 """Predicting whole cases with bounded memory: slice by slice, or by sliding windows."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ class InferenceOptions:
         overlap: Share that neighbouring windows have in common, in [0, 1).
         flips: Average the probabilities over flips of rows and columns.
         device: Where the network runs; by default where its parameters are.
+        multilabel: The channels are regions that may overlap, each with a probability of its own.
     """
 
     size: int | tuple[int, int] | None = None
@@ -39,6 +42,7 @@ class InferenceOptions:
     overlap: float = 0.25
     flips: bool = False
     device: torch.device | str | None = None
+    multilabel: bool = False
 
     @property
     def pixels(self) -> tuple[int, int] | None:
@@ -51,44 +55,74 @@ class Prediction:
     """A predicted case.
 
     Args:
-        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
-        foreground: 1 − probability of the background, the same shape; None unless it was asked for.
+        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class;
+            multi-label: masks (R, slices, rows, columns) of 0 and 1.
+        foreground: 1 − probability of the background, the same shape; of each region, its own; None unless it was asked
+            for.
+        probabilities: (classes or R, slices, rows, columns) float32; None unless it was asked for.
     """
 
     label: Array
     foreground: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
 
 
 @torch.no_grad()
 def predict_case(
-    network: nn.Module, case: Case, how: InferenceOptions, foreground: bool = False, read: Reader | None = None
+    network: nn.Module | Sequence[nn.Module],
+    case: Case,
+    how: InferenceOptions,
+    foreground: bool = False,
+    read: Reader | Sequence[Reader] | None = None,
+    *,
+    all_classes: bool = False,
 ) -> Prediction:
     """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
 
     Args:
-        network: The network; one channel of logits means a binary task by the logistic function.
+        network: The network, or several whose probabilities are averaged; one channel of logits means a binary task by
+            the logistic function.
         case: The case; its image is scaled as the network takes it.
         how: Sizes, windows and flips.
         foreground: Also return the foreground probability.
-        read: What :func:`lomix_search.instrumentation.outputs.reader_of` made of the network; made anew when left out.
+        read: What :func:`lomix_search.instrumentation.outputs.reader_of` made of each network; made anew when left out.
+        all_classes: Also return the probability of each class.
 
     Returns:
         Class numbers at the case's own size.
 
     Raises:
-        RunError: the network returns nothing that can be read as logits, or values that are not finite.
+        RunError: a network returns nothing that can be read as logits, or values that are not finite.
     """
-    read = reader_of(network) if read is None else read
-    device = next((p.device for p in network.parameters()), None) if how.device is None else torch.device(how.device)
-    with evaluating(network):
+    networks = [network] if isinstance(network, nn.Module) else list(network)
+    readers = list(read) if isinstance(read, Sequence) else [read or reader_of(one) for one in networks]
+    device = next((p.device for p in networks[0].parameters()), None) if how.device is None else how.device
+    wanted = _Wanted(foreground, all_classes)
+    with ExitStack() as modes:
+        for one in networks:
+            modes.enter_context(evaluating(one))
         if how.window is not None and len(how.window) == 3:
-            probability = _volume(read, case, how, device)
-            parts = [_decide(probability, foreground)]
-        else:
-            parts = [_slices(read, case, batch, how, device, foreground) for batch in _batches(case, how.batch_size)]
-    label = np.concatenate([part[0] for part in parts])
-    scores = np.concatenate([part[1] for part in parts if part[1] is not None]) if foreground else None
-    return Prediction(label, scores)
+            return _decide(_volume(readers, case, how, device), how, wanted)
+        batches = _batches(case, how.batch_size)
+        return _joined([_slices(readers, case, batch, how, device, wanted) for batch in batches], how)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    foreground: bool
+    all_classes: bool
+
+
+def _joined(parts: Sequence[Prediction], how: InferenceOptions) -> Prediction:
+    """Put slices together that were predicted in batches."""
+    slices = 1 if how.multilabel else 0  # the axis of them
+    foreground = [part.foreground for part in parts if part.foreground is not None]
+    scores = [part.probabilities for part in parts if part.probabilities is not None]
+    return Prediction(
+        np.concatenate([part.label for part in parts], slices),
+        np.concatenate(foreground, slices) if foreground else None,
+        np.concatenate(scores, 1) if scores else None,
+    )
 
 
 def _batches(case: Case, size: int) -> list[slice]:
@@ -96,18 +130,25 @@ def _batches(case: Case, size: int) -> list[slice]:
 
 
 def _slices(
-    read: Reader, case: Case, batch: slice, how: InferenceOptions, device: torch.device | None, foreground: bool
-) -> tuple[Array, NDArray[np.float32] | None]:
+    readers: Sequence[Reader],
+    case: Case,
+    batch: slice,
+    how: InferenceOptions,
+    device: torch.device | str | None,
+    wanted: _Wanted,
+) -> Prediction:
     """Predict some slices (n, C, rows, columns) at their own size."""
     native, (given, corners) = case.image.shape[2:], _given(case, batch, how.pixels)
     images = torch.from_numpy(np.array(given, np.float32)).to(device)
     if how.resize == "linear":
-        probability = _average(read, images, how, lambda logits: resize_scores(logits.float(), native, corners=corners))
-        return _decide(probability.movedim(0, 1), foreground)
-    probability = _average(read, images, how)
-    label, scores = _decide(probability.movedim(0, 1), foreground)
-    back = None if scores is None else resize_labels(scores, native, corners=corners)
-    return resize_labels(label, native, corners=corners), back
+        back = partial(resize_scores, size=native, corners=corners)
+        probability = _average(readers, images, how, lambda logits: back(logits.float()))
+        return _decide(probability.movedim(0, 1), how, wanted)
+    made = _decide(_average(readers, images, how).movedim(0, 1), how, wanted)
+    parts = (made.label, made.foreground, made.probabilities)
+    label, *scores = (None if p is None else resize_labels(p, native, corners=corners) for p in parts)
+    assert label is not None
+    return Prediction(label, *scores)
 
 
 def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Array, bool]:
@@ -119,20 +160,24 @@ def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Arra
     return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
 
 
-def _volume(read: Reader, case: Case, how: InferenceOptions, device: torch.device | None) -> Tensor:
+def _volume(readers: Sequence[Reader], case: Case, how: InferenceOptions, device: torch.device | str | None) -> Tensor:
     """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
     volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
-    return _average(read, volume.to(device), how)[0].cpu()
+    return _average(readers, volume.to(device), how)[0].cpu()
 
 
 def _average(
-    read: Reader, images: Tensor, how: InferenceOptions, resized: Callable[[Tensor], Tensor] = lambda t: t
+    readers: Sequence[Reader],
+    images: Tensor,
+    how: InferenceOptions,
+    resized: Callable[[Tensor], Tensor] = lambda t: t,
 ) -> Tensor:
-    """Average probabilities over the flips of rows and columns; logits are resized, as in training."""
+    """Average probabilities over networks and flips of rows and columns; logits are resized, as in training."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
-    total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for a in axes)
+    ways = itertools.product(readers, axes)
+    total = sum(probabilities(resized(_logits(read, images.flip(a), how)), how.multilabel).flip(a) for read, a in ways)
     assert isinstance(total, Tensor)
-    return total / len(axes)
+    return total / (len(axes) * len(readers))
 
 
 def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
@@ -145,7 +190,11 @@ def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, foreground: bool) -> tuple[Array, NDArray[np.float32] | None]:
-    """Turn (classes, n, rows, columns) into class numbers and foreground probability (n, rows, columns)."""
+def _decide(probability: Tensor, how: InferenceOptions, wanted: _Wanted) -> Prediction:
+    """Turn (classes, n, rows, columns) into class numbers, or masks, and what else is wanted, (…, n, rows, columns)."""
+    scores = probability.float().cpu().numpy() if wanted.all_classes else None
+    if how.multilabel:
+        masks = (probability > 0.5).cpu().numpy().astype(np.uint8)
+        return Prediction(masks, probability.cpu().numpy() if wanted.foreground else None, scores)
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
-    return label, (1 - probability[0]).cpu().numpy() if foreground else None
+    return Prediction(label, (1 - probability[0]).cpu().numpy() if wanted.foreground else None, scores)

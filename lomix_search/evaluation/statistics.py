@@ -58,6 +58,20 @@ def patient_bootstrap(matrix: _Floats, patients: NDArray[Any], level: float, dra
     return float(low), float(high)
 
 
+def means_by_patient(matrix: _Floats, patients: NDArray[Any]) -> _Floats:
+    """Return the mean over the cases of each patient.
+
+    Args:
+        matrix: (cases, classes); NaN where there is nothing to score.
+        patients: Whose each case is.
+
+    Returns:
+        (patients, classes), in the order in which patients first come; NaN where a patient has nothing to score.
+    """
+    found = dict.fromkeys(patients.tolist())
+    return np.array([mean_of_counted(matrix[patients == patient], 0) for patient in found])
+
+
 def bootstrap_interval(changes: _Floats, draws: int = 2000) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the mean of paired differences.
 

@@ -9,8 +9,9 @@ from typing import Literal
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.build import build_net
+from lomix_search.experiments.environment import check_learned, read_environments
+from lomix_search.experiments.trained import check_finished, load_weights
 from lomix_search.recipe.recipe import load_recipe
-from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.run_folder import sweep
 
 
@@ -37,17 +38,16 @@ def evaluate_run(
         All scores.
 
     Raises:
-        RunError: no such network or subset, or not a finished run.
+        RunError: no such network or subset, not a finished run, or one that learned other classes or regions.
     """
-    for what, given, known in (("network", network, ("final", "best")), ("subset", subset, ("test", "val"))):
-        if given not in known:
-            raise RunError(f'{what} "{given}": unknown. {nearest(given, known)}')
-    if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
+    if subset not in (known := ("test", "val")):
+        raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
+    check_finished(folder, network)
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()
+    check_learned(folder, read_environments(folder), splits)
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
-    net.model.load_state_dict(read_tensors(folder / f"{network}.pt"))
+    load_weights(net.model, folder / f"{network}.pt")
     sweep(folder / "evaluation", age=3600)
     save = _writable(evaluation_folder(folder, network, subset))
     chosen: Literal["test", "val"] = "val" if subset == "val" else "test"

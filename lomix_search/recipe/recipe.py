@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +105,7 @@ class Recipe(Frozen):
         """Read the data.
 
         Returns:
-            The three sets.
+            The three sets; their ``ignore_index`` is what the loss and every score leave out.
 
         Raises:
             DataError: a file is missing or malformed.
@@ -118,6 +119,18 @@ class Recipe(Frozen):
         if not isinstance(splits, Splits):
             raise RecipeError(
                 f"data.kind = {self.data.kind!r} returned {type(splits).__name__}; it must return Splits."
+            )
+        return self._with_ignored(splits)
+
+    def _with_ignored(self, splits: Splits) -> Splits:
+        """Let data and loss agree on the label that counts nowhere: either says it, or both say the same."""
+        of_data, of_loss = splits.ignore_index, self.loss.ignore_index
+        if of_data is None:
+            return replace(splits, ignore_index=of_loss)
+        if of_loss not in (None, of_data):
+            raise RecipeError(
+                f"data.kind = {self.data.kind!r} ignores label {of_data}, loss.ignore_index is {of_loss}.",
+                hint=f"loss.ignore_index={of_data}, or none",
             )
         return splits
 
@@ -191,7 +204,9 @@ class Recipe(Frozen):
             save=save,
             overlays=overlays,
             progress=progress,
-            ignore_index=self.loss.ignore_index,
+            ignore_index=splits.ignore_index,
+            regions=splits.regions if splits.multilabel else None,
+            masks=self.evaluate.masks,
         )
 
     def _size(self, splits: Splits) -> tuple[int, int]:

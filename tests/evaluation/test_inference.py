@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from support.oracle_networks import Threshold, picture_case
+from torch import nn
 
+from lomix_search.data.case import Case
 from lomix_search.errors import RunError
 from lomix_search.evaluation.inference import InferenceOptions, predict_case
 
@@ -94,3 +96,18 @@ def test_a_network_that_cannot_be_scored() -> None:
         "  Seen: output float32 5 × 3\n"
         "  Try:  return the logits alone from forward(), without a softmax or sigmoid"
     )
+
+
+def test_several_networks_are_averaged_by_their_probabilities() -> None:
+    torch.manual_seed(0)
+    networks = [nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(1, 3, 1)]
+    case = Case("a", np.random.default_rng(0).random((5, 1, 12, 10), np.float32), np.zeros((5, 12, 10), np.uint8))
+    how = InferenceOptions(8, batch_size=2)
+    one, other = (predict_case(n, case, how, all_classes=True).probabilities for n in networks)
+    both = predict_case(networks, case, how, True, all_classes=True)
+    assert one is not None and other is not None and both.probabilities is not None and both.foreground is not None
+    assert both.probabilities.shape == (3, 5, 12, 10) and both.probabilities.dtype == np.float32
+    np.testing.assert_allclose(both.probabilities, (one + other) / 2, atol=1e-6)
+    np.testing.assert_array_equal(both.label, both.probabilities.argmax(0))
+    np.testing.assert_array_equal(both.foreground, 1 - both.probabilities[0])
+    assert (both.label != one.argmax(0)).any() and predict_case(networks, case, how).probabilities is None

@@ -10,6 +10,7 @@ import numpy as np
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
+from lomix_search.experiments.folds.cross_validate import fold_runs
 from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.results import DiceScores, read_results
 from lomix_search.experiments.status import Status, read_status
@@ -84,9 +85,11 @@ class RunContent:
     def classes(self) -> list[str]:
         """Foreground classes that scores are known of."""
         if self.tested:
-            return list(next(iter(self.tested.values())).per_class)[1:]
+            return list(next(iter(self.tested.values())).foreground)
         keys = self.validation[-1] if self.validation else {}
-        return [key.removeprefix("val/dice/") for key in keys if key.startswith("val/dice/")][1:]
+        learned = self.environments[-1].learned if self.environments else None
+        first = 0 if learned is not None and learned.multilabel else 1  # the background is no foreground class
+        return [key.removeprefix("val/dice/") for key in keys if key.startswith("val/dice/")][first:]
 
     def series(self, key: str) -> list[float | None]:
         """Return one number of every training line; None where it is missing or was not finite."""
@@ -110,7 +113,7 @@ def read_run_content(folder: Path) -> RunContent:
         raise RunError(
             f"{folder} holds neither a run nor a study.",
             seen="no recipe.toml with metrics.jsonl, no journal.log" if folder.is_dir() else "no such folder",
-            hint="lomix runs   # lists what there is",
+            hint=[f"lomix report {run}" for run in fold_runs(folder)] or "lomix runs   # lists what there is",
         )
     training, validation = _log(folder / "metrics.jsonl")
     mixture, seen = folder / "mixture.json", folder / "seen.npz"

@@ -1,0 +1,121 @@
+"""What a network was trained to see: how a new image becomes what it takes, and how its answers are written.
+
+A run folder keeps it in ``data.json``, so that ``lomix predict`` needs none of the data that the run was trained on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from lomix_search.data.case import Array, Case
+from lomix_search.data.kinds.chest_ct import HOUNSFIELD, ChestCTSettings
+from lomix_search.data.kinds.prepared import PreparedSettings
+from lomix_search.data.kinds.prepared_arrays import FinishItem, PreparedFolder
+from lomix_search.data.manifest import ChannelScaling, Preparation, read_manifest
+from lomix_search.data.preparation import prepare_image
+from lomix_search.data.readers.image import RawImage
+from lomix_search.errors import DataError
+from lomix_search.utils.schema import Frozen
+
+_AIR = -500.0  # no scanner but a CT writes values as low as this for most of what surrounds a patient
+
+
+class ImageForm(Frozen):
+    """How new images are prepared for a network, as those of its training were.
+
+    Args:
+        preparation: Size or spacing, channels, and how intensities are scaled.
+        clip: Intensities are first cut to these two.
+        normalize: As in the settings of prepared data.
+        pictures: Images are pictures rather than volumes.
+        values: What a file of labels holds for class 0, 1, …; empty for the class numbers themselves.
+    """
+
+    preparation: Preparation
+    clip: tuple[float, float] | None = None
+    normalize: Literal["none", "imagenet"] = "none"
+    pictures: bool = False
+    values: tuple[int, ...] = ()
+
+    def prepare(self, raw: RawImage, name: str, files: Sequence[Path]) -> Case:
+        """Turn a new image into the case that a network of this form predicts.
+
+        Args:
+            raw: As it was read.
+            name: Of the image.
+            files: Where it lies, for messages.
+
+        Returns:
+            The case; its label is empty of meaning.
+
+        Raises:
+            DataError: a picture where volumes are needed or the other way round, another number of channels, no
+                spacing where one is needed, or intensities of another modality; the message names the file.
+        """
+        path = files[0]
+        self._check(raw, path)
+        image = raw.image if self.clip is None else np.clip(raw.image, *self.clip)
+        made = prepare_image(image, raw.spacing, self.preparation, path)
+        native, small = (self._finished(array) for array in (made.native, made.small))
+        nothing = np.broadcast_to(np.uint8(0), (native.shape[0], *native.shape[2:]))
+        return Case(name, native, nothing, raw.spacing, raw.origin, name, small, False, self.values)
+
+    def _finished(self, array: Array) -> Array:
+        """Do to an array what training does to every item."""
+        picture = self.preparation.scaling_of(0).kind == "picture"
+        image = torch.from_numpy(np.array(array, np.float32))
+        finished: Array = FinishItem(None, picture, self.normalize)(image, torch.zeros(0))[0].numpy()
+        return finished
+
+    def _check(self, raw: RawImage, path: Path) -> None:
+        picture = raw.depth != "volumes"
+        if picture != self.pictures:
+            trained, other = ("pictures", "a volume") if self.pictures else ("volumes", "a picture")
+            raise DataError(
+                f"{path}: the network was trained on {trained}, and this is {other}.",
+                seen=f"a picture of {raw.depth}" if picture else f"{raw.image.shape[0]} slices",
+                hint="predict with a run that was trained on such files",
+            )
+        low, ways = float(raw.image.min(initial=0)), {scaling.kind for scaling in self.preparation.intensity}
+        if not picture and ways <= {"mr", "zscore"} and low < _AIR:
+            raise DataError(
+                f"{path}: a CT, by its values; the network was trained on images of another modality"
+                + (f" ({', '.join(self.preparation.modalities)})." if self.preparation.modalities else "."),
+                seen=f"values {low:g} … {float(raw.image.max()):g}",
+                hint="predict with a run that was trained on CT",
+            )
+
+
+def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -> ImageForm:
+    """Return how new images are prepared like those of a prepared folder; only its manifest is read.
+
+    Args:
+        settings: Keys of ``[data]``.
+        ignore_index: As for ``load_prepared``.
+
+    Returns:
+        The form.
+
+    Raises:
+        DataError: not prepared, or without one of the classes.
+    """
+    manifest = read_manifest(settings.root)
+    first = manifest.cases[0]
+    opened = PreparedFolder(Path(settings.root), manifest, settings.labels(manifest, ignore_index), settings.normalize)
+    return ImageForm(
+        preparation=manifest.preparation,
+        normalize=settings.normalize,
+        pictures="size" in first.origin,
+        values=opened.values_of(first),
+    )
+
+
+def chest_ct_form(settings: ChestCTSettings, ignore_index: int | None = None) -> ImageForm:
+    """Return how a new CT is prepared like the embedded one."""
+    low, high = HOUNSFIELD
+    scaling = ChannelScaling(kind="range", window=HOUNSFIELD)  # float32, as the embedded CT is read
+    how = Preparation(size=128, channels=1, modalities=("CT",), intensity=(scaling,))
+    return ImageForm(preparation=how, clip=(low, high))
