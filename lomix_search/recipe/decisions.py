@@ -11,6 +11,7 @@ import numpy as np
 
 from lomix_search.data.case import size_in_words
 from lomix_search.data.split import read_split
+from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.own_data import Look, all_of, tried
@@ -119,7 +120,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
     whose = {name: patient for name, patient in patients.items() if patient is not None}
-    window = choices.window or look.scaling.window
+    window = choices.window or (look.scaling.window if dims == 2 else None)  # of volumes it is measured when prepared
     stated = choices.spacing if len(look.spacings) < len(look.pairs) and look.volumes else ()
     decided = (dims, size, choices.spacing if dims == 3 else (), stated, names, regions, ignore, modalities, window)
     found = Decisions(*decided, whose, split)
@@ -226,6 +227,10 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
             f"--modality names {len(named)} channels; the images have {look.channels}.", seen=", ".join(named)
         )
     known = named or look.found.modalities
+    if choices.intensity and any(is_ct(name) != (choices.intensity == "ct") for name in known):
+        return ()  # the user says what they are, against their names
+    if not known and look.volumes and look.channels > 1:
+        return tuple(f"channel {number}" for number in range(look.channels))  # so that each is scaled by itself
     if known and len(known) != look.channels:
         raise DataError(
             f"{look.found.said} names {len(known)} channels; the images have {look.channels}.",
@@ -286,7 +291,7 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
     if look.volumes:
         rows.append(Row("spacing", *_spacing(look, choices, found.dims), "--spacing"))
     window = choices.window
-    scaled = "{:g} … {:g} become 0 … 1".format(*window) if window else look.scaling.words
+    scaled = "{:g} … {:g} become 0 … 1".format(*window) if window else _scaled(look, found)
     return (
         *rows,
         Row("size", *_size_words(look, choices, found), "--size"),
@@ -294,6 +299,15 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
         Row("split", *_split_words(found), "--split"),
         Row("patients", str(patients), _patients_words(look, choices, patients), "--patient"),
     )
+
+
+def _scaled(look: Look, found: Decisions) -> str:
+    """Return how intensities are scaled, in words; of volumes, as they are prepared."""
+    if found.dims == 2:
+        return look.scaling.words if len(found.modalities) < 2 else "each channel by itself becomes 0 … 1"
+    if look.scaling.intensity == "ct":
+        return "cut at the 0.5 and 99.5 percentiles of what is labelled, less its mean, by its deviation"
+    return "each channel of each image less its mean, by its deviation"
 
 
 def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from lomix_search.data.case import size_in_words
 from lomix_search.data.folders.reading import OwnCase
 from lomix_search.data.masks.mask_file import MaskSummary
+from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError
 
 _AIR = -500  # HU; the lowest value of a CT lies below it
@@ -162,9 +163,9 @@ class FileTally:
         """
         if depth != "volumes":
             return ("picture" if depth == "8 bit" else "range"), f"pictures of {depth}", True
-        names = [name.lower() for name in named or self.modalities]
+        names = list(named or self.modalities)
         if names and not np.isnan(self.inside).all():
-            all_ct = all(name == "ct" for name in names)
+            all_ct = all(map(is_ct, names))
             return ("ct" if all_ct else "mr"), "what the files call the channels", True
         low = float(np.median(self.lows))
         if low >= _AIR or np.isnan(self.inside).all():  # empty masks are a fault elsewhere

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from lomix_search.data.folders.found import FoundData
 from lomix_search.data.folders.reading import read_own
-from lomix_search.data.folders.recognise import paired
+from lomix_search.data.folders.recognise import data_of_pairs
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.known import coloured_coding, named_coding
@@ -122,7 +122,7 @@ def find_own(images: Path, masks: Path) -> FoundData:
     pairs = pair_up(images, masks)
     if not pairs.pairs:
         pairs.check()
-    found = paired(pairs, images, "folders")
+    found = data_of_pairs(pairs, images, "folders")
     return replace(found, faults=tuple(_told(pairs.check))) if pairs.faults else found
 
 

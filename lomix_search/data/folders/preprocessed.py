@@ -59,11 +59,13 @@ def find_preprocessed(root: Path, plans: list[Path]) -> FoundData:
         root,
         pairs,
         labels=known.labels,
-        modalities=known.modalities,
         ignore=known.ignore,
         regions=known.regions,
         said="dataset.json",
-        notes=(f"{taken.name} is read" + f"; {', '.join(others)} are not" * bool(others),),
+        notes=(
+            f"{taken.name} is read" + f"; {', '.join(others)} are not" * bool(others),
+            f"intensities are nnU-Net's, of {', '.join(known.modalities) or 'unnamed channels'}",
+        ),
     )
 
 

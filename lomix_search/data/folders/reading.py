@@ -60,14 +60,14 @@ def read_own(name: str, pair: Pair, numbers: Mapping[str, int]) -> OwnCase:
         return OwnCase(RawImage(case.image, case.spacing, case.origin), mask, case.label)
     image = read_image(files)
     if image.depth == "volumes":
-        case = OwnCase(image, mask, read_label(mask, image, files, numbers))
+        own = OwnCase(image, mask, read_label(mask, image, files, numbers))
     else:
-        case = OwnCase(image, mask, picture=open_mask(mask))
-        assert case.picture is not None
-        check_sizes(files[0], image.image.shape[2:], mask, case.picture.values.shape)
+        own = OwnCase(image, mask, picture=open_mask(mask))
+        assert own.picture is not None
+        check_sizes(files[0], image.image.shape[2:], mask, own.picture.values.shape)
     if len(files) == 1 and filecmp.cmp(files[0], mask, shallow=False):
         raise DataError(f"{files[0]} and {mask} have the same content.", hint="give the masks' own folder")
-    return _checked(case, files[0])
+    return _checked(own, files[0])
 
 
 def _checked(case: OwnCase, path: Path) -> OwnCase:

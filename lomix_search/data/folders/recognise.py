@@ -40,11 +40,11 @@ def recognise(root: Path) -> FoundData:
     if (home / "dataset.json").is_file():
         return _with_json(home, read_dataset_json(home / "dataset.json"))
     if _has_two(home):
-        return paired(pair_up(home / "imagesTr", home / "labelsTr"), home, "nnU-Net raw without dataset.json")
-    return paired(pair_within(home), home, "folders")
+        return data_of_pairs(pair_up(home / "imagesTr", home / "labelsTr"), home, "nnU-Net raw without dataset.json")
+    return data_of_pairs(pair_within(home), home, "folders")
 
 
-def paired(pairs: Pairs, root: Path, form: str) -> FoundData:
+def data_of_pairs(pairs: Pairs, root: Path, form: str) -> FoundData:
     """Return what is known of images and masks that were paired by name.
 
     Args:
@@ -85,7 +85,7 @@ def _with_json(root: Path, known: DatasetJson) -> FoundData:
     elif known.training:
         found, form = _listed(root, known), "a list in dataset.json"
     else:
-        found, form = paired(pair_within(root), root, "folders"), "folders with dataset.json"
+        found, form = data_of_pairs(pair_within(root), root, "folders"), "folders with dataset.json"
     return replace(
         found,
         form=form,
