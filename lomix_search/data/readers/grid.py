@@ -4,7 +4,7 @@ A grid is what NIfTI says of it: an affine from (i, j, k) to millimetres towards
 formats turn what their headers say into one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,7 @@ def canonical(
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     spacing = tuple(float(s) * scale for s in lengths)
     if not np.isfinite(affine).all() or not all(_SPACING[0] <= s <= _SPACING[1] for s in spacing):
-        raise DataError(
-            f"{path}: the header's spacing or unit is wrong.",
-            seen=f"voxels of {size_in_words(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
-            hint=hint,
-        )
+        raise wrong_spacing(path, spacing, unit, hint)
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
         raise DataError(
             f"{path}: two axes of its affine fall together, so that it describes no volume.",
@@ -57,6 +53,15 @@ def canonical(
         )
     origin = {"affine": affine.tolist(), "shape": list(values.shape[:3]), "unit": unit}
     return turned(values, affine), tuple(spacing[axis] for axis in _axes(affine)[0]), origin
+
+
+def wrong_spacing(path: Path, spacing: Sequence[float], unit: str, hint: str = _ZOOMS) -> DataError:
+    """Return the error about a spacing that cannot be."""
+    return DataError(
+        f"{path}: the header's spacing or unit is wrong.",
+        seen=f"voxels of {size_in_words(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
+        hint=hint,
+    )
 
 
 def turned(values: Array, affine: Array) -> Array:
