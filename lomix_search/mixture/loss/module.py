@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
-from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.active import ActiveMaps
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.groups import parameter_groups
