@@ -121,11 +121,11 @@ def bounded_product(*maps: Tensor) -> Tensor:
 
         two maps:  log(1 + exp(a + b)) − log(exp(a) + exp(b));  more: one after another, in any order
 
-    It has the sign of Π Pᵢ, is about Π Pᵢ / 2^(n−1) where logits are small, and never larger than the smallest |Pᵢ|. Its
-    slope along each map lies in [−1, 1], where that of ``mul`` is the product of all the others.
+    It has the sign of Π Pᵢ, is about Π Pᵢ / 2^(n−1) where logits are small, and never larger than the smallest |Pᵢ|.
+    Its slope along each map lies in [−1, 1], where that of ``mul`` is the product of all the others.
 
     Source: the logit of a parity, ⊞ in Hagenauer, Offer and Papke, Iterative Decoding of Binary Block and Convolutional
-    Codes, IEEE Trans. Inf. Theory 42 (1996), equations 10 to 12.
+    Codes, IEEE Trans. Inf. Theory 42 (1996).
     """
     return reduce(lambda a, b: torch.logaddexp(torch.zeros_like(a), a + b) - torch.logaddexp(a, b), maps)
 
