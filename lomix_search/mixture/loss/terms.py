@@ -181,6 +181,6 @@ def _is_number(value: object) -> bool:
 
 def _raise(faults: Sequence[str]) -> None:
     if len(faults) == 1:
-        raise LossError(f"{faults[0]}.")
+        raise LossError(f"{faults[0].removesuffix('.')}.")
     if faults:
-        raise LossError(f"{len(faults)} options of the loss do not fit.", seen=list(faults))
+        raise LossError(f"{len(faults)} options of the loss do not fit.", seen=[f.removesuffix(".") for f in faults])
