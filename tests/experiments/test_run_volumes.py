@@ -44,6 +44,7 @@ def test_validate_run_and_evaluate_at_the_command_line(home: Path, tmp_path: Pat
     assert len(written) == 2 and (tmp_path / "run" / "seen.npz").is_file()
 
 
+@pytest.mark.slow
 def test_validation_is_what_evaluation_finds(home: Path, tmp_path: Path) -> None:
     """On volumes of two spacings, each scored on its own grid."""
     result = run_recipe(load_recipe(home, ["search.steps=2"]), tmp_path / "run", score_test=False).result
