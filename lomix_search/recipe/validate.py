@@ -187,13 +187,13 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
     """Build the network and try it on one image."""
     try:
         network = recipe.build_network().eval()
-        image, label = splits.val[0]
+        image, label = splits.val.example()
         with torch.no_grad():
             logits = reader_of(network)(image[None])
     except LomixError as error:
         return str(error).splitlines()
     except Exception as error:  # a network of the user's may raise anything
-        return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
+        return [f"network: does not run on {tuple(splits.val.example()[0].shape)}: {type(error).__name__}: {error}"]
     return _shape_faults(network, logits, label, splits)
 
 

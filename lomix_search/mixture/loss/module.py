@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
-from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.active import ActiveMaps
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.groups import parameter_groups
@@ -17,6 +16,7 @@ from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
 from lomix_search.mixture.loss.label_forms import finest_labels
 from lomix_search.mixture.loss.map_checks import check_maps
 from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
+from lomix_search.mixture.loss.own_loss import own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.resize import resize_maps
@@ -347,7 +347,7 @@ class MixtureLoss(nn.Module):
     def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: LossPlan) -> Tensor:
         """Return the loss of each map of a plan."""
         if self.loss is not None:
-            return reference.custom_losses(maps, labels, plan, self._operators(), self.loss)
+            return own_losses(maps, labels, plan, self._operators(), self.loss)
         name, dtype = self.engine, maps[0].dtype
         engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
         ce, dice = engine(maps, labels, plan, self._operators())
