@@ -30,6 +30,7 @@ class Case:
             when left out.
         corners: ``small`` has its corner pixels on those of ``image``, as volumes that earlier versions prepared.
         values: What the raw file writes for class 0, 1, …, where it is not these numbers; predictions are saved so.
+        dims: 3: ``small`` is the volume at the spacing of training, which a network for volumes takes block by block.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Case:
     small: Array | None = None
     corners: bool = False
     values: tuple[int, ...] = ()
+    dims: int = 2
 
 
 def size_in_words(shape: Iterable[float]) -> str:

@@ -11,10 +11,12 @@ from torch import nn
 
 from lomix_search.data.dataset import Splits
 from lomix_search.data.kinds.table import DATA_KINDS
+from lomix_search.data.nested_datasets import window_of
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
 from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.evaluation.windows import OVERLAP
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.changes import apply_changes, apply_override
 from lomix_search.recipe.faults import range_faults, table_faults
@@ -190,10 +192,7 @@ class Recipe(Frozen):
             RecipeError: the network sees blocks of slices, and no window says how many.
             RunError: the network's output cannot be scored.
         """
-        size = self._size(splits) if self.evaluate.window is None else None
-        how = InferenceOptions(
-            size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips
-        )
+        how = self.inference(splits)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
             network,
@@ -208,6 +207,24 @@ class Recipe(Frozen):
             regions=splits.regions if splits.multilabel else None,
             masks=self.evaluate.masks,
         )
+
+    def inference(self, splits: Splits) -> InferenceOptions:
+        """Return how whole cases are predicted: as validation does it, unless ``[evaluate]`` says otherwise.
+
+        Args:
+            splits: What ``build_data`` returned.
+
+        Returns:
+            Sizes, windows and flips.
+
+        Raises:
+            RecipeError: the network sees blocks of slices, and nothing says how large these are.
+        """
+        chosen, flips = self.evaluate, self.evaluate.flips
+        if chosen.window is None and (window := window_of(splits.val)) is not None:
+            return InferenceOptions(None, "linear", chosen.batch_size, window, OVERLAP, flips)
+        size = self._size(splits) if chosen.window is None else None
+        return InferenceOptions(size, "linear", chosen.batch_size, chosen.window, flips=flips)
 
     def _size(self, splits: Splits) -> tuple[int, int]:
         """Return the rows and columns that training sees."""

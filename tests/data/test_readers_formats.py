@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import twins, volume_files
+from support import grid_files, twins
 from support.picture_files import tiff
 
 from lomix_search.data.readers.formats import format_of
@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 VALUES = RNG.integers(-900, 900, (6, 5, 4)).astype(np.int16)
 TURNED = nib.orientations.inv_ornt_aff([[1, -1], [0, 1], [2, -1]], VALUES.shape) * [0.5, 0.7, 2, 1]
 AFFINE = TURNED @ np.diag([1.0, 1, 1, 1])
-LPS = volume_files.lps(AFFINE)
+LPS = grid_files.lps(AFFINE)
 
 
 def as_nifti(folder: Path, values: NDArray[Any] = VALUES) -> RawImage:
@@ -30,11 +30,11 @@ def as_nifti(folder: Path, values: NDArray[Any] = VALUES) -> RawImage:
 
 
 def save_nrrd(path: Path, values: NDArray[Any] = VALUES, **more: Any) -> Path:
-    return volume_files.save_nrrd(path, values, AFFINE, **more)
+    return grid_files.save_nrrd(path, values, AFFINE, **more)
 
 
 def save_meta(path: Path, values: NDArray[Any] = VALUES, packed: bool = False, **more: str) -> Path:
-    return volume_files.save_meta(path, values, AFFINE, packed, **more)
+    return grid_files.save_meta(path, values, AFFINE, packed, **more)
 
 
 def same(found: RawImage, wanted: RawImage) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from lomix_search.recipe.new import NewRecipe, plan_recipe
 from support import twins
 from support.dicom_files import contours, segmentation, series
-from support.volume_files import save_meta, save_nrrd
+from support.grid_files import save_meta, save_nrrd
 
 AFFINE = np.diag([-1.0, -1.0, 1.5, 1.0])
 SHAPE = (20, 18, 12)
