@@ -13,6 +13,7 @@ from lomix_search.data.case import Case
 from lomix_search.data.readers.nifti import write_nifti
 from lomix_search.errors import require
 from lomix_search.evaluation.inference import Prediction
+from lomix_search.utils.files import appearing
 
 _COLOURS = (
     (230, 60, 60), (60, 180, 75), (255, 200, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240),
@@ -42,12 +43,13 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
         label = np.array(values, np.min_scalar_type(max(values)))[label]
     if not picture:
         path = folder / f"{file_name(case.name)}.nii.gz"
-        write_nifti(path, label, case.origin, case.spacing)
+        with appearing(path) as file:
+            write_nifti(file, label, case.origin, case.spacing)
         return path
     wide = label.dtype.itemsize > 2
     path = folder / f"{file_name(case.name)}.{'tif' if wide else 'png'}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(path)
+    with appearing(path) as file:
+        require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(file)
     return path
 
 

@@ -66,9 +66,9 @@ def run_recipe(
 
     Args:
         recipe: What to do.
-        folder: The run folder; afterwards it holds recipe.toml, data.json, environment.json, status.json, metrics.jsonl,
-            checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json, seen.npz,
-            predictions.png and weights.png.
+        folder: The run folder; afterwards it holds recipe.toml, data.json, environment.json, status.json,
+            metrics.jsonl, checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json,
+            seen.npz, predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; an empty folder starts one.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
