@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lomix_search.data.case import Case
-from lomix_search.data.readers.nifti import write_nifti
+from lomix_search.data.readers.nifti import write_nifti, write_nifti_scores
 from lomix_search.errors import require
 from lomix_search.evaluation.inference import Prediction
 from lomix_search.utils.files import appearing
@@ -36,23 +36,65 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
         a picture with a label above 65535.
     """
     label, picture = prediction.label, "size" in case.origin
+    path = prediction_paths(folder, case.name, picture, values=case.values)[-1]
     values: Sequence[int] = case.values
     if not values and picture and (classes or 1 + int(label.max(initial=0))) <= 2:
         values = (0, 255)
     if values:
         label = np.array(values, np.min_scalar_type(max(values)))[label]
     if not picture:
-        path = folder / f"{file_name(case.name)}.nii.gz"
         with appearing(path) as file:
             write_nifti(file, label, case.origin, case.spacing)
         return path
-    wide = label.dtype.itemsize > 2
-    path = folder / f"{file_name(case.name)}.{'tif' if wide else 'png'}"
+    wide = path.suffix == ".tif"
     with appearing(path) as file:
         require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(file)
     return path
 
 
+def save_probabilities(folder: Path, case: Case, probabilities: NDArray[np.float32]) -> Path:
+    """Write the probability of each class.
+
+    Args:
+        folder: Where the file goes.
+        case: The predicted case.
+        probabilities: (classes, slices, rows, columns), at the case's own size.
+
+    Returns:
+        The file: ``NAME_probabilities.nii.gz`` on the grid of the raw file, the classes on the fourth axis, for a
+        volume; ``NAME_probabilities.npz`` with the array ``probabilities``, (classes, rows, columns), for a picture.
+    """
+    picture = "size" in case.origin
+    path = prediction_paths(folder, case.name, picture, probabilities=True)[0]
+    with appearing(path) as file:
+        if picture:
+            np.savez_compressed(file, probabilities=probabilities[:, 0])
+        else:
+            write_nifti_scores(file, probabilities, case.origin, case.spacing)
+    return path
+
+
+def prediction_paths(
+    folder: Path, name: str, picture: bool, *, probabilities: bool = False, values: Sequence[int] = ()
+) -> list[Path]:
+    """Return the files of a prediction, in the order in which they are written: the labels come last.
+
+    Args:
+        folder: Where they go.
+        name: Of the case.
+        picture: Whether it is a picture rather than a volume.
+        probabilities: With that of the probabilities.
+        values: What the labels' file holds for class 0, 1, …; empty for class numbers.
+
+    Returns:
+        One path, or two.
+    """
+    ending = ".nii.gz" if not picture else ".tif" if max(values, default=0) > _LARGEST_PNG else ".png"
+    of_scores = [folder / f"{file_name(name)}_probabilities{'.npz' if picture else '.nii.gz'}"]
+    return [*(of_scores if probabilities else []), folder / f"{file_name(name)}{ending}"]
+
+
+_LARGEST_PNG = 65535
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # devices of Windows
 _LONGEST = 200  # bytes; file systems take 255 with the ending
 

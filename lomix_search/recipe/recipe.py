@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,7 +151,7 @@ class Recipe(Frozen):
 
     def score(
         self,
-        network: nn.Module,
+        network: nn.Module | Sequence[nn.Module],
         splits: Splits,
         subset: Literal["test", "val"] = "test",
         *,
@@ -162,7 +162,7 @@ class Recipe(Frozen):
         """Score a trained network on whole cases, as ``[evaluate]`` says.
 
         Args:
-            network: The network, instrumented or not.
+            network: The network, instrumented or not; or several whose probabilities are averaged.
             splits: What ``build_data`` returned.
             subset: Which cases.
             save: Folder for tables, predictions and overlays.
@@ -177,10 +177,7 @@ class Recipe(Frozen):
             RecipeError: the network sees blocks of slices, and no window says how many.
             RunError: the network's output cannot be scored.
         """
-        size = self._size(splits) if self.evaluate.window is None else None
-        how = InferenceOptions(
-            size, "linear", self.evaluate.batch_size, self.evaluate.window, flips=self.evaluate.flips
-        )
+        how = self.inference(splits.train[0][0].shape)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
             network,
@@ -194,15 +191,29 @@ class Recipe(Frozen):
             ignore_index=self.loss.ignore_index,
         )
 
-    def _size(self, splits: Splits) -> tuple[int, int]:
-        """Return the rows and columns that training sees."""
-        seen = tuple(splits.train[0][0].shape[1:])
-        if len(seen) != 2:
-            raise RecipeError(
-                f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding window.",
-                hint=f"evaluate.window={list(seen)}",
-            )
-        return seen[0], seen[1]
+    def inference(self, item: Sequence[int]) -> InferenceOptions:
+        """Return how whole cases are predicted, as ``[evaluate]`` says.
+
+        Args:
+            item: Shape of an image that training sees, (C, *spatial).
+
+        Returns:
+            The options.
+
+        Raises:
+            RecipeError: the network sees blocks of slices, and no window says how many.
+        """
+        seen, size = tuple(item[1:]), None
+        if self.evaluate.window is None:
+            if len(seen) != 2:
+                raise RecipeError(
+                    f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding "
+                    "window.",
+                    hint=f"evaluate.window={list(seen)}",
+                )
+            size = (seen[0], seen[1])
+        section = self.evaluate
+        return InferenceOptions(size, "linear", section.batch_size, section.window, flips=section.flips)
 
     def build_space(self) -> SearchSpace:
         """Load the search space, with the operators and subset sizes that the recipe leaves in.
