@@ -21,7 +21,7 @@ from torch.utils.data import default_collate
 from lomix_search.data.sampler import Order
 from lomix_search.data.seeding import Seeded
 from lomix_search.experiments.build import build_loss, build_net
-from lomix_search.mixture.loss.module import resize_maps
+from lomix_search.mixture.loss.resize import resize_maps
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.held_out import finest_loss
@@ -37,7 +37,7 @@ def main() -> None:
     seed_everything(recipe.search.seed)
     splits = recipe.build_data()
     net = build_net(recipe, splits)
-    loss = build_loss(recipe, net, net.num_classes)
+    loss = build_loss(recipe, net, splits)
     order = Order(len(splits.train), recipe.search.batch_size, recipe.search.seed)
     items = Seeded(splits.train, recipe.search.seed)
     batches = [[items[key] for key in order.batch(i)] for i in range(given.batches)]
@@ -55,7 +55,7 @@ def cosines(net: nn.Module, loss: nn.Module, batch: Sequence, held: Sequence) ->
     net.train()
     parameters = [p for name, p in net.named_parameters() if name.startswith("model.")]
     images, labels = default_collate(list(held))
-    v = gradient(finest_loss(loss)(net(images), labels).total, parameters)
+    v = gradient(finest_loss(loss)(net(images), labels), parameters)
     images, labels = default_collate(list(batch))
     losses = loss._losses(resize_maps(net(images), labels.shape[1:]), labels)
     return [float(torch.cosine_similarity(gradient(one, parameters), v, dim=0)) for one in losses]

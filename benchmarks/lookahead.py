@@ -48,7 +48,7 @@ def report(given: argparse.Namespace, method: str, normalize: str, device: torch
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(net(images), labels).total.backward()
+        loss(net(images), labels).backward()
         optimizer.step()
 
     def timed(call: object) -> float:

@@ -113,7 +113,7 @@ def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[],
     engine = path if path in ENGINES else "reference"
     loss = MixtureLoss(plain.get(path, "lomix"), scales, classes, weighting, engine=engine).to(device)
     if path in ENGINES:
-        return (lambda: loss(maps, labels).total), [*maps, *loss.parameters()]
+        return (lambda: loss(maps, labels)), [*maps, *loss.parameters()]
     if path == "compiled straightforward":
         compiled = torch.compile(straightforward)
         return (lambda: compiled(loss, maps, labels)), [*maps, *loss.parameters()]

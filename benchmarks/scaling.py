@@ -51,7 +51,7 @@ def pruned(path: str, mutants: int, turns: int) -> float:
     loss = MixtureLoss("lomix", 4, 9, Fixed(maps, weights), engine="reference" if path == "straightforward" else path)
     logits = [torch.randn(1, 9, 112, 112, requires_grad=True) for _ in range(4)]
     labels = torch.randint(9, (1, 112, 112))
-    return best(lambda: loss(logits, labels).total.backward(), logits, turns)
+    return best(lambda: loss(logits, labels).backward(), logits, turns)
 
 
 def main() -> None:

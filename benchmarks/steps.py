@@ -66,7 +66,7 @@ def measure(name: str, kind: str, device: str, batch: int, size: int, steps: int
         begin, worked = time.perf_counter(), time.process_time()
         optimizer.zero_grad(set_to_none=True)
         maps = net(example)
-        loss(maps if isinstance(maps, list) else [maps], labels).total.backward()
+        loss(maps if isinstance(maps, list) else [maps], labels).backward()
         optimizer.step()
         synchronize(device)
         seconds.append(time.perf_counter() - begin)

@@ -1,8 +1,8 @@
 """Shared by all tests: one thread a process, seeds, the opt-in markers."""
 
 import gc
+import importlib.util
 import os
-import sys
 
 # Before torch is imported, and for the processes that tests start: small tensors on all cores in each of several
 # processes wait for one another, and the suite takes several times as long.
@@ -20,12 +20,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too (CI does)")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Hide transformers from the fast suite: MONAI imports it whole where it finds it, five seconds in every worker."""
-    if not config.getoption("--slow"):
-        sys.modules["transformers"] = None  # type: ignore[assignment]
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     import torch  # not above: the process that only hands out tests needs none of it
 
@@ -34,6 +28,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: pytest --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device"))
+        if "paper" in item.keywords and importlib.util.find_spec("transformers") is None:
+            item.add_marker(pytest.mark.skip(reason="paper: transformers is not installed; .ci/paper runs this"))
         if "realdata" in item.keywords and not os.environ.get("LOMIX_DATA"):
             item.add_marker(pytest.mark.skip(reason="realdata: LOMIX_DATA names no folder of data sets"))
 

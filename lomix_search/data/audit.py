@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from lomix_search.data.case import Array
 from lomix_search.data.dataset import Slices
 from lomix_search.data.manifest import READERS, Entry
+from lomix_search.data.regions import pack_masks
 from lomix_search.errors import DataError
 
 _LINES = 8  # of cases that are there twice; more would hide the rest
@@ -23,7 +24,7 @@ class CaseFacts:
     Args:
         name: Of the case.
         part: The set that it is in.
-        classes: Class numbers that its label holds; 0 is the background.
+        classes: Class numbers that its label holds; 0 is the background. Of regions, their number and one.
         images: Hashes of its images, by what to call each; those of one value are left out.
         labels: Hashes of its labels likewise.
         constant: Its images have one value each.
@@ -56,12 +57,25 @@ class CaseFacts:
         )
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many pixels a set holds.
+
+    Args:
+        of_class: Of each class, the background first; of overlapping regions, those outside of all regions first.
+        counted: All that count.
+    """
+
+    of_class: Array
+    counted: int
+
+
 def audit(cases: Sequence[CaseFacts], classes: Sequence[str]) -> list[str]:
     """Say what is odd.
 
     Args:
         cases: Of all sets.
-        classes: Names by class number; the background first.
+        classes: Names by class number, or of regions; the background first.
 
     Returns:
         One line a kind of finding, with the names of the cases.
@@ -82,20 +96,22 @@ def audit(cases: Sequence[CaseFacts], classes: Sequence[str]) -> list[str]:
     return [*found, *_twice(cases)]
 
 
-def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int], look: bool = True) -> CaseFacts:
+def facts_of_entry(
+    entry: Entry, part: str, root: Path, numbers_of: Callable[[int], frozenset[int]], look: bool = True
+) -> CaseFacts:
     """Return what a prepared case holds.
 
     Args:
         entry: Of the manifest.
         part: The set that it is in.
         root: The prepared folder.
-        table: Class number by raw label value; the others are background.
+        numbers_of: Class numbers of a raw label value; of overlapping regions, several.
         look: Open its arrays; otherwise only what the manifest says is known.
 
     Returns:
         The facts.
     """
-    numbers = frozenset(table.get(value, 0) for value in entry.labels)
+    numbers = frozenset[int]().union(*(numbers_of(value) for value in entry.labels))
     image, label = (_mapped(root / "cases" / entry.name / f"{of}.npy") if look else None for of in ("image", "label"))
     constant = image is not None and _constant(image)
     images = {} if constant else {entry.name: entry.files.get("image.npy", "")}
@@ -104,18 +120,18 @@ def facts_of_entry(entry: Entry, part: str, root: Path, table: Mapping[int, int]
     return CaseFacts(entry.name, part, numbers, images, labels, constant, alike)
 
 
-def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[CaseFacts], Array, list[str]]:
+def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[CaseFacts], Tally, list[str]]:
     """Read every item of a set once, without augmentation.
 
     Args:
         part: The set.
         name: train, val or test.
-        classes: Number of classes.
+        classes: Number of names: the background and every class, or every region.
 
     Returns:
         CaseFacts of each case, pixels of each class, and the first line of every error.
     """
-    plain, pixels, faults = copy.copy(part), np.zeros(classes, np.int64), []
+    plain, tally, faults = copy.copy(part), Tally(np.zeros(classes, np.int64), 0), []
     plain.augment = None
     facts: dict[str, CaseFacts] = {}
     for index in range(len(plain)):
@@ -124,15 +140,26 @@ def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[CaseFact
         except DataError as error:
             faults.append(str(error).splitlines()[0])
             continue
-        counts = np.bincount(label[label >= 0].ravel(), minlength=classes)[:classes]
-        pixels += counts
+        found = _tally(label, classes, part)
+        tally, counts = Tally(tally.of_class + found.of_class, tally.counted + found.counted), found.of_class
+        label = pack_masks(label, part.ignore_index) if part.multilabel else label
         numbers, called = frozenset(np.flatnonzero(counts).tolist()), part.names[index]
         constant = _constant(image[None])
         images = {} if constant else {called: _hash(image)}
         labels = {called: _hash(label)} if np.ptp(label) else {}
         one = CaseFacts(part.case(index), name, numbers, images, labels, constant, _alike(image[None], label[None]))
         facts[one.name] = facts[one.name].and_(one) if one.name in facts else one
-    return list(facts.values()), pixels, faults
+    return list(facts.values()), tally, faults
+
+
+def _tally(label: Array, classes: int, part: Slices) -> Tally:
+    """Count the pixels of a label, or of the masks of a multi-label item."""
+    if part.multilabel:
+        inside, counted = (label == 1).reshape(len(label), -1), label[0] != part.ignore_index
+        outside = int(counted.sum() - inside.any(0).sum())
+        return Tally(np.array([outside, *inside.sum(1)], np.int64), int(counted.sum()))
+    counts = np.bincount(label[label >= 0].ravel(), minlength=classes)[:classes]
+    return Tally(counts, int(counts.sum()))
 
 
 def old_entries(entries: Iterable[Entry]) -> list[str]:

@@ -12,10 +12,9 @@ import torch
 
 from lomix_search.data.case import Array, Case
 from lomix_search.data.kinds.chest_ct import HOUNSFIELD, ChestCTSettings
-from lomix_search.data.kinds.class_table import class_table
 from lomix_search.data.kinds.prepared import PreparedSettings
 from lomix_search.data.kinds.prepared_arrays import FinishItem, PreparedFolder
-from lomix_search.data.manifest import Preparation, Scaling, read_manifest
+from lomix_search.data.manifest import ChannelScaling, Preparation, read_manifest
 from lomix_search.data.preparation import prepare_image
 from lomix_search.data.readers.image import RawImage
 from lomix_search.errors import DataError
@@ -104,8 +103,8 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
         DataError: not prepared, or without one of the classes.
     """
     manifest = read_manifest(settings.root)
-    table, first = class_table(manifest, settings.classes, ignore_index), manifest.cases[0]
-    opened = PreparedFolder(Path(settings.root), manifest, table, settings.normalize, ignore_index)
+    first = manifest.cases[0]
+    opened = PreparedFolder(Path(settings.root), manifest, settings.labels(manifest, ignore_index), settings.normalize)
     return ImageForm(
         preparation=manifest.preparation,
         normalize=settings.normalize,
@@ -117,6 +116,6 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
 def chest_ct_form(settings: ChestCTSettings, ignore_index: int | None = None) -> ImageForm:
     """Return how a new CT is prepared like the embedded one."""
     low, high = HOUNSFIELD
-    scaling = Scaling(kind="range", window=HOUNSFIELD)  # float32, as the embedded CT is read
+    scaling = ChannelScaling(kind="range", window=HOUNSFIELD)  # float32, as the embedded CT is read
     how = Preparation(size=128, channels=1, modalities=("CT",), intensity=(scaling,))
     return ImageForm(preparation=how, clip=(low, high))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lomix_search.data.case import Array
-from lomix_search.data.manifest import Preparation, Scaling
+from lomix_search.data.manifest import ChannelScaling, Preparation
 from lomix_search.errors import DataError
 
 _LARGEST = 60000.0  # of float16
@@ -38,7 +38,7 @@ def _called(how: Preparation, channel: int) -> str:
     return f" in {known}" if how.channels > 1 else ""
 
 
-def _channel(image: Array, how: Scaling, path: Path, where: str) -> Array:
+def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array:
     """Scale one channel (slices, 1, rows, columns)."""
     if not np.isfinite(image).all():
         raise DataError(f"{path}: NaN or infinite intensities{where}.")

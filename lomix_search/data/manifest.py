@@ -62,7 +62,7 @@ class Entry(Frozen):
         return files
 
 
-class Scaling(Frozen):
+class ChannelScaling(Frozen):
     """How the intensities of one channel become numbers that a network takes.
 
     Args:
@@ -99,9 +99,9 @@ class Preparation(Frozen):
     spacing: tuple[Annotated[float, Field(gt=0)], ...] = ()
     channels: Annotated[int, Field(ge=0)] = 0
     modalities: tuple[str, ...] = ()
-    intensity: Annotated[tuple[Scaling, ...], Field(min_length=1)]
+    intensity: Annotated[tuple[ChannelScaling, ...], Field(min_length=1)]
 
-    def scaling_of(self, channel: int) -> Scaling:
+    def scaling_of(self, channel: int) -> ChannelScaling:
         """Return how a channel is scaled."""
         return self.intensity[channel if len(self.intensity) > 1 else 0]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Array, Case, size_in_words
-from lomix_search.data.manifest import READERS, Entry, Preparation, Scaling, sha256
+from lomix_search.data.manifest import READERS, ChannelScaling, Entry, Preparation, sha256
 from lomix_search.data.patches import foreground_voxels
 from lomix_search.data.preparation import prepare_image
 from lomix_search.data.readers.guard import readable
@@ -76,7 +76,7 @@ def _made_from(source: Source, layout: DatasetLayout, raw: Path, how: Preparatio
     }
 
 
-def _scaling(of: Scaling) -> str:
+def _scaling(of: ChannelScaling) -> str:
     """Say how a channel is scaled, as folders of earlier versions say it too."""
     more = f" mean {of.mean} std {of.std}" if of.kind == "foreground" else " beside 0" * of.nonzero
     return f"{of.kind} {of.window}{more}" if of.window else f"{of.kind}{more}"

@@ -11,6 +11,7 @@ beside its place and noise is kept. The filter here is cubic as well, as wide as
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ def resize_labels(labels: Array, size: Sequence[int], *, corners: bool = False) 
     if own == tuple(size):
         return labels
     taken = (_nearest(old, new, corners) for old, new in zip(own, size, strict=True))
-    return np.ascontiguousarray(labels[(..., *np.ix_(*taken))])
+    index: tuple[Any, ...] = (..., *np.ix_(*taken))
+    return np.ascontiguousarray(labels[index])
 
 
 def resize_volume(image: Array, size: Sequence[int], *, flat: bool = False) -> Array:

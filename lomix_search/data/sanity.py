@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from lomix_search.data.dataset import Item, Slices, check_label
+from lomix_search.data.dataset import Item, Slices, check_label, check_masks
 from lomix_search.data.nested_datasets import case_of, sources
 from lomix_search.data.seeding import Seeded
 from lomix_search.data.uniform_dataset import UniformDataset
@@ -61,7 +61,7 @@ def check_all_items(items: UniformDataset, classes: Sequence[str]) -> Fingerprin
 
     Args:
         items: The set.
-        classes: Names, background first.
+        classes: Names, background first; the regions of multi-label items.
 
     Returns:
         As ``check_some_items`` does; one hash for all items.
@@ -79,7 +79,8 @@ def check_all_items(items: UniformDataset, classes: Sequence[str]) -> Fingerprin
         foreground = foreground or bool(((label > 0) & (label != items.ignore_index)).any())
     if not foreground:
         raise RunError(
-            f"the {items.what} set has no foreground: none of its {len(items)} items holds {_listed(classes)}, so that "
+            f"the {items.what} set has no foreground: none of its {len(items)} items holds "
+            f"{_listed(classes if items.multilabel else classes[1:])}, so that "
             "there is no Dice to choose the best network by.",
             hint="other validation items; or val=None, which trains without validation",
         )
@@ -192,7 +193,11 @@ def _check_labels_at_hand(items: UniformDataset) -> None:
         if label is None:
             return
         if label.dtype.kind in "iub":
-            check_label(label, max(2, items.num_classes), f"{items.what} item {index}", items.ignore_index)
+            name = f"{items.what} item {index}"
+            if items.multilabel:
+                check_masks(label, items.num_classes, name, items.ignore_index)
+            else:
+                check_label(label, max(2, items.num_classes), name, items.ignore_index)
 
 
 def _at_hand(items: UniformDataset, index: int) -> NDArray[Any] | None:
@@ -200,7 +205,8 @@ def _at_hand(items: UniformDataset, index: int) -> NDArray[Any] | None:
         if type(source) in (UniformDataset, Subset, ConcatDataset):
             continue
         if isinstance(source, Slices) and isinstance(source.labels, np.ndarray):
-            return None if isinstance(source.labels, np.memmap) else source.labels[number]
+            at_hand = not source.regions and not isinstance(source.labels, np.memmap)
+            return source.labels[number] if at_hand else None
         if type(source) is TensorDataset and len(source.tensors) == 2 and source.tensors[1].device.type == "cpu":
             return source.tensors[1][number].numpy()
         return None
@@ -208,8 +214,8 @@ def _at_hand(items: UniformDataset, index: int) -> NDArray[Any] | None:
 
 
 def _listed(classes: Sequence[str]) -> str:
-    named = ", ".join(classes[1:4]) + (", …" if len(classes) > 4 else "")
-    return named if len(classes) == 2 else f"any of {named}"
+    named = ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+    return named if len(classes) == 1 else f"any of {named}"
 
 
 def _spread(number: int) -> list[int]:

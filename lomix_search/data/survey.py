@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Array
-from lomix_search.data.manifest import Preparation, Scaling
+from lomix_search.data.manifest import ChannelScaling, Preparation
 from lomix_search.data.preparation import check_spacing, is_flat
 from lomix_search.errors import DataError
 
@@ -74,9 +74,10 @@ def plan_slices(layout: DatasetLayout, size: int) -> Preparation:
     Returns:
         The preparation.
     """
-    alike = Scaling(kind=layout.intensity, window=layout.window)
+    alike = ChannelScaling(kind=layout.intensity, window=layout.window)
     apart = [
-        Scaling(kind="ct" if is_ct(m) else "mr", window=layout.window if is_ct(m) else None) for m in layout.modalities
+        ChannelScaling(kind="ct" if is_ct(m) else "mr", window=layout.window if is_ct(m) else None)
+        for m in layout.modalities
     ]
     mixed = len(apart) > 1 and layout.intensity in ("ct", "mr")
     return Preparation(dims=2, size=size, modalities=layout.modalities, intensity=tuple(apart) if mixed else (alike,))
@@ -158,12 +159,12 @@ def _channels(layout: DatasetLayout, facts: Sequence[VolumeFacts]) -> int:
 
 def _scaling(
     layout: DatasetLayout, facts: Sequence[VolumeFacts], channel: int, modality: str, nonzero: bool
-) -> Scaling:
+) -> ChannelScaling:
     """Choose how a channel is scaled: CT by the foreground of all, everything else by its own image."""
     if layout.intensity == "range" or (layout.intensity == "ct" and layout.window is not None):
-        return Scaling(kind=layout.intensity, window=layout.window)
+        return ChannelScaling(kind=layout.intensity, window=layout.window)
     if not (is_ct(modality) if modality else layout.intensity == "ct"):
-        return Scaling(kind="zscore", nonzero=nonzero)
+        return ChannelScaling(kind="zscore", nonzero=nonzero)
     values: Array = np.concatenate([f.foreground[channel] for f in facts])
     if values.size < 2 or np.ptp(values) == 0:
         raise DataError(
@@ -172,6 +173,6 @@ def _scaling(
         )
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    return Scaling(
+    return ChannelScaling(
         kind="foreground", window=(round(low, 3), round(high, 3)), mean=round(mean, 3), std=round(max(std, 1e-3), 3)
     )

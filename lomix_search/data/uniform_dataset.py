@@ -45,8 +45,10 @@ class UniformDataset(Dataset[Item]):
         num_classes: int | None = None,
         ignore_index: int | None = None,
         dtype: torch.dtype = torch.float32,
+        multilabel: bool = False,
     ) -> None:
         _check_kind(dataset, what)
+        self.multilabel = multilabel
         self.dataset, self.what, self.dtype = dataset, what, dtype
         self.num_classes, self.ignore_index = num_classes, ignore_index
 

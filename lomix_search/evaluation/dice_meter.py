@@ -12,6 +12,7 @@ from lomix_search.errors import DataError
 from lomix_search.evaluation.statistics import mean_of_counted
 from lomix_search.utils.terminal import Table
 
+_MASKS = "meter.update(logits > 0, masks, cases)"
 _UPDATE = "meter.update(logits.argmax(1), label.long(), cases)"
 
 
@@ -26,14 +27,21 @@ class DiceResult:
     there, which MONAI's ``DiceMetric`` leaves out of its mean.
 
     Args:
-        classes: Class names by label value, the background first.
+        classes: Class names by label value, the background first; of multi-label data the regions.
         cases: Case names, in the order in which they came.
         dice: (cases, classes) in [0, 1] or NaN.
+        multilabel: The classes are regions that may overlap; none of them is the background.
     """
 
     classes: tuple[str, ...]
     cases: tuple[str, ...]
     dice: NDArray[np.float64]
+    multilabel: bool = False
+
+    @property
+    def foreground(self) -> tuple[str, ...]:
+        """Names of what is scored: all classes but the background."""
+        return self.classes if self.multilabel else self.classes[1:]
 
     @property
     def per_class(self) -> dict[str, float]:
@@ -43,17 +51,21 @@ class DiceResult:
     @property
     def mean(self) -> float:
         """Mean over the foreground classes of their means over cases; NaN if there is nothing to score."""
-        return float(mean_of_counted(np.array(list(self.per_class.values())[1:]), axis=0))
+        return float(mean_of_counted(np.array(self._means), axis=0))
+
+    @property
+    def _means(self) -> list[float]:
+        return [self.per_class[name] for name in self.foreground]
 
     def rows(self) -> list[dict[str, str | float]]:
         """Return one row a case: its name, the Dice of each foreground class, and their mean."""
         return [
             {
                 "case": case,
-                **dict(zip(self.classes[1:], row.tolist(), strict=True)),
+                **dict(zip(self.foreground, row.tolist(), strict=True)),
                 "mean": float(mean_of_counted(row, axis=0)),
             }
-            for case, row in zip(self.cases, self.dice[:, 1:], strict=True)
+            for case, row in zip(self.cases, self.dice[:, -len(self.foreground) :], strict=True)
         ]
 
     def __rich__(self) -> Table:
@@ -62,26 +74,27 @@ class DiceResult:
 
     def table(self, title: str = "Dice") -> Table:
         """Lay out cases × foreground classes, with the means below; – where there was nothing to score."""
-        table = Table("case", *self.classes[1:], "mean", title=title)
+        table = Table("case", *self.foreground, "mean", title=title)
         for row in self.rows():
             table.add_row(*(_shown(value) for value in row.values()))
         table.add_section()
-        table.add_row("mean", *(_shown(v) for v in list(self.per_class.values())[1:]), _shown(self.mean), style="bold")
+        table.add_row("mean", *map(_shown, self._means), _shown(self.mean), style="bold")
         return table
 
 
-def check_class_names(names: Sequence[str]) -> None:
+def check_class_names(names: Sequence[str], multilabel: bool = False) -> None:
     """Check that the names of the classes can be the columns of a table of scores.
 
     Args:
         names: Names of all classes, the background first.
+        multilabel: They are regions, without a background.
 
     Raises:
         DataError: two classes have one name, or a class is named like another column: ``case`` or ``mean``.
     """
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise DataError(f"two classes are named {twice[0]!r}; each needs a name of its own.", seen=", ".join(names))
-    if taken := [name for name in names[1:] if name in ("case", "mean")]:
+    if taken := [name for name in names[0 if multilabel else 1 :] if name in ("case", "mean")]:
         raise DataError(
             f"a class is named {taken[0]!r}, as a column beside those of the classes is.", hint=f'"{taken[0]}s", say'
         )
@@ -95,23 +108,26 @@ class DiceMeter:
     changes the result.
 
     Args:
-        classes: Class names by label value, the background first. Two for a binary task.
+        classes: Class names by label value, the background first. Two for a binary task. Of multi-label data the
+            regions, without a background.
         ignore_index: Label value whose pixels count nowhere.
+        multilabel: Predictions and labels are masks that may overlap, one for each of ``classes``.
     """
 
     classes: tuple[str, ...]
     ignore_index: int | None = None
+    multilabel: bool = False
     _counts: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Check the names of the classes."""
-        check_class_names(self.classes)
+        check_class_names(self.classes, self.multilabel)
 
     def update(self, prediction: Tensor, label: Tensor, cases: Sequence[str]) -> None:
         """Count a batch.
 
         Args:
-            prediction: Class numbers, (B, *spatial), integer or bool.
+            prediction: Class numbers, (B, *spatial), integer or bool; masks (B, R, *spatial) of multi-label data.
             label: Class numbers, the same shape.
             cases: Name of the case of each of the B items.
 
@@ -120,7 +136,7 @@ class DiceMeter:
         """
         self._check(prediction, label, cases)
         for one, true, case in zip(prediction, label, cases, strict=True):
-            counts = self._of_item(one.flatten().long(), true.flatten().long())
+            counts = self._of_masks(one, true) if self.multilabel else self._of_item(one.flatten(), true.flatten())
             self._counts[case] = self._counts.get(case, 0) + counts
 
     def add(self, other: "DiceMeter") -> None:
@@ -142,11 +158,18 @@ class DiceMeter:
         common, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
         total = predicted + true
         dice = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
-        if self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
+        if not self.multilabel and self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
             dice[:, self.ignore_index] = np.nan  # the pixels of this class count nowhere
-        return DiceResult(tuple(self.classes), tuple(self._counts), dice)
+        return DiceResult(tuple(self.classes), tuple(self._counts), dice, self.multilabel)
+
+    def _of_masks(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
+        inside, true = prediction.flatten(1) == 1, label.flatten(1) == 1
+        if self.ignore_index is not None:
+            inside = inside & (label.flatten(1) != self.ignore_index)
+        return torch.stack([(inside & true).sum(1), inside.sum(1), true.sum(1)]).cpu().numpy().astype(np.int64)
 
     def _of_item(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
+        prediction, label = prediction.long(), label.long()
         if self.ignore_index is not None:
             kept = label != self.ignore_index
             prediction, label = prediction[kept], label[kept]
@@ -159,24 +182,34 @@ class DiceMeter:
             raise DataError(
                 "DiceMeter.update: prediction, label and cases do not fit each other.",
                 seen=f"prediction {tuple(prediction.shape)}, label {tuple(label.shape)}, {len(cases)} case names",
-                hint="meter.update(logits.argmax(1), label, cases)",
+                hint=_MASKS if self.multilabel else "meter.update(logits.argmax(1), label, cases)",
+            )
+        if self.multilabel and (label.ndim < 2 or label.shape[1] != len(self.classes)):
+            raise DataError(
+                f"DiceMeter.update: masks (B, {len(self.classes)}, *spatial) are needed, one for each region.",
+                seen=f"label {tuple(label.shape)}",
+                hint=_MASKS,
             )
         for name, values, extra in (("prediction", prediction, None), ("label", label, self.ignore_index)):
             if values.is_floating_point():
                 raise DataError(
                     f"DiceMeter.update: the {name} is {str(values.dtype).removeprefix('torch.')}; "
-                    "it must hold class numbers.",
-                    hint="" if (values != values.round()).any() and name == "label" else _UPDATE,
+                    f"it must hold {'masks of 0 and 1' if self.multilabel else 'class numbers'}.",
+                    hint=_MASKS
+                    if self.multilabel
+                    else ""
+                    if name == "label" and bool((values != values.round()).any())
+                    else _UPDATE,
                 )
             self._check_range(name, values if extra is None else values[values != extra])
 
     def _check_range(self, name: str, values: Tensor) -> None:
-        if values.numel() and (int(values.min()) < 0 or int(values.max()) >= len(self.classes)):
-            bad = [v for v in torch.unique(values).tolist() if not 0 <= v < len(self.classes)]
-            raise DataError(
-                f"DiceMeter.update: {name} {', '.join(map(str, bad[:8]))} outside the classes "
-                f"0 … {len(self.classes) - 1}."
-            )
+        number = 2 if self.multilabel else len(self.classes)
+        if values.numel() and (int(values.min()) < 0 or int(values.max()) >= number):
+            bad = ", ".join([str(v) for v in torch.unique(values).tolist() if not 0 <= v < number][:8])
+            if self.multilabel:
+                raise DataError(f"DiceMeter.update: {name} {bad}; masks hold 1 inside a region and 0 outside.")
+            raise DataError(f"DiceMeter.update: {name} {bad} outside the classes 0 … {number - 1}.")
 
 
 def _shown(value: str | float) -> str:

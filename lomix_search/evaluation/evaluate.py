@@ -8,10 +8,12 @@ from rich.progress import track
 from torch import nn
 
 from lomix_search.data.case import Case
+from lomix_search.data.regions import Regions
 from lomix_search.errors import DataError
 from lomix_search.evaluation.inference import InferenceOptions, predict_case
 from lomix_search.evaluation.prediction_files import file_name, save_overlay, save_prediction
 from lomix_search.evaluation.protocols import find_protocol
+from lomix_search.evaluation.region_files import painted_regions, save_regions
 from lomix_search.evaluation.score_case import score_case
 from lomix_search.evaluation.score_table import ClassScores, Evaluation
 from lomix_search.instrumentation.outputs import reader_of
@@ -29,6 +31,8 @@ def evaluate(
     overlays: int = 0,
     progress: bool = True,
     ignore_index: int | None = None,
+    regions: Regions | None = None,
+    masks: bool = False,
 ) -> Evaluation:
     """Score a network on whole cases.
 
@@ -36,13 +40,16 @@ def evaluate(
         network: The network, instrumented or not, or several whose probabilities are averaged;
             :func:`~lomix_search.instrumentation.outputs.reader_of` finds their logits.
         cases: Whole cases at native size, e.g. ``splits.volumes["test"]``; read one at a time.
-        classes: All classes, the background first.
+        classes: All classes, the background first; the regions of multi-label data.
         protocol: Name of a protocol; it decides how predictions get back to native size.
         how: How cases are predicted.
         save: Folder for ``scores.csv``, ``scores.md`` and the predictions: NIfTI on the grid of the raw file, or PNG.
         overlays: Write pictures of this many cases: the image, the truth and the prediction.
         progress: Show a progress bar.
         ignore_index: Label value whose pixels count nowhere.
+        regions: Label values of overlapping regions (multi-label): each is scored as a class of its own. Empty where
+            the cases hold masks (R, slices, rows, columns) already; None of data that have one class a pixel.
+        masks: Save regions as one mask each, also where one label map could hold them.
 
     Returns:
         All scores.
@@ -53,20 +60,27 @@ def evaluate(
         RunError: the network returned something that cannot be scored.
     """
     chosen, folder = find_protocol(protocol), None if save is None else Path(save)
-    options = replace(InferenceOptions() if how is None else how, resize=chosen.resize)
+    multilabel = regions is not None
+    options = replace(InferenceOptions() if how is None else how, resize=chosen.resize, multilabel=multilabel)
     rows: list[ClassScores] = []
     units: dict[str, str] = {}
-    read = [reader_of(one, len(classes)) for one in ([network] if isinstance(network, nn.Module) else network)]
+    networks = [network] if isinstance(network, nn.Module) else network
+    read = [reader_of(one, len(classes), multilabel) for one in networks]
     for number, case in enumerate(_of_own_name(track(cases, "evaluate", disable=not progress))):
         units.setdefault(chosen.unit(case.spacing), case.name)
-        chosen.check_shape(case.label, case.name)
+        chosen.check_shape(case.image[:, 0], case.name)
         prediction = predict_case(network, case, options, foreground=chosen.soft, read=read)
-        rows += score_case(case, prediction, classes, protocol, ignore_index)
-        if folder is not None:
+        rows += score_case(case, prediction, classes, protocol, ignore_index, regions)
+        if folder is not None and regions is not None:
+            save_regions(folder / "predictions", case, prediction, classes, regions, masks)
+        elif folder is not None:
             save_prediction(folder / "predictions", case, prediction, len(classes))
         if folder is not None and number < overlays:
             overlay = folder / "overlays" / f"{file_name(case.name)}.png"
-            save_overlay(overlay, case, prediction.label, ignore_index)
+            painted = case, prediction.label
+            if regions is not None:
+                painted = painted_regions(case, prediction, classes, regions, ignore_index)
+            save_overlay(overlay, *painted, ignore_index)
     evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
     if folder is not None:
         write_text(folder / "scores.csv", evaluation.to_csv())

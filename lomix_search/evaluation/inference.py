@@ -32,6 +32,7 @@ class InferenceOptions:
         overlap: Share that neighbouring windows have in common, in [0, 1).
         flips: Average the probabilities over flips of rows and columns.
         device: Where the network runs; by default where its parameters are.
+        multilabel: The channels are regions that may overlap, each with a probability of its own.
     """
 
     size: int | tuple[int, int] | None = None
@@ -41,6 +42,7 @@ class InferenceOptions:
     overlap: float = 0.25
     flips: bool = False
     device: torch.device | str | None = None
+    multilabel: bool = False
 
     @property
     def pixels(self) -> tuple[int, int] | None:
@@ -53,9 +55,11 @@ class Prediction:
     """A predicted case.
 
     Args:
-        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class.
-        foreground: 1 − probability of the background, the same shape; None unless it was asked for.
-        probabilities: (classes, slices, rows, columns) float32; None unless it was asked for.
+        label: Class numbers, (slices, rows, columns), in the smallest unsigned type that holds every class;
+            multi-label: masks (R, slices, rows, columns) of 0 and 1.
+        foreground: 1 − probability of the background, the same shape; of each region, its own; None unless it was asked
+            for.
+        probabilities: (classes or R, slices, rows, columns) float32; None unless it was asked for.
     """
 
     label: Array
@@ -98,8 +102,9 @@ def predict_case(
         for one in networks:
             modes.enter_context(evaluating(one))
         if how.window is not None and len(how.window) == 3:
-            return _decide(_volume(readers, case, how, device), wanted)
-        return _joined([_slices(readers, case, batch, how, device, wanted) for batch in _batches(case, how.batch_size)])
+            return _decide(_volume(readers, case, how, device), how, wanted)
+        batches = _batches(case, how.batch_size)
+        return _joined([_slices(readers, case, batch, how, device, wanted) for batch in batches], how)
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,14 @@ class _Wanted:
     all_classes: bool
 
 
-def _joined(parts: Sequence[Prediction]) -> Prediction:
+def _joined(parts: Sequence[Prediction], how: InferenceOptions) -> Prediction:
     """Put slices together that were predicted in batches."""
+    slices = 1 if how.multilabel else 0  # the axis of them
     foreground = [part.foreground for part in parts if part.foreground is not None]
     scores = [part.probabilities for part in parts if part.probabilities is not None]
     return Prediction(
-        np.concatenate([part.label for part in parts]),
-        np.concatenate(foreground) if foreground else None,
+        np.concatenate([part.label for part in parts], slices),
+        np.concatenate(foreground, slices) if foreground else None,
         np.concatenate(scores, 1) if scores else None,
     )
 
@@ -137,8 +143,8 @@ def _slices(
     if how.resize == "linear":
         back = partial(resize_scores, size=native, corners=corners)
         probability = _average(readers, images, how, lambda logits: back(logits.float()))
-        return _decide(probability.movedim(0, 1), wanted)
-    made = _decide(_average(readers, images, how).movedim(0, 1), wanted)
+        return _decide(probability.movedim(0, 1), how, wanted)
+    made = _decide(_average(readers, images, how).movedim(0, 1), how, wanted)
     parts = (made.label, made.foreground, made.probabilities)
     label, *scores = (None if p is None else resize_labels(p, native, corners=corners) for p in parts)
     assert label is not None
@@ -169,7 +175,7 @@ def _average(
     """Average probabilities over networks and flips of rows and columns; logits are resized, as in training."""
     axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
     ways = itertools.product(readers, axes)
-    total = sum(probabilities(resized(_logits(read, images.flip(a), how))).flip(a) for read, a in ways)
+    total = sum(probabilities(resized(_logits(read, images.flip(a), how)), how.multilabel).flip(a) for read, a in ways)
     assert isinstance(total, Tensor)
     return total / (len(axes) * len(readers))
 
@@ -184,11 +190,11 @@ def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     return logits
 
 
-def _decide(probability: Tensor, wanted: _Wanted) -> Prediction:
-    """Turn (classes, n, rows, columns) into class numbers and what else is wanted, (…, n, rows, columns)."""
+def _decide(probability: Tensor, how: InferenceOptions, wanted: _Wanted) -> Prediction:
+    """Turn (classes, n, rows, columns) into class numbers, or masks, and what else is wanted, (…, n, rows, columns)."""
+    scores = probability.float().cpu().numpy() if wanted.all_classes else None
+    if how.multilabel:
+        masks = (probability > 0.5).cpu().numpy().astype(np.uint8)
+        return Prediction(masks, probability.cpu().numpy() if wanted.foreground else None, scores)
     label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
-    return Prediction(
-        label,
-        (1 - probability[0]).cpu().numpy() if wanted.foreground else None,
-        probability.float().cpu().numpy() if wanted.all_classes else None,
-    )
+    return Prediction(label, (1 - probability[0]).cpu().numpy() if wanted.foreground else None, scores)

@@ -18,20 +18,23 @@ from lomix_search.utils.distributed import gather, share
 from lomix_search.utils.interpolation import interpolate
 
 
-def predict_classes(model: nn.Module | Reader, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
-    """Predict class numbers.
+def predict_classes(
+    model: nn.Module | Reader, images: Tensor, size: Sequence[int] | None = None, multilabel: bool = False
+) -> Tensor:
+    """Predict class numbers, or masks of regions.
 
     Args:
         model: A network in eval mode, or what :func:`lomix_search.instrumentation.outputs.reader_of` made of it.
         images: (B, C, *spatial).
         size: Spatial size of the prediction; logits of another size are resized linearly. The images' own by default.
+        multilabel: Each channel is a region of its own.
 
     Returns:
-        (B, *spatial) int64: argmax over the classes, or 1 where the logit of a one-channel network is above 0.
+        As :func:`lomix_search.instrumentation.outputs.class_numbers`.
     """
     with torch.no_grad():
         logits = reader_of(model)(images).float()
-    return class_numbers(_resized(logits, images.shape[2:] if size is None else tuple(size)))
+    return class_numbers(_resized(logits, images.shape[2:] if size is None else tuple(size)), multilabel)
 
 
 def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
@@ -46,6 +49,7 @@ def score_items(
     classes: Sequence[str],
     batch_size: int = 8,
     ignore_index: int | None = None,
+    multilabel: bool = False,
 ) -> DiceResult:
     """Score a network on items as training sees them, by Dice per case and class: what validation uses.
 
@@ -56,16 +60,17 @@ def score_items(
         model: The network, instrumented or not. It is in eval mode meanwhile; each module gets its own mode back.
         dataset: Items (image (C, *spatial), label (*spatial)), or what ``UniformDataset`` brings into that form;
             ``case_of`` tells the case of each. Random augmentation draws the same numbers each time.
-        classes: Names of the classes, the background first.
+        classes: Names of the classes, the background first; the regions of multi-label items.
         batch_size: Items at a time; the result depends on it by float rounding of the network only.
         ignore_index: Label of pixels that do not count.
+        multilabel: Labels are masks (R, *spatial) that may overlap.
 
     Returns:
         The scores. In a distributed run every process counts its share of the items, and all get the whole.
     """
-    meter, weight = DiceMeter(tuple(classes), ignore_index=ignore_index), next(model.parameters(), torch.zeros(()))
-    items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype)
-    read = reader_of(model, len(classes))
+    meter, weight = DiceMeter(tuple(classes), ignore_index, multilabel), next(model.parameters(), torch.zeros(()))
+    items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype, multilabel=multilabel)
+    read = reader_of(model, len(classes), multilabel)
     with evaluating(model):
         for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
             with torch.no_grad():
@@ -73,7 +78,8 @@ def score_items(
             for number, one, label in zip(numbers, logits, labels, strict=True):
                 known = truth_of(dataset, number)
                 truth = Truth(label) if known is None else known
-                prediction = class_numbers(_resized(one[None], truth.label.shape, truth.corners))
+                size = truth.label.shape[1:] if multilabel else truth.label.shape
+                prediction = class_numbers(_resized(one[None], size, truth.corners), multilabel)
                 meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
     whole, *others = gather(meter)
     for other in others:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.data.dataset import Splits
+from lomix_search.errors import RecipeError
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.mixture import Mixture
@@ -28,22 +29,31 @@ def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
     return instrument(recipe.build_network().to(device()), image[None].to(device()), stages=stages)
 
 
-def build_loss(recipe: Recipe, net: Instrumented, num_classes: int) -> MixtureLoss:
+def build_loss(recipe: Recipe, net: Instrumented, splits: Splits) -> MixtureLoss:
     """Build the recipe's mixture loss for an instrumented network.
 
     Args:
         recipe: Space, loss and weighting; ``weighting.mixture`` trains the maps of a mixture file.
         net: The network.
-        num_classes: Channels of every map.
+        splits: Its data, which say whether labels overlap and which of them count nowhere.
 
     Returns:
         The loss.
 
     Raises:
+        RecipeError: the network has another number of channels than there are regions.
         MixtureError: the mixture was found on another network.
         LossError: unknown weighting or settings.
     """
-    options = recipe.loss.model_dump()
+    num_classes = net.num_classes
+    if splits.multilabel and num_classes != len(splits.classes):
+        raise RecipeError(
+            f"the network returns {num_classes} channels; the {len(splits.classes)} regions need one channel each, and "
+            "the background none.",
+            seen=f"regions {', '.join(splits.classes)}",
+            hint=f"network.args.out_channels={len(splits.classes)}   # or what the network calls it",
+        )
+    options = recipe.loss.model_dump() | {"ignore_index": splits.ignore_index, "multilabel": splits.multilabel}
     name, settings = recipe.weighting.name, recipe.weighting.settings
     if recipe.weighting.mixture is not None:
         mixture = Mixture.load(recipe.weighting.mixture)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.manifest import sha256
@@ -42,6 +43,39 @@ class DataPrint(Frozen):
     of: str
 
 
+class LearnedLabels(Frozen):
+    """What a network learns to tell apart.
+
+    Args:
+        classes: Names by channel, the background first; or the regions.
+        multilabel: They are regions that may overlap.
+        regions: Label values of each region.
+        ignore_index: Label value that counts nowhere.
+    """
+
+    classes: tuple[str, ...]
+    multilabel: bool = False
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    ignore_index: int | None = None
+
+    @classmethod
+    def of(cls, splits: Splits) -> "LearnedLabels":
+        """Return what data teach."""
+        regions = {name: tuple(values) for name, values in splits.regions.items()}
+        return cls(
+            classes=splits.classes, multilabel=splits.multilabel, regions=regions, ignore_index=splits.ignore_index
+        )
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        if not self.multilabel:
+            named = f"classes {', '.join(self.classes)}"
+        else:
+            parts = (f"{n} {list(self.regions[n])}" if n in self.regions else n for n in self.classes)
+            named = f"regions {', '.join(parts)}"
+        return named if self.ignore_index is None else f"{named}; {self.ignore_index} ignored"
+
+
 class Environment(Frozen):
     """What a run depends on beside its recipe.
 
@@ -56,6 +90,7 @@ class Environment(Frozen):
         library: The checkout that this library runs from; None for an installed one.
         project: The checkout of the working folder that the run was started in; None outside one.
         data: Hash of the data.
+        learned: What the network learns; None in runs of earlier versions.
     """
 
     python: str
@@ -68,6 +103,7 @@ class Environment(Frozen):
     library: Git | None = None
     project: Git | None = None
     data: DataPrint | None = None
+    learned: LearnedLabels | None = None
 
     @property
     def library_commit(self) -> str | None:
@@ -83,7 +119,8 @@ class Environment(Frozen):
         Returns:
             Lines such as ``torch: 2.12.0, then 2.13.0``; empty when nothing is.
         """
-        mine, theirs = (env.model_dump(exclude={"packages", "library", "project", "data"}) for env in (self, other))
+        apart = {"packages", "library", "project", "data", "learned"}
+        mine, theirs = (env.model_dump(exclude=apart) for env in (self, other))
         pairs = [(key, mine[key], theirs[key]) for key in mine]
         pairs += [(name, self.packages.get(name, "–"), other.packages.get(name, "–")) for name in DECISIVE_PACKAGES]
         pairs += [("library", commit_text(self.library), commit_text(other.library))]
@@ -116,7 +153,28 @@ def environment_of(recipe: Recipe, splits: Splits) -> Environment:
         library=git_state(PACKAGE.parent, root=True),
         project=git_state(Path.cwd()),
         data=data_print(recipe, splits),
+        learned=LearnedLabels.of(splits),
     )
+
+
+def check_learned(folder: Path, known: Sequence[Environment], splits: Splits) -> None:
+    """Refuse to go on with a network, or to score it, by other classes or regions than it learned.
+
+    Args:
+        folder: The run folder.
+        known: Its environments.
+        splits: The data as they are now.
+
+    Raises:
+        RunError: they differ; both are named.
+    """
+    before, now = known[-1].learned if known else None, LearnedLabels.of(splits)
+    if before is not None and before != now:
+        raise RunError(
+            f"the network in {folder} learned another task than the data have now.",
+            seen=[f"then: {before}", f"now:  {now}"],
+            hint="the recipe and the data as they were; or another folder, to train anew",
+        )
 
 
 def note_environment(folder: Path, environment: Environment) -> Environment:

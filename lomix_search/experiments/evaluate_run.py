@@ -9,6 +9,7 @@ from typing import Literal
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.build import build_net
+from lomix_search.experiments.environment import check_learned, read_environments
 from lomix_search.experiments.trained import check_finished, load_weights
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.run_folder import sweep
@@ -37,13 +38,14 @@ def evaluate_run(
         All scores.
 
     Raises:
-        RunError: no such network or subset, or not a finished run.
+        RunError: no such network or subset, not a finished run, or one that learned other classes or regions.
     """
     if subset not in (known := ("test", "val")):
         raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
     check_finished(folder, network)
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()
+    check_learned(folder, read_environments(folder), splits)
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
     load_weights(net.model, folder / f"{network}.pt")
     sweep(folder / "evaluation", age=3600)

@@ -26,6 +26,7 @@ def draw_predictions(
     predictions: NDArray[Any],
     classes: Sequence[str],
     titles: Sequence[str],
+    differences: NDArray[Any] | None = None,
 ) -> None:
     """Draw image, truth and prediction side by side, one row a slice, and a fourth column with the disagreements.
 
@@ -36,13 +37,15 @@ def draw_predictions(
         predictions: (N, H, W) class indices.
         classes: Names, background first.
         titles: One a row.
+        differences: (N, H, W), above 0 where the two differ; where class indices do, when left out.
     """
     rows, patch = len(images), require("matplotlib.patches", "plot").Patch
     figure = new_figure(11, 2.75 * rows + 0.8)
     axes = figure.subplots(rows, 4, squeeze=False)
     for row, title in zip(range(rows), titles, strict=True):
         counted = truth[row] < len(classes)  # else a label that is ignored
-        wrong = np.where(counted & (truth[row] != predictions[row]), 1.0, np.nan)
+        differ = truth[row] != predictions[row] if differences is None else differences[row] > 0
+        wrong = np.where(counted & differ, 1.0, np.nan)
         for column, overlay in enumerate((None, truth[row], predictions[row], None)):
             axis = axes[row, column]
             axis.imshow(images[row], cmap="gray", interpolation="nearest")
@@ -70,7 +73,8 @@ def draw_seen(path: Path, seen: PredictedSlices, noun: str = "") -> None:
     """
     grey = seen.images if seen.images.ndim == 3 else seen.images.mean(-1)
     titles = [f"{noun} {i}" for i in range(1, len(seen.names) + 1)] if noun else seen.names
-    draw_predictions(path, grey, seen.truth, seen.predictions, seen.classes, titles)
+    shown = seen.painted()
+    draw_predictions(path, grey, shown.truth, shown.predictions, shown.classes, titles, seen.differences())
 
 
 def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, Any]]) -> None:

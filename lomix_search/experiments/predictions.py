@@ -15,6 +15,7 @@ from torch import nn
 
 from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
+from lomix_search.evaluation.region_files import by_size, paint
 from lomix_search.evaluation.score_items import predict_classes
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import reader_of
@@ -31,10 +32,11 @@ class PredictedSlices:
 
     Args:
         images: (N, H, W), or (N, H, W, 3) for colour; uint8, each stretched to 0 … 255.
-        truth: (N, H, W) uint8 class numbers; 255 where a label is ignored.
-        predictions: (N, H, W) uint8 class numbers.
+        truth: (N, H, W) uint8 class numbers; 255 where a label is ignored. Of regions that may overlap, masks
+            (N, R, H, W) of 0 and 1.
+        predictions: The same without 255.
         names: What to call each slice.
-        classes: Names, background first.
+        classes: Names, background first; the regions of masks.
     """
 
     images: NDArray[np.uint8]
@@ -42,6 +44,38 @@ class PredictedSlices:
     predictions: NDArray[np.uint8]
     names: tuple[str, ...]
     classes: tuple[str, ...]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether the labels are masks of regions."""
+        return self.truth.ndim == 4
+
+    @property
+    def foreground(self) -> tuple[str, ...]:
+        """Names of what is painted, by number from 1."""
+        return self.classes if self.multilabel else self.classes[1:]
+
+    def painted(self) -> "PredictedSlices":
+        """Return the same with one number a pixel to look at: of regions, the smallest ones lie on top."""
+        if not self.multilabel:
+            return self
+        order = by_size(self.truth.swapaxes(0, 1))
+        truth, predictions = (paint(masks.swapaxes(0, 1), order) for masks in (self.truth, self.predictions))
+        truth = np.where(self.truth[:, 0] == IGNORED, IGNORED, truth).astype(np.uint8)
+        return replace(self, truth=truth, predictions=predictions, classes=("background", *self.classes))
+
+    def differences(self) -> NDArray[np.uint8]:
+        """Return where predictions differ: (N, H, W), 1 where something was missed, 2 added, 3 another class or both.
+
+        Pixels that count nowhere are 0.
+        """
+        truth, found = self.truth, self.predictions
+        if self.multilabel:
+            missed, added = ((truth == 1) & (found == 0)).any(1), ((truth == 0) & (found == 1)).any(1)
+            both: NDArray[np.uint8] = (missed + 2 * added).astype(np.uint8)
+            return both
+        wrong = (truth != found) & (truth != IGNORED)
+        return np.where(wrong, np.where(found == 0, 1, np.where(truth == 0, 2, 3)), 0).astype(np.uint8)
 
     def some(self, number: int) -> "PredictedSlices":
         """Return some of the slices, evenly spread.
@@ -94,8 +128,9 @@ class PredictedSlices:
             ValueError: they do not.
         """
         arrays = {"images": self.images, "truth": self.truth, "predictions": self.predictions}
-        shape = (len(self.names), *self.truth.shape[1:3])
-        fits = shape[0] > 0 and self.truth.shape == self.predictions.shape == shape and len(shape) == 3
+        shape = (len(self.names), *self.truth.shape[-2:])
+        whole = (shape[0], len(self.classes), *shape[1:]) if self.multilabel else shape
+        fits = shape[0] > 0 and self.truth.shape == self.predictions.shape == whole and len(shape) == 3
         if not fits or self.images.shape not in (shape, (*shape, 3)) or {a.dtype for a in arrays.values()} != {_BYTE}:
             seen = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
             raise ValueError(f"{seen}, {len(self.names)} names")
@@ -109,7 +144,7 @@ def look(
     Args:
         net: The network; its mode is put back.
         items: Items without augmentation.
-        classes: Names, background first.
+        classes: Names, background first; the regions of multi-label items.
         most: Slices at most.
         ignore_index: Label value whose pixels count nowhere.
 
@@ -117,28 +152,31 @@ def look(
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes)), []
+    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes), items.multilabel), []
     with evaluating(net):
         for index in chosen:
             image, label = items[index]
-            prediction = predict_classes(read, image[None].to(device), label.shape)[0].cpu().numpy()
+            size: Sequence[int] = label.shape[1:] if items.multilabel else label.shape
+            prediction = predict_classes(read, image[None].to(device), size, items.multilabel)[0].cpu().numpy()
             marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, IGNORED, label.numpy())
             views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)
-    size = tuple(np.max([t.shape for t in truth], axis=0))  # pictures of several sizes share the largest frame
-    framed = [np.stack([_framed(array, size) for array in arrays]) for arrays in (images, truth, predictions)]
-    return PredictedSlices(framed[0], framed[1], framed[2], names, tuple(classes))
+    frame = tuple(np.max([t.shape[-2:] for t in truth], axis=0))  # pictures of several sizes share the largest frame
+    shown = np.stack([_framed(array, frame, 0) for array in images])
+    labels = [np.stack([_framed(array, frame, array.ndim - 2) for array in arrays]) for arrays in (truth, predictions)]
+    return PredictedSlices(shown, labels[0], labels[1], names, tuple(classes))
 
 
 def _views(
     image: NDArray[Any], label: NDArray[Any], prediction: NDArray[Any], name: str, slices: int
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], str]]:
-    """Turn an item (C, H, W), or some slices of one (C, D, H, W), into pictures."""
+    """Turn an item (C, H, W), or some slices of one (C, D, H, W), into pictures; labels may have an axis of regions."""
     picture = _stretched(image)
-    if label.ndim == 2:
+    if image.ndim == 3:
         return [(picture, _small(label), _small(prediction), name)]
     return [
-        (picture[d], _small(label[d]), _small(prediction[d]), f"{name}, plane {d}") for d in _spread(len(label), slices)
+        (picture[d], _small(label[..., d, :, :]), _small(prediction[..., d, :, :]), f"{name}, plane {d}")
+        for d in _spread(image.shape[1], slices)
     ]
 
 
@@ -153,9 +191,10 @@ def _small(label: NDArray[Any]) -> NDArray[np.uint8]:
     return np.where((label < 0) | (label > 255), IGNORED, label).astype(np.uint8)
 
 
-def _framed(array: NDArray[np.uint8], size: Sequence[int]) -> NDArray[np.uint8]:
-    missing = [(0, wanted - given) for wanted, given in zip(size, array.shape, strict=False)]
-    return np.pad(array, [*missing, *[(0, 0)] * (array.ndim - 2)])
+def _framed(array: NDArray[np.uint8], size: Sequence[int], first: int) -> NDArray[np.uint8]:
+    """Pad rows and columns, which are the axes from ``first`` on, to a size."""
+    missing = [(0, wanted - given) for wanted, given in zip(size, array.shape[first:], strict=False)]
+    return np.pad(array, [*[(0, 0)] * first, *missing, *[(0, 0)] * (array.ndim - first - 2)])
 
 
 def _spread(number: int, most: int) -> list[int]:

@@ -18,9 +18,10 @@ class DiceScores(Frozen):
 
     Args:
         mean: Mean over the foreground classes; NaN or None where there was nothing to score, here and below.
-        per_class: By class name, the background first.
+        per_class: By class name, the background first; or by region.
         cases: One row a case: its name under ``case``, the Dice of each foreground class, and their mean.
         step: The step the network is of, where that is not the last one.
+        multilabel: The classes are regions that may overlap, without a background.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
@@ -29,6 +30,12 @@ class DiceScores(Frozen):
     per_class: dict[str, float | None]
     cases: tuple[dict[str, float | str | None], ...]
     step: int | None = None
+    multilabel: bool = False
+
+    @property
+    def foreground(self) -> dict[str, float | None]:
+        """Means of the foreground classes, or the regions."""
+        return dict([*self.per_class.items()][0 if self.multilabel else 1 :])
 
 
 class _Results(Frozen):
@@ -47,6 +54,8 @@ def write_results(folder: Path, scores: Mapping[str, DiceResult], best_step: int
         RunError: the file cannot be written.
     """
     table = {name: {"mean": s.mean, "per_class": s.per_class, "cases": s.rows()} for name, s in scores.items()}
+    for name, scored in scores.items():
+        table[name] |= {"multilabel": True} if scored.multilabel else {}
     table["best"]["step"] = best_step
     with writing(folder / "results.json"):
         write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")

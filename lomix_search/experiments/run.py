@@ -14,7 +14,13 @@ from lomix_search.errors import MissingExtraError, RunError
 from lomix_search.evaluation.dice_meter import DiceResult
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.build import build_loss, build_net
-from lomix_search.experiments.environment import Environment, environment_of, note_environment, read_environments
+from lomix_search.experiments.environment import (
+    Environment,
+    check_learned,
+    environment_of,
+    note_environment,
+    read_environments,
+)
 from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.results import write_results
@@ -67,8 +73,8 @@ def run_recipe(
     Args:
         recipe: What to do.
         folder: The run folder; afterwards it holds recipe.toml, data.json, environment.json, status.json,
-            metrics.jsonl, checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored, results.json,
-            seen.npz, predictions.png and weights.png.
+            metrics.jsonl, checkpoints, mixture.json, final.pt, best.pt, and, if test data are scored,
+            results.json, seen.npz, predictions.png and weights.png.
         resume: Go on with a run that was stopped or killed; an empty folder starts one.
         console: Where to say what was found; silent by default.
         trackers: Trackers besides those that the recipe asks for.
@@ -91,7 +97,7 @@ def run_recipe(
         with alike():
             splits = recipe.build_data()
             net = build_net(recipe, splits)
-            loss = build_loss(recipe, net, net.num_classes)
+            loss = build_loss(recipe, net, splits)
         say.print(net.stages)
         count = sum(p.numel() for p in loss.parameters())
         say.print(plain(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights"))
@@ -116,10 +122,10 @@ def run_recipe(
                     on_validate=on_validate,
                 )
                 left.weights = on_main(lambda: weights_sha256(folder))
-                test = _score(net, splits, result, recipe.loss.ignore_index) if score_test else {}
+                test = _score(net, splits, result) if score_test else {}
                 if asked:
                     shown = splits.test if score_test else splits.val
-                    track_pictures(log, net, result.mixture, shown, splits.classes, recipe.loss.ignore_index)
+                    track_pictures(log, net, result.mixture, shown, splits.classes, splits.ignore_index)
         return Outcome(result, test)
 
 
@@ -130,8 +136,10 @@ def _note_start(folder: Path, recipe: Recipe, splits: Splits) -> str | None:
     note_data(folder, recipe, splits)
     with writing(folder / "environment.json"):
         now, known = environment_of(recipe, splits), read_environments(folder)
-        if known and checkpoints(folder / "checkpoints") and not recipe.search.other_data:
-            _check_data(folder, known[-1], now)
+        if known and checkpoints(folder / "checkpoints"):
+            check_learned(folder, known, splits)
+            if not recipe.search.other_data:
+                _check_data(folder, known[-1], now)
         return note_environment(folder, now).library_commit
 
 
@@ -178,24 +186,26 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def _score(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> dict[str, DiceResult]:
+def _score(net: Instrumented, splits: Splits, result: Result) -> dict[str, DiceResult]:
     """Score both networks on the test data, write results.json and the pictures, leave the final weights in place."""
     folder = result.folder
     scores: dict[str, DiceResult] = {}
     for name in ("best", "final"):
         path = folder / f"{name}.pt"
         net.model.load_state_dict(on_main(partial(read_tensors, path)))
-        scores[name] = score_items(net, splits.test, splits.classes, ignore_index=ignore_index)
+        scores[name] = score_items(
+            net, splits.test, splits.classes, ignore_index=splits.ignore_index, multilabel=splits.multilabel
+        )
     on_main(lambda: write_results(folder, scores, result.best_step))
-    on_main(lambda: _draw(net, splits, result, ignore_index))
+    on_main(lambda: _draw(net, splits, result))
     return scores
 
 
-def _draw(net: Instrumented, splits: Splits, result: Result, ignore_index: int | None) -> None:
+def _draw(net: Instrumented, splits: Splits, result: Result) -> None:
     """Draw the pictures. The run is finished by now, so a failure here, such as a full disk, is only a warning."""
     folder = result.folder
     try:
-        seen = look(net, splits.test, splits.classes, ignore_index=ignore_index)
+        seen = look(net, splits.test, splits.classes, ignore_index=splits.ignore_index)
         seen.save(folder / "seen.npz")
         draw_weights(folder / "weights.png", result.mixture, read_lines(folder / "metrics.jsonl"))
         draw_seen(folder / "predictions.png", seen.some(4))

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from lomix_search.data.dataset import Splits
 from lomix_search.data.image_form import ImageForm
 from lomix_search.data.kinds.table import DATA_KINDS
@@ -19,7 +21,9 @@ class RunData(Frozen):
     Args:
         version: Of this format.
         kind: ``data.kind`` of the recipe; of one's own function, its name.
-        classes: Names, the background first.
+        classes: Names, the background first; of multi-label data those of the regions.
+        multilabel: The network's channels are regions that may overlap.
+        regions: Class numbers of each region.
         item: Shape of an item without its batch: (C, *spatial).
         form: How new images are prepared; None for data of one's own function, which alone knows.
     """
@@ -27,6 +31,8 @@ class RunData(Frozen):
     version: Literal[1] = 1
     kind: str
     classes: tuple[str, ...]
+    multilabel: bool = False
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     item: tuple[int, ...]
     form: ImageForm | None = None
 
@@ -41,8 +47,14 @@ def data_of(recipe: Recipe, splits: Splits) -> RunData:
     kind, form = DATA_KINDS.get(recipe.data.kind), None
     if kind is not None:
         form = kind.form(kind.settings.model_validate(recipe.data.settings), recipe.loss.ignore_index)
-    item = tuple(splits.val[0][0].shape)
-    return RunData(kind=recipe.data.kind.rpartition(":")[2], classes=splits.classes, item=item, form=form)
+    return RunData(
+        kind=recipe.data.kind.rpartition(":")[2],
+        classes=splits.classes,
+        multilabel=splits.multilabel,
+        regions=dict(splits.regions),
+        item=tuple(splits.val[0][0].shape),
+        form=form,
+    )
 
 
 def note_data(folder: Path, recipe: Recipe, splits: Splits) -> None:

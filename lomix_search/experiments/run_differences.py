@@ -114,7 +114,7 @@ def _facts(folder: Path) -> dict[str, float]:
     status, lines = read_status(folder), read_lines(folder / "metrics.jsonl")
     facts = metrics_of(folder)
     tested = read_results(folder).get("final")
-    per_class = list(tested.per_class.items())[1:] if tested else []
+    per_class = list(tested.foreground.items()) if tested else []
     facts |= {f"test.dice.final, {name}": math.nan if value is None else value for name, value in per_class}
     facts["steps"] = float(last_step(folder / "metrics.jsonl"))
     seconds = [line["train/step_seconds"] for line in lines if "train/step_seconds" in line]

@@ -22,7 +22,7 @@ Reader = Callable[[Tensor], Tensor]
 """Images (B, C, *spatial) → logits (B, classes, *spatial of the network's own)."""
 
 
-def reader_of(network: nn.Module | Reader, classes: int | None = None) -> Reader:
+def reader_of(network: nn.Module | Reader, classes: int | None = None, multilabel: bool = False) -> Reader:
     """Return a function that runs a network and returns its logits.
 
     An instrumented network knows where they are. A bare one that returns one tensor of plain logits is taken at its
@@ -32,6 +32,7 @@ def reader_of(network: nn.Module | Reader, classes: int | None = None) -> Reader
         network: In eval mode whenever the reader is called. A reader is returned as it is.
         classes: Number of classes, the background among them; the logits must have as many channels, or one for two
             classes. None takes any.
+        multilabel: They are regions instead, which have no background: one channel each.
 
     Returns:
         The reader.
@@ -40,30 +41,42 @@ def reader_of(network: nn.Module | Reader, classes: int | None = None) -> Reader
         return network
     inner = unwrap(network)
     if isinstance(inner, Instrumented):
-        return _Checked(inner.logits, type(unwrap(inner.model)).__name__, classes)
-    return _Checked(_Bare(network, classes), type(inner).__name__, classes)
+        return _Checked(inner.logits, type(unwrap(inner.model)).__name__, classes, multilabel)
+    channels = None if classes is None else channels_for(classes, multilabel)
+    return _Checked(_Bare(network, channels), type(inner).__name__, classes, multilabel)
 
 
-def class_numbers(logits: Tensor) -> Tensor:
-    """Return the class of each pixel.
+def channels_for(classes: int, multilabel: bool = False) -> tuple[int, ...]:
+    """Return how many channels of logits a task may have, the usual number first."""
+    return (2, 1) if classes == 2 and not multilabel else (classes,)
+
+
+def class_numbers(logits: Tensor, multilabel: bool = False) -> Tensor:
+    """Return the class of each pixel, or of overlapping regions which of them it lies in.
 
     Args:
         logits: (B, C, *spatial); one channel means a binary task.
+        multilabel: Each channel is a region of its own.
 
     Returns:
         (B, *spatial) int64: the largest channel; of one channel, 1 where it is above 0, which is a probability of 0.5.
+        Multi-label (B, C, *spatial) uint8: 1 in every channel that is above 0.
     """
+    if multilabel:
+        return (logits > 0).to(torch.uint8)
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
-def probabilities(logits: Tensor) -> Tensor:
+def probabilities(logits: Tensor, multilabel: bool = False) -> Tensor:
     """Return the probability of each class.
 
     Args:
         logits: (B, C, *spatial); one channel means a binary task.
+        multilabel: Each channel is a region of its own, by the logistic function.
 
     Returns:
-        (B, classes, *spatial), float32 at least; of one channel, those of background and foreground.
+        (B, classes, *spatial), float32 at least; of one channel, those of background and foreground. Multi-label: of
+        each region.
 
     Raises:
         RunError: a logit is NaN or infinite.
@@ -71,6 +84,8 @@ def probabilities(logits: Tensor) -> Tensor:
     if not torch.isfinite(logits).all():
         raise RunError("the network returned NaN or infinite logits.", hint="load the best checkpoint, or search again")
     wide = logits if logits.dtype == torch.float64 else logits.float()
+    if multilabel:
+        return torch.sigmoid(wide)
     if wide.shape[1] > 1:
         return torch.softmax(wide, 1)
     foreground = torch.sigmoid(wide)
@@ -80,16 +95,18 @@ def probabilities(logits: Tensor) -> Tensor:
 class _Checked:
     """A reader whose channels must be those of the classes."""
 
-    def __init__(self, read: Reader, title: str, classes: int | None) -> None:
-        self.read, self.title, self.classes = read, title, classes
+    def __init__(self, read: Reader, title: str, classes: int | None, multilabel: bool) -> None:
+        self.read, self.title, self.classes, self.multilabel = read, title, classes, multilabel
 
     def __call__(self, images: Tensor) -> Tensor:
         logits = self.read(images)
-        if self.classes is not None and logits.shape[1] not in _channels(self.classes):
+        if self.classes is not None and logits.shape[1] not in channels_for(self.classes, self.multilabel):
             raise RunError(
-                f"{self.title} returns {logits.shape[1]} channels; the data has {self.classes} classes.",
+                f"{self.title} returns {logits.shape[1]} channels; the data has {self.classes} "
+                f"{'regions' if self.multilabel else 'classes'}.",
                 seen=f"logits: {shapes(((logits,), {}))}",
-                hint=f"build the network with {self.classes} output channels",
+                hint=f"build the network with {self.classes} output channels"
+                + (", one a region and none for the background" if self.multilabel else ""),
             )
         return logits
 
@@ -97,8 +114,8 @@ class _Checked:
 class _Bare:
     """Reads a network that is not instrumented."""
 
-    def __init__(self, network: nn.Module, classes: int | None) -> None:
-        self.network, self.classes = network, classes
+    def __init__(self, network: nn.Module, channels: tuple[int, ...] | None) -> None:
+        self.network, self.channels = network, channels
         self.plain = False  # whether it was seen to return plain logits
         self.returned: ReturnedLogits | None = None
 
@@ -124,7 +141,7 @@ class _Bare:
         one = found[0] if len(found) == 1 else None
         if one is None or one.ndim != images.ndim or len(one) != len(images) or not one.is_floating_point():
             return None
-        known = one.shape[2:] == images.shape[2:] if self.classes is None else one.shape[1] in _channels(self.classes)
+        known = one.shape[2:] == images.shape[2:] if self.channels is None else one.shape[1] in self.channels
         return one if known else None
 
     def _find(self, images: Tensor, output: Any, alone: Tensor | None) -> ReturnedLogits:
@@ -153,15 +170,11 @@ class _Bare:
     def _found(self, images: Tensor) -> ReturnedLogits:
         """Find the logits as ``instrument`` does; where these have other channels, those that have the right ones."""
         found = find_returned_logits(self.network, images[:2])
-        if self.classes is not None and found.classes not in _channels(self.classes):
-            for channels in _channels(self.classes):
+        if self.channels is not None and found.classes not in self.channels:
+            for channels in self.channels:
                 with contextlib.suppress(LomixError):
                     return find_returned_logits(self.network, images[:2], channels)
         return found
-
-
-def _channels(classes: int) -> tuple[int, ...]:
-    return (2, 1) if classes == 2 else (classes,)
 
 
 def _plainly_logits(values: Tensor) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.protocols import find_protocol
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.changes import apply_changes, apply_override
@@ -104,7 +106,7 @@ class Recipe(Frozen):
         """Read the data.
 
         Returns:
-            The three sets.
+            The three sets; their ``ignore_index`` is what the loss and every score leave out.
 
         Raises:
             DataError: a file is missing or malformed.
@@ -118,6 +120,18 @@ class Recipe(Frozen):
         if not isinstance(splits, Splits):
             raise RecipeError(
                 f"data.kind = {self.data.kind!r} returned {type(splits).__name__}; it must return Splits."
+            )
+        return self._with_ignored(splits)
+
+    def _with_ignored(self, splits: Splits) -> Splits:
+        """Let data and loss agree on the label that counts nowhere: either says it, or both say the same."""
+        of_data, of_loss = splits.ignore_index, self.loss.ignore_index
+        if of_data is None:
+            return replace(splits, ignore_index=of_loss)
+        if of_loss not in (None, of_data):
+            raise RecipeError(
+                f"data.kind = {self.data.kind!r} ignores label {of_data}, loss.ignore_index is {of_loss}.",
+                hint=f"loss.ignore_index={of_data}, or none",
             )
         return splits
 
@@ -177,7 +191,7 @@ class Recipe(Frozen):
             RecipeError: the network sees blocks of slices, and no window says how many.
             RunError: the network's output cannot be scored.
         """
-        how = self.inference(splits.train[0][0].shape)
+        how = self.inference(splits.train[0][0].shape, multilabel=splits.multilabel)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
             network,
@@ -188,14 +202,17 @@ class Recipe(Frozen):
             save=save,
             overlays=overlays,
             progress=progress,
-            ignore_index=self.loss.ignore_index,
+            ignore_index=splits.ignore_index,
+            regions=splits.regions if splits.multilabel else None,
+            masks=self.evaluate.masks,
         )
 
-    def inference(self, item: Sequence[int]) -> InferenceOptions:
-        """Return how whole cases are predicted, as ``[evaluate]`` says.
+    def inference(self, item: Sequence[int], *, multilabel: bool = False) -> InferenceOptions:
+        """Return how whole cases are predicted, as ``[evaluate]`` and its protocol say.
 
         Args:
             item: Shape of an image that training sees, (C, *spatial).
+            multilabel: The network's channels are regions that may overlap.
 
         Returns:
             The options.
@@ -212,8 +229,9 @@ class Recipe(Frozen):
                     hint=f"evaluate.window={list(seen)}",
                 )
             size = (seen[0], seen[1])
-        section = self.evaluate
-        return InferenceOptions(size, "linear", section.batch_size, section.window, flips=section.flips)
+        section, resize = self.evaluate, find_protocol(self.evaluate.protocol).resize
+        how = InferenceOptions(size, resize, section.batch_size, section.window, multilabel=multilabel)
+        return replace(how, flips=section.flips)
 
     def build_space(self) -> SearchSpace:
         """Load the search space, with the operators and subset sizes that the recipe leaves in.

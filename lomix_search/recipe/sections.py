@@ -185,12 +185,14 @@ class EvaluateSection(Frozen):
             literature), ``polyp`` or ``isic2018``.
         batch_size: Slices or windows at a time.
         flips: Average over flips of rows and columns.
+        masks: Write predicted regions as one mask each, also where one label map could hold them.
         window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
     """
 
     protocol: str = "strict"
     batch_size: Count = 8
     flips: bool = False
+    masks: bool = False
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
 
     @field_validator("protocol")

@@ -11,12 +11,12 @@ from torch import nn
 
 from lomix_search.data.audit import audit, facts_of_entry, facts_of_items, old_entries
 from lomix_search.data.dataset import Slices, Splits
-from lomix_search.data.kinds.class_table import ClassTable, class_table
+from lomix_search.data.kinds.class_table import PreparedLabels
 from lomix_search.data.kinds.prepared import PreparedSettings, splits_of
 from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError
-from lomix_search.instrumentation.outputs import reader_of
+from lomix_search.instrumentation.outputs import channels_for, reader_of
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.terminal import Table, plain
 
@@ -65,7 +65,7 @@ class RecipeFindings:
     Args:
         recipe: Its name.
         sets: Train, val, test.
-        classes: All classes, the background first.
+        classes: All classes, the background first; or all regions, which may overlap.
         spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
         warnings: What is unusual and may be meant so.
         faults: What cannot be right.
@@ -130,15 +130,16 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Re
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
     sets = {key: [entries[case] for case in getattr(split, key)] for key in ("train", "val", "test")}
-    table = {value: settings.classes.index(n) + 1 for value, n in manifest.labels.items() if n in settings.classes}
-    facts = [facts_of_entry(e, key, Path(settings.root), table, hashes) for key, of in sets.items() for e in of]
+    labels = settings.labels(manifest, recipe.loss.ignore_index)
+    facts = [
+        facts_of_entry(e, key, Path(settings.root), labels.numbers, hashes) for key, of in sets.items() for e in of
+    ]
     rows = tuple(_set_row(key, members) for key, members in sets.items())
-    numbers = class_table(manifest, settings.classes, recipe.loss.ignore_index)
-    classes = _class_rows(numbers, settings.classes, sets["train"], sets["test"])
+    classes = _class_rows(labels, sets["train"], sets["test"])
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, ("background", *settings.classes))]
+    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, labels.named)]
     return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
@@ -146,37 +147,37 @@ def _set_row(name: str, members: Sequence[Entry]) -> SetRow:
     return SetRow(name, len(members), len({e.patient for e in members}), sum(e.shape[0] for e in members))
 
 
-def _class_rows(
-    table: ClassTable, classes: Sequence[str], train: Sequence[Entry], test: Sequence[Entry]
-) -> tuple[ClassRow, ...]:
-    pixels = np.zeros((2, len(classes) + 1))
-    cases = np.zeros((2, len(classes) + 1), int)
+def _class_rows(labels: PreparedLabels, train: Sequence[Entry], test: Sequence[Entry]) -> tuple[ClassRow, ...]:
+    named = labels.named
+    pixels, cases, all_pixels = np.zeros(len(named)), np.zeros((2, len(named)), int), 0
     for part, members in enumerate((train, test)):
         for entry in members:
-            of_case = np.zeros(len(classes) + 1)
+            of_case = np.zeros(len(named))
             for value, count in entry.labels.items():
-                if value != table.ignored:
-                    of_case[table[value]] += count
-            pixels[part] += of_case
+                numbers = labels.numbers(value)  # of overlapping regions, several
+                of_case[list(numbers)] += count
+                all_pixels += count if numbers and not part else 0
+            pixels += of_case if not part else 0
             cases[part] += of_case > 0
-    share = pixels[0] / max(1.0, pixels[0].sum())
-    names = ("background", *classes)
-    return tuple(ClassRow(n, float(share[i]), int(cases[0, i]), int(cases[1, i])) for i, n in enumerate(names))
+    share = pixels / max(1, all_pixels)
+    rows = [ClassRow(n, float(share[i]), int(cases[0, i]), int(cases[1, i])) for i, n in enumerate(named)]
+    return tuple(rows[1:] if labels.regions else rows)
 
 
 def _of_items(name: str, splits: Splits) -> RecipeFindings:
     """Read every item once and check labels and values on the way."""
-    rows, faults, facts, pixels = [], [], {}, {}
+    rows, faults, facts, tallies = [], [], {}, {}
+    named = ("background", *splits.classes) if splits.multilabel else splits.classes
     for key in ("train", "val", "test"):
         part: Slices = getattr(splits, key)
-        facts[key], pixels[key], wrong = facts_of_items(part, key, len(splits.classes))
+        facts[key], tallies[key], wrong = facts_of_items(part, key, len(named))
         faults += wrong
         rows.append(SetRow(key, len(set(part.cases)), len(set(part.cases)), len(part)))
-    share = pixels["train"] / max(1, pixels["train"].sum())
+    share = tallies["train"].of_class / max(1, tallies["train"].counted)
     having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
-    classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(splits.classes)]
+    classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(named)][1 if splits.multilabel else 0 :]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
-    warnings = audit([case for of in facts.values() for case in of], splits.classes)
+    warnings = audit([case for of in facts.values() for case in of], named)
     return RecipeFindings(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
@@ -191,17 +192,19 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
         return str(error).splitlines()
     except Exception as error:  # a network of the user's may raise anything
         return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
-    return _shape_faults(network, logits, label, len(splits.classes))
+    return _shape_faults(network, logits, label, splits)
 
 
-def _shape_faults(network: nn.Module, logits: torch.Tensor, label: torch.Tensor, classes: int) -> list[str]:
-    name, channels = type(network).__name__, logits.shape[1]
+def _shape_faults(network: nn.Module, logits: torch.Tensor, label: torch.Tensor, splits: Splits) -> list[str]:
+    name, channels, classes = type(network).__name__, logits.shape[1], len(splits.classes)
+    spatial = label.shape[1:] if splits.multilabel else label.shape
     faults = []
-    if channels != classes and not (channels == 1 and classes == 2):
-        faults.append(f"network: {name} returns {channels} channels; the data has {classes} classes.")
-    if logits.shape[2:] != label.shape:
+    if channels not in channels_for(classes, splits.multilabel):
+        what = "regions, one channel each" if splits.multilabel else "classes"
+        faults.append(f"network: {name} returns {channels} channels; the data has {classes} {what}.")
+    if logits.shape[2:] != spatial:
         faults.append(
-            f"network: {name} returns {tuple(logits.shape[2:])} pixels for {tuple(label.shape)}; "
+            f"network: {name} returns {tuple(logits.shape[2:])} pixels for {tuple(spatial)}; "
             "they are resized in the loss, which costs detail."
         )
     return faults

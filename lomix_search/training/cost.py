@@ -112,11 +112,11 @@ def _steps(net: Instrumented, mixture: MixtureLoss, example: Any) -> tuple[Calla
 
     def whole() -> Tensor:
         maps = net(*args, **kwargs)
-        return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])).total)
+        return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])))
 
     def bare() -> Tensor:
         logits = pick(net.model(*args, **kwargs), own)
-        return cast(Tensor, last([logits], _labels(logits)).total)
+        return cast(Tensor, last([logits], _labels(logits)))
 
     return whole, bare
 

@@ -84,7 +84,8 @@ def in_one_form(state: TrainingState, train: _Items, val: _Items | None, held_ou
     dtype = next((p.dtype for p in state.net.parameters() if p.is_floating_point()), torch.float32)
 
     def one(items: _Items, what: str) -> UniformDataset:
-        return UniformDataset(items, what, state.loss.num_classes, state.loss.ignore_index, dtype)
+        loss = state.loss
+        return UniformDataset(items, what, loss.num_classes, loss.ignore_index, dtype, multilabel=loss.multilabel)
 
     return GivenDatasets(
         one(train, "training"),

@@ -118,7 +118,7 @@ def held_out_gradient(
     """
     parameters = {name: p for name, p in net.named_parameters() if name in set(names)}
     with autocast():
-        total = finest(logits_with(net, {}, images), labels).total
+        total = finest(logits_with(net, {}, images), labels)
     found = torch.autograd.grad(total * _SCALE, list(parameters.values()), allow_unused=True)
     pairs = zip(parameters.items(), found, strict=True)
     return {name: mean_over_processes(torch.zeros_like(p) if g is None else g) for (name, p), g in pairs}
@@ -128,18 +128,7 @@ def finest_loss(loss: MixtureLoss) -> MixtureLoss:
     """Build the loss of the finest original alone, by the settings of a mixture loss."""
     space = SearchSpace(name="finest", originals="finest")
     maps = tuple(space.maps(loss.plan.num_maps))
-    built = MixtureLoss(
-        space,
-        loss.plan.num_maps,
-        loss.num_classes,
-        uniform_weights(maps),
-        loss.ce,
-        loss.dice,
-        loss.ignore_index,
-        loss.engine,
-        loss.loss,
-        loss.together,
-    )
+    built = MixtureLoss(space, loss.plan.num_maps, loss.num_classes, uniform_weights(maps), **loss.settings)
     return built.to(next((b.device for b in loss.buffers()), torch.device("cpu")))
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lomix_search.instrumentation.modes import train_mode
-from lomix_search.mixture.loss import Step
 from lomix_search.training.state import TrainingState
 from lomix_search.training.step import Numbers, Stepper
 from lomix_search.training.trackers import Tracker
@@ -43,10 +42,10 @@ class Loop:
             self._say(f"{len(kept)} modules of the network stay in eval mode, as they were given.")
         with Bar(self.say, state.plan.search.steps, state.step) as advance:
             for images, labels in () if state.finished else batches:
-                step = self._take(images, labels, began)
+                total = self._take(images, labels, began)
                 self.validation.validate_if_due(self.log)
                 self._save_if_due()
-                advance(state.step, f"loss {float(step.total.detach()):.3f}  best val Dice {state.best_dice:.3f}")
+                advance(state.step, f"loss {total:.3f}  best val Dice {state.best_dice:.3f}")
                 if state.finished:
                     break
                 if self.stop.asked:
@@ -55,28 +54,30 @@ class Loop:
             best = f"best val Dice {state.best_dice:.3f} at step {state.best_step}"
             self._say(f"Stopped early at step {state.step}: {best}")
 
-    def _take(self, images: Tensor, labels: Tensor, began: float) -> Step:
-        """Take one step, log its numbers and say what is worth a line."""
+    def _take(self, images: Tensor, labels: Tensor, began: float) -> float:
+        """Take one step, log its numbers, say what is worth a line, and return the total."""
         started, state = time.monotonic(), self.state
-        step, seen = self.stepper.take(images, labels)
-        numbers = self._numbers(step, time.monotonic() - began) | seen
+        loss, seen = self.stepper.take(images, labels)
+        total = float(loss)
+        numbers = self._numbers(total, time.monotonic() - began) | seen
         self.log.log(state.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
         for key in ("mixture/warning", "train/skipped"):
             if key in numbers:
                 self._say(f"step {state.step}: {numbers[key]}")
-        return step
+        return total
 
-    def _numbers(self, step: Step, seconds: float) -> Numbers:
-        weights = step.weights.tolist()
+    def _numbers(self, total: float, seconds: float) -> Numbers:
+        per_map = self.state.loss.per_map
+        weights = per_map.weights.tolist()
         spread, warning = self.state.monitor.look([max(0.0, w) for w in weights])
         return {
-            "train/loss": float(step.total.detach()),
+            "train/loss": total,
             "train/lr": self.state.optimizer.param_groups[0]["lr"],
             "train/seconds": round(seconds, 3),
             "mixture/total": spread.total,
             "mixture/entropy": spread.entropy,
             "mixture/effective_maps": spread.effective_maps,
-            "mixture/per_map": step.per_map.tolist(),
+            "mixture/per_map": per_map.losses.tolist(),
             "mixture/weights": weights,
             **({"mixture/warning": warning} if warning else {}),
         }

@@ -49,7 +49,8 @@ def slopes_by_forward_mode(
     with torch.no_grad():
         for sign in (1, -1):
             moved = [one + sign * step * t for one, t in zip(logits, tangents, strict=True)]
-            sides.append(loss(moved, labels).per_map)
+            loss(moved, labels)
+            sides.append(loss.per_map.losses)
     return _slope(sides[0], sides[1], step)
 
 
@@ -77,7 +78,8 @@ def slopes_by_difference(
         for sign in (1, -1):
             moved = {name: parameters[name].detach() + sign * step * v[name] for name in v}
             with same_random_state():  # dropout draws the same on both sides
-                sides.append(loss(logits_with(net, moved, images), labels).per_map)
+                loss(logits_with(net, moved, images), labels)
+            sides.append(loss.per_map.losses)
     return _slope(sides[0], sides[1], step)
 
 

@@ -91,7 +91,7 @@ def _one_item(net: nn.Module, loss: MixtureLoss, images: Tensor, labels: Tensor)
     try:
         one, truth = images[:1].to(device), labels[:1].to(device)
         with same_random_state():
-            kept = saved_bytes(lambda: loss(net(one), truth).total)
+            kept = saved_bytes(lambda: loss(net(one), truth))
     except (RuntimeError, MemoryError):
         return ["not even one item fits"]
     finally:

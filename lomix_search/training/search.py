@@ -65,7 +65,7 @@ def search(
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
         folder: The run folder: checkpoints, metrics.jsonl, mixture.json, final.pt, best.pt.
-        classes: Class names, background first; ``class 0`` and so on by default.
+        classes: Class names, background first; ``class 0`` and so on by default. The regions of a multi-label loss.
         trackers: More places for the numbers, such as ``lomix_search.training.trackers.Wandb``; they are closed at the
             end of the search. JSON lines are always written.
         resume: Go on from the folder's last checkpoint, if it has one. With more ``steps`` than before, a finished run
@@ -194,16 +194,20 @@ def _looker(state: TrainingState, items: DividedDatasets) -> Looker | None:
 
 
 def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str]:
-    number = max(2, loss.num_classes)
+    number = loss.num_classes if loss.multilabel else max(2, loss.num_classes)
+    numbered = (
+        [f"region {i}" for i in range(1, number + 1)] if loss.multilabel else [f"class {i}" for i in range(number)]
+    )
     if given is not None and len(given) != number:
+        what = "regions, without a background" if loss.multilabel else "the background first"
         raise RunError(
-            f"classes names {len(given)} classes; the loss has {number}, the background first.",
+            f"classes names {len(given)} classes; the loss has {number}, {what}.",
             seen=", ".join(given),
-            hint="search(…, classes=[" + ", ".join(f'"class {i}"' for i in range(number)) + "])",
+            hint="search(…, classes=[" + ", ".join(f'"{name}"' for name in numbered) + "])",
         )
     if given is not None:
-        check_class_names(given)
-    return given or [f"class {i}" for i in range(number)]
+        check_class_names(given, loss.multilabel)
+    return given or numbered
 
 
 def _check_share(batch_size: int) -> None:

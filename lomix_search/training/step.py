@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import RunError
-from lomix_search.mixture.loss import Step
 from lomix_search.training.held_out import Looker
 from lomix_search.training.memory import memory_advice, out_of_memory
 from lomix_search.training.shrink import shrink
@@ -39,7 +38,7 @@ class Stepper:
         if size() > 1:
             warn_of_batch_norms(state.net)
 
-    def take(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
+    def take(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Numbers]:
         """Take one step.
 
         Args:
@@ -47,7 +46,7 @@ class Stepper:
             labels: Its labels (B, *spatial).
 
         Returns:
-            What the loss said, the same on every process, and numbers to log.
+            The loss, detached, the same on every process, and numbers to log; ``state.loss.per_map`` tells of each map.
 
         Raises:
             RunError: memory ran out, or loss or gradient were not finite more often than may be.
@@ -60,23 +59,23 @@ class Stepper:
         with memory_advice(advise):
             return self._take(images, labels)
 
-    def _take(self, images: Tensor, labels: Tensor) -> tuple[Step, Numbers]:
+    def _take(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Numbers]:
         state = self.state
         images, labels = (t.to(state.device, non_blocking=True) for t in (images, labels))
         seen = self._prepare(images, labels)
         before = [buffer.clone() for buffer in self._buffers()]
         state.optimizer.zero_grad(set_to_none=True)
-        step = self._forward(images, labels)
-        fault = self._update(step, seen) if torch.isfinite(step.total) else "loss"
+        total = self._forward(images, labels)
+        fault = self._update(total, seen) if torch.isfinite(total) else "loss"
         if fault:
-            self._skip(fault, step, images, before, seen)
+            self._skip(fault, images, before, seen)
         else:
             state.skipped = 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "scheduler before optimizer": the first step was skipped
             state.scheduler.step()
         state.step += 1
-        return step, seen
+        return total.detach(), seen
 
     def _prepare(self, images: Tensor, labels: Tensor) -> Numbers:
         """Bring the weighting to this step."""
@@ -88,13 +87,13 @@ class Stepper:
             return self.looker.look(state.step, images, labels)
         return {}
 
-    def _forward(self, images: Tensor, labels: Tensor) -> Step:
+    def _forward(self, images: Tensor, labels: Tensor) -> Tensor:
         with autocast(self.state):
             self._seed(rank() + 1)
             maps = self.state.net(images)
             self._seed(0)
-            step: Step = self.state.loss(maps, labels)
-        return step
+            total: Tensor = self.state.loss(maps, labels)
+        return total
 
     def _seed(self, number: int) -> None:
         """Draw anew in each process's network, and the same in the loss of all; one process alone draws on as ever.
@@ -105,10 +104,10 @@ class Stepper:
             (seed,) = seeds_from((self.plan.seed, self.state.step, number), 1)
             torch.manual_seed(seed)
 
-    def _update(self, step: Step, seen: Numbers) -> str:
+    def _update(self, total: Tensor, seen: Numbers) -> str:
         """Move everything along the gradient; return what is not finite where nothing was moved, else an empty text."""
         state, plan = self.state, self.plan
-        state.scaler.scale(step.total).backward()  # type: ignore[no-untyped-call]
+        state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         average_gradients(state.parameters)
         state.scaler.unscale_(state.optimizer)
         norm = float(nn.utils.get_total_norm([p.grad for p in state.parameters if p.grad is not None]))
@@ -134,11 +133,11 @@ class Stepper:
                 )
             )
 
-    def _skip(self, fault: str, step: Step, images: Tensor, before: Sequence[Tensor], seen: Numbers) -> None:
+    def _skip(self, fault: str, images: Tensor, before: Sequence[Tensor], seen: Numbers) -> None:
         """Skip this step and take back what it wrote to buffers; after too many in a row, end the run."""
         state, limit = self.state, self.plan.skip_not_finite
         if state.skipped >= limit:
-            raise same_everywhere(self._not_finite(fault, step, images))
+            raise same_everywhere(self._not_finite(fault, images))
         state.skipped += 1
         with torch.no_grad():
             for buffer, value in zip(self._buffers(), before, strict=True):
@@ -149,10 +148,10 @@ class Stepper:
         """Return what a forward pass may write to, such as the running statistics of batch norms."""
         return [*self.state.net.buffers(), *self.state.loss.weighting.buffers()]
 
-    def _not_finite(self, fault: str, step: Step, images: Tensor) -> RunError:
+    def _not_finite(self, fault: str, images: Tensor) -> RunError:
         broken = int(sum_over_processes((~torch.isfinite(images)).sum()))
         where = f"the images: {broken} values are NaN or infinite" if broken else "the images are finite"
-        culprits = self.state.loss.culprits(step)
+        culprits = self.state.loss.culprits()
         what = f"maps: {', '.join(culprits)}" if culprits else _broken_parameters(self.state)
         skipped = f", after {self.state.skipped} such steps were skipped" if self.state.skipped else ""
         return RunError(

@@ -27,7 +27,7 @@ class Validator:
     Args:
         state: The search.
         items: The validation items.
-        classes: Class names, the background first.
+        classes: Class names, the background first; the regions of a multi-label loss.
         on_validate: Called after each validation, on process 0; what it raises is raised on all.
     """
 
@@ -87,7 +87,7 @@ class Validator:
         with undisturbed(state.net):
             same_over_processes(state.net.buffers())  # running statistics of batch norms differ
             batch_size, ignore_index = state.plan.search.batch_size, state.loss.ignore_index
-            result = score_items(state.net, items, self.classes, batch_size, ignore_index)
+            result = score_items(state.net, items, self.classes, batch_size, ignore_index, state.loss.multilabel)
         self._scored = state.step, result
         return result
 

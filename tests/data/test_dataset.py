@@ -48,7 +48,8 @@ def test_message_label_outside() -> None:
         bad(label=label)[0]
     assert str(error.value) == (
         "p7.nii.gz, slice 12: label 7, 255 outside the classes 0 … 2.\n"
-        "  Try:  map it to a class, raise the number of classes, or ignore it: loss.ignore_index=255"
+        "  Try:  8 classes, all of them named, in the network too   # if 7 is one of them\n"
+        "        loss.ignore_index=255   # if 255 marks pixels without a label"
     )
     label[label == 7] = 0
     assert bad(label=label, ignore_index=255)[0][1].max() == 255

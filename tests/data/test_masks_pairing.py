@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lomix_search.data.masks.pairing import find_pairs
+from lomix_search.data.masks.pairing import Pairs, find_pairs, pair_up, pair_within
 from lomix_search.errors import DataError
 
 
@@ -39,12 +39,16 @@ PAIRED: dict[str, tuple[list[str], list[str], dict[str, tuple[str, str]]]] = {
 def test_pairs(name: str, tmp_path: Path) -> None:
     of_images, of_masks, wanted = PAIRED[name]
     images, masks = touch(tmp_path / "i", *of_images), touch(tmp_path / "m", *of_masks)
-    assert find_pairs(images, masks) == {n: (images / i, masks / m) for n, (i, m) in wanted.items()}
+    assert find_pairs(images, masks) == {n: ((images / i,), masks / m) for n, (i, m) in wanted.items()}
 
 
 UNPAIRED: dict[str, tuple[list[str], list[str], list[str]]] = {
     "one mask for two": (["p1_ct.png", "p1_mri.png"], ["p1_seg.png"], ["m/p1_seg.png is the mask of 2 images: p1_ct"]),
-    "channels": (["p_0000.nii", "p_0001.nii"], ["p.nii"], ["m/p.nii is the mask of 2 images: p_0000.nii, p_0001.nii"]),
+    "a channel is missing": (
+        ["p_0000.nii", "p_0001.nii", "q_0000.nii"], ["p.nii", "q.nii"],
+        ["i/q_0000.nii: its image lacks the channel 0001"],
+    ),
+    "a picture's sequences": (["p_t1.png", "p_t2.png"], ["p.png"], ["m/p.png is the mask of 2 images: p_t1.png, p_t2"]),
     "two masks for one": (["a.png"], ["a_mask.png", "a_mask_1.png"], ["i/a.png has 2 masks: a_mask.png, a_mask_1.png"]),
     "jpg and png": (["a.jpg", "a.png"], ["a.png"], ["i/a.jpg and a.png have one name"]),
     "masks of one name": (["a.png"], ["a.bmp", "a.png"], ["m/a.bmp and a.png have one name"]),
@@ -87,3 +91,46 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (masks / "y").unlink()
     touch(masks, "y/b.png")
     assert list(find_pairs(images, masks)) == ["x/a", "y/b"]
+
+
+def names(found: Pairs) -> dict[str, tuple[str, str]]:
+    return {n: (" ".join(path.name for path in images), mask.name) for n, (images, mask) in found.pairs.items()}
+
+
+WITHIN: dict[str, tuple[list[str], dict[str, tuple[str, str]]]] = {
+    "endings": (["a.png", "a_mask.png", "b.png", "b-seg.tif"], {"a": ("a.png", "a_mask.png"), "b": ("b.png", "b-seg.tif")}),
+    "beginnings": (["img_7.png", "mask_7.png", "image_8.png", "seg_8.png"], {
+        "img_7": ("img_7.png", "mask_7.png"), "image_8": ("image_8.png", "seg_8.png")}),
+    "exact names first": (["images/a.png", "images/img_a.png", "masks/a.png", "masks/img_a_mask.png"], {
+        "a": ("a.png", "a.png"), "img_a": ("img_a.png", "img_a_mask.png")}),
+    "folders below those of sets": (["train/images/1.png", "train/masks/1.png", "test/images/1.png", "test/gt/1.png"], {
+        "test/1": ("1.png", "1.png"), "train/1": ("1.png", "1.png")}),
+    "a folder a patient": (["p1/image.nii.gz", "p1/label.nii.gz", "p2/ct.nii", "p2/seg.nii"], {
+        "p1": ("image.nii.gz", "label.nii.gz"), "p2": ("ct.nii", "seg.nii")}),
+    "images and labels of a patient": (["p1/images/a.mha", "p1/labels/a.mha", "p2/images/b.mha", "p2/labels/b.mha"], {
+        "p1/a": ("a.mha", "a.mha"), "p2/b": ("b.mha", "b.mha")}),
+    "sequences": (
+        ["B1/B1_t1.nii.gz", "B1/B1_flair.nii.gz", "B1/B1_seg.nii.gz", "B2/B2_flair.nii.gz", "B2/B2_t1.nii.gz", "B2/B2_seg.nii.gz"],
+        {"B1/B1": ("B1_flair.nii.gz B1_t1.nii.gz", "B1_seg.nii.gz"), "B2/B2": ("B2_flair.nii.gz B2_t1.nii.gz", "B2_seg.nii.gz")},
+    ),
+    "sequences alone": (["p/t1.nrrd", "p/t2.nrrd", "p/mask.seg.nrrd"], {"p": ("t1.nrrd t2.nrrd", "mask.seg.nrrd")}),
+    "test images without labels": (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b_0000.nii.gz"], {
+        "a": ("a_0000.nii.gz", "a.nii.gz")}),
+    "numbers that are those of frames": (["images/v_0000.png", "images/v_0001.png", "masks/v_0000.png", "masks/v_0001.png"], {
+        "v": ("v_0000.png", "v_0000.png"), "v_0001": ("v_0001.png", "v_0001.png")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_images_and_masks_in_one_folder(name: str, tmp_path: Path) -> None:
+    files, wanted = WITHIN[name]
+    found = pair_within(touch(tmp_path, *files))
+    found.check()
+    assert names(found) == wanted
+
+
+def test_channels_of_one_image_are_one_image(tmp_path: Path) -> None:
+    files = ["p_0001.nii.gz", "p_0000.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz"]
+    found = pair_up(touch(tmp_path / "i", *files), touch(tmp_path / "m", "p.nii.gz", "q.nii.gz"))
+    assert names(found) == {n: (f"{n}_0000.nii.gz {n}_0001.nii.gz", f"{n}.nii.gz") for n in "pq"}
+    assert found.channels == ("0000", "0001") and found.images == 4

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lomix_search.data.manifest import Preparation, Scaling
+from lomix_search.data.manifest import ChannelScaling, Preparation
 from lomix_search.data.preparation import is_flat, prepare_image, scores_on_grid
 from lomix_search.errors import DataError
 
-Z = (Scaling(kind="zscore"),)
+Z = (ChannelScaling(kind="zscore"),)
 SPACED = Preparation(dims=3, spacing=(2.0, 1.0, 1.0), channels=1, intensity=Z)
 
 
@@ -43,7 +43,7 @@ def test_slices_far_apart_are_linear_between_and_cubic_within() -> None:
 
 
 def test_a_ct_is_scaled_by_what_was_measured_in_all_of_them() -> None:
-    fixed = Scaling(kind="foreground", window=(-100.0, 200.0), mean=50.0, std=25.0)
+    fixed = ChannelScaling(kind="foreground", window=(-100.0, 200.0), mean=50.0, std=25.0)
     how = Preparation(dims=3, channels=1, intensity=(fixed,))
     values = np.array([-1000, 50, 75, 900], np.float32).reshape(2, 1, 2, 1).repeat(2, 3)
     made = prepare_image(values, (), how, "ct.nii").small
@@ -55,7 +55,10 @@ def test_each_channel_by_its_own_modality_and_zeros_left_out() -> None:
         dims=3,
         channels=2,
         modalities=("CT", "T1"),
-        intensity=(Scaling(kind="foreground", window=(-10, 10), mean=0, std=5), Scaling(kind="zscore", nonzero=True)),
+        intensity=(
+            ChannelScaling(kind="foreground", window=(-10, 10), mean=0, std=5),
+            ChannelScaling(kind="zscore", nonzero=True),
+        ),
     )
     both = np.concatenate([image(4, 1, 8, 8) - 50, image(4, 1, 8, 8)], 1)
     both[:, 1, :4] = 0

@@ -32,7 +32,7 @@ def write(
     rng = np.random.default_rng(len(name))
     label = organs(rng, shape, 2)
     affine = np.diag([-zooms[0], -zooms[1], zooms[2], 1.0])
-    save_nifti(folder / f"c{name}.nii", (rng.normal(low, 5, shape) + 30 * label).astype(np.float32), affine)
+    save_nifti(folder / f"c{name}.nii", (rng.normal(low, 5, shape) + 60 * label).astype(np.float32), affine)
     save_nifti(folder / f"l{name}.nii", label, affine)
 
 
@@ -57,7 +57,7 @@ def test_a_ct_is_measured_in_the_foreground_of_all(tmp_path: Path) -> None:
     how = prepare_layout(layout(tmp_path, modalities=("CT",)), tmp_path, tmp_path / "out", progress=False).preparation
     fixed = how.scaling_of(0)
     assert fixed.kind == "foreground" and how.modalities == ("CT",)
-    assert -50 < fixed.window[0] < -20 < 0 < fixed.window[1] < 30 and -30 < fixed.mean < 10  # type: ignore[index]
+    assert -40 < fixed.window[0] < 10 < 50 < fixed.window[1] < 90 and 0 < fixed.mean < 60  # type: ignore[index]
     again = prepare_layout(layout(tmp_path, modalities=("CT",)), tmp_path, tmp_path / "out", progress=False)
     assert again.preparation == how
 
@@ -94,7 +94,7 @@ def test_odd_volumes_are_refused_by_name_and_no_manifest_is_written(
 
 
 def test_folders_of_earlier_versions_tell_how_they_were_prepared(tmp_path: Path) -> None:
-    write(tmp_path, "a", low=-60)
+    write(tmp_path, "a", low=-500)
     of_slices = layout(tmp_path, dims=2, size=16, intensity="ct", window=(-1000.0, 400.0))
     manifest = prepare_layout(of_slices, tmp_path, tmp_path / "out", progress=False)
     scaling = {"kind": "ct", "window": (-1000, 400)}

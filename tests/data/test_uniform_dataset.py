@@ -284,5 +284,6 @@ def test_the_hint_for_a_mask_of_0_and_255_keeps_its_foreground() -> None:
         Slices(image, label, ["p"], num_classes=2, names=["p.png"])[0]
     assert str(caught.value) == (
         "p.png: label 255 outside the classes 0 … 1.\n"
-        "  Try:  label = (label == 255).astype('uint8')   # a mask of 0 and 255: its foreground is 1"
+        "  Try:  label = (label == 255).astype('uint8')   # if every mask is of 0 and 255: its foreground is 1\n"
+        "        loss.ignore_index=255   # if 255 marks pixels without a label"
     )

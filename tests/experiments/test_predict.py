@@ -31,7 +31,7 @@ class Done(NamedTuple):
 def done(home: Path, images: Path, masks: Path) -> Done:
     run = run_on(home, images, masks)
     evaluate_run(run)
-    shutil.rmtree(home / "recipe/data")  # what the run was trained on is gone
+    shutil.rmtree(home / "data")  # what the run was trained on is gone
     return Done(run, images, run / "evaluation/final/predictions")
 
 

@@ -20,7 +20,7 @@ from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import ChartAxis, Line, chart
 from lomix_search.experiments.report.run_content import read_run_content
 from lomix_search.experiments.report.run_header import selection_verdict
-from lomix_search.experiments.report.slice_viewer import difference_mask, uri
+from lomix_search.experiments.report.slice_viewer import uri
 from lomix_search.experiments.report.space_graph import ring_layout, space_graph
 from lomix_search.experiments.report.study_content import read_study_content
 from lomix_search.experiments.report.weight_charts import heat_map
@@ -143,8 +143,6 @@ def test_pictures_in_the_page_hold_the_pixels() -> None:
     with Image.open(io.BytesIO(base64.b64decode(uri(grey // 200, palette).partition(",")[2]))) as picture:
         assert picture.convert("RGBA").getpixel((3, 2)) == (255, 0, 0, 255)
         assert picture.convert("RGBA").getpixel((0, 0)) == (0, 0, 0, 0)
-    truth = np.array([[1, 1, 0, 2, 255]], np.uint8)
-    assert difference_mask(truth, np.array([[1, 0, 2, 1, 1]], np.uint8)).tolist() == [[0, 1, 2, 3, 0]]
 
 
 def test_report_errors(finished_run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Offline twins of every benchmark through the whole path: prepare, validate, search, evaluate, export."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,20 +104,20 @@ def test_one_command_sweeps_label_fractions(prepared: Callable[..., Path], tmp_p
     assert set(half) < set(whole)
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "chest_nodules"])
 def test_the_papers_network(name: str, prepared: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     recipe = small(name, prepared(name, 64), network=True, size=64)  # at stride 32, one pixel has no variance to norm
     validate_recipe(recipe, hashes=False).check()
     outcome = run_recipe(recipe, tmp_path / "run", console=Console(quiet=True))
     assert outcome.result.mixture.num_maps == 4
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 def test_the_papers_network_has_the_papers_size() -> None:
     """26.77 million parameters, 1.9 of them in the decoder, 4.40 GMAC at 224 × 224: as the authors' network."""
-    pytest.importorskip("transformers")
     from torch.utils.flop_counter import FlopCounterMode
 
     network: Any = load_recipe("synapse").build_network().eval()
@@ -128,10 +129,10 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert round(counter.get_total_flops() / 2e9, 2) == 4.40
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
     """Air clipped to 0: with PVTv2's own start the gradient was infinite at the first step."""
-    pytest.importorskip("transformers")
     torch.manual_seed(0)
     small = {"network.args.widths": [8, 16, 40, 64], "network.args.depths": [2, 2, 2, 2]}
     network = load_recipe("synapse").override(small).build_network()
@@ -142,10 +143,11 @@ def test_the_papers_network_bears_images_that_are_mostly_nothing() -> None:
     assert max(norms.values()) < 1000, max(norms, key=lambda name: norms[name])
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 def test_pretrained_weights_come_from_a_local_file(tmp_path: Path) -> None:
     """The file that transformers writes for the classifier which was trained on ImageNet."""
-    models = pytest.importorskip("transformers.models.pvt_v2")
+    models: Any = importlib.import_module("transformers.models.pvt_v2")
     sizes: dict[str, Any] = {"hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}
     heads = {"num_attention_heads": [1, 2, 5, 8], "mlp_ratios": [8, 8, 4, 4]}
     trained = models.PvtV2ForImageClassification(models.PvtV2Config(**sizes, **heads))

@@ -45,7 +45,7 @@ def test_autocast_with_the_mixture(dtype: torch.dtype):
         maps = net(example)
     assert {m.dtype for m in maps} == {dtype}
     loss = MixtureLoss("lomix", len(maps), net.num_classes).cuda()
-    scaler.scale(loss(maps, torch.zeros_like(maps[-1][:, 0], dtype=torch.int64)).total).backward()
+    scaler.scale(loss(maps, torch.zeros_like(maps[-1][:, 0], dtype=torch.int64))).backward()
     assert all(p.grad.isfinite().all() for p in (*net.parameters(), *loss.parameters()))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.mixture_losses import ENGINE_NAMES, build, sample
+from support.mixture_losses import ENGINE_NAMES, build, sample, taken
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ from lomix_search.mixture.weighting import Fixed
 
 
 def gradients(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad(loss(maps, labels).total, [*maps, *loss.parameters()]))
+    return list(torch.autograd.grad(loss(maps, labels), [*maps, *loss.parameters()]))
 
 
 # -- what it computes --------------------------------------------------------------------------------------------------
@@ -32,20 +32,20 @@ def gradients(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> list[Ten
 def test_any_rank_of_classes_and_sizes(size: tuple[int, ...], classes: int, engine: str) -> None:
     maps, labels = sample(size, classes)
     loss = build(num_classes=classes, engine=engine)
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     assert step.per_map.shape == step.weights.shape == (19,)
     assert not step.per_map.requires_grad
     assert not step.weights.requires_grad
     assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients(loss, maps, labels))
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     resized = [F.interpolate(m, size, mode=mode, align_corners=False) for m in maps]
-    torch.testing.assert_close(loss(resized, labels).total, step.total)
-    torch.testing.assert_close(loss(torch.stack(resized), labels[:, None]).total, step.total)
+    torch.testing.assert_close(loss(resized, labels), step.total)
+    torch.testing.assert_close(loss(torch.stack(resized), labels[:, None]), step.total)
 
 
 def test_last_layer_is_plain_cross_entropy_plus_dice() -> None:
     maps, labels = sample()
-    total = build(space="last_layer", weighting="uniform", ce=2.0, dice=0.5)(maps, labels).total
+    total = build(space="last_layer", weighting="uniform", ce=2.0, dice=0.5)(maps, labels)
     p, y = maps[-1].softmax(1), F.one_hot(labels, 3).movedim(-1, 1)
     dice = 1 - (2 * (p * y).sum((0, 2, 3)) + 1e-5) / ((p * p).sum((0, 2, 3)) + y.sum((0, 2, 3)) + 1e-5)
     torch.testing.assert_close(total, 2 * F.cross_entropy(maps[-1], labels) + 0.5 * dice.mean())
@@ -53,7 +53,7 @@ def test_last_layer_is_plain_cross_entropy_plus_dice() -> None:
 
 def test_binary_is_bce_plus_foreground_dice() -> None:
     maps, labels = sample(classes=1)
-    total = build(space="last_layer", num_classes=1, weighting="uniform")(maps, labels).total
+    total = build(space="last_layer", num_classes=1, weighting="uniform")(maps, labels)
     p, y = maps[-1][:, 0].sigmoid(), labels.double()
     dice = 1 - (2 * (p * y).sum() + 1e-5) / ((p * p).sum() + y.sum() + 1e-5)
     torch.testing.assert_close(total, 0.3 * F.binary_cross_entropy(p, y) + 0.7 * dice)
@@ -65,12 +65,12 @@ def test_ignored_pixels_count_nowhere_whatever_they_hold(classes: int, engine: s
     maps, labels = sample((4, 6), classes, num_maps=2)
     maps = [torch.randn(2, classes, 4, 6, dtype=torch.float64) for _ in range(2)]
     loss = build(num_maps=2, num_classes=classes, ignore_index=255, engine=engine)
-    kept = loss([m[..., :4] for m in maps], labels[..., :4])
+    kept = taken(loss, [m[..., :4] for m in maps], labels[..., :4])
     labels[..., 4:] = 255
     for m in maps:
         m[..., 4:] = torch.nan
         m.requires_grad_()
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     torch.testing.assert_close(step.total, kept.total)
     torch.testing.assert_close(step.per_map, kept.per_map)
     for g in gradients(loss, maps, labels)[:2]:
@@ -84,7 +84,7 @@ def test_all_pixels_ignored(classes: int, engine: str) -> None:
     maps, labels = sample(classes=classes)
     loss = build(num_classes=classes, ignore_index=-100, engine=engine)
     labels.fill_(-100)
-    assert torch.equal(loss(maps, labels).per_map, torch.zeros(19, dtype=torch.float64))
+    assert torch.equal(taken(loss, maps, labels).per_map, torch.zeros(19, dtype=torch.float64))
     assert all((g == 0).all() for g in gradients(loss, maps, labels))
 
 
@@ -93,15 +93,15 @@ def test_weights_of_zero_skip_their_maps(engine: str) -> None:
     maps, labels = sample()
     ids = build().map_ids
     chosen = [0.0 if name.startswith("mul") or name == "P1" else 0.5 + i for i, name in enumerate(ids)]
-    full = build(engine="reference")(maps, labels)
+    full = taken(build(engine="reference"), maps, labels)
     loss = build(weighting=Fixed(build().maps, chosen), engine=engine)
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     skipped = torch.tensor(chosen) == 0
     assert step.per_map[skipped].isnan().all()
     torch.testing.assert_close(step.per_map[~skipped], full.per_map[~skipped])
     expected = (torch.tensor(chosen, dtype=torch.float64) * full.per_map).sum()
     torch.testing.assert_close(step.total.detach(), expected)
-    assert loss.culprits(step) == ()
+    assert loss.culprits() == ()
 
 
 def test_operators_are_keyed_as_the_maps_say_and_shared() -> None:
@@ -114,7 +114,7 @@ def test_operators_are_keyed_as_the_maps_say_and_shared() -> None:
 def test_any_other_loss_takes_the_reference_path() -> None:
     maps, labels = sample()
     loss = build(loss=lambda logits, truth: F.cross_entropy(logits, truth, label_smoothing=0.1))
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     resized = F.interpolate(maps[0], (6, 5), mode="bilinear")
     torch.testing.assert_close(step.per_map[0], F.cross_entropy(resized, labels, label_smoothing=0.1).detach())
     assert all(g is not None for g in gradients(loss, maps, labels))
@@ -132,7 +132,7 @@ def test_an_operator_of_the_user_works_in_every_engine() -> None:
         expected = build(space=space, engine="reference")
         for engine in ENGINE_NAMES:
             loss = build(space=space, engine=engine)
-            torch.testing.assert_close(loss(maps, labels), expected(maps, labels))
+            torch.testing.assert_close(taken(loss, maps, labels), taken(expected, maps, labels))
             torch.testing.assert_close(gradients(loss, maps, labels), gradients(expected, maps, labels))
     finally:
         OPERATORS.pop("geometric", None)
@@ -145,8 +145,8 @@ def test_autocast_and_half_precision_maps_are_summed_in_float32(dtype: torch.dty
     half = [(m.detach() * 30).to(dtype).requires_grad_() for m in maps]
     loss = build(engine=engine).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        step = loss(half, labels)
-    expected = build(engine="reference")([m.detach().double() for m in half], labels)
+        step = taken(loss, half, labels)
+    expected = taken(build(engine="reference"), [m.detach().double() for m in half], labels)
     torch.testing.assert_close(step.per_map.double(), expected.per_map, rtol=1e-4, atol=1e-5)
     assert all(g.dtype == dtype and g.isfinite().all() for g in torch.autograd.grad(step.total, half))
 
@@ -161,7 +161,7 @@ def test_copies_compute_the_same_on_parameters_of_their_own(again: Callable[[Mix
     maps, labels = sample()
     loss = build(weighting=Fixed(build().maps, [0.0, *range(1, 19)]))
     copied = again(loss)
-    torch.testing.assert_close(copied(maps, labels), loss(maps, labels), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(taken(copied, maps, labels), taken(loss, maps, labels), rtol=0, atol=0, equal_nan=True)
     ours = {p.data_ptr() for p in loss.parameters()}
     assert ours.isdisjoint(p.data_ptr() for p in copied.parameters())
 
@@ -173,9 +173,9 @@ def test_state_dict_holds_what_is_learned() -> None:
         loss.weighting.theta.normal_()
     torch.manual_seed(5)
     other = MixtureLoss("lomix", 3, 3).double()
-    assert not torch.equal(other(maps, labels).total, loss(maps, labels).total)
+    assert not torch.equal(other(maps, labels), loss(maps, labels))
     other.load_state_dict(loss.state_dict())
-    assert torch.equal(other(maps, labels).total, loss(maps, labels).total)
+    assert torch.equal(other(maps, labels), loss(maps, labels))
     assert set(loss.state_dict()) == {name for name, _ in loss.named_parameters()} | {"weighting.kept"}
 
 
@@ -195,10 +195,10 @@ def test_culprits_are_the_maps_that_hold_the_bad_original(bad: float, engine: st
     with torch.no_grad():
         maps[1][0, 0] = bad
     loss = build(engine=engine)
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     step.total.backward()
     assert not step.total.isfinite()
-    assert loss.culprits(step) == tuple(m.id for m in loss.maps if 2 in m.scales)
+    assert loss.culprits() == tuple(m.id for m in loss.maps if 2 in m.scales)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_mixture_holds_weights_and_operators_and_trains_again(tmp_path: Path) 
     assert mixture.weighting == "softplus" and list(mixture.weights) == list(loss.map_ids)
     maps, labels = [torch.randn(2, 4, 8, 8) for _ in range(3)], torch.randint(0, 4, (2, 8, 8))
     again = MixtureLoss.from_mixture(mixture, trained_operators=True)
-    torch.testing.assert_close(again(maps, labels).total, loss(maps, labels).total)
+    torch.testing.assert_close(again(maps, labels), loss(maps, labels))
     pruned = MixtureLoss.from_mixture(mixture.prune(top=5))
     assert len(pruned.maps) == 5 and "P3" in pruned.map_ids
     assert pruned.mixture().weights == mixture.prune(top=5).weights

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.mixture_losses import ENGINE_NAMES, build, sample
+from support.mixture_losses import ENGINE_NAMES, build, sample, taken
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,8 +31,8 @@ def test_wrong_number_of_maps() -> None:
 
 def test_one_map_with_a_batch_of_just_that_many() -> None:
     maps, labels = sample(batch=3)
-    whole = build()(maps, labels)
-    assert torch.equal(build()(maps[-1], labels).total, whole.per_map[2])  # not three stacked maps
+    whole = taken(build(), maps, labels)
+    assert torch.equal(build()(maps[-1], labels), whole.per_map[2])  # not three stacked maps
 
 
 def test_wrong_shapes() -> None:
@@ -64,8 +64,8 @@ def test_float_labels() -> None:
     )
     loss = build()
     for dtype in (torch.uint8, torch.int16, torch.int32):
-        assert torch.equal(loss(maps, labels.to(dtype)).total, loss(maps, labels).total)
-    assert build(num_classes=1)(sample(classes=1)[0], labels > 1).total.isfinite()
+        assert torch.equal(loss(maps, labels.to(dtype)), loss(maps, labels))
+    assert build(num_classes=1)(sample(classes=1)[0], labels > 1).isfinite()
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
@@ -98,16 +98,14 @@ def test_hints_for_labels_with_channels_lose_nothing() -> None:
     maps, labels = sample()
     loss, named = build(), {"loss": build(), "maps": maps, "torch": torch}
     for one_hot in (F.one_hot(labels, 3).movedim(-1, 1), F.one_hot(labels, 3).movedim(-1, 1).float()):
-        assert torch.equal(
-            eval(hint(loss, maps, one_hot), named | {"one_hot": one_hot}).total, loss(maps, labels).total
-        )
+        assert torch.equal(eval(hint(loss, maps, one_hot), named | {"one_hot": one_hot}), loss(maps, labels))
     last = F.one_hot(labels, 3)
-    assert torch.equal(eval(hint(loss, maps, last), named | {"one_hot": last}).total, loss(maps, labels).total)
+    assert torch.equal(eval(hint(loss, maps, last), named | {"one_hot": last}), loss(maps, labels))
     for kind in (torch.int64, torch.uint8, torch.bool, torch.float32):
         foreground = F.one_hot(labels, 3).movedim(-1, 1)[:, 1:].to(kind)
         assert "background first: 3 classes" in fails(loss, maps, foreground)
         found = eval(hint(loss, maps, foreground), named | {"one_hot": foreground})
-        assert torch.equal(found.total, loss(maps, labels).total)
+        assert torch.equal(found, loss(maps, labels))
     regions = torch.stack([labels > 0, labels > 1], 1).long()
     message = fails(loss, maps, regions)
     assert "argmax" not in message
@@ -117,8 +115,8 @@ def test_hints_for_labels_with_channels_lose_nothing() -> None:
     )
     one_map, binary = [m[:, :1] for m in maps], build(num_classes=1)
     assert torch.equal(
-        eval(hint(loss, maps, regions), {"loss": binary, "maps": one_map, "regions": regions, "k": 1}).total,
-        binary(one_map, labels > 1).total,
+        eval(hint(loss, maps, regions), {"loss": binary, "maps": one_map, "regions": regions, "k": 1}),
+        binary(one_map, labels > 1),
     )
     colours = torch.randint(256, (2, 3, 6, 5))
     assert "Try" not in fails(loss, maps, colours)
@@ -166,8 +164,8 @@ def test_hints_for_label_values_lose_nothing(
     assert hint(loss, maps, labels) == expected
     if expected.startswith("loss"):
         found = eval(expected, {"loss": loss, "maps": maps, "labels": labels})
-        assert torch.equal(found.total, loss(maps, (labels == max(values)).long()).total)
+        assert torch.equal(found, loss(maps, (labels == max(values)).long()))
     elif expected:
         settings = eval(expected.replace("MixtureLoss(…, ", "dict("), {})
         mended = build(**({"num_classes": classes} | settings))
-        assert mended(sample(classes=mended.num_classes)[0], labels).total.isfinite()
+        assert mended(sample(classes=mended.num_classes)[0], labels).isfinite()

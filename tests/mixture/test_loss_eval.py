@@ -3,6 +3,7 @@
 import pytest
 import torch
 from monai.losses import DiceLoss
+from support.mixture_losses import taken
 from support.zoo import monai_dynunet, small_unet_2d, small_unet_3d
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,14 +40,14 @@ def test_in_eval_mode_it_is_the_finest_maps_loss(build: object, weighting: str) 
     right = by_hand(logits, labels)
     for given in (logits, [logits], (logits,), net.logits(example)):
         for truth in (labels, labels[:, None]):
-            step = loss(given, truth)
+            step = taken(loss, given, truth)
             torch.testing.assert_close(step.total.double(), right.double(), atol=1e-5, rtol=1e-5)
             assert step.per_map.tolist() == [step.total.item()] and step.weights.tolist() == [1.0]
-    torch.testing.assert_close(step.total, finest_loss(loss)([logits] * len(net.stages), labels).per_map[0])
+    torch.testing.assert_close(step.total, taken(finest_loss(loss), [logits] * len(net.stages), labels).per_map[0])
     step.total.backward()
     assert all(p.grad is None for p in loss.parameters())
     net.train()
-    assert len(loss(net(example), labels).per_map) == len(loss.maps)  # and training is what it was
+    assert len(taken(loss, net(example), labels).per_map) == len(loss.maps)  # and training is what it was
 
 
 @pytest.mark.parametrize("ignored", [None, 255, -1])
@@ -55,13 +56,13 @@ def test_binary_and_ignored(classes: int, ignored: int | None) -> None:
     logits, labels = torch.randn(2, classes, 8, 8), torch.randint(0, max(2, classes), (2, 8, 8))
     if ignored is not None:
         labels[:, 2:4] = ignored
-    step = MixtureLoss("lomix", 3, classes, ignore_index=ignored)(logits, labels)
+    step = taken(MixtureLoss("lomix", 3, classes, ignore_index=ignored), logits, labels)
     torch.testing.assert_close(step.total.double(), by_hand(logits, labels, ignored).double(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_loss_of_the_users_own() -> None:
     logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
-    step = MixtureLoss("lomix", 3, 3, loss=F.cross_entropy)(logits, labels)
+    step = taken(MixtureLoss("lomix", 3, 3, loss=F.cross_entropy), logits, labels)
     assert torch.equal(step.total, F.cross_entropy(logits, labels))
 
 
@@ -72,8 +73,11 @@ def test_stacked_maps_stay_stacked_and_one_map_one(labels: tuple[int, ...], stag
     spatial = labels[2:] if labels[1] == 1 else labels[1:]
     one, stacked = torch.randn(labels[0], classes, *spatial), torch.randn(stages, labels[0], classes, *spatial)
     assert single_map(one, truth, loss.plan) is one and single_map(stacked, truth, loss.plan) is None
-    assert len(loss(one, truth).per_map) == 1 and len(loss(stacked, truth).per_map) == len(loss.maps) == stages
-    assert torch.equal(loss(stacked, truth).total, loss(list(stacked), truth).total)
+    assert (
+        len(taken(loss, one, truth).per_map) == 1
+        and len(taken(loss, stacked, truth).per_map) == len(loss.maps) == stages
+    )
+    assert torch.equal(loss(stacked, truth), loss(list(stacked), truth))
 
 
 @pytest.mark.parametrize("given", [

@@ -46,7 +46,7 @@ class Both(nn.Module):
         self.net, self.loss = Net(), MixtureLoss("lomix", 3, 3, engine=engine)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.net(x), labels).total
+        return self.loss(self.net(x), labels)
 
 
 def data(batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ def test_a_second_derivative_is_refused_in_words(engine: str) -> None:
 def test_the_reference_has_a_second_derivative() -> None:
     loss = MixtureLoss("lomix", 2, 2, engine="reference").double()
     maps = [torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    assert torch.autograd.gradgradcheck(lambda *given: loss(given, torch.tensor([[0, 1]])).total, maps)
+    assert torch.autograd.gradgradcheck(lambda *given: loss(given, torch.tensor([[0, 1]])), maps)
 
 
 @each
@@ -156,11 +156,11 @@ def test_maps_that_need_no_gradient_are_left_alone(engine: str) -> None:
     loss = MixtureLoss("lomix", 2, 3, engine=engine)
     maps = [torch.randn(1, 3, 4, requires_grad=i == 1) for i in range(2)]
     labels = torch.randint(3, (1, 4))
-    loss(maps, labels).total.backward()
+    loss(maps, labels).backward()
     assert maps[0].grad is None
     assert maps[1].grad is not None
     with torch.no_grad():
-        assert not loss(maps, labels).total.requires_grad
+        assert not loss(maps, labels).requires_grad
 
 
 @each

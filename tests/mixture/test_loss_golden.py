@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.golden import GOLDEN, Golden, close
+from support.mixture_losses import taken
 
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 
@@ -20,7 +21,7 @@ def test_agrees_with_the_authors(path: Path, engine: str) -> None:
     file, loss = golden.file, golden.loss
     assert len(loss.maps) == file["ce_per_map"].numel()
 
-    step = loss(list(golden.maps), file["labels"])
+    step = taken(loss, list(golden.maps), file["labels"])
     step.total.backward()
 
     originals = len(golden.maps)

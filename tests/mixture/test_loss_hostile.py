@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.agreement import able, agree, outcome, plain
+from support.mixture_losses import taken
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,12 +47,12 @@ def test_a_class_at_minus_infinity_is_as_if_it_were_not_there(engine: str, dtype
     labels = torch.randint(2, (2, 40))
     masked = torch.cat([two, torch.full((2, 1, 40), -INF, dtype=dtype)], 1).requires_grad_()
     loss = MixtureLoss("last_layer", 1, 3, engine=engine, ce=1.0, dice=0.0).to(dtype)
-    step = loss([masked], labels)
+    step = taken(loss, [masked], labels)
     torch.testing.assert_close(step.per_map[0], F.cross_entropy(two, labels))
     (grad,) = torch.autograd.grad(step.total, masked)
     assert (grad[:, 2] == 0).all()
     assert grad.isfinite().all()
-    both = MixtureLoss("last_layer", 1, 3, engine=engine).to(dtype)([masked], labels)
+    both = taken(MixtureLoss("last_layer", 1, 3, engine=engine).to(dtype), [masked], labels)
     assert both.total.isfinite()
 
 
@@ -75,7 +76,7 @@ def as_is(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) ->
     """Return per-map losses and the gradients of maps and operators; those of weights follow from the losses."""
     loss.engine = engine
     leaves = [one.detach().requires_grad_() for one in maps]
-    step = loss(leaves, labels)
+    step = taken(loss, leaves, labels)
     wanted = [*leaves, *loss.operators.parameters()]
     return [step.per_map, *torch.autograd.grad(step.total, wanted)]
 
@@ -127,7 +128,7 @@ def test_binary_infinities_are_those_of_torch(engine: str) -> None:
         for label in (0, 1):
             z, y = torch.full((1, 1, 1), logit), torch.full((1, 1), label)
             expected = F.binary_cross_entropy_with_logits(z, y[:, None].float())
-            found = MixtureLoss("last_layer", 1, 1, engine=engine, ce=1.0, dice=0.0)([z], y).per_map[0]
+            found = taken(MixtureLoss("last_layer", 1, 1, engine=engine, ce=1.0, dice=0.0), [z], y).per_map[0]
             torch.testing.assert_close(found, expected, equal_nan=True)
 
 
@@ -135,7 +136,7 @@ def test_binary_infinities_are_those_of_torch(engine: str) -> None:
 def test_huge_logits_keep_the_small_part_of_the_loss(engine: str) -> None:
     """log 2 beside 10⁸ is lost where it is added to the logit before the logit is taken off."""
     z = torch.full((1, 2, 5), 1e8)
-    found = MixtureLoss("last_layer", 1, 2, engine=engine, ce=1.0, dice=0.0)([z], torch.zeros(1, 5).long())
+    found = taken(MixtureLoss("last_layer", 1, 2, engine=engine, ce=1.0, dice=0.0), [z], torch.zeros(1, 5).long())
     torch.testing.assert_close(found.per_map[0], torch.tensor(math.log(2)))
 
 
@@ -164,7 +165,7 @@ def test_many_classes(engine: str, classes: int) -> None:
     maps, labels = [torch.zeros(1, classes, 70) for _ in range(2)], torch.randint(classes, (1, 70))
     expected = outcome(loss, maps, labels, "reference")
     agree(outcome(loss, maps, labels, engine), expected, 2e-5, plain)
-    assert abs(float(loss(maps, labels).per_map[0]) - 0.3 * math.log(classes)) < 0.71
+    assert abs(float(taken(loss, maps, labels).per_map[0]) - 0.3 * math.log(classes)) < 0.71
 
 
 def test_more_classes_than_the_kernel_takes_go_elsewhere() -> None:
@@ -184,7 +185,7 @@ def test_a_batch_of_no_item_loses_nothing(engine: str, classes: int, size: tuple
     loss = MixtureLoss("extended", 2, classes, engine=engine)
     maps = [torch.randn(0, classes, *([3] * len(size)), requires_grad=True), torch.randn(0, classes, *size)]
     labels = torch.zeros(0, *size).long()
-    step = loss(maps, labels)
+    step = taken(loss, maps, labels)
     assert torch.equal(step.per_map, torch.zeros(len(loss.maps)))
     step.total.backward()
     assert maps[0].grad is not None and maps[0].grad.shape == maps[0].shape
@@ -207,7 +208,7 @@ def test_images_of_no_pixel_are_refused(engine: str) -> None:
 def test_labels_of_any_integer_type(engine: str, labels_type: torch.dtype) -> None:
     loss = MixtureLoss("lomix", 2, 2, engine=engine)
     maps, labels = [torch.randn(2, 2, 5, 4) for _ in range(2)], torch.randint(2, (2, 5, 4))
-    assert torch.equal(loss(maps, labels.to(labels_type)).per_map, loss(maps, labels).per_map)
+    assert torch.equal(taken(loss, maps, labels.to(labels_type)).per_map, taken(loss, maps, labels).per_map)
 
 
 @engines
@@ -270,7 +271,7 @@ torch.manual_seed(0)
 maps, labels = [torch.randn(1, 3, 2000, requires_grad=True) for _ in range(2)], torch.randint(3, (1, 2000))
 loss = MixtureLoss("lomix", 2, 3, engine="native")
 def step():
-    total = loss(maps, labels).total
+    total = loss(maps, labels)
     return total, *torch.autograd.grad(total, maps)
 before = step()
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))

@@ -67,10 +67,10 @@ def signature(kernel, logits):
     kinds |= {f"{letter}{i}": f"*{logits}" for letter in "MG" for i in range(6)}
     return {n: "constexpr" if n in sizes else kinds.get(n, "i32") for n in kernel.arg_names}
 
-for logits, maps, classes in (("fp32", 4, 9), ("bf16", 2, 1)):
+for logits, maps, classes, sigmoid in (("fp32", 4, 9, False), ("bf16", 2, 1, True), ("fp32", 4, 3, True)):
     lp, cp = host._pad(maps), host._pad_classes(classes)
     block = max(16, min(128, host.BLOCK_ELEMENTS // (lp * cp)))
-    sizes = {"L": maps, "LP": lp, "C": classes, "CP": cp, "BLOCK": block}
+    sizes = {"L": maps, "LP": lp, "C": classes, "CP": cp, "BLOCK": block, "SIGMOID": sigmoid}
     for kernel in (kernels.forward, kernels.backward):
         source = ASTSource(kernel, signature(kernel, logits), constexprs=sizes)
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32))

@@ -159,7 +159,7 @@ def step(net, run, mixture) -> tuple[float, bool]:
     maps = run()
     size = (len(maps[-1]), *maps[-1].shape[2:])
     labels = torch.randint(max(2, maps[-1].shape[1]), size, device=maps[-1].device)
-    mixture([m.float() for m in maps], labels).total.backward()
+    mixture([m.float() for m in maps], labels).backward()
     seconds = time.perf_counter() - began
     heads = [p.grad for p in net.head_parameters()]
     made = [p.grad for p in net.model.parameters() if p.grad is not None]

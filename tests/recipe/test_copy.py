@@ -39,9 +39,9 @@ def test_a_copy_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> N
     assert copied.model_copy(update=same) == shipped
 
 
+@pytest.mark.paper
 @pytest.mark.slow
 def test_a_copy_of_the_papers_network_is_built(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     small = ["network.args.widths=[16, 32, 40, 64]", "network.args.depths=[1, 1, 1, 1]"]
     network = load_recipe(copy_shipped("synapse", tmp_path), small).build_network()
     assert type(network).__module__.endswith("pvt_attention_py") and len(list(network.attend)) == 4

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.dispatch import choose_engine
+from support.mixture_losses import taken
 
 RULES = ("add", "mul", "sub", "avg", "max", "concat", "attention")
 
@@ -22,7 +23,7 @@ def outcome(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) 
     """Return total, per-map losses and the gradients of maps, parameters and weights."""
     loss.engine = engine
     leaves = [one.detach().requires_grad_() for one in maps]
-    step = loss(leaves, labels)
+    step = taken(loss, leaves, labels)
     wanted = [*leaves, *loss.parameters()]
     grads = torch.autograd.grad(step.total, wanted, allow_unused=True)
     filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(grads, wanted, strict=True)]
@@ -58,7 +59,7 @@ def right_by_differences(engine: str, classes: int, fast_mode: bool = False) -> 
 
     def total(*values: Tensor) -> Tensor:
         bound = dict(zip(names, values[2:], strict=True))
-        return torch.func.functional_call(loss, bound, (values[:2], labels)).total
+        return torch.func.functional_call(loss, bound, (values[:2], labels))
 
     values = [*maps, *parameters]
     if not fast_mode:

@@ -168,6 +168,8 @@ def by_hand(network: Shaped, images: Tensor) -> Tensor:
 class Items(Dataset):
     """Images whose labels are what a network says by hand, a band of them changed."""
 
+    multilabel = False
+
     def __init__(self, network: Shaped, ignored: int | None = None, number: int = 3) -> None:
         self.images = torch.rand(number, 1, 32, 24, generator=torch.Generator().manual_seed(2))
         self.said = by_hand(network, self.images)

@@ -1,11 +1,12 @@
 """Mixtures, their losses, and what these are given.
 
 ``example_mixture``: a mixture with parameters of two operators. ``sample`` and ``build``: maps, labels and a loss, for
-every engine of ``ENGINE_NAMES``. ``built``: a network with its loss, by default one whose weighting looks ahead.
+every engine of ``ENGINE_NAMES``. ``taken``: what a call of a loss gave. ``built``: a network with its loss, by default
+one whose weighting looks ahead.
 """
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,19 @@ def build(**settings: object) -> MixtureLoss:
     chosen = {"space": "lomix", "num_maps": 3, "num_classes": 3} | settings
     torch.manual_seed(1)
     return MixtureLoss(**chosen).double()  # type: ignore[arg-type]
+
+
+class Taken(NamedTuple):
+    """What one call of a loss gave: the total, and losses and weights of the maps."""
+
+    total: Tensor
+    per_map: Tensor
+    weights: Tensor
+
+
+def taken(loss: MixtureLoss, maps: Any, labels: Any) -> Taken:
+    total = loss(maps, labels)
+    return Taken(total, loss.per_map.losses, loss.per_map.weights)
 
 
 def built(net: nn.Module, weighting: str = "lookahead", space: str = "lomix", **settings: Any) -> Any:

@@ -1,15 +1,20 @@
 """Somebody's raw images and masks in two folders, whose masks can be guessed from the images, and runs on them."""
 
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
-from support.undrawn import undrawn
 
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.benchmarks.matching import picture_source
+from lomix_search.data.prepare import prepare_layout
+from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.experiments.run import run_recipe
-from lomix_search.recipe.new import new_recipe
 from lomix_search.recipe.recipe import load_recipe
+from lomix_search.utils.toml import to_toml
+from support.undrawn import undrawn
 
 AFFINE = np.array([[0, -0.9, 0, 11.0], [0.8, 0, 0, -7.0], [0, 0, -4.0, 3.0], [0, 0, 0, 1]])  # axes swapped and flipped
 SMALL = ["network.args.features=[4, 4, 4, 4, 4, 4]", "search.steps=30", "search.batch_size=4", "optimizer.lr=0.02",
@@ -48,8 +53,25 @@ def picture_folders(root: Path, count: int = 6) -> tuple[Path, Path]:
 
 
 def run_on(root: Path, images: Path, masks: Path, *changes: str) -> Path:
-    """Write a recipe, run it, and return the run's folder ``root/run``."""
-    recipe = new_recipe(root / "recipe", images, masks, size=32, progress=False)
+    """Prepare the data, run a small recipe on them, and return the run's folder ``root/run``."""
+    volumes = next(images.iterdir()).suffix == ".gz"
+
+    def find(_: Path) -> list[Source]:
+        pairs = {path.name.partition(".")[0]: (path, masks / path.name) for path in sorted(images.iterdir())}
+        if not volumes:
+            return [picture_source(name, "", image, (mask,)) for name, (image, mask) in pairs.items()]
+        return [Source(name, name, "", pair, partial(read_nifti_pair, name, *pair)) for name, pair in pairs.items()]
+
+    labels = {2: "two", 7: "seven"} if volumes else {1: "object"}
+    layout = DatasetLayout("blobs", find, labels, "mr" if volumes else "picture", 32)
+    prepare_layout(layout, root, root / "data", progress=False, workers=1)
+    content = {
+        "data": {"kind": "prepared", "root": str(root / "data"), "classes": list(labels.values()),
+                 "test_fraction": 0.3},
+        "network": {"build": "monai.networks.nets:BasicUNet",
+                    "args": {"spatial_dims": 2, "in_channels": 1 if volumes else 3, "out_channels": 1 + len(labels)}},
+    }  # fmt: skip
+    (root / "recipe.toml").write_text(to_toml(content))
     with undrawn():
-        run_recipe(load_recipe(recipe, [*SMALL, *changes]), root / "run")
+        run_recipe(load_recipe(root / "recipe.toml", [*SMALL, *changes]), root / "run")
     return root / "run"

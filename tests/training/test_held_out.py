@@ -17,7 +17,7 @@ from torch.utils.data import ConcatDataset, Subset
 import lomix_search as lomix
 from lomix_search.data.subsets import check_apart
 from lomix_search.errors import RunError
-from lomix_search.mixture.loss.module import resize_maps
+from lomix_search.mixture.loss.resize import resize_maps
 from lomix_search.mixture.operators import OPERATORS, operator
 from lomix_search.mixture.rules import OperatorRule
 from lomix_search.mixture.space import SearchSpace
@@ -67,7 +67,7 @@ def unrolled(net: nn.Module, loss: lomix.MixtureLoss, train: Batch, held: Batch,
     losses = loss._losses(resize_maps(net(train[0]), train[1].shape[1:]), train[1])
     step = torch.autograd.grad((w * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
     after = {name: p if g is None else p - eta * g for (name, p), g in zip(parameters.items(), step, strict=True)}
-    total = finest(functional_call(net, (after, buffers), (held[0],)), held[1]).total
+    total = finest(functional_call(net, (after, buffers), (held[0],)), held[1])
     v = torch.autograd.grad(total, list(after.values()), retain_graph=True, allow_unused=True)
     direction = {
         name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(parameters.items(), v, strict=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from lomix_search.data.augment import augmentation
 from lomix_search.data.case import Case
@@ -48,12 +48,15 @@ class ChestCTSettings(Frozen):
         augment: Augmentation of the training slices.
         validation_slices: Taken out of the training slices. One block that holds all classes: its inside has no
             neighbour in training.
+        regions: Regions that may overlap, each with names of classes, in the order of the network's channels
+            (multi-label); classes are learned when left out.
         gap: So many training slices on either side of the block are dropped: neighbours 10 mm apart look alike.
     """
 
     augment: Literal["none", "chest_ct", "paper"] = "chest_ct"
     validation_slices: tuple[Annotated[int, Field(ge=0, le=33)], ...] = (25, 26, 27, 28)
     gap: Annotated[int, Field(ge=0, le=5)] = 1
+    regions: dict[str, tuple[StrictInt | str, ...]] | None = None
 
     @field_validator("validation_slices")
     @classmethod
@@ -106,7 +109,8 @@ def load_chest_ct(settings: ChestCTSettings, ignore_index: int | None = None) ->
         return [Case(CASE, image[list(slices), None], label[list(slices)], spacing)]
 
     sets = subset(train, settings.augment), subset(val, "none"), subset(TEST, "none")
-    return Splits(*sets, CLASSES, 1, spacing, {"val": volume(val), "test": volume(TEST)})
+    splits = Splits(*sets, CLASSES, 1, spacing, {"val": volume(val), "test": volume(TEST)}, ignore_index=ignore_index)
+    return splits if settings.regions is None else splits.with_regions(settings.regions)
 
 
 def read_chest_ct() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]:

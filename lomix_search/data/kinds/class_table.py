@@ -1,7 +1,7 @@
-"""From the raw label values of a prepared folder to the class numbers of a recipe."""
+"""From the raw label values of a prepared folder to the class numbers, or the regions, of a recipe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.manifest import Manifest
+from lomix_search.data.regions import GivenRegions, Regions, read_regions
 from lomix_search.errors import DataError, nearest
 
 
@@ -18,11 +19,13 @@ class ClassTable:
 
     Args:
         values: Raw values of classes 1, 2, …
-        ignored: Raw value that stays what it is, because its pixels count nowhere.
+        ignored: Raw value whose pixels count nowhere.
+        ignored_as: What stands for it; the raw value itself when left out.
     """
 
     values: tuple[int, ...]
     ignored: int | None = None
+    ignored_as: int | None = None
 
     def __getitem__(self, label: Any) -> Any:
         """Return the class numbers of raw labels (integers of any type), in the smallest type that holds them."""
@@ -46,17 +49,140 @@ class ClassTable:
     @property
     def _pairs(self) -> list[tuple[int, int]]:
         """(class number, raw value) of what is not background."""
-        kept = [] if self.ignored is None else [(self.ignored, self.ignored)]
+        own = self.ignored if self.ignored_as is None else self.ignored_as
+        kept = [] if self.ignored is None or own is None else [(own, self.ignored)]
         return [*enumerate(self.values, 1), *kept]
 
 
-def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | None = None) -> ClassTable:
+@dataclass(frozen=True)
+class PreparedLabels:
+    """What a recipe makes of the raw labels of a prepared folder.
+
+    Args:
+        table: Class number of each raw label value.
+        classes: Names of what is learned: classes, the background first, or regions.
+        regions: Class numbers of each region; empty where one class a pixel is learned.
+        ignore_index: What stands in labels for pixels that count nowhere.
+    """
+
+    table: ClassTable
+    classes: tuple[str, ...]
+    regions: Regions = field(default_factory=dict)
+    ignore_index: int | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class numbers in the labels, the background among them."""
+        return len(self.table.values) + 1
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names by number: the background, and then every class or region."""
+        return ("background", *self.regions) if self.regions else self.classes
+
+    def numbers(self, value: int) -> frozenset[int]:
+        """Say to what of ``named`` a raw label value belongs, by number; to nothing where its pixels do not count."""
+        if value == self.table.ignored:
+            return frozenset()
+        number = int(self.table[value])
+        if not self.regions:
+            return frozenset({number})
+        return frozenset(i for i, values in enumerate(self.regions.values(), 1) if number in values) or frozenset({0})
+
+
+def prepared_labels(
+    manifest: Manifest,
+    classes: Sequence[str],
+    regions: GivenRegions | None = None,
+    ignore: int | str | None = None,
+    ignore_index: int | None = None,
+) -> PreparedLabels:
+    """Read what a recipe says of labels, and what the data say where it says nothing.
+
+    Args:
+        manifest: Names the raw values.
+        classes: Names of classes 1, 2, …
+        regions: Raw values, or names of labels, of each region; None takes those of the manifest, an empty table none.
+        ignore: Raw value of pixels that count nowhere, or the name of that label; None takes the manifest's.
+        ignore_index: ``loss.ignore_index``.
+
+    Returns:
+        The labels.
+
+    Raises:
+        DataError: classes and regions that exclude one another or that the data do not have, or two values that count
+            nowhere.
+    """
+    ignored, given = _value_of(manifest, ignore), manifest.regions if regions is None else regions
+    if given and ignored is None:
+        ignored = ignore_index  # of regions there is no class whose number it could be
+    known = {value: f"label {value}" for values in manifest.regions.values() for value in values}
+    known = {value: name for value, name in {**known, **manifest.labels}.items() if value not in (0, ignored)}
+    if classes and given:
+        raise _both(classes, given, regions is None)
+    if not given:
+        index = _ignore_index(ignored, ignore_index, len(classes))
+        table = class_table(manifest, classes, index, ignored)
+        return PreparedLabels(table, ("background", *classes), {}, index)
+    read = read_regions(given, known | ({} if ignored is None else {ignored: "ignored"}), ignored)
+    values = tuple(sorted(known))
+    number_of = {value: number for number, value in enumerate(values, 1)}
+    index = _ignore_index(ignored, ignore_index, len(values))
+    numbers = {name: tuple(number_of[value] for value in of) for name, of in read.items()}
+    return PreparedLabels(ClassTable(values, ignored, index), tuple(numbers), numbers, index)
+
+
+def _value_of(manifest: Manifest, ignore: int | str | None) -> int | None:
+    """Return the raw value that counts nowhere: the recipe's, or else the manifest's."""
+    if not isinstance(ignore, str):
+        return manifest.ignore if ignore is None else ignore
+    found = [value for value, name in manifest.labels.items() if name == ignore]
+    if not found:
+        known = manifest.labels.values()
+        raise DataError(f"data.ignore: the prepared data have no label {ignore!r}. {nearest(ignore, known)}")
+    return found[0]
+
+
+def _ignore_index(ignored: int | None, asked: int | None, classes: int) -> int | None:
+    """Return what stands for ignored pixels; the one rule from ``data.ignore`` to ``loss.ignore_index``.
+
+    A raw value above the class numbers stays what it is, so that labels look as in their files. One that is a class
+    number becomes 255, or 65535 where 255 is a class number too.
+    """
+    if ignored is None:
+        return asked
+    index = ignored if ignored > classes else 255 if classes < 255 else 65535
+    if asked not in (None, index):
+        raise DataError(
+            f"pixels that count nowhere have label {ignored} in the data and {asked} in loss.ignore_index; "
+            f"the first is {'kept' if index == ignored else f'written as {index}'}.",
+            seen=f"data.ignore = {ignored} (of the recipe, or of the data themselves), loss.ignore_index = {asked}",
+            hint=f"data.ignore={ignored} loss.ignore_index=   # the second left out: the first says it",
+        )
+    return index
+
+
+def _both(classes: Sequence[str], regions: GivenRegions, of_data: bool) -> DataError:
+    known = f"data.classes {', '.join(classes)}; regions {', '.join(regions)}"
+    if not of_data:
+        return DataError("data.classes and data.regions are both given; one of them is learned.", seen=known)
+    return DataError(
+        "the recipe names classes and the prepared data name regions that overlap; which of them to learn?",
+        seen=known,
+        hint=["data.classes=   # the regions", "data.regions={}   # the classes, one for each pixel"],
+    )
+
+
+def class_table(
+    manifest: Manifest, classes: Sequence[str], ignore_index: int | None = None, raw: int | None = None
+) -> ClassTable:
     """Return the class number of each raw label value.
 
     Args:
         manifest: Names the raw values.
         classes: Names of classes 1, 2, …
         ignore_index: As for ``load_prepared``.
+        raw: The raw value that it stands for; where it is left out, ``ignore_index`` itself.
 
     Returns:
         What is indexed with raw labels.
@@ -65,6 +191,11 @@ def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | 
         DataError: a class that the data does not have, or a name that means two classes or two labels.
     """
     value_of = {name: value for value, name in manifest.labels.items()}
+    if not classes:
+        raise DataError(
+            "data.classes is missing: the names of the classes to learn.",
+            hint="data.classes = [" + ", ".join(f'"{name}"' for name in value_of) + "]",
+        )
     if missing := [name for name in classes if name not in value_of]:
         raise DataError(
             f"the prepared {manifest.benchmark} data has no label {missing[0]!r}. {nearest(missing[0], value_of)}",
@@ -78,9 +209,11 @@ def class_table(manifest: Manifest, classes: Sequence[str], ignore_index: int | 
             raise DataError(f"{what} names {twice[0]!r} twice; a name means one class.", seen=", ".join(names))
     values = tuple(value_of[name] for name in classes)
     ignored = ignore_index if ignore_index is not None and ignore_index > len(classes) else None
+    ignored = ignored if raw is None else raw
     if ignored in values:
+        what = "loss.ignore_index" if raw is None else "data.ignore"
         raise DataError(
-            f"label {ignored} is {classes[values.index(ignored)]!r} in data.classes; loss.ignore_index leaves it out.",
-            hint="take the name out of data.classes, or loss.ignore_index out of the recipe",
+            f"label {ignored} is {classes[values.index(ignored)]!r} in data.classes; {what} leaves it out.",
+            hint=f"take the name out of data.classes, or {what} out of the recipe",
         )
-    return ClassTable(values, ignored)
+    return ClassTable(values, ignored, ignore_index if raw is not None else None)

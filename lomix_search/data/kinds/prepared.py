@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from lomix_search.data.dataset import Splits
-from lomix_search.data.kinds.class_table import class_table
+from lomix_search.data.kinds.class_table import PreparedLabels, prepared_labels
 from lomix_search.data.kinds.prepared_arrays import PreparedCases, PreparedFolder
 from lomix_search.data.manifest import Manifest, read_manifest
 from lomix_search.data.split import Split, SplitPlan, make_split
@@ -21,7 +21,12 @@ class PreparedSettings(Frozen):
 
     Args:
         root: Folder that ``lomix prepare`` wrote; relative to the recipe if it is there, else to the current one.
-        classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background.
+        classes: Names of the foreground classes, in the order of their numbers 1, 2, …; the rest is background. Left
+            out where regions are learned.
+        regions: Regions that may overlap, each with its raw label values or names of labels, in the order of the
+            network's channels (multi-label). Those that the data name when left out; ``{}`` learns classes even so.
+        ignore: Raw label value (or the name of that label) of pixels that count nowhere; the one that the data name
+            when left out.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
         size: Rows and columns; must be what was prepared.
         augment: Augmentation of the training slices.
@@ -36,7 +41,9 @@ class PreparedSettings(Frozen):
     """
 
     root: str
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: tuple[str, ...] = ()
+    regions: dict[str, tuple[StrictInt | str, ...]] | None = None
+    ignore: StrictInt | str | None = None
     split: str = "random"
     size: Annotated[int, Field(ge=16)] | None = None
     augment: Literal["none", "paper", "chest_ct"] = "paper"
@@ -55,6 +62,10 @@ class PreparedSettings(Frozen):
         if twice := sorted({name for name in classes if name == "background" or classes.count(name) > 1}):
             raise ValueError(f"{', '.join(map(repr, twice))} is there twice; each class needs a name of its own")
         return classes
+
+    def labels(self, manifest: Manifest, ignore_index: int | None = None) -> PreparedLabels:
+        """Return what is made of the raw labels; ``ignore_index`` as for :func:`load_prepared`."""
+        return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index)
 
     def plan(self) -> SplitPlan:
         """Return how to split."""
@@ -78,18 +89,26 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         DataError: not prepared, prepared at another size, without one of the classes, or the split does not fit.
     """
     manifest = read_manifest(settings.root)
-    table, split = class_table(manifest, settings.classes, ignore_index), make_split(manifest.cases, settings.plan())
+    labels, split = settings.labels(manifest, ignore_index), make_split(manifest.cases, settings.plan())
     if settings.size not in (None, manifest.size):
         raise DataError(
             f"{settings.root} was prepared at {manifest.size} × {manifest.size}, and the recipe wants {settings.size}.",
             hint=f"lomix prepare {manifest.benchmark} RAW {settings.root} --size {settings.size}",
         )
-    opened = PreparedFolder(Path(settings.root), manifest, table, settings.normalize, ignore_index)
-    classes = ("background", *settings.classes)
-    train = opened.slices(split.train, len(classes), settings.augment)
-    val, test = (opened.slices(names, len(classes), "none") for names in (split.val, split.test))
+    opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
+    train = opened.slices(split.train, settings.augment)
+    val, test = (opened.slices(names, "none") for names in (split.val, split.test))
     volumes = {"val": PreparedCases(opened, split.val), "test": PreparedCases(opened, split.test)}
-    return Splits(train, val, test, classes, manifest.cases[0].shape[1], volumes=volumes)
+    return Splits(
+        train,
+        val,
+        test,
+        labels.classes,
+        manifest.cases[0].shape[1],
+        volumes=volumes,
+        regions=labels.regions,
+        ignore_index=labels.ignore_index,
+    )
 
 
 def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:

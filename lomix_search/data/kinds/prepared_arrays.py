@@ -13,7 +13,7 @@ from torch import Tensor
 from lomix_search.data.augment import augmentation
 from lomix_search.data.case import Array, Case
 from lomix_search.data.dataset import Augment, Item, Slices, Truth
-from lomix_search.data.kinds.class_table import ClassTable
+from lomix_search.data.kinds.class_table import ClassTable, PreparedLabels
 from lomix_search.data.manifest import Entry, Manifest, check_file, check_size
 from lomix_search.errors import DataError
 
@@ -22,40 +22,37 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for ne
 
 @dataclass(frozen=True)
 class PreparedFolder:
-    """A prepared folder with one recipe's classes and normalisation.
+    """A prepared folder with one recipe's labels and normalisation.
 
     Args:
         root: The folder.
         manifest: What it holds.
-        table: Class number of each raw label value.
+        labels: What is made of the raw labels.
         normalize: As in the settings.
-        ignore_index: As for ``load_prepared``.
     """
 
     root: Path
     manifest: Manifest
-    table: ClassTable
+    labels: PreparedLabels
     normalize: str
-    ignore_index: int | None = None
 
-    def slices(self, names: Sequence[str], num_classes: int, augment: str) -> Slices:
+    def slices(self, names: Sequence[str], augment: str) -> Slices:
         """Return all slices of some cases.
 
         Args:
             names: Of the cases.
-            num_classes: With the background.
             augment: Name of a scheme.
 
         Returns:
             The slices, case by case.
         """
-        folder, size = self.root / "cases", self.manifest.size
+        folder, size, table = self.root / "cases", self.manifest.size, self.labels.table
         for name in names:
             check_size(folder / name / f"label_{size}.npy", self.entries[name], size)
         index = [(name, z) for name in names for z in range(self.entries[name].shape[0])]
         finish = FinishItem(augmentation(augment), self.manifest.intensity == "picture", self.normalize)
         hashes = {name: self.entries[name].files for name in names}
-        native = PreparedSlices(folder, "label.npy", index, hashes, self.table)
+        native = PreparedSlices(folder, "label.npy", index, hashes, table)
 
         def truth(number: int) -> Truth:
             entry = self.entries[index[number][0]]
@@ -63,13 +60,14 @@ class PreparedFolder:
 
         return Slices(
             PreparedSlices(folder, f"image_{size}.npy", index, hashes),
-            PreparedSlices(folder, f"label_{size}.npy", index, hashes, self.table),
+            PreparedSlices(folder, f"label_{size}.npy", index, hashes, table),
             [name for name, _ in index],
-            num_classes=num_classes,
+            num_classes=self.labels.num_classes,
             names=[f"{self.root}: {name}, slice {z}" for name, z in index],
-            ignore_index=self.ignore_index,
+            ignore_index=self.labels.ignore_index,
             augment=finish,
             truths=truth,
+            regions=self.labels.regions,
         )
 
     def case(self, name: str) -> Case:
@@ -91,7 +89,7 @@ class PreparedFolder:
             ].numpy()
             for file in ("image", f"image_{size}")
         )
-        label = self.table[np.asarray(_open(folder / "label.npy", entry.files))]
+        label = self.labels.table[np.asarray(_open(folder / "label.npy", entry.files))]
         corners = self._by_corners(entry)
         written = (entry.spacing, entry.origin, entry.patient)
         return Case(name, native, label, *written, small=small, corners=corners, values=self.values_of(entry))
@@ -106,7 +104,7 @@ class PreparedFolder:
         as_stored = self.manifest.benchmark == "own" and entry.resize
         if "size" in entry.origin and not own and not as_stored and set(self.manifest.labels) == {1}:
             own = {1: 255}
-        return tuple(own.get(value, value) for value in (0, *self.table.values))
+        return tuple(own.get(value, value) for value in (0, *self.labels.table.values))
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:

@@ -1,44 +1,60 @@
 """Which image belongs to which mask, by one rule, with everything that does not pair up named.
 
-A mask belongs to the image in the same subfolder that has the same name. If there is none, its own ending of masks
-(``_mask``, ``_seg``, …) is left out; then the images' endings (``_0000``, ``_ct``, …); then both. Each image has one
-mask and each mask one image.
+A mask belongs to the image in the same subfolder that has the same name. If there is none, what masks add to a name
+(``_mask``, ``seg_``, …) is left out; then what images add (``_0000``, ``img_``, …); then both. Each image has one mask
+and each mask one image; of several files that are an image's channels, the mask belongs to all of them together. The
+slices of a DICOM series are one image, which is named like its folder.
 """
 
-import os
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lomix_search.data.readers.picture_file import SUFFIXES
+from lomix_search.data.masks.names import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    bare_images,
+    bare_mask,
+    channel_of,
+    looks_like_mask,
+    short_image,
+)
+from lomix_search.data.readers.dicom_file import is_dicom
+from lomix_search.data.readers.dicom_series import sort_dicom
+from lomix_search.data.readers.formats import is_volume, suffix_of
+from lomix_search.data.readers.image import stem_of, walk
 from lomix_search.errors import DataError
 
-NIFTI = (".nii", ".nii.gz")
+Pair = tuple[tuple[Path, ...], Path]
+"""The files of an image, one or one a channel or slice, and its mask."""
+
 _FOREIGN = (
-    ".gif", ".webp", ".jp2", ".heic", ".svg", ".pbm", ".pgm", ".ppm", ".npy", ".npz", ".h5", ".hdf5", ".dcm", ".nrrd",
-    ".mha", ".mhd", ".mgz", ".img",
+    ".gif", ".webp", ".jp2", ".heic", ".svg", ".pbm", ".pgm", ".ppm", ".npy", ".npz", ".h5", ".hdf5", ".mgz", ".img",
+    ".nhdr", ".b2nd", ".vtk", ".stl", ".czi", ".nd2", ".svs", ".ome.zarr",
 )  # fmt: skip
-_IMAGE = re.compile(r"(_0000|_image|_img|_ct|_mri)$", re.IGNORECASE)  # what image names add to the case's name
-_CHANNEL = re.compile(r"_\d{4}$")  # of several images that share a mask
-_MASK = re.compile(r"[-_. ](segmentation|seg|labels?|masks?|gt|groundtruth)([-_]\d+)?$", re.IGNORECASE)
+_UNREAD_FOLDERS = ("imagests", "labelsts")  # nnU-Net's test images, which have no labels here
 
 
 @dataclass(frozen=True)
 class File:
-    """An image or a mask.
+    """An image or a mask: one file, or the slices of a DICOM series.
 
     Args:
-        path: Where it is.
+        paths: Where it is.
         folder: Its subfolder, below the folder that was given.
         stem: Its name without the ending, in one form of Unicode.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     folder: str
     stem: str
+
+    @property
+    def path(self) -> Path:
+        """What a message names: the file, or the folder of a series."""
+        return self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
 
 
 @dataclass(frozen=True)
@@ -46,16 +62,18 @@ class Pairs:
     """What belongs together, and what does not pair up.
 
     Args:
-        pairs: (image, mask) by case name, sorted.
+        pairs: (images, mask) by case name, sorted.
         faults: One line each.
         images: Number of images.
         masks: Number of masks.
+        channels: Names of the channels, where each is a file of its own.
     """
 
-    pairs: dict[str, tuple[Path, Path]]
+    pairs: dict[str, Pair]
     faults: tuple[str, ...]
     images: int
     masks: int
+    channels: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise if anything does not pair up.
@@ -72,7 +90,7 @@ class Pairs:
             )
 
 
-def find_pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
+def find_pairs(images: Path, masks: Path) -> dict[str, Pair]:
     """Pair images with masks by name.
 
     Args:
@@ -80,7 +98,7 @@ def find_pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
         masks: Folder of masks; may be the same, or one inside the other.
 
     Returns:
-        (image, mask) by case name, sorted.
+        (images, mask) by case name, sorted.
 
     Raises:
         DataError: no such folder, nothing in it, or files without a partner; they are named.
@@ -108,39 +126,121 @@ def pair_up(images: Path, masks: Path) -> Pairs:
             raise DataError(f"{folder} is not a folder.", hint="lomix new DIR --images IMAGES --masks MASKS")
     faults: list[str] = []
     if images.resolve() == masks.resolve():
-        all_files = list(_files(images, None, faults))
-        of_masks = [file for file in all_files if _MASK.search(file.stem)]
-        of_images = [file for file in all_files if not _MASK.search(file.stem)]
+        of_images, of_masks = _by_role(list(_files(images, None, faults)))
     else:
-        of_images, of_masks = list(_files(images, masks, faults)), list(_files(masks, images, faults))
-    faults += [*_twice(of_images), *_twice(of_masks)]
-    owners = _owners(of_images, of_masks)
-    faults += _unclear(of_images, owners)
+        of_images = [f for f, is_label in _files(images, masks, faults) if is_label is not True]
+        of_masks = [f for f, is_label in _files(masks, images, faults) if is_label is not False]
+    return _matched(of_images, of_masks, faults)
+
+
+def pair_within(root: Path) -> Pairs:
+    """Tell images from masks in one folder and pair them.
+
+    Args:
+        root: Images and masks are told apart by the folders that they are in (``images``, ``labels``), else by their
+            names. Such folders may lie at any depth: below a patient's, below ``train``.
+
+    Returns:
+        Pairs and faults; folders that only say what is in them are not part of a case's name.
+    """
+    faults: list[str] = []
+    of_images, of_masks = _by_role(list(_files(root, None, faults)))
+    plain = [[File(f.paths, _without_roles(f.folder), f.stem) for f in files] for files in (of_images, of_masks)]
+    return _matched(plain[0], plain[1], faults)
+
+
+def _by_role(files: Sequence[tuple[File, bool | None]]) -> tuple[list[File], list[File]]:
+    """Tell images from masks by kind, by folder, and else by name."""
+    images, masks = [], []
+    for file, is_label in files:
+        roles = [_role(part) for part in reversed(file.folder.split("/")) if _role(part) is not None]
+        said = is_label if is_label is not None else roles[0] if roles else looks_like_mask(file.stem)
+        (masks if said else images).append(file)
+    return images, masks
+
+
+def _role(folder: str) -> bool | None:
+    """Return whether a folder's name says that masks are in it; None where it says nothing."""
+    name = folder.lower()
+    return True if name in MASK_FOLDERS else False if name in IMAGE_FOLDERS else None
+
+
+def _without_roles(folder: str) -> str:
+    return "/".join(part for part in folder.split("/") if _role(part) is None) or "."
+
+
+def _files(folder: Path, other: Path | None, faults: list[str]) -> Iterator[tuple[File, bool | None]]:
+    """Walk through a folder without the other one; name what is of a kind that is not read.
+
+    With each file comes whether it is a label: None where its kind does not say it, as that of DICOM files does.
+    """
+    leave_out = frozenset() if other is None else frozenset({other.resolve()})
+    for here, paths in walk(folder, leave_out):
+        if here.name.lower() in _UNREAD_FOLDERS:
+            continue
+        place = unicodedata.normalize("NFC", here.relative_to(folder).as_posix())
+        for path in paths:
+            if suffix_of(path):
+                yield File((path,), place, stem_of(path)), None
+            elif path.name.lower().endswith(_FOREIGN):
+                faults.append(f"{path} is of a kind that is not read here")
+        yield from _dicom(place, here.resolve().name, [p for p in paths if not suffix_of(p) and is_dicom(p)], faults)
+
+
+def _dicom(place: str, own: str, paths: Sequence[Path], faults: list[str]) -> Iterator[tuple[File, bool | None]]:
+    """Return the series and the labels of one folder; both are named like it."""
+    up, _, name = place.rpartition("/")
+    folder, stem = (up or ".", name) if place != "." else (".", own)
+    try:
+        series, labels = sort_dicom(paths)
+    except DataError as fault:
+        faults.append(str(fault))
+        return
+    for files in series.values():
+        yield File(files, folder, stem), False
+    for label in labels:
+        yield File((label,), folder, stem), True
+
+
+def _matched(images: list[File], masks: list[File], faults: list[str]) -> Pairs:
+    faults += [*_twice(images), *_twice(masks)]
+    owners, number = _owners(images, masks), len(images)
+    joined, keys, lacking = _joined(owners)
+    faults += lacking
+    images = [image for image in images if image not in joined] + list(dict.fromkeys(joined.values()))
+    owners = {mask: list(dict.fromkeys(joined.get(i, i) for i in found)) for mask, found in owners.items()}
+    faults += _unclear(images, owners)
     owned = Counter(image for found in owners.values() for image in found)
     pairs = {f[0]: mask for mask, f in owners.items() if len(f) == 1 and owned[f[0]] == 1}
     faults += [fault for image, mask in pairs.items() if (fault := _kinds(image.path, mask.path))]
-    names = _names(of_images)
-    by_name = {names[i]: (i.path, m.path) for i, m in pairs.items() if not _kinds(i.path, m.path)}
-    return Pairs(dict(sorted(by_name.items())), tuple(faults), len(of_images), len(of_masks))
+    names = _names(images)
+    by_name = {names[i]: (i.paths, m.path) for i, m in pairs.items() if not _kinds(i.path, m.path)}
+    return Pairs(dict(sorted(by_name.items())), tuple(faults), number, len(masks), keys)
 
 
-def _files(folder: Path, other: Path | None, faults: list[str]) -> Iterator[File]:
-    """Walk through a folder without the other one; name what is of a kind that is not read."""
-    without, met = None if other is None else other.resolve(), {folder.resolve()}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in {without, *met})
-        met |= {(here / f).resolve() for f in folders}  # a link to a folder that was met would go round for ever
-        for name in sorted(n for n in names if not n.startswith(".")):
-            if (ending := _ending(name)) is not None:
-                stem = unicodedata.normalize("NFC", name[: -len(ending)])
-                yield File(here / name, unicodedata.normalize("NFC", here.relative_to(folder).as_posix()), stem)
-            elif name.lower().endswith(_FOREIGN):
-                faults.append(f"{here / name} is of a kind that is not read here")
+def _joined(owners: dict[File, list[File]]) -> tuple[dict[File, File], tuple[str, ...], list[str]]:
+    """Put images together that are the channels of one, because they share a mask and are named so.
 
-
-def _ending(name: str) -> str | None:
-    return next((e for e in (".nii.gz", ".nii", *SUFFIXES) if name.lower().endswith(e) and len(name) > len(e)), None)
+    Returns the image that each of them is part of, the names of the channels, and which channels are missing where.
+    """
+    groups: list[tuple[str, dict[str, File]]] = []
+    for mask, found in owners.items():
+        parts = [(part, image) for image in found if (part := channel_of(image.stem))]
+        if len(parts) == len(found) and {p[0] for p, _ in parts} & {mask.stem, bare_mask(mask.stem)}:
+            groups.append((parts[0][0][0], {part[1]: image for part, image in parts}))
+    keys = sorted({key for _, group in groups for key in group})
+    if len(keys) < 2 or not all(key.isdigit() or is_volume(i.path) for _, g in groups for key, i in g.items()):
+        return {}, (), []
+    joined: dict[File, File] = {}
+    for stem, group in groups:
+        whole = tuple(group[key].paths[0] for key in sorted(group))
+        joined |= dict.fromkeys(group.values(), File(whole, next(iter(group.values())).folder, stem))
+    lacking = [
+        f"{next(iter(group.values())).path}: its image lacks the channel {', '.join(sorted(set(keys) - set(group)))}"
+        for _, group in groups
+        if len(group) < len(keys)
+    ]
+    return joined, tuple(keys), lacking
 
 
 def _twice(files: list[File]) -> list[str]:
@@ -155,11 +255,11 @@ def _owners(images: list[File], masks: list[File]) -> dict[File, list[File]]:
     by_rest: dict[tuple[str, str], list[File]] = {}
     for image in images:
         by_name.setdefault((image.folder, image.stem), []).append(image)
-        for rest in {_IMAGE.sub("", image.stem), _CHANNEL.sub("", image.stem)} - {image.stem}:
+        for rest in bare_images(image.stem):
             by_rest.setdefault((image.folder, rest), []).append(image)
 
     def of(mask: File) -> list[File]:
-        whole, bare = (mask.folder, mask.stem), (mask.folder, _MASK.sub("", mask.stem))
+        whole, bare = (mask.folder, mask.stem), (mask.folder, bare_mask(mask.stem))
         fits = (by_name.get(whole), by_name.get(bare), by_rest.get(whole), by_rest.get(bare))
         return next((found for found in fits if found), [])
 
@@ -193,22 +293,23 @@ def _kinds(image: Path, mask: Path) -> str:
     return f"{image} and {mask} are one file" if image.resolve() == mask.resolve() else ""
 
 
-def is_volume(path: Path) -> bool:
-    """Whether a file is a volume by its name.
-
-    Args:
-        path: Its file.
-
-    Returns:
-        Whether it ends like NIfTI.
-    """
-    return path.name.lower().endswith(NIFTI)
-
-
 def _names(images: list[File]) -> dict[File, str]:
     """Name cases by their images, without the ending of images where that leaves every name its own."""
-    short = {image: (image.folder, _IMAGE.sub("", image.stem)) for image in images}
+    short = {image: (image.folder, _short(image)) for image in images}
     taken = Counter(short.values())
     clear = len({(i.folder, i.stem if taken[s] > 1 else s[1]) for i, s in short.items()}) == len(images)
     full = {i: s[1] if clear and taken[s] == 1 else i.stem for i, s in short.items()}
-    return {image: name if image.folder == "." else f"{image.folder}/{name}" for image, name in full.items()}
+    return {image: _named(image.folder, name) for image, name in full.items()}
+
+
+def _short(image: File) -> str:
+    """Return a name without the ending of images; empty where it only says that it is one, and its folder more."""
+    alone = image.folder != "." and "" in bare_images(image.stem)
+    return "" if alone else short_image(image.stem)
+
+
+def _named(folder: str, name: str) -> str:
+    """Return a case's name; of an image whose name only says that it is one, that of its folder."""
+    if folder == ".":
+        return name or "case"
+    return f"{folder}/{name}" if name else folder

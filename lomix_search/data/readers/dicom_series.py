@@ -13,7 +13,10 @@ from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.data.readers.values import float_of
 from lomix_search.errors import DataError
 
-NO_IMAGES = ("RTSTRUCT", "SEG", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG")
+LABELS = ("RTSTRUCT", "SEG")
+"""Modalities of labels: contours and segmentations."""
+
+NO_IMAGES = (*LABELS, "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG")
 """Modalities of files that lie beside slices and are none."""
 
 _UNEVEN = 0.1  # of the slice distance, by which single distances may differ
@@ -21,24 +24,28 @@ _MOVED = 0.1  # pixels by which slices may lie beside each other
 _SPACING_HINT = "copy or export the series again, with its PixelSpacing and ImagePositionPatient"
 
 
-def series_of(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
-    """Sort DICOM files by series; what is no image is left out.
+def sort_dicom(files: Iterable[Path]) -> tuple[dict[str, tuple[Path, ...]], list[Path]]:
+    """Sort DICOM files into series of images and labels.
 
     Args:
         files: DICOM files.
 
     Returns:
-        Files by the UID of their series, in the order in which the series are met.
+        Images by the UID of their series, in the order in which the series are met; and files of contours (RTSTRUCT)
+        and segmentations (SEG). What is neither (plans, reports, doses) is left out.
 
     Raises:
         DataError: a file is no DICOM file.
     """
-    found: dict[str, list[Path]] = {}
+    series: dict[str, list[Path]] = {}
+    labels = []
     for path in files:
         d = read_dicom_file(path, pixels=False)
-        if value_of(d, "Modality") not in NO_IMAGES:
-            found.setdefault(str(d.get("SeriesInstanceUID", "")), []).append(path)
-    return {uid: tuple(members) for uid, members in found.items()}
+        if (modality := value_of(d, "Modality")) in LABELS:
+            labels.append(path)
+        elif modality not in NO_IMAGES:
+            series.setdefault(str(d.get("SeriesInstanceUID", "")), []).append(path)
+    return {uid: tuple(members) for uid, members in series.items()}, labels
 
 
 def read_series(files: Sequence[Path]) -> tuple[Array, tuple[float, ...], dict[str, Any]]:

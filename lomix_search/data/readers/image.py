@@ -16,8 +16,8 @@ import numpy as np
 
 from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.readers.dicom_file import is_dicom
-from lomix_search.data.readers.dicom_series import read_series, series_of
-from lomix_search.data.readers.formats import FORMATS, suffix_of, format_of
+from lomix_search.data.readers.dicom_series import read_series, sort_dicom
+from lomix_search.data.readers.formats import format_of, known_endings, suffix_of
 from lomix_search.data.readers.grid import check_one_grid
 from lomix_search.errors import DataError
 
@@ -90,15 +90,14 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
     for here, files in walk(root):
         place = unicodedata.normalize("NFC", here.relative_to(root).as_posix())
         prefix = "" if place == "." else f"{place}/"
-        series = series_of(path for path in files if format_of(path) is None and is_dicom(path))
+        series, _ = sort_dicom(path for path in files if not suffix_of(path) and is_dicom(path))
         for number, members in enumerate(series.values(), 1):
             own = place if place != "." else root.resolve().name
             _add(found, own if len(series) == 1 else f"{own}/series {number}", members)
-        for stem, members in by_channel([path for path in files if format_of(path)]).items():
+        for stem, members in by_channel([path for path in files if suffix_of(path)]).items():
             _add(found, prefix + stem, members)
     if not found:
-        known = ", ".join(suffix for one in FORMATS for suffix in one.suffixes)
-        raise DataError(f"{root} holds no images.", hint=f"images end in {known}, or are DICOM slices")
+        raise DataError(f"{root} holds no images.", hint=f"images end in {known_endings()}, or are DICOM slices")
     return dict(sorted(found.items()))
 
 
@@ -168,8 +167,7 @@ def _add(found: dict[str, tuple[Path, ...]], name: str, files: tuple[Path, ...])
 def _read_one(path: Path) -> RawImage:
     kind = format_of(path)
     if kind is None:
-        known = ", ".join(suffix for one in FORMATS for suffix in one.suffixes)
-        raise DataError(f"{path} is of a kind that is not read here.", hint=f"save it as one of {known}")
+        raise DataError(f"{path} is of a kind that is not read here.", hint=f"save it as one of {known_endings()}")
     return RawImage(*kind.read(path))
 
 

@@ -142,7 +142,7 @@ def write_nifti_scores(path: Path, scores: Array, origin: Mapping[str, Any], spa
 
 
 def _on_grid(values: Array, origin: Mapping[str, Any]) -> Array:
-    """Turn (slices, rows, columns) into the axes of a file; without an affine: to the left, to the back, to the head."""
+    """Turn (slices, rows, columns) into a file's axes; without an affine: to the left, to the back, to the head."""
     if "affine" in origin:
         return from_canonical(values, np.asarray(origin["affine"], float))
     return values.transpose(2, 1, 0)

@@ -78,19 +78,42 @@ def read_stored(path: Path) -> Stored:
     Raises:
         DataError: it cannot be read, is too large, holds several pages, or more bits or channels than Pillow gives.
     """
-    pil, ops = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
-    # By handle: what Pillow 13 maps by its path, a bare TIFF that lies on its side, comes out scrambled.
-    guard = readable(path, too_large="cut it and its mask into tiles")
-    with guard, _pillows_faults_in_words(path, pil), path.open("rb") as file, pil.open(file) as picture:
+    with _opened(path) as (picture, ops):
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise DataError(
                 f"{path} holds {frames} pages or frames; a file must hold one picture.",
                 hint=f'magick "{path}" "{path.with_suffix("")}_%d.png"   # one file a page; then keep those you mean',
             )
-        facts = _facts(path, picture)
-        _check(path, picture, facts)
-        picture.load()
-        return _stored(path, ops.exif_transpose(picture), facts)
+        return _page(path, picture, ops)
+
+
+def read_pages(path: Path) -> list[Stored]:
+    """Read all pages of a TIFF.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What each page holds.
+
+    Raises:
+        DataError: as :func:`read_stored`.
+    """
+    pages = []
+    with _opened(path) as (picture, ops):
+        for number in range(getattr(picture, "n_frames", 1)):
+            picture.seek(number)
+            pages.append(_page(path, picture, ops))
+    return pages
+
+
+def count_pages(path: Path) -> int:
+    """Return how many pages or frames a picture file has; 0 where it cannot be read."""
+    try:
+        with _opened(path) as (picture, _):
+            return int(getattr(picture, "n_frames", 1))
+    except DataError:
+        return 0
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -152,6 +175,23 @@ def _check_opaque(stored: Stored, path: Path) -> None:
             f"{path}: {np.mean(stored.alpha != 255):.0%} of its pixels are transparent; what lies behind is not known.",
             hint=f'magick "{path}" -background black -flatten "{path.with_suffix("")}_flat.png"',
         )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a picture; give it and what turns it upright."""
+    pil, ops = require("PIL.Image", "data"), require("PIL.ImageOps", "data")
+    # By handle: what Pillow 13 maps by its path, a bare TIFF that lies on its side, comes out scrambled.
+    guard = readable(path, too_large="cut it and its mask into tiles")
+    with guard, _pillows_faults_in_words(path, pil), path.open("rb") as file, pil.open(file) as picture:
+        yield picture, ops
+
+
+def _page(path: Path, picture: Any, ops: Any) -> Stored:
+    facts = _facts(path, picture)
+    _check(path, picture, facts)
+    picture.load()
+    return _stored(path, ops.exif_transpose(picture), facts)
 
 
 # -- what Pillow does not tell -----------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lomix_search.data.case import Case
 from lomix_search.data.image_form import ImageForm
 from lomix_search.errors import RunError
-from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.inference import InferenceOptions, Prediction
+from lomix_search.evaluation.prediction_files import prediction_paths, save_prediction, save_probabilities
+from lomix_search.evaluation.region_files import region_paths, save_regions
 from lomix_search.experiments.folds.cross_validate import fold_runs
 from lomix_search.experiments.trained import Trained, load_trained
 from lomix_search.instrumentation.outputs import Reader, reader_of
@@ -30,12 +33,32 @@ class Ensemble:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, the background first."""
+        """Names, the background first; of multi-label runs those of the regions."""
         return self.members[0].data.classes
 
     def readers(self) -> list[Reader]:
         """Return what reads the logits of each network."""
-        return [reader_of(member.net, len(self.classes)) for member in self.members]
+        return [reader_of(member.net, len(self.classes), self.how.multilabel) for member in self.members]
+
+    def paths(self, out: Path, name: str, probabilities: bool) -> list[Path]:
+        """Return the files of an image's prediction, in the order in which they are written."""
+        picture, values, data = self.form.pictures, self.form.values, self.members[0].data
+        if not data.multilabel:
+            return prediction_paths(out, name, picture, probabilities=probabilities, values=values)
+        masks = self.members[0].recipe.evaluate.masks
+        of_scores = prediction_paths(out, name, picture, probabilities=True)[:-1] if probabilities else []
+        return [*of_scores, *region_paths(out, name, picture, data.classes, data.regions, masks, values)]
+
+    def save(self, out: Path, case: Case, prediction: Prediction) -> None:
+        """Write an image's prediction, as evaluation writes it."""
+        data = self.members[0].data
+        if prediction.probabilities is not None:
+            save_probabilities(out, case, prediction.probabilities)
+        if data.multilabel:
+            masks = self.members[0].recipe.evaluate.masks
+            save_regions(out, case, prediction, data.classes, data.regions, masks)
+        else:
+            save_prediction(out, case, prediction, len(data.classes))
 
     def settings(self) -> dict[str, Any]:
         """Return what a prediction depends on, as plain values."""
@@ -44,6 +67,7 @@ class Ensemble:
             "weights": [tensors_sha256(m.folder / f"{m.network}.pt") for m in self.members],
             "network": self.members[0].network,
             "classes": list(self.classes),
+            "masks": self.members[0].recipe.evaluate.masks,
             "flips": self.how.flips,
             "window": None if self.how.window is None else list(self.how.window),
             "overlap": None if self.how.window is None else self.how.overlap,
@@ -89,7 +113,7 @@ def load_ensemble(
             hint=["lomix new FOLDER --images IMAGES --masks MASKS   # or lomix prepare: runs on prepared data know it",
                   f"lomix export {first.folder} network.onnx   # or use the network in your own program"],
         )  # fmt: skip
-    how = first.recipe.inference(first.data.item)
+    how = first.recipe.inference(first.data.item, multilabel=first.data.multilabel)
     changes = {"flips": flips, "overlap": overlap, "batch_size": batch_size}
     given = {key: value for key, value in changes.items() if value is not None}
     return Ensemble(members, first.data.form, replace(how, **given))  # type: ignore[arg-type]
@@ -101,6 +125,7 @@ def _check_alike(members: Sequence[Trained]) -> None:
     for other in members[1:]:
         for what, one, two in (
             ("classes", first.data.classes, other.data.classes),
+            ("regions", first.data.regions, other.data.regions),
             ("size of an item", first.data.item, other.data.item),
             ("preparation of images", first.data.form, other.data.form),
             ("[evaluate]", first.recipe.evaluate, other.recipe.evaluate),

@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from lomix_search.data.image_form import ImageForm
 from lomix_search.data.readers.image import find_images, read_image, stem_of
 from lomix_search.errors import DataError, LomixError, RunError
 from lomix_search.evaluation.inference import predict_case
-from lomix_search.evaluation.prediction_files import prediction_paths, save_prediction, save_probabilities
 from lomix_search.experiments.predict.ensemble import Ensemble, load_ensemble
 from lomix_search.experiments.predict.record import NAME, claim_predictions
 from lomix_search.instrumentation.outputs import Reader
@@ -128,7 +126,7 @@ def _predict_all(
     ensemble: Ensemble, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool, progress: bool
 ) -> Predicted:
     done, skipped, faults, readers = [], [], dict[str, str](), ensemble.readers()
-    targets = _targets(ensemble.form, found, out, probabilities)
+    targets = _targets(ensemble, found, out, probabilities)
     for name, files in track(found.items(), "predict", disable=not progress):
         if _made(targets[name], files):
             skipped.append(name)
@@ -149,13 +147,10 @@ def _predict_all(
 
 
 def _targets(
-    form: ImageForm, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool
+    ensemble: Ensemble, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool
 ) -> dict[str, list[Path]]:
     """Return the files of each prediction; no two images may have one."""
-    targets = {
-        name: prediction_paths(out, name, form.pictures, probabilities=probabilities, values=form.values)
-        for name in found
-    }
+    targets = {name: ensemble.paths(out, name, probabilities) for name in found}
     owner: dict[Path, str] = {}
     for name, paths in targets.items():
         for path in paths:
@@ -187,8 +182,6 @@ def _predict_one(
     prediction = predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
     try:
         with writing(out / NAME):
-            if prediction.probabilities is not None:
-                save_probabilities(out, case, prediction.probabilities)
-            save_prediction(out, case, prediction, len(ensemble.classes))
+            ensemble.save(out, case, prediction)
     except RunError as cause:
         raise _CannotWrite(str(cause)) from None

@@ -85,9 +85,11 @@ class RunContent:
     def classes(self) -> list[str]:
         """Foreground classes that scores are known of."""
         if self.tested:
-            return list(next(iter(self.tested.values())).per_class)[1:]
+            return list(next(iter(self.tested.values())).foreground)
         keys = self.validation[-1] if self.validation else {}
-        return [key.removeprefix("val/dice/") for key in keys if key.startswith("val/dice/")][1:]
+        learned = self.environments[-1].learned if self.environments else None
+        first = 0 if learned is not None and learned.multilabel else 1  # the background is no foreground class
+        return [key.removeprefix("val/dice/") for key in keys if key.startswith("val/dice/")][first:]
 
     def series(self, key: str) -> list[float | None]:
         """Return one number of every training line; None where it is missing or was not finite."""

@@ -3,7 +3,8 @@
 import base64
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,11 @@ def viewer(seen: PredictedSlices) -> str:
     Returns:
         HTML; the first picture shown, that with the most foreground, needs no script.
     """
-    start = int(((seen.truth > 0) & (seen.truth != IGNORED)).sum((1, 2)).argmax())
-    masks = {"truth": seen.truth, "prediction": seen.predictions}
+    shown = seen.painted()
+    start = int(((shown.truth > 0) & (shown.truth != IGNORED)).sum((1, 2)).argmax())
+    masks = {"truth": shown.truth, "prediction": shown.predictions}
     layers = {name: [_overlay(mask, PALETTE) for mask in array] for name, array in masks.items()}
-    pairs = zip(seen.truth, seen.predictions, strict=True)
-    layers["difference"] = [_overlay(difference_mask(*pair), list(_DIFFERENCES.values())) for pair in pairs]
+    layers["difference"] = [_overlay(mask, list(_DIFFERENCES.values())) for mask in seen.differences()]
     layers["image"] = [uri(image) for image in seen.images]
     notes = [_note(truth, prediction) for truth, prediction in zip(seen.truth, seen.predictions, strict=True)]
     titles = {"image": "image", "truth": "truth", "prediction": "prediction", "difference": "where they differ"}
@@ -40,9 +41,9 @@ def viewer(seen: PredictedSlices) -> str:
         f'aria-valuetext="{text(seen.names[start])}"></label>'
     )
     opacity = '<label>overlay<input type="range" class="opacity" min="0" max="100" value="65" step="5"></label>'
-    keys = [_key(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(seen.classes[1:])]
+    keys = [_key(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(seen.foreground)]
     keys += ["<li class='break'></li>", *(_key(name, colour) for name, colour in _DIFFERENCES.items())]
-    height, width = seen.truth.shape[1:]
+    height, width = seen.truth.shape[-2:]
     pixelated = " pixelated" if max(height, width) < 400 else ""
     return (
         f'<figure class="viewer{pixelated}"><div class="panes" style="--ratio:{width}/{height}">{panes}</div>'
@@ -50,13 +51,6 @@ def viewer(seen: PredictedSlices) -> str:
         f'<div class="sliders">{slider if last else ""}{opacity}</div><ul class="legend">{"".join(keys)}</ul>'
         f"{json_script({'names': seen.names, 'notes': notes, **layers})}</figure>"
     )
-
-
-def difference_mask(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return 0 where both agree, 1 where foreground was missed, 2 where it was added, 3 where classes differ."""
-    wrong = (truth != prediction) & (truth != IGNORED)
-    kind = np.where(prediction == 0, 1, np.where(truth == 0, 2, 3))
-    return np.where(wrong, kind, 0).astype(np.uint8)
 
 
 def uri(pixels: NDArray[np.uint8], palette: Sequence[tuple[int, int, int, int]] = ()) -> str:
@@ -101,10 +95,18 @@ def _key(name: str, colour: str) -> str:
 
 
 def _note(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> str:
-    """Say in one line how well a slice was met: mean Dice over the classes that are there."""
-    counted = truth != IGNORED
-    pairs = [(truth[counted] == c, prediction[counted] == c) for c in np.unique([truth, prediction]) if 0 < c < IGNORED]
+    """Say in one line how well a slice was met: mean Dice over the classes, or regions, that are there."""
+    pairs = (
+        _masks(truth, prediction) if truth.ndim == 2 else zip(truth == 1, (prediction == 1) & (truth <= 1), strict=True)
+    )
     dice = [2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs if one.any() or other.any()]
     return (
         f"mean Dice of this slice {number(float(np.mean(dice)))}" if dice else "nothing to find here, and nothing found"
     )
+
+
+def _masks(truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    counted = truth != IGNORED
+    for c in np.unique([truth, prediction]):
+        if 0 < c < IGNORED:
+            yield truth[counted] == c, prediction[counted] == c

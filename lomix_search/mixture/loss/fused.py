@@ -60,16 +60,20 @@ class Sums(NamedTuple):
         ce, overlap, squares, counts, pixels = torch.split(flat, [m, m * c, m * c, c, 1])
         return cls(ce, overlap.view(m, c), squares.view(m, c), counts, pixels[0])
 
-    def losses(self) -> tuple[Tensor, Tensor]:
+    def losses(self, plan: LossPlan) -> tuple[Tensor, Tensor]:
         """Return cross-entropies (m,) and Dice losses (m,)."""
         dice = 1 - (2 * self.overlap + SMOOTH) / self._union()
-        return self.ce / self.pixels.clamp(min=1), dice.mean(1)
+        return self.ce / self._judged(plan), dice.mean(1)
 
-    def factors(self, grad_ce: Tensor, grad_dice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def factors(self, plan: LossPlan, grad_ce: Tensor, grad_dice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return a, b (m, C) and g (m,): the total's gradient is a·p − b·y in p, and g·(p − y) in the logits."""
         union, share = self._union(), grad_dice.double()[:, None] / self.overlap.shape[1]
         a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
-        return a, share * 2 / union, grad_ce.double() / self.pixels.clamp(min=1)
+        return a, share * 2 / union, grad_ce.double() / self._judged(plan)
+
+    def _judged(self, plan: LossPlan) -> Tensor:
+        """Return how many cross-entropies of a map were added up: one a pixel, with a sigmoid one a channel."""
+        return self.pixels.clamp(min=1) * (plan.num_classes if plan.sigmoid else 1)
 
     def _union(self) -> Tensor:
         return self.squares + self.counts + SMOOTH
@@ -84,7 +88,7 @@ def fused_losses(
 
     Args:
         maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, of any floating type.
-        labels: Classes (B, *spatial), int64.
+        labels: Classes (B, *spatial), int64; if the plan is multi-label (B, C, *spatial) of 0 and 1.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
         back_end: A name of ``BACK_ENDS``.
@@ -110,7 +114,8 @@ def _fused(
 ) -> tuple[Tensor, Tensor]:
     flat = [one.flatten(2) for one in maps]
     params = pack_parameters(plan, operators, widest(maps), labels.device)
-    ce, dice, _ = mixture_losses(flat, labels.flatten(1), params, plan_to_text(plan), back_end)
+    labels = labels.reshape(flat[0].shape) if plan.sigmoid else labels.flatten(1)
+    ce, dice, _ = mixture_losses(flat, labels, params, plan_to_text(plan), back_end)
     return ce, dice
 
 
@@ -122,7 +127,7 @@ def mixture_losses(
 
     Args:
         maps: L originals (B, C, N).
-        labels: Classes (B, N), int64.
+        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
         params: Packed parameters.
         plan: A plan, as ``plan_to_text`` writes it.
         back_end: A name of ``BACK_ENDS``.
@@ -137,7 +142,7 @@ def mixture_losses(
     sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), kernel_plan(read))
     if read.together:
         sums = sum_over_processes(sums)
-    ce, dice = Sums.split(sums, read).losses()
+    ce, dice = Sums.split(sums, read).losses(read)
     return ce.to(params.dtype), dice.to(params.dtype), sums
 
 
@@ -162,7 +167,7 @@ def mixture_gradients(
 
     Args:
         maps: L originals (B, C, N).
-        labels: Classes (B, N), int64.
+        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
         params: Packed parameters.
         sums: What pass 1 added up.
         grad_ce: Gradient of the total with respect to the cross-entropies (m,).
@@ -177,7 +182,7 @@ def mixture_gradients(
     read = plan_from_text(plan)
     held = _held(maps, params, back_end)
     times = size() if read.together else 1
-    factors = Sums.split(sums, read).factors(grad_ce * times, grad_dice * times)
+    factors = Sums.split(sums, read).factors(read, grad_ce * times, grad_dice * times)
     given = (held, labels.contiguous(), params.contiguous(), kernel_plan(read), factors)
     grads, grad_params = back_end_of(back_end).gradients(*given)
     return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]

@@ -74,7 +74,7 @@ def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
     Returns:
         Booleans; none is true if all is well.
     """
-    top = max(plan.num_classes, 2)
+    top = plan.num_values
     if labels.device.type == "cpu":
         low, high = torch.aminmax(labels)
         if low >= 0 and high < top:
@@ -88,7 +88,7 @@ def _raise_range(labels: Tensor, plan: LossPlan) -> None:
     found, counts = torch.unique(labels[_out_of_range(labels, plan)], return_counts=True)
     pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
-    top = max(plan.num_classes, 2)
+    top = plan.num_values
     more = f", … ({len(pairs)} values)" if len(pairs) > 8 else ""
     ignored = "" if plan.ignore_index is None else f", {plan.ignore_index} is ignored"
     raise LossError(
@@ -134,7 +134,7 @@ class LateCheck:
         self._found = self._arrived = None
         if count:
             raise LossError(
-                f"{count} labels of an earlier step were outside the classes 0 … {max(plan.num_classes, 2) - 1}.",
+                f"{count} labels of an earlier step were outside the classes 0 … {plan.num_values - 1}.",
                 seen=f"values from {low} to {high}",
                 hint=[
                     "from lomix_search.mixture.loss.label_checks import check_range",
@@ -185,7 +185,7 @@ def _hint_for_values(labels: Tensor, plan: LossPlan) -> str:
     Ignoring a value is advised only for 255 and values below 0, which by custom mark pixels without a label, and only
     where two classes are left: the 255 of a mask of 0 and 255 is its foreground.
     """
-    top = max(plan.num_classes, 2)
+    top = plan.num_values
     found = [value for value in torch.unique(labels).tolist() if value != plan.ignore_index]
     inside, wrong = [v for v in found if 0 <= v < top], [v for v in found if not 0 <= v < top]
     if top == 2 and len(wrong) == 1 and wrong[0] > 0 and 1 not in inside:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.label_checks import LateCheck, check_labels, check_range
 from lomix_search.mixture.loss.map_checks import check_maps
-from lomix_search.mixture.loss.plan import LossPlan, widest
+from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
+from lomix_search.mixture.loss.per_map import LastCall, PerMap
+from lomix_search.mixture.loss.plan import LossPlan
+from lomix_search.mixture.loss.resize import resize_maps
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.maps import Map
@@ -22,37 +25,6 @@ from lomix_search.mixture.operators import find_operator
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
-from lomix_search.utils.interpolation import interpolate
-
-
-class StageLike(Protocol):
-    """What a mixture notes of a stage."""
-
-    @property
-    def name(self) -> str:
-        """Module path."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the feature map."""
-
-    @property
-    def stride(self) -> Sequence[float]:
-        """Input size divided by the stage's size."""
-
-
-class Step(NamedTuple):
-    """What one call of the loss gives.
-
-    Args:
-        total: The scalar to call ``backward`` on.
-        per_map: ℓₖ (m,), detached; NaN for maps that were skipped because their weight is 0.
-        weights: wₖ (m,), detached.
-    """
-
-    total: Tensor
-    per_map: Tensor
-    weights: Tensor
 
 
 class MixtureLoss(nn.Module):
@@ -75,6 +47,8 @@ class MixtureLoss(nn.Module):
             Dice; always runs on the reference path.
         together: In a distributed run, every process has the loss of the whole batch; see the property. ``search``
             sets it.
+        multilabel: Each channel is a class of its own, which overlaps others and has no background: labels
+            (B, C, *spatial) of 0 and 1, sigmoid, cross-entropy and Dice per channel.
 
     Raises:
         LossError: unknown engine or weighting, or numbers that make no loss.
@@ -98,18 +72,20 @@ class MixtureLoss(nn.Module):
         engine: str = "auto",
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         together: bool = False,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
         _check_settings(num_classes, ce, dice, engine)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
-        self.plan = LossPlan(tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index)
+        self.plan = LossPlan(
+            tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index, together, multilabel
+        )
         if not self.plan.maps:
             raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
-        self.together = together
         self.operators = _build_operators(self.plan)
         self.weighting = build_weighting(weighting, self.plan.maps)
-        self._late = LateCheck()
+        self._late, self._last = LateCheck(), LastCall()
         self._active = self.weighting.active()
         self.register_buffer("_kept", _indices(self._active), persistent=False)
 
@@ -127,6 +103,37 @@ class MixtureLoss(nn.Module):
     def ignore_index(self) -> int | None:
         """The label that counts nowhere."""
         return self.plan.ignore_index
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether each channel is a class of its own, which may overlap others."""
+        return self.plan.multilabel
+
+    @property
+    def per_map(self) -> PerMap:
+        """What the last call said of each map: its loss, NaN where it was skipped, and its weight; detached.
+
+        Of one map alone, that map's loss with weight 1. Reading costs nothing; printing or ``as_dict()`` waits for the
+        device.
+
+        Raises:
+            LossError: the loss was not called yet.
+        """
+        alone = len(self._last.active) == 1
+        return self._last.read((f"P{self.plan.num_maps}",) if alone and len(self.maps) > 1 else self.map_ids)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options beside space, counts and weighting, by keyword: another loss of the same kind takes them."""
+        return {
+            "ce": self.ce,
+            "dice": self.dice,
+            "ignore_index": self.ignore_index,
+            "engine": self.engine,
+            "loss": self.loss,
+            "together": self.together,
+            "multilabel": self.multilabel,
+        }
 
     @property
     def together(self) -> bool:
@@ -149,8 +156,8 @@ class MixtureLoss(nn.Module):
         """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
         return tuple(m.id for m in self.plan.maps)
 
-    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Step:
-        """Compute the total and every map's loss.
+    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Tensor:
+        """Compute the total; ``per_map`` then holds every map's loss and weight.
 
         Args:
             maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
@@ -159,7 +166,7 @@ class MixtureLoss(nn.Module):
             labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
 
         Returns:
-            The step; of one map alone, that map's loss with weight 1.
+            The total, a scalar to call ``backward`` on; of one map alone, that map's loss.
 
         Raises:
             LossError: maps or labels do not fit.
@@ -171,10 +178,11 @@ class MixtureLoss(nn.Module):
         self._check_range(labels)
         with torch.autocast(labels.device.type, enabled=False):
             losses = self._losses(resize_maps(given, labels.shape[1:]), labels)
-            total = self.weighting(losses)
-        return Step(total, self._report(losses.detach()), self.weighting.weights().detach())
+            total: Tensor = self.weighting(losses)
+        self._last.note(self._report(losses.detach()), self.weighting.weights().detach(), self.weighting.active())
+        return total
 
-    def _of_one(self, finest: Tensor, labels: Tensor) -> Step:
+    def _of_one(self, finest: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of the finest map alone."""
         plan = replace(self.plan, maps=FINEST_ALONE, num_maps=1)
         given = check_maps((finest,), plan)
@@ -182,19 +190,19 @@ class MixtureLoss(nn.Module):
         self._check_range(labels)
         with torch.autocast(labels.device.type, enabled=False):
             losses = self._per_map(resize_maps(given, labels.shape[1:]), labels, plan)
-        return Step(losses[0], losses.detach(), torch.ones_like(losses.detach()))
+        self._last.note(losses.detach(), torch.ones_like(losses.detach()), (True,))
+        return losses[0]
 
-    def culprits(self, step: Step) -> tuple[str, ...]:
-        """Name the maps whose loss is not finite; waits for the device.
-
-        Args:
-            step: What ``forward`` returned.
+    def culprits(self) -> tuple[str, ...]:
+        """Name the maps whose loss was not finite in the last call; waits for the device.
 
         Returns:
             Their ids; maps that were skipped are never among them.
+
+        Raises:
+            LossError: the loss was not called yet.
         """
-        finite = step.per_map.isfinite().tolist()
-        rows = zip(self.map_ids, self.weighting.active(), finite, strict=True)
+        rows = zip(self.per_map.ids, self._last.active, self.per_map.losses.isfinite().tolist(), strict=True)
         return tuple(name for name, active, fine in rows if active and not fine)
 
     def mixture(self, stages: Iterable[StageLike] = (), provenance: Provenance | None = None) -> Mixture:
@@ -219,6 +227,30 @@ class MixtureLoss(nn.Module):
         ).with_operators(self.operators.state_dict())
 
     @classmethod
+    def for_network(
+        cls, net: NetworkLike | nn.Module, space: SearchSpace | str | Path = "lomix", **options: Any
+    ) -> "MixtureLoss":
+        """Build the loss for an instrumented network, whose stages and channels are counted for you.
+
+        Args:
+            net: What ``instrument`` returned; also inside ``DistributedDataParallel`` or ``DataParallel``, or compiled.
+            space: The search space, or the name or path of one.
+            **options: Any other argument of ``MixtureLoss``.
+
+        Returns:
+            The loss.
+
+        Raises:
+            LossError: the network is not instrumented, or a count is given that differs from the network's.
+            SpaceError: the space does not fit the number of stages.
+        """
+        num_maps, num_classes = network_counts(net)
+        for name, count in (("num_maps", num_maps), ("num_classes", num_classes)):
+            if options.pop(name, count) != count:
+                raise LossError(f"for_network({name}=…) is not the network's {count}.", hint=f"leave {name} out")
+        return cls(space, num_maps, num_classes, **options)
+
+    @classmethod
     def from_mixture(
         cls,
         mixture: Mixture,
@@ -236,7 +268,7 @@ class MixtureLoss(nn.Module):
                 other weighting begins anew on the mixture's maps.
             settings: Of the weighting, by keyword.
             trained_operators: Start from the operators' found parameters instead of new ones.
-            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``, ``together``.
+            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``, ``together``, ``multilabel``.
 
         Returns:
             The loss.
@@ -322,20 +354,6 @@ class MixtureLoss(nn.Module):
 
     def _operators(self) -> Mapping[str, nn.Module]:
         return dict(self.operators.items())
-
-
-def resize_maps(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
-    """Bring maps to the labels' size; those that need it are resized in float32 at least.
-
-    Args:
-        maps: Logits (B, C, *any size).
-        size: The labels' spatial size.
-
-    Returns:
-        Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
-    """
-    wide = widest(maps)
-    return tuple(one if one.shape[2:] == size else interpolate(one.to(wide), size) for one in maps)
 
 
 def _build_operators(plan: LossPlan) -> nn.ModuleDict:

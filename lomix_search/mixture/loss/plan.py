@@ -23,6 +23,7 @@ class LossPlan:
         num_classes: C; 1 means binary, with a sigmoid.
         ignore_index: Pixels with this label count nowhere; None if all count.
         together: Sums are those of all processes of a distributed run.
+        multilabel: Each channel is a class of its own: labels (B, C, *spatial) of 0 and 1, with a sigmoid.
     """
 
     maps: tuple[Map, ...]
@@ -30,11 +31,22 @@ class LossPlan:
     num_classes: int
     ignore_index: int | None = None
     together: bool = False
+    multilabel: bool = False
 
     @property
     def binary(self) -> bool:
         """Whether there is one channel: sigmoid instead of softmax."""
         return self.num_classes == 1
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether each channel is judged by itself, by a sigmoid: binary and multi-label."""
+        return self.binary or self.multilabel
+
+    @property
+    def num_values(self) -> int:
+        """Labels are integers from 0 to one less than this, or the ignored one."""
+        return 2 if self.sigmoid else self.num_classes
 
 
 def widest(maps: Sequence[Tensor]) -> torch.dtype:
@@ -50,14 +62,15 @@ def plan_to_text(plan: LossPlan) -> str:
     """
     maps = [f"{m.operator}:{','.join(map(str, m.scales))}:{m.parameters or ''}" for m in plan.maps]
     ignored = "" if plan.ignore_index is None else str(plan.ignore_index)
-    return "|".join([f"{plan.num_maps};{plan.num_classes};{ignored};{'together' * plan.together}", *maps])
+    flags = f"{'together' * plan.together};{'multilabel' * plan.multilabel}"
+    return "|".join([f"{plan.num_maps};{plan.num_classes};{ignored};{flags}", *maps])
 
 
 @lru_cache(maxsize=256)
 def plan_from_text(text: str) -> LossPlan:
     """Read what ``plan_to_text`` wrote."""
     head, *rows = text.split("|")
-    num_maps, num_classes, ignored, together = head.split(";")
+    num_maps, num_classes, ignored, *flags = head.split(";")
     parts = [row.split(":") for row in rows]
     maps = tuple(Map(name, tuple(map(int, scales.split(","))), key or None) for name, scales, key in parts)
-    return LossPlan(maps, int(num_maps), int(num_classes), int(ignored) if ignored else None, bool(together))
+    return LossPlan(maps, int(num_maps), int(num_classes), int(ignored) if ignored else None, *map(bool, flags))

@@ -21,13 +21,14 @@ def reference_losses(
 
     Args:
         maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
-        labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``.
+        labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``; if the
+            plan is multi-label (B, C, *spatial) of 0 and 1, and a pixel that is ignored in one channel is in all.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
 
     Returns:
-        Cross-entropies (m,), the mean over the pixels that count, 0 if none does; Dice losses (m,), over the whole
-        batch, averaged over classes.
+        Cross-entropies (m,), the mean over the pixels that count and, with a sigmoid, over channels, 0 if no pixel
+        does; Dice losses (m,), over the whole batch, averaged over classes.
     """
     maps = [one.to(widest(maps)) for one in maps]
     valid, target = _split_labels(labels, plan)
@@ -92,17 +93,18 @@ def _split_labels(labels: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     Labels out of range do not count either. On the CPU ``label_checks`` has refused them before this; on a GPU it does
     so one step later.
     """
-    valid = (labels >= 0) & (labels < max(plan.num_classes, 2))
+    valid = (labels >= 0) & (labels < plan.num_values)
     if plan.ignore_index is not None:
         valid = valid & (labels != plan.ignore_index)
-    return valid[:, None], labels.where(valid, 0)
+    valid = valid.all(1, keepdim=True) if plan.multilabel else valid[:, None]
+    return valid, labels.where(valid if plan.multilabel else valid[:, 0], 0)
 
 
 def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     """Return cross-entropy and Dice loss of one map."""
-    if plan.binary:
-        truth = target[:, None].to(logits.dtype)
-        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    if plan.sigmoid:
+        truth = target.view_as(logits).to(logits.dtype)
+        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1, keepdim=True)
         probabilities = torch.sigmoid(logits)
     else:
         truth = F.one_hot(target, plan.num_classes).movedim(-1, 1).to(logits.dtype)

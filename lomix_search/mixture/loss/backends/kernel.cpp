@@ -97,20 +97,22 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// What python says is to be computed: five numbers, then nodes, then fusions (see kernel_plan.py).
+// What python says is to be computed: six numbers, then nodes, then fusions (see kernel_plan.py).
 struct TrieNode { int64_t kind, scale, depth, map; };
 enum { ADD, MUL };
 struct Fusion { int64_t kind, map, arity, params; const int64_t* scales; };
 enum { SUB, AVG, MAX, CONCAT, ATTENTION };
 
 struct KernelPlan {
-  int64_t L, C, m;
+  int64_t L, C;
+  bool sigmoid;  // each channel is judged by itself, and has labels of its own
+  int64_t m;
   std::vector<TrieNode> nodes;  // two tries in preorder: every sum and product extends a smaller one
   std::vector<Fusion> fusions;
-  explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), m(code[2]) {
-    const int64_t* at = code + 5;
-    for (int64_t i = 0; i < code[3]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
-    for (int64_t i = 0; i < code[4]; ++i) {
+  explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), sigmoid(code[2]), m(code[3]) {
+    const int64_t* at = code + 6;
+    for (int64_t i = 0; i < code[4]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
+    for (int64_t i = 0; i < code[5]; ++i) {
       fusions.push_back({at[0], at[1], at[2], at[3], at + 4});
       at += 4 + at[2];
     }
@@ -120,7 +122,7 @@ struct KernelPlan {
 template <class S> struct Job {
   const KernelPlan* plan;
   const S* const* maps;    // L originals, (B, C, N) each
-  const int64_t* labels;   // (B, N)
+  const int64_t* labels;   // (B, N); with a sigmoid (B, C, N)
   const S* params;         // all parameters of the operators
   int64_t B, N, ignore, num_params, chunks;
   // Pass 1: sums of a chunk: cross-entropy (m), overlap (m, C), squares (m, C), label counts (C), pixels that count.
@@ -171,17 +173,21 @@ template <class S, int VECS> struct Worker {
     std::memset(Y, 0, sizeof(V) * CV);
     std::memset(valid, 0, sizeof valid);
     S* y = (S*)Y;
-    const int64_t* labels = job.labels + image * job.N + start;
-    const int64_t top = C == 1 ? 2 : C;
+    const int64_t rows = plan.sigmoid ? C : 1, top = plan.sigmoid ? 2 : C;
+    const int64_t* labels = job.labels + image * rows * job.N + start;
     for (int t = 0; t < count; ++t) {
-      const int64_t label = labels[t];
-      if (label == job.ignore || label < 0 || label >= top) {
+      bool counts = true;  // a pixel that is ignored in one channel is in all
+      for (int64_t c = 0; c < rows; ++c) {
+        const int64_t label = labels[c * job.N + t];
+        counts = counts && label != job.ignore && label >= 0 && label < top;
+      }
+      if (!counts) {
         for (int64_t row = 0; row < L * C; ++row) ((S*)P)[row * TILE + t] = 0;
         continue;
       }
       ((S*)valid)[t] = 1;
-      if (C > 1) y[label * TILE + t] = 1;
-      else y[t] = (S)label;
+      if (plan.sigmoid) for (int64_t c = 0; c < C; ++c) y[c * TILE + t] = (S)labels[c * job.N + t];
+      else y[labels[t] * TILE + t] = 1;
     }
   }
 
@@ -261,18 +267,24 @@ template <class S, int VECS> struct Worker {
     return logs - lane_sum<S>(chosen);
   }
 
-  // The same for one channel: E = σ(z) where the pixel counts. With the terms of torch's cross-entropy with logits, so
-  // that what is infinite there is infinite here.
+  // The same for channels by themselves: E = σ(z) where the pixel counts. With the terms of torch's cross-entropy with
+  // logits, so that what is infinite there is infinite here.
   template <bool LOSS> double sigmoid(const V* z) {
+    double ce = 0;
+    for (int64_t c = 0; c < C; ++c) ce += sigmoid<LOSS>(z + c * VECS, Y + c * VECS, E + c * VECS);
+    return ce;
+  }
+
+  template <bool LOSS> double sigmoid(const V* z, const V* y, V* p) {
     V product = V{} + 1, rest = V{};
     double logs = 0;
     for (int v = 0; v < VECS; ++v) {
       const V negative = z[v] > 0 ? -z[v] : z[v];
       const V e = exp_down<S>(negative), sum = 1 + e;
-      E[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
+      p[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
       if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
-        rest += (valid[v] - Y[v]) * z[v] - valid[v] * (z[v] > 0 ? V{} : z[v]);
+        rest += (valid[v] - y[v]) * z[v] - valid[v] * (z[v] > 0 ? V{} : z[v]);
         if (v % 8 == 7) logs += take_logs(product);
       }
     }
@@ -288,12 +300,12 @@ template <class S, int VECS> struct Worker {
   }
 
   void add_losses(int64_t map, const V* z) {
-    sums[map] += C > 1 ? softmax<true>(z) : sigmoid<true>(z);
+    sums[map] += plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
     double *overlap = sums + plan.m + map * C, *squares = overlap + plan.m * C;
     for (int64_t c = 0; c < C; ++c) {
       V square = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
-        const V p = C > 1 ? E[c * VECS + v] * inv[v] : E[v];
+        const V p = plan.sigmoid ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
         square += p * p;
         shared += p * Y[c * VECS + v];
       }
@@ -305,12 +317,13 @@ template <class S, int VECS> struct Worker {
   // d = gradient of the total with respect to the logits z of a map.
   void adjoint(int64_t map, const V* z, V* d) {
     const S *a = job.a + map * C, *b = job.b + map * C, g = job.g[map];
-    if (C == 1) {
+    if (plan.sigmoid) {
       sigmoid<false>(z);
-      for (int v = 0; v < VECS; ++v) {
-        const V p = E[v], slope = p * (1 - p);
-        d[v] = slope * (a[0] * p - b[0] * Y[v]) + g * (p - Y[v]);
-      }
+      for (int64_t c = 0; c < C; ++c)
+        for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
+          const V p = E[i], y = Y[i], slope = p * (1 - p);
+          d[i] = slope * (a[c] * p - b[c] * y) + g * (p - y);
+        }
       return;
     }
     softmax<false>(z);

@@ -23,7 +23,7 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
 
     Args:
         maps: L originals (B, C, N), float32 or float64.
-        labels: Classes (B, N), int64.
+        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
         params: Packed parameters.
         work: What to compute.
 
@@ -71,7 +71,10 @@ def gradients(
 
 @dataclass(frozen=True)
 class _Tile:
-    """Pixels: ``maps`` (L, C, T), ``labels`` (T), ``truth`` (C, T) and ``valid`` (T), 0 where they do not count."""
+    """Pixels: ``maps`` (L, C, T), ``truth`` (C, T) and ``valid`` (T), 0 where they do not count.
+
+    ``labels`` are (T), or (C, T) with a sigmoid.
+    """
 
     maps: Tensor
     labels: Tensor
@@ -95,19 +98,20 @@ def _tiles(maps: Sequence[Tensor], labels: Tensor, plan: LossPlan) -> Iterator[_
     for first in range(0, batch, images):
         for start in range(0, pixels, size):
             where = (slice(first, first + images), slice(None), slice(start, start + size))
-            yield _tile(maps, labels[where[0], where[2]].reshape(-1), where, plan)
+            yield _tile(maps, labels, where, plan)
 
 
 def _tile(maps: Sequence[Tensor], labels: Tensor, where: tuple[slice, slice, slice], plan: LossPlan) -> _Tile:
-    top = max(plan.num_classes, 2)
-    valid = (labels >= 0) & (labels < top)
+    labels = labels[where].transpose(0, 1).flatten(1) if plan.sigmoid else labels[where[0], where[2]].reshape(-1)
+    valid = (labels >= 0) & (labels < plan.num_values)
     if plan.ignore_index is not None:
         valid &= labels != plan.ignore_index
+    valid = valid.all(0) if plan.sigmoid else valid
     labels = labels.where(valid, 0)
     held = torch.stack([one[where].transpose(0, 1).flatten(1) for one in maps]).masked_fill(~valid, 0)
-    weights = valid.to(held.dtype)
-    one_hot = F.one_hot(labels, top).T.to(held.dtype) * weights
-    return _Tile(held, labels, one_hot[1:] if plan.binary else one_hot, weights, where)
+    counted = valid.to(held.dtype)
+    truth = labels.to(held.dtype) if plan.sigmoid else F.one_hot(labels, plan.num_classes).T.to(held.dtype) * counted
+    return _Tile(held, labels, truth, counted, where)
 
 
 def _size(plan: LossPlan) -> int:
@@ -116,11 +120,11 @@ def _size(plan: LossPlan) -> int:
 
 
 def _tile_sums(logits: Tensor, tile: _Tile, plan: LossPlan) -> Tensor:
-    if plan.binary:
+    if plan.sigmoid:
         p = torch.sigmoid(logits) * tile.valid
         truth = tile.truth.expand_as(logits)
         ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * tile.valid
-        overlap = p[:, 0] @ tile.truth.T
+        overlap = p[:, 0] @ tile.truth.T if plan.binary else (p * tile.truth).sum(2)
     else:
         top = logits.amax(1, keepdim=True)
         exps = (logits - top).exp_()
@@ -136,7 +140,7 @@ def _tile_sums(logits: Tensor, tile: _Tile, plan: LossPlan) -> Tensor:
 def _adjoint(logits: Tensor, tile: _Tile, plan: LossPlan, a: Tensor, b: Tensor, g: Tensor) -> Tensor:
     """Return the gradient of the total with respect to logits (k, C, T)."""
     y = tile.truth
-    if plan.binary:
+    if plan.sigmoid:
         p = torch.sigmoid(logits) * tile.valid
         return p * (1 - p) * (a * p - b * y) + g * (p - y)
     p = torch.softmax(logits, 1) * tile.valid

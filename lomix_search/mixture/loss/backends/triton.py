@@ -162,6 +162,7 @@ class _Launch:
             "C": plan.num_classes,
             "CP": _pad_classes(plan.num_classes),
             "BLOCK": self.block,
+            "SIGMOID": plan.sigmoid,
         }
 
 

@@ -56,15 +56,30 @@ def _gates(P, member, w, bias):
 
 
 @triton.jit
-def _probabilities(z, c, valid, C: tl.constexpr):
-    """Return p (CP, BLOCK), 0 where a pixel does not count, z − max and the normaliser; binary: σ, z, 1 + e."""
-    if C == 1:
-        size = tl.sum(tl.where(c[:, None] == 0, z, 0.0), 0)
-        e = tl.exp(-tl.abs(size))
-        p = tl.where(size > 0, 1.0, e) / (1.0 + e)
-        p = tl.where(size != size, size, p)
-        return tl.where((c[:, None] == 0) & valid[None, :], p[None, :], 0.0), z, 1.0 + e
+def _labels(labels, image, pixel, c, N, ignored, C: tl.constexpr, SIGMOID: tl.constexpr):
+    """Read what is true (CP, BLOCK), and which pixels count (BLOCK); nothing is true of the others."""
+    if SIGMOID:
+        padding = c[:, None] >= C
+        at = (image * C + c[:, None]) * N + pixel[None, :]
+        label = tl.load(labels + at, mask=(pixel < N)[None, :] & (c[:, None] < C), other=0)
+        good = padding | ((label >= 0) & (label < 2) & (label != ignored))
+        valid = (tl.min(tl.where(good, 1, 0), 0) > 0) & (pixel < N)
+        return (label == 1) & (c[:, None] < C) & valid[None, :], valid
     else:  # noqa: RET505 — Triton drops the branch that is not taken only so
+        label = tl.load(labels + image * N + pixel, mask=pixel < N, other=-1)
+        valid = (label >= 0) & (label < C) & (label != ignored) & (pixel < N)
+        return (c[:, None] == label[None, :]) & valid[None, :], valid
+
+
+@triton.jit
+def _probabilities(z, c, valid, C: tl.constexpr, SIGMOID: tl.constexpr):
+    """Return p (CP, BLOCK), 0 where a pixel does not count, z − max and the normaliser; sigmoid: σ, z, 1 + e."""
+    if SIGMOID:
+        e = tl.exp(-tl.abs(z))
+        p = tl.where(z > 0, 1.0, e) / (1.0 + e)
+        p = tl.where(z != z, z, p)
+        return tl.where((c[:, None] < C) & valid[None, :], p, 0.0), z, 1.0 + e
+    else:  # noqa: RET505
         z = tl.where(c[:, None] < C, z, float("-inf"))
         d = z - tl.max(z, 0)[None, :]
         e = tl.exp(d)
@@ -73,35 +88,35 @@ def _probabilities(z, c, valid, C: tl.constexpr):
 
 
 @triton.jit
-def _add_losses(z, index, c, y, valid, row, m, C: tl.constexpr):
+def _add_losses(z, index, c, truth, valid, row, m, C: tl.constexpr, SIGMOID: tl.constexpr):
     """Add a map's sums over the tile to the program's row."""
-    p, d, total = _probabilities(z, c, valid, C)
-    if C == 1:
-        one = tl.sum(tl.where(c[:, None] == 0, z, 0.0), 0)
-        rest = tl.where(y == 0, 0.0, 1.0) * one  # the terms of torch's: what is infinite there is infinite here
-        ce = tl.log(total) + rest - tl.where(one > 0, 0.0, one)
+    p, d, total = _probabilities(z, c, valid, C, SIGMOID)
+    if SIGMOID:
+        rest = tl.where(truth, 0.0, 1.0) * z  # the terms of torch's: what is infinite there is infinite here
+        each = tl.log(total) + rest - tl.where(z > 0, 0.0, z)
+        ce = tl.sum(tl.where(c[:, None] < C, each, 0.0), 0)
     else:
-        ce = tl.log(total) - tl.sum(tl.where(c[:, None] == y[None, :], d, 0.0), 0)
+        ce = tl.log(total) - tl.sum(tl.where(truth, d, 0.0), 0)
     tl.atomic_add(row + index, tl.sum(tl.where(valid, ce, 0.0)).to(tl.float64))
     at = row + m + index * C + c
-    shared = tl.sum(tl.where(c[:, None] == y[None, :], p, 0.0), 1)
+    shared = tl.sum(tl.where(truth, p, 0.0), 1)
     tl.atomic_add(at, shared.to(tl.float64), mask=c < C)
     tl.atomic_add(at + m * C, tl.sum(p * p, 1).to(tl.float64), mask=c < C)
 
 
 @triton.jit
-def _adjoint(z, index, c, y, valid, a, b, g, C: tl.constexpr):
+def _adjoint(z, index, c, truth, valid, a, b, g, C: tl.constexpr, SIGMOID: tl.constexpr):
     """Return the gradient of the total with respect to a map's logits (CP, BLOCK)."""
-    p, _d, _total = _probabilities(z, c, valid, C)
-    truth = tl.where(c[:, None] == y[None, :], 1.0, 0.0).to(p.dtype)
+    p, _d, _total = _probabilities(z, c, valid, C, SIGMOID)
+    y = tl.where(truth, 1.0, 0.0).to(p.dtype)
     a_row = tl.load(a + index * C + c, mask=c < C, other=0.0)
     b_row = tl.load(b + index * C + c, mask=c < C, other=0.0)
     slope = tl.load(g + index)
-    pull = a_row[:, None] * p - b_row[:, None] * truth
-    if C == 1:
-        return pull * p * (1.0 - p) + slope * (p - truth)
+    pull = a_row[:, None] * p - b_row[:, None] * y
+    if SIGMOID:
+        return pull * p * (1.0 - p) + slope * (p - y)
     else:  # noqa: RET505
-        return p * (pull - tl.sum(p * pull, 0)[None, :]) + slope * (p - truth)  # 0 to the last bit where p is truth
+        return p * (pull - tl.sum(p * pull, 0)[None, :]) + slope * (p - y)  # 0 to the last bit where p is y
 
 
 @triton.jit
@@ -119,7 +134,7 @@ def _concat(P, scale, dense, member, k, LP: tl.constexpr, L: tl.constexpr, CP: t
 def forward(
     M0, M1, M2, M3, M4, M5, labels, order, members, factors, dense, N, per_image, tiles, ignored,
     n_linear, n_mul, n_max, n_attention, n_concat, rows, m,
-    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
     """Pass 1: add the sums of every map to the program's row of ``rows``."""
     scale, c, lane = tl.arange(0, LP), tl.arange(0, CP), tl.arange(0, BLOCK)
@@ -128,41 +143,49 @@ def forward(
     cat, bias = dense + n_attention * LP * (CP + 1), dense + n_attention * LP * (CP + 1) + n_concat * LP * CP * CP
     for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
         image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
-        label = tl.load(labels + image * N + pixel, mask=pixel < N, other=-1)
-        valid = (label >= 0) & (label < (2 if C == 1 else C)) & (label != ignored) & (pixel < N)
-        y = tl.where(valid, 1 - label if C == 1 else label, -1)  # of one channel row 0 is the foreground, label 1
+        truth, valid = _labels(labels, image, pixel, c, N, ignored, C, SIGMOID)
         P = _read((M0, M1, M2, M3, M4, M5), image, pixel, valid, scale, c, N, L, C, T)
         counts = row + m * (2 * C + 1)
-        tl.atomic_add(counts + c, tl.sum(tl.where(c[:, None] == y[None, :], 1.0, 0.0), 1).to(tl.float64), mask=c < C)
+        tl.atomic_add(counts + c, tl.sum(tl.where(truth, 1.0, 0.0), 1).to(tl.float64), mask=c < C)
         tl.atomic_add(counts + C, tl.sum(tl.where(valid, 1.0, 0.0)).to(tl.float64))
         for k in range(n_linear):
             member, factor = tl.load(members + k * LP + scale), tl.load(factors + k * LP + scale).to(T)
-            _add_losses(_linear(P, member, factor), tl.load(order + k), c, y, valid, row, m, C)
+            _add_losses(_linear(P, member, factor), tl.load(order + k), c, truth, valid, row, m, C, SIGMOID)
         at = n_linear
         for k in range(at, at + n_mul):
             _add_losses(
-                _product(P, scale, tl.load(members + k * LP + scale)), tl.load(order + k), c, y, valid, row, m, C
+                _product(P, scale, tl.load(members + k * LP + scale)),
+                tl.load(order + k),
+                c,
+                truth,
+                valid,
+                row,
+                m,
+                C,
+                SIGMOID,
             )
         at += n_mul
         for k in range(at, at + n_max):
-            _add_losses(_largest(P, tl.load(members + k * LP + scale)), tl.load(order + k), c, y, valid, row, m, C)
+            _add_losses(
+                _largest(P, tl.load(members + k * LP + scale)), tl.load(order + k), c, truth, valid, row, m, C, SIGMOID
+            )
         at += n_max
         for k in range(n_attention):
             member, own = tl.load(members + (at + k) * LP + scale), dense + (k * LP + scale) * (CP + 1)
             gates = _gates(P, member, tl.load(own[:, None] + c[None, :]), tl.load(own + CP))
             z = tl.sum(tl.where(member[:, None, None] > 0, gates[:, None, :] * P, 0.0), 0)
-            _add_losses(z, tl.load(order + at + k), c, y, valid, row, m, C)
+            _add_losses(z, tl.load(order + at + k), c, truth, valid, row, m, C, SIGMOID)
         at += n_attention
         for k in range(n_concat):
             z = _concat(P, scale, cat, members + (at + k) * LP, k, LP, L, CP) + tl.load(bias + k * CP + c)[:, None]
-            _add_losses(z, tl.load(order + at + k), c, y, valid, row, m, C)
+            _add_losses(z, tl.load(order + at + k), c, truth, valid, row, m, C, SIGMOID)
 
 
 @triton.jit
 def backward(
     M0, M1, M2, M3, M4, M5, labels, order, members, factors, dense, N, per_image, tiles, ignored,
     n_linear, n_mul, n_max, n_attention, n_concat, a, b, g, G0, G1, G2, G3, G4, G5, rows, learned,
-    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
     """Pass 2: store the gradients of the originals, add those of the parameters to the program's row of ``rows``."""
     scale, c, lane = tl.arange(0, LP), tl.arange(0, CP), tl.arange(0, BLOCK)
@@ -171,26 +194,24 @@ def backward(
     to_cat, to_bias = n_attention * LP * (CP + 1), n_attention * LP * (CP + 1) + n_concat * LP * CP * CP
     for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
         image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
-        label = tl.load(labels + image * N + pixel, mask=pixel < N, other=-1)
-        valid = (label >= 0) & (label < (2 if C == 1 else C)) & (label != ignored) & (pixel < N)
-        y = tl.where(valid, 1 - label if C == 1 else label, -1)
+        truth, valid = _labels(labels, image, pixel, c, N, ignored, C, SIGMOID)
         P = _read((M0, M1, M2, M3, M4, M5), image, pixel, valid, scale, c, N, L, C, T)
         G = tl.zeros((LP, CP, BLOCK), T)
         for k in range(n_linear):
             member, factor = tl.load(members + k * LP + scale), tl.load(factors + k * LP + scale).to(T)
-            d = _adjoint(_linear(P, member, factor), tl.load(order + k), c, y, valid, a, b, g, C)
+            d = _adjoint(_linear(P, member, factor), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
             G += tl.where(member[:, None, None] > 0, factor[:, None, None] * d[None], 0.0)
         at = n_linear
         for k in range(at, at + n_mul):
             member = tl.load(members + k * LP + scale)
-            d = _adjoint(_product(P, scale, member), tl.load(order + k), c, y, valid, a, b, g, C)
+            d = _adjoint(_product(P, scale, member), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
             for i in range(L):
                 others = _product(P, scale, tl.where(scale == i, 0, member))
                 G += tl.where(((scale == i) & (member > 0))[:, None, None], (d * others)[None], 0.0)
         at += n_mul
         for k in range(at, at + n_max):
             member = tl.load(members + k * LP + scale)
-            d = _adjoint(_largest(P, member), tl.load(order + k), c, y, valid, a, b, g, C)
+            d = _adjoint(_largest(P, member), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
             for last in range(L):  # ties share in halves, of NaN both get it all, as torch.maximum does
                 i = L - 1 - last
                 if tl.load(members + k * LP + i) > 0:
@@ -205,7 +226,7 @@ def backward(
             member, w = tl.load(members + (at + k) * LP + scale), tl.load(dense + place[:, None] + c[None, :])
             gates = _gates(P, member, w, tl.load(dense + place + CP))
             z = tl.sum(tl.where(member[:, None, None] > 0, gates[:, None, :] * P, 0.0), 0)
-            d = _adjoint(z, tl.load(order + at + k), c, y, valid, a, b, g, C)
+            d = _adjoint(z, tl.load(order + at + k), c, truth, valid, a, b, g, C, SIGMOID)
             pull = tl.where(member[:, None] > 0, tl.sum(d[None] * P, 1), 0.0)
             slope = gates * (pull - tl.sum(gates * pull, 0)[None, :])
             back = gates[:, None, :] * d[None] + slope[:, None, :] * w[:, :, None]
@@ -217,7 +238,7 @@ def backward(
         for k in range(n_concat):
             own, bias = members + (at + k) * LP, tl.load(dense + to_bias + k * CP + c)
             z = _concat(P, scale, dense + to_cat, own, k, LP, L, CP) + bias[:, None]
-            d = _adjoint(z, tl.load(order + at + k), c, y, valid, a, b, g, C)
+            d = _adjoint(z, tl.load(order + at + k), c, truth, valid, a, b, g, C, SIGMOID)
             tl.atomic_add(row + to_bias + k * CP + c, tl.sum(d, 1), mask=c < C)
             for i in range(L):
                 if tl.load(own + i) > 0:
