@@ -1,5 +1,6 @@
 """New images come out as evaluation has them, on their own grid, with the user's own label values."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -7,17 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 from PIL import Image
 from support.commands import call, failing
 from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_on
+from support.undrawn import undrawn
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
+from lomix_search.data.readers.nifti import read_nifti_label
 from lomix_search.errors import DataError, RunError
 from lomix_search.experiments.evaluate_run import evaluate_run
 from lomix_search.experiments.predict.predict_images import predict_images
+from lomix_search.experiments.run import run_recipe
+from lomix_search.recipe.recipe import load_recipe
 
 
 class Done(NamedTuple):
@@ -68,6 +74,7 @@ def test_volumes_come_out_as_evaluation_has_them(volumes: Done, tmp_path: Path) 
     assert expected and any(2 in np.asarray(nib.load(path).dataobj) for path in expected), "it learned something"
 
 
+@pytest.mark.slow
 def test_pictures_come_out_as_evaluation_has_them(pictures: Done, tmp_path: Path) -> None:
     found = predict_images(pictures.run, pictures.images, tmp_path / "out", probabilities=True, batch_size=1)
     assert len(found.done) == 6
@@ -75,6 +82,8 @@ def test_pictures_come_out_as_evaluation_has_them(pictures: Done, tmp_path: Path
     for path in expected:
         with Image.open(tmp_path / "out" / path.name) as one, Image.open(path) as other:
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    bad = predict_images(pictures.run, nifti_folders(tmp_path / "volumes", 1)[0], tmp_path / "bad").faults
+    assert "the network was trained on pictures, and this is a volume" in bad["p0"]
     with Image.open(tmp_path / "out/c 5.png") as made, Image.open(pictures.images / "c 5.png") as raw:
         assert made.size == raw.size and made.mode == "L" and set(np.unique(np.asarray(made))) == {0, 255}
         with np.load(tmp_path / "out/c 5_probabilities.npz") as file:
@@ -116,12 +125,12 @@ def test_predictions_of_another_run_or_setting_are_not_mixed(volumes: Done, tmp_
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_bad_images_do_not_stop_the_others(volumes: Done, pictures: Done, tmp_path: Path) -> None:
+def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> None:
     images = tmp_path / "in"
     (images / "sub").mkdir(parents=True)
     shutil.copy(volumes.images / "p0.nii.gz", images / "sub/good.nii.gz")
     (images / "cut.nii.gz").write_bytes((volumes.images / "p1.nii.gz").read_bytes()[:500])
-    shutil.copy(pictures.images / "c 0.png", images / "photo.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(images / "photo.png")
     raw = nib.load(volumes.images / "p2.nii.gz")
     values = np.asarray(raw.dataobj)
     nib.save(nib.Nifti1Image(np.stack([values, values], -1), AFFINE), images / "two.nii.gz")
@@ -135,13 +144,10 @@ def test_bad_images_do_not_stop_the_others(volumes: Done, pictures: Done, tmp_pa
     ):  # fmt: skip
         assert said in " ".join(result.output.split()), said
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]
-    for path in (volumes.images / "p0.nii.gz", images / "sub/good.nii.gz"):
-        found = predict_images(pictures.run, path, tmp_path / "photos")
-        assert "the network was trained on pictures, and this is a volume" in found.faults[path.name[:-7]]
 
 
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
-    volumes: Done, pictures: Done, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    volumes: Done, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, images, out = (str(path) for path in (volumes.run, volumes.images, tmp_path / "out"))
     for words, said in (
@@ -153,7 +159,8 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
         ((run, images, out, "--overlap", "1"), "outside [0, 1)"),
         ((run, images, out, "--batch-size", "0"), "at least 1"),
         ((run, images, out, "--device", "abacus"), "there is no such device"),
-        ((run, str(pictures.run), images, out), "cannot predict together: they differ in classes"),
+        ((run, str(home / "one"), images, out), "cannot predict together: they differ in classes"),
+        ((str(home / "one"), images, out), "its images come from a function of your own, data.kind = 'data'"),
     ):
         assert said in failing(capfd, "predict", *words), said
     assert not (tmp_path / "out").exists() and not (volumes.images / "out").exists()
@@ -180,3 +187,25 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     )
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
     assert np.abs(first - second).max() > 0.05
+
+
+@pytest.mark.slow
+def test_the_embedded_ct_comes_out_of_its_file_as_evaluation_has_it(tmp_path: Path) -> None:
+    slices = [*range(16, 22)]
+    small = ["network.args.features=[4, 4, 8, 8, 8, 4]", "search.steps=40", "optimizer.lr=0.01"]
+    with undrawn():
+        run_recipe(load_recipe("chest_ct", [*small, "space.name=deep_supervision"]), tmp_path / "run")
+    evaluate_run(tmp_path / "run")
+    (expected,) = (tmp_path / "run/evaluation/final/predictions").glob("*.nii.gz")
+    ct = Path(str(importlib.util.find_spec("slicerio").origin)).parent / "data/CTChest4.nrrd"
+    assert predict_images(tmp_path / "run", ct, tmp_path / "out").done == ("CTChest4",)
+    whole, spacing, _ = read_nifti_label(tmp_path / "out/CTChest4.nii.gz")
+    held, of_held, _ = read_nifti_label(expected)
+    assert whole.shape == (34, 128, 128) and spacing == pytest.approx(of_held, rel=1e-3)
+    np.testing.assert_array_equal(whole[slices], held)
+    assert len(np.unique(held)) > 2
+    header = nrrd.read_header(str(ct))
+    made = nib.load(tmp_path / "out/CTChest4.nii.gz").affine
+    lps = np.diag([-1, -1, 1, 1]) @ made
+    np.testing.assert_allclose(lps[:3, :3].T, header["space directions"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, 3], header["space origin"], rtol=1e-5)

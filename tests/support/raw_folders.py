@@ -14,11 +14,12 @@ from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.utils.toml import to_toml
+from support.tiny_recipe import PARTS
 from support.undrawn import undrawn
 
 AFFINE = np.array([[0, -0.9, 0, 11.0], [0.8, 0, 0, -7.0], [0, 0, -4.0, 3.0], [0, 0, 0, 1]])  # axes swapped and flipped
-SMALL = ["network.args.features=[4, 4, 4, 4, 4, 4]", "search.steps=30", "search.batch_size=4", "optimizer.lr=0.02",
-         "search.validate_every=30", "space.name=deep_supervision"]  # fmt: skip
+SMALL = ["search.steps=30", "search.batch_size=4", "optimizer.lr=0.03", "search.validate_every=30",
+         "space.name=deep_supervision"]  # fmt: skip
 
 
 def nifti_folders(root: Path, count: int = 6) -> tuple[Path, Path]:
@@ -68,9 +69,12 @@ def run_on(root: Path, images: Path, masks: Path, *changes: str) -> Path:
     content = {
         "data": {"kind": "prepared", "root": str(root / "data"), "classes": list(labels.values()),
                  "test_fraction": 0.3},
-        "network": {"build": "monai.networks.nets:BasicUNet",
-                    "args": {"spatial_dims": 2, "in_channels": 1 if volumes else 3, "out_channels": 1 + len(labels)}},
+        "network": {"build": "parts.py:build", "args": {"width": 8}} if volumes else {
+            "build": "monai.networks.nets:BasicUNet",
+            "args": {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "features": [4, 4, 4, 4, 4, 4]},
+        },
     }  # fmt: skip
+    (root / "parts.py").write_text(PARTS)
     (root / "recipe.toml").write_text(to_toml(content))
     with undrawn():
         run_recipe(load_recipe(root / "recipe.toml", [*SMALL, *changes]), root / "run")

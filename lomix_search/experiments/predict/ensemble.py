@@ -11,7 +11,7 @@ from lomix_search.errors import RunError
 from lomix_search.evaluation.inference import InferenceOptions, Prediction
 from lomix_search.evaluation.prediction_files import prediction_paths, save_prediction, save_probabilities
 from lomix_search.evaluation.region_files import region_paths, save_regions
-from lomix_search.experiments.folds.cross_validate import fold_runs
+from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.trained import Trained, load_trained
 from lomix_search.instrumentation.outputs import Reader, reader_of
 from lomix_search.training.checkpoint import tensors_sha256
