@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.common import Overrides, app, console, listed
+from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.prepare import prepare
 from lomix_search.mixture.space import SearchSpace
+from lomix_search.recipe.choices import colors_of, regions_of
 from lomix_search.recipe.copy import copy_shipped
-from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.new import plan_recipe
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe
 from lomix_search.utils.shipped import shipped_files
@@ -38,17 +40,43 @@ def cp_command(name: str, folder: Annotated[Path, typer.Argument(help="where to;
 @app.command("new")
 def new_command(
     folder: Annotated[Path, typer.Argument(help="folder of the new recipe")],
-    images: Annotated[Path, typer.Option(help="folder of images: NIfTI or pictures", prompt=True)],
-    masks: Annotated[Path, typer.Option(help="folder of masks, named like the images", prompt=True)],
+    data: Annotated[
+        Path | None, typer.Argument(help="folder of your data: nnU-Net, MSD, images with masks, a folder a patient")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="folder of images, where masks lie elsewhere")] = None,
+    masks: Annotated[Path | None, typer.Option(help="folder of masks, named like the images")] = None,
     classes: Annotated[str, typer.Option(help="comma-separated names of the label values in ascending order")] = "",
     patient: Annotated[str, typer.Option(help="regular expression; its first group is the patient in a name")] = "",
     binary: Annotated[bool, typer.Option("--binary", help="all label values above the lowest are one class")] = False,
+    modality: Annotated[str, typer.Option(help="ct, mr, picture or range; or names of the channels: T1,FLAIR")] = "",
+    dims: Annotated[int | None, typer.Option(help="3: whole volumes; 2: their slices", min=2, max=3)] = None,
+    spacing: Annotated[str, typer.Option(help="mm between slices, rows, columns: 3,1,1")] = "",
+    size: Annotated[str, typer.Option(help="rows and columns: 224; of volumes slices, rows, columns: 48,64,48")] = "",
+    ignore: Annotated[int | None, typer.Option(help="label value of pixels that count nowhere", min=0)] = None,
+    regions: Annotated[str, typer.Option(help="overlapping regions of labels: whole=1+2+3,core=2+3")] = "",
+    colors: Annotated[str, typer.Option(help="of masks in colours: liver=#ff0000,spleen=#00ff00")] = "",
+    split: Annotated[str, typer.Option(help="random, or a split file")] = "random",
+    window: Annotated[str, typer.Option(help="lowest and highest intensity that is told apart: -150,250")] = "",
 ) -> None:
-    """Look at your own images and masks, and write a recipe that works on them."""
-    names = listed("--classes", classes)
-    path = new_recipe(folder, images, masks, classes=names, patient=patient, binary=binary)
-    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    console.print("\n".join(line.removeprefix("# ") for line in head[:4]))
+    """Look at your own images and masks, say what they are, and write a recipe that works on them."""
+    where = data_folders(data, images, masks)
+    plan = plan_recipe(
+        folder, *where, classes=listed("--classes", classes), patient=patient, binary=binary, modality=modality,
+        dims=dims, ignore=ignore, regions=regions_of(regions), colors=colors_of(colors), split=split,
+        spacing=measures("--spacing", spacing), size=[int(n) for n in measures("--size", size)],
+        window=measures("--window", window) or None,
+    )  # fmt: skip
+    for question in plan.decided.open:
+        answer = asked(question.text, question.answers, question.default, f"--{question.option}")
+        plan = plan.chosen(**{question.option: int(answer) if question.option == "dims" else answer})
+    table = Table(
+        "decision", "value", "by", "changed by", title=f"{folder.name}: what was decided", title_justify="left"
+    )
+    for row in plan.decided.rows:
+        table.add_row(row.what, row.value, row.why, row.option)
+    console.print(table)
+    console.print("\n".join(plan.look.lines(plan.decided.names)))
+    path = plan.write()
     console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}")
 
 

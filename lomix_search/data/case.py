@@ -24,12 +24,14 @@ class Case:
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
             ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where
-            the reader changed them; empty otherwise.
+            the reader changed them, or with ``colours``, pairs of a label value and 0xRRGGBB, where masks are coloured;
+            empty otherwise.
         patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
         small: The image as training sees it, (slices, channels, rows, columns) of that size; resized from ``image``
             when left out.
         corners: ``small`` has its corner pixels on those of ``image``, as volumes that earlier versions prepared.
         values: What the raw file writes for class 0, 1, …, where it is not these numbers; predictions are saved so.
+        dims: 3: ``small`` is the volume at the spacing of training, which a network for volumes takes block by block.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Case:
     small: Array | None = None
     corners: bool = False
     values: tuple[int, ...] = ()
+    dims: int = 2
 
 
 def size_in_words(shape: Iterable[float]) -> str:

@@ -123,6 +123,7 @@ class Slices(Dataset[Item]):
             items' own have it.
         regions: Make these masks of the class numbers, after augmentation.
         multilabel: The labels are masks already, 1 inside and 0 outside.
+        window: Size of the blocks that a network sees at a time, where items are whole volumes; None: whole items.
 
     Raises:
         DataError: the three sequences differ in length.
@@ -141,12 +142,14 @@ class Slices(Dataset[Item]):
         truths: Callable[[int], Truth] | None = None,
         regions: Regions | None = None,
         multilabel: bool = False,
+        window: tuple[int, ...] | None = None,
     ) -> None:
         if not len(images) == len(labels) == len(cases):
             raise DataError(f"{len(images)} images, {len(labels)} labels and {len(cases)} case names do not pair up.")
         self.images, self.labels, self.cases = images, labels, tuple(cases)
         self.num_classes, self.ignore_index, self.augment, self.truths = num_classes, ignore_index, augment, truths
         self.regions, self.multilabel = dict(regions or {}), multilabel or bool(regions)
+        self.window = window
         self.names = tuple(names) if names is not None else tuple(f"{case}, item {i}" for i, case in enumerate(cases))
 
     def __len__(self) -> int:
@@ -165,12 +168,26 @@ class Slices(Dataset[Item]):
             DataError: NaN or infinite pixels, labels that are not integers or outside the classes, or shapes that do
                 not fit each other; the message names the item.
         """
-        image, label = np.asarray(self.images[index]), np.asarray(self.labels[index])
+        image, label = self._read(index)
         self._check(image, label, self.names[index])
         label = pack_masks(label, self.ignore_index) if self._packs else label
         item = torch.from_numpy(np.array(image, np.float32)), torch.from_numpy(np.array(label, np.int64))
         image_, label_ = self.augment(*item) if self.augment is not None else item
         return image_, self._as_learned(label_)
+
+    def example(self) -> Item:
+        """Return what a network sees of the first item: the item, or a block from its middle."""
+        image, label = self[0]
+        if self.window is None:
+            return image, label
+        own = label.shape[-len(self.window) :]
+        corner = [int((have - wanted) / 2) for have, wanted in zip(own, self.window, strict=True)]
+        cut = (block(part.numpy(), corner, self.window) for part in (image, label))
+        return torch.from_numpy(next(cut)), torch.from_numpy(next(cut))
+
+    def _read(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Read the image and the label of an item."""
+        return np.asarray(self.images[index]), np.asarray(self.labels[index])
 
     def case(self, index: int) -> str:
         """Return the name of the case that an item belongs to."""
@@ -213,6 +230,29 @@ class Slices(Dataset[Item]):
             )
         check = check_masks if masks else check_label
         check(label, self.num_classes, name, self.ignore_index)
+
+
+def block(values: NDArray[Any], corner: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
+    """Cut a block out of an array; what lies outside of the array is 0. Of an array on disk, only the block is read.
+
+    Args:
+        values: (…, *spatial).
+        corner: First voxel along each spatial axis; may lie outside.
+        size: Voxels along each spatial axis.
+
+    Returns:
+        (…, *size), a copy.
+    """
+    own = values.shape[values.ndim - len(size) :]
+    low = [max(0, first) for first in corner]
+    high = [min(end, first + n) for end, first, n in zip(own, corner, size, strict=True)]
+    made = np.zeros((*values.shape[: values.ndim - len(size)], *size), values.dtype)
+    if all(a < b for a, b in zip(low, high, strict=True)):
+        there: tuple[Any, ...] = (..., *(slice(a, b) for a, b in zip(low, high, strict=True)))
+        bounds = zip(low, high, corner, strict=True)
+        here: tuple[Any, ...] = (..., *(slice(a - first, b - first) for a, b, first in bounds))
+        made[here] = values[there]
+    return made
 
 
 def check_whole(label: NDArray[Any], name: str) -> None:

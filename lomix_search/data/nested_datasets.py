@@ -47,6 +47,21 @@ def truth_of(items: Any, index: int) -> Any:
     return truth_of(*inner[0]) if inner else None
 
 
+def window_of(items: Any) -> tuple[int, ...] | None:
+    """Return the size of the blocks by which items are predicted; None: whole, as most are.
+
+    Args:
+        items: A dataset; followed as by ``truth_of``, and through the wrappers of this library.
+
+    Returns:
+        What the dataset inside says, if it has an attribute ``window``.
+    """
+    if (window := getattr(items, "window", None)) is not None:
+        return tuple(window)
+    inner = _within(items, 0) if isinstance(items, Subset | ConcatDataset) and len(items) else []
+    return window_of(inner[0][0]) if inner else None
+
+
 def knows_cases(items: Any) -> bool:
     """Say whether the case of the first item is known."""
     return any(_told(*source) is not None for source in sources(items, 0))

@@ -119,7 +119,7 @@ def _appearing(folder: Path, near: Path) -> Iterator[Path]:
 
 
 def _check_labels(case: Case, layout: DatasetLayout, path: Path) -> None:
-    unknown = sorted(set(_counts(case.label)) - {0, *layout.labels})
+    unknown = sorted(set(_counts(case.label)) - {0, *layout.labels, layout.ignore or 0})
     if layout.labels and unknown:
         raise DataError(
             f"{path}: unknown label {', '.join(map(str, unknown[:8]))}.",

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from lomix_search.data.case import size_in_words
 from lomix_search.data.dataset import Item, check_label, check_whole
-from lomix_search.data.nested_datasets import truth_of
+from lomix_search.data.nested_datasets import truth_of, window_of
 from lomix_search.data.seeding import Seeded
 from lomix_search.errors import DataError
 
@@ -72,6 +72,11 @@ class UniformDataset(Dataset[Item]):
     def truth(self, index: int) -> Any:
         """Return what a prediction for an item is scored against, where the dataset inside tells."""
         return truth_of(self.dataset, index)
+
+    @property
+    def window(self) -> tuple[int, ...] | None:
+        """Size of the blocks by which items are predicted, where the dataset inside tells."""
+        return window_of(self.dataset)
 
     def checked(self, raw: Any, index: int) -> Item:
         """Return an item that was read, in the one form."""

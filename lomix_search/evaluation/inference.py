@@ -1,7 +1,7 @@
 """Predicting whole cases with bounded memory: slice by slice, or by sliding windows."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lomix_search.data.case import Array, Case
+from lomix_search.data.preparation import scores_on_grid
 from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
-from lomix_search.errors import require
+from lomix_search.evaluation.windows import windowed
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
 
@@ -77,7 +78,10 @@ def predict_case(
     *,
     all_classes: bool = False,
 ) -> Prediction:
-    """Predict one case. Only ``batch_size`` slices of logits exist at a time (a 3D window needs the whole volume's).
+    """Predict one case. Only ``batch_size`` slices of logits exist at a time.
+
+    A 3D window needs those of the whole volume as the network sees it; they are brought to the case's own grid some
+    slices at a time.
 
     Args:
         network: The network, or several whose probabilities are averaged; one channel of logits means a binary task by
@@ -102,7 +106,7 @@ def predict_case(
         for one in networks:
             modes.enter_context(evaluating(one))
         if how.window is not None and len(how.window) == 3:
-            return _decide(_volume(readers, case, how, device), how, wanted)
+            return _joined(list(_volume(readers, case, how, device, wanted)), how)
         batches = _batches(case, how.batch_size)
         return _joined([_slices(readers, case, batch, how, device, wanted) for batch in batches], how)
 
@@ -160,10 +164,38 @@ def _given(case: Case, batch: slice, size: tuple[int, int] | None) -> tuple[Arra
     return resize_images(np.asarray(case.image[batch], np.float32), size, picture="size" in case.origin), False
 
 
-def _volume(readers: Sequence[Reader], case: Case, how: InferenceOptions, device: torch.device | str | None) -> Tensor:
-    """Predict with a 3D network: probabilities (C, slices, rows, columns), gathered on the CPU."""
-    volume = torch.from_numpy(np.ascontiguousarray(case.image.swapaxes(0, 1), np.float32))[None]
-    return _average(readers, volume.to(device), how)[0].cpu()
+def _volume(
+    readers: Sequence[Reader],
+    case: Case,
+    how: InferenceOptions,
+    device: torch.device | str | None,
+    wanted: _Wanted,
+) -> Iterator[Prediction]:
+    """Predict with 3D networks, some slices at a time; the logits of a whole volume lie on the CPU.
+
+    Logits, not probabilities, are averaged over flips and brought to another grid: as validation does it, and nnU-Net.
+    """
+    given = case.small if case.dims == 3 and case.small is not None else case.image
+    volume = torch.from_numpy(np.ascontiguousarray(given.swapaxes(0, 1), np.float32))[None].to(device)
+    shape = case.image.shape[0], *case.image.shape[2:]
+    slabs = [scores_on_grid(_over_flips(read, volume, how), shape) for read in readers]
+    for parts in zip(*slabs, strict=True):
+        probability = sum(probabilities(part[None], how.multilabel)[0] for part in parts) / len(parts)
+        assert isinstance(probability, Tensor)
+        yield _decide(probability, how, wanted)
+
+
+def _over_flips(read: Reader, volume: Tensor, how: InferenceOptions) -> Tensor:
+    """Return logits (C, slices, rows, columns) of a volume (1, channels, slices, rows, columns)."""
+    axes = _flips(how)
+    total = sum(_logits(read, volume.flip(a), how).float().flip(a) for a in axes)
+    assert isinstance(total, Tensor)
+    return (total / len(axes))[0].cpu()
+
+
+def _flips(how: InferenceOptions) -> list[tuple[int, ...]]:
+    """Return the axes of each flip that is averaged over; the first is none."""
+    return [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
 
 
 def _average(
@@ -173,7 +205,7 @@ def _average(
     resized: Callable[[Tensor], Tensor] = lambda t: t,
 ) -> Tensor:
     """Average probabilities over networks and flips of rows and columns; logits are resized, as in training."""
-    axes = [axes for n in range(3) for axes in itertools.combinations((-2, -1), n)] if how.flips else [()]
+    axes = _flips(how)
     ways = itertools.product(readers, axes)
     total = sum(probabilities(resized(_logits(read, images.flip(a), how)), how.multilabel).flip(a) for read, a in ways)
     assert isinstance(total, Tensor)
@@ -183,11 +215,7 @@ def _average(
 def _logits(read: Reader, images: Tensor, how: InferenceOptions) -> Tensor:
     if how.window is None:
         return read(images)
-    inferers = require("monai.inferers", "data")
-    logits: Tensor = inferers.sliding_window_inference(
-        images, how.window, how.batch_size, read, overlap=how.overlap, mode="gaussian"
-    )
-    return logits
+    return windowed(read, how.window, how.batch_size, how.overlap)(images)
 
 
 def _decide(probability: Tensor, how: InferenceOptions, wanted: _Wanted) -> Prediction:

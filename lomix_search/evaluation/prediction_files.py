@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.case import Case
+from lomix_search.data.case import Array, Case
 from lomix_search.data.readers.nifti import write_nifti, write_nifti_scores
 from lomix_search.errors import require
 from lomix_search.evaluation.inference import Prediction
@@ -32,8 +32,8 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
             case does not say which values its file has.
 
     Returns:
-        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits for a picture, ``NAME.tif`` of 32 bits for
-        a picture with a label above 65535.
+        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits (of colours where masks are coloured) for a
+        picture, ``NAME.tif`` of 32 bits for a picture with a label above 65535.
     """
     label, picture = prediction.label, "size" in case.origin
     path = prediction_paths(folder, case.name, picture, values=case.values)[-1]
@@ -46,10 +46,21 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
         with appearing(path) as file:
             write_nifti(file, label, case.origin, case.spacing)
         return path
-    wide = path.suffix == ".tif"
+    plane = label[0].astype(np.int32) if path.suffix == ".tif" else label[0]
+    if case.values and (colours := dict(case.origin.get("colours", ()))):  # without values it is no label of the file
+        plane = _coloured(plane, colours)
     with appearing(path) as file:
-        require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(file)
+        require("PIL.Image", "data").fromarray(plane).save(file)
     return path
+
+
+def _coloured(label: Array, colours: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Return the colour (0xRRGGBB) of each label value, (rows, columns, 3); black where a value has none."""
+    table = np.zeros((1 + int(label.max(initial=0)), 3), np.uint8)
+    for value, colour in colours.items():
+        if value < len(table):
+            table[value] = colour >> 16, colour >> 8 & 255, colour & 255
+    return table[label]
 
 
 def save_probabilities(folder: Path, case: Case, probabilities: NDArray[np.float32]) -> Path:

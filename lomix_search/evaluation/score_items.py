@@ -8,10 +8,12 @@ from torch.utils.data import Dataset
 
 from lomix_search.data.dataset import Truth
 from lomix_search.data.nested_datasets import case_of, truth_of
+from lomix_search.data.preparation import scores_on_grid
 from lomix_search.data.resizing import resize_scores
 from lomix_search.data.seeding import Seeded
 from lomix_search.data.uniform_dataset import UniformDataset, same_size_batches
 from lomix_search.evaluation.dice_meter import DiceMeter, DiceResult
+from lomix_search.evaluation.windows import reader_for
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import Reader, class_numbers, reader_of
 from lomix_search.utils.distributed import gather, share
@@ -37,6 +39,14 @@ def predict_classes(
     return class_numbers(_resized(logits, images.shape[2:] if size is None else tuple(size)), multilabel)
 
 
+def _decided(logits: Tensor, size: Sequence[int], corners: bool, multilabel: bool) -> Tensor:
+    """Return the class numbers (1, *size), or masks (1, R, *size), of one item's logits (C, *spatial)."""
+    if len(size) != 3 or logits.shape[1:] == tuple(size):
+        return class_numbers(_resized(logits[None], size, corners), multilabel)
+    slabs = scores_on_grid(logits, size, corners=corners)
+    return torch.cat([class_numbers(slab[None], multilabel) for slab in slabs], -3)
+
+
 def _resized(logits: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
     if logits.shape[2:] == tuple(size) or logits.ndim == 4:
         return resize_scores(logits, size, corners=corners)
@@ -53,6 +63,7 @@ def score_items(
 ) -> DiceResult:
     """Score a network on items as training sees them, by Dice per case and class: what validation uses.
 
+    Where the items are whole volumes (the dataset has a ``window``), the network sees them block by block.
     A dataset may know the labels of its items at the size of their cases (``truth(index)``, as prepared data do). Then
     predictions are brought back to that size and scored there, as whole cases are.
 
@@ -70,7 +81,8 @@ def score_items(
     """
     meter, weight = DiceMeter(tuple(classes), ignore_index, multilabel), next(model.parameters(), torch.zeros(()))
     items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype, multilabel=multilabel)
-    read = reader_of(model, len(classes), multilabel)
+    read = reader_for(items, reader_of(model, len(classes), multilabel))
+    batch_size = batch_size if items.window is None else 1  # whole volumes
     with evaluating(model):
         for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
             with torch.no_grad():
@@ -79,7 +91,7 @@ def score_items(
                 known = truth_of(dataset, number)
                 truth = Truth(label) if known is None else known
                 size = truth.label.shape[1:] if multilabel else truth.label.shape
-                prediction = class_numbers(_resized(one[None], size, truth.corners), multilabel)
+                prediction = _decided(one, size, truth.corners, multilabel)
                 meter.update(prediction.cpu(), truth.label[None], [case_of(dataset, number)])
     whole, *others = gather(meter)
     for other in others:

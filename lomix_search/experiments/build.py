@@ -24,7 +24,7 @@ def build_net(recipe: Recipe, splits: Splits) -> Instrumented:
     Returns:
         The network with a head on each stage.
     """
-    image, _ = splits.val[0]
+    image, _ = splits.val.example()
     stages = recipe.network.stages
     return instrument(recipe.build_network().to(device()), image[None].to(device()), stages=stages)
 

@@ -17,6 +17,7 @@ from lomix_search.data.dataset import Slices
 from lomix_search.errors import RunError
 from lomix_search.evaluation.region_files import by_size, paint
 from lomix_search.evaluation.score_items import predict_classes
+from lomix_search.evaluation.windows import reader_for
 from lomix_search.instrumentation.modes import evaluating
 from lomix_search.instrumentation.outputs import reader_of
 from lomix_search.utils.files import write_bytes
@@ -152,7 +153,8 @@ def look(
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    chosen, read, views = _spread(len(items), most), reader_of(net, len(classes), items.multilabel), []
+    read = reader_for(items, reader_of(net, len(classes), items.multilabel))
+    chosen, views = _spread(len(items), most), []
     with evaluating(net):
         for index in chosen:
             image, label = items[index]

@@ -8,6 +8,7 @@ from pydantic import Field
 from lomix_search.data.dataset import Splits
 from lomix_search.data.image_form import ImageForm
 from lomix_search.data.kinds.table import DATA_KINDS
+from lomix_search.data.nested_datasets import window_of
 from lomix_search.errors import LomixError, RunError
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.run_folder import writing
@@ -25,6 +26,7 @@ class RunData(Frozen):
         multilabel: The network's channels are regions that may overlap.
         regions: Class numbers of each region.
         item: Shape of an item without its batch: (C, *spatial).
+        window: Size of the blocks by which whole items are predicted; None: not by blocks.
         form: How new images are prepared; None for data of one's own function, which alone knows.
     """
 
@@ -34,6 +36,7 @@ class RunData(Frozen):
     multilabel: bool = False
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     item: tuple[int, ...]
+    window: tuple[int, ...] | None = None
     form: ImageForm | None = None
 
 
@@ -52,7 +55,8 @@ def data_of(recipe: Recipe, splits: Splits) -> RunData:
         classes=splits.classes,
         multilabel=splits.multilabel,
         regions=dict(splits.regions),
-        item=tuple(splits.val[0][0].shape),
+        item=tuple(splits.val.example()[0].shape),
+        window=window_of(splits.val),
         form=form,
     )
 

@@ -1,37 +1,43 @@
 """What ``lomix new`` sees in somebody's images and masks, one pair after another, and how their images are scaled."""
 
-import filecmp
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from lomix_search.data.masks.grains import grains
-from lomix_search.data.masks.mask_file import MaskSummary, open_mask
-from lomix_search.data.masks.pairing import is_volume
-from lomix_search.data.masks.picture_pair import check_sizes
-from lomix_search.data.readers.nifti import read_nifti_pair
-from lomix_search.data.readers.picture_file import read_intensities
+from lomix_search.data.case import size_in_words
+from lomix_search.data.folders.reading import OwnCase
+from lomix_search.data.masks.mask_file import MaskSummary
+from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError
 
 _AIR = -500  # HU; the lowest value of a CT lies below it
+_BELOW = -10  # the lowest value of a volume that is neither surely a CT nor surely none lies below it
+
+Intensity = Literal["ct", "mr", "picture", "range"]
 
 
 @dataclass(frozen=True)
-class Scaling:
+class IntensityRule:
     """How the intensities of images become 0 … 1.
 
     Args:
         intensity: The way.
-        depth: Type of the pictures' numbers, in words; ``volumes`` for NIfTI.
+        depth: Type of the pictures' numbers, in words; ``volumes`` for volumes.
         window: Of ``ct``: the 0.5 and 99.5 percentiles of what is labelled. Of ``range``: the lowest and the highest
             value of all pictures. None for the others.
+        why: What it was judged by.
+        sure: Whether that leaves no doubt.
     """
 
-    intensity: Literal["ct", "mr", "picture", "range"]
+    intensity: Intensity
     depth: str
     window: tuple[float, float] | None = None
+    why: str = ""
+    sure: bool = True
 
     @property
     def words(self) -> str:
@@ -51,52 +57,85 @@ class FileTally:
 
     Args:
         seen: In the masks.
-        sizes: Rows and columns.
+        shapes: Slices, channels, rows and columns of each image, by its first file.
+        spacings: Millimetres between slices, rows and columns of each volume that says them.
         lows: Lowest intensity of each volume.
         inside: Percentiles of what is labelled in each volume.
         depths: Pictures by the type of their numbers.
-        ends: Lowest and highest intensity of each picture.
+        ends: Lowest and highest intensity of each image.
+        modalities: What DICOM files say of themselves.
     """
 
     seen: list[MaskSummary] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    shapes: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    spacings: list[tuple[float, ...]] = field(default_factory=list)
     lows: list[float] = field(default_factory=list)
     inside: list[Any] = field(default_factory=list)
     depths: dict[str, list[Path]] = field(default_factory=dict)
     ends: list[tuple[float, float]] = field(default_factory=list)
+    modalities: set[str] = field(default_factory=set)
 
-    def add(self, name: str, image: Path, mask: Path) -> None:
-        """Look at a pair.
+    def add(self, path: Path, case: OwnCase) -> None:
+        """Look at a case.
 
         Args:
-            name: Of the case.
-            image: Its image.
-            mask: Its mask.
+            path: The first file of its image.
+            case: As it was read.
+        """
+        values = case.image.image
+        self.seen.append(case.look())
+        self.ends.append((float(values.min()), float(values.max())))
+        if case.label is not None:
+            self.lows.append(float(values.min()))
+            inside = values[:, 0][case.label > 0]
+            self.inside.append(np.percentile(inside, (0.5, 99.5)) if inside.size else (np.nan, np.nan))
+            self.modalities |= {str(case.image.origin[key]) for key in ("modality",) if key in case.image.origin}
+        if case.image.spacing:
+            self.spacings.append(case.image.spacing)
+        self.shapes[path] = values.shape
+        self.depths.setdefault(case.image.depth, []).append(path)
+
+    def check_channels(self) -> int:
+        """Return how many channels all images have.
+
+        Returns:
+            The number.
 
         Raises:
-            DataError: a file cannot be read, or the two do not fit each other.
+            DataError: images with others; they are named.
         """
-        if is_volume(image):
-            case = read_nifti_pair(name, image, mask)
-            values, label, depth = case.image, case.label, "volumes"
-            seen = MaskSummary(mask, "number", grains(label), {})
-            self.lows.append(float(values.min()))
-            inside = values[:, 0][label > 0]
-            self.inside.append(np.percentile(inside, (0.5, 99.5)) if inside.size else (np.nan, np.nan))
-        else:
-            values, depth = read_intensities(image)
-            opened = open_mask(mask)
-            check_sizes(image, values.shape[1:], mask, opened.values.shape)
-            seen = opened.look()
-            self.ends.append((float(values.min()), float(values.max())))
-        if filecmp.cmp(image, mask, shallow=False):
-            raise DataError(f"{image} and {mask} have the same content.", hint="give the masks' own folder")
-        self.seen.append(seen)
-        self.sizes.append((int(values.shape[-2]), int(values.shape[-1])))
-        self.depths.setdefault(depth, []).append(image)
+        found = Counter(shape[1] for shape in self.shapes.values())
+        usual = found.most_common(1)[0][0]
+        if odd := [(path, shape[1]) for path, shape in self.shapes.items() if shape[1] != usual]:
+            more = [f"and {len(odd) - 8} more"] if len(odd) > 8 else []
+            raise DataError(
+                f"{odd[0][0]}: {odd[0][1]} channel{'s' * (odd[0][1] > 1)}; {found[usual]} of {len(self.shapes)} images "
+                f"have {usual}.",
+                seen=[*(f"{path}: {number}" for path, number in odd[:8]), *more],
+                hint="all images of a data set have the same channels: move these away, or make a recipe of each kind",
+            )
+        return usual
 
-    def scaling(self) -> Scaling:
+    def check_slices(self) -> None:
+        """Check that there is no single slice among volumes.
+
+        Raises:
+            DataError: there is; the files are named.
+        """
+        flat = [path for path, shape in self.shapes.items() if min(shape[0], *shape[2:]) < 2]
+        if flat:
+            raise DataError(
+                f"{flat[0]}: a single slice among volumes; {len(flat)} of {len(self.shapes)} images are 2D.",
+                seen=[f"{path}: {size_in_words(self.shapes[path])}" for path in flat[:8]],
+                hint="move them away, or train on slices: lomix new … --dims 2",
+            )
+
+    def scaling(self, named: Sequence[str] = (), wanted: str = "") -> IntensityRule:
         """Decide how all images are scaled.
+
+        Args:
+            named: Names of the channels, where they are known.
+            wanted: The intensity that the user asks for; decided when empty.
 
         Returns:
             The one way for all of them.
@@ -105,21 +144,47 @@ class FileTally:
             DataError: they are of several kinds, or every pixel of every picture is the same.
         """
         depth = self._one_depth()
-        if depth == "volumes":
-            return self._scaling_of_volumes()
-        return Scaling("picture", depth) if depth == "8 bit" else Scaling("range", depth, self._span(depth))
+        kind, why, sure = self._kind(depth, named)
+        if wanted and wanted != kind:
+            kind, why, sure = self._wanted(wanted, depth), "--modality", True
+        if kind == "ct":
+            return IntensityRule("ct", depth, self._inside(), why, sure)
+        return IntensityRule(kind, depth, self._span(depth) if kind == "range" else None, why, sure)
 
     def sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the smallest and the largest rows and columns."""
-        rows, columns = zip(*self.sizes, strict=True)
+        rows, columns = zip(*(shape[2:] for shape in self.shapes.values()), strict=True)
         return (min(rows), min(columns)), (max(rows), max(columns))
 
-    def _scaling_of_volumes(self) -> Scaling:
-        """Take volumes that reach far below 0 as CTs, with the window of what is labelled; all others as MR."""
-        if float(np.median(self.lows)) >= _AIR or np.isnan(self.inside).all():  # empty masks are a fault elsewhere
-            return Scaling("mr", "volumes")
+    def _kind(self, depth: str, named: Sequence[str]) -> tuple[Intensity, str, bool]:
+        """Return the way, what it was judged by, and whether that leaves no doubt.
+
+        Volumes that reach far below 0 are CTs, with the window of what is labelled; all others are MR.
+        """
+        if depth != "volumes":
+            return ("picture" if depth == "8 bit" else "range"), f"pictures of {depth}", True
+        names = list(named or self.modalities)
+        if names and not np.isnan(self.inside).all():
+            all_ct = all(map(is_ct, names))
+            return ("ct" if all_ct else "mr"), "what the files call the channels", True
+        low = float(np.median(self.lows))
+        if low >= _AIR or np.isnan(self.inside).all():  # empty masks are a fault elsewhere
+            return "mr", f"the lowest values are {low:g}, where a CT has air below {_AIR}", low >= _BELOW
+        return "ct", f"the lowest values are {low:g}, below {_AIR} as only CTs have them", True
+
+    def _wanted(self, wanted: str, depth: str) -> Intensity:
+        volumes: tuple[Intensity, ...] = ("ct", "mr")
+        fits = volumes if depth == "volumes" else ("picture",) if depth == "8 bit" else ("range",)
+        if wanted not in fits:
+            raise DataError(
+                f"--modality {wanted} does not go with {depth}.",
+                hint=f"--modality {' or '.join(fits)}, or leave it out",
+            )
+        return next(one for one in fits if one == wanted)
+
+    def _inside(self) -> tuple[float, float]:
         low, high = np.nanmedian(self.inside, 0)
-        return Scaling("ct", "volumes", (float(low), float(high)))
+        return float(low), float(high)
 
     def _one_depth(self) -> str:
         """Return the type that all images have."""
@@ -136,6 +201,4 @@ class FileTally:
         low, high = min(a for a, _ in self.ends), max(b for _, b in self.ends)
         if "floats" in depth and 0 <= low < high <= 1:
             return 0.0, 1.0
-        if low == high:
-            raise DataError(f"every pixel of every picture is {low:g}.", hint="give the folder of images")
         return low, high

@@ -1,8 +1,7 @@
-"""``lomix new``: look at somebody's images and masks, and write a recipe that works on them."""
+"""``lomix new``: look at somebody's images and masks, decide what they are, and write a recipe that works on them."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,163 +10,245 @@ import numpy as np
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Case
+from lomix_search.data.folders.reading import read_own
+from lomix_search.data.folders.recognise import recognise
 from lomix_search.data.manifest import Manifest
-from lomix_search.data.masks.mask_file import open_mask
-from lomix_search.data.masks.picture_pair import check_sizes
+from lomix_search.data.masks.pairing import Pair
 from lomix_search.data.prepare import prepare_layout
-from lomix_search.data.readers.nifti import read_nifti_pair
-from lomix_search.data.readers.picture_file import read_intensities
 from lomix_search.errors import DataError
-from lomix_search.recipe.own_data import Look, all_of, look_at, tried
+from lomix_search.recipe.choices import Choices, choices_of
+from lomix_search.recipe.decisions import Decisions, decide_all
+from lomix_search.recipe.network_choice import network_for
+from lomix_search.recipe.own_data import Look, find_own, look_at_data
 from lomix_search.utils.files import write_text
 from lomix_search.utils.toml import to_toml
 
 
+@dataclass(frozen=True)
+class NewRecipe:
+    """A recipe that is not written yet.
+
+    Args:
+        home: Its folder.
+        look: What was seen in the data.
+        decided: What was decided.
+        choices: What the user decided.
+    """
+
+    home: Path
+    look: Look
+    decided: Decisions
+    choices: Choices
+
+    def chosen(self, **options: Any) -> "NewRecipe":
+        """Return the same with other choices; the data are not looked at again unless these change what is seen.
+
+        Args:
+            **options: As the fields of :class:`~lomix_search.recipe.choices.Choices`.
+
+        Returns:
+            The new one.
+
+        Raises:
+            LomixError: as :func:`plan_recipe`.
+        """
+        choices = choices_of(**(self.choices.model_dump() | options))
+        look = look_at_data(self.look.found, choices) if choices.intensity != self.choices.intensity else self.look
+        return NewRecipe(self.home, look, decide_all(look, choices), choices)
+
+    def write(self, progress: bool = True) -> Path:
+        """Prepare the data and write the recipe.
+
+        Args:
+            progress: Show a progress bar.
+
+        Returns:
+            The recipe's file.
+
+        Raises:
+            DataError: files that have changed since, or that cannot be prepared.
+        """
+        manifest = prepare_layout(_layout(self), self.look.found.root, self.home / "data", progress=progress)
+        if self.decided.split == "folders":
+            write_text(self.home / "split.toml", to_toml(_split(self.look.found.groups)))
+        write_text(self.home / "recipe.toml", _recipe(self, manifest))
+        return self.home / "recipe.toml"
+
+
 def new_recipe(
-    folder: str | Path,
-    images: str | Path,
-    masks: str | Path,
-    *,
-    classes: Sequence[str] = (),
-    patient: str = "",
-    size: int | None = None,
-    binary: bool = False,
-    progress: bool = True,
+    folder: str | Path, data: str | Path, masks: str | Path | None = None, *, progress: bool = True, **options: Any
 ) -> Path:
     """Write a recipe for one's own data, and prepare the data beside it.
 
     Args:
         folder: Where the recipe goes; made when missing. A recipe that is there already is never written over.
-        images: Folder of images: NIfTI, or pictures.
+        data: Folder of a whole data set, whose layout is recognised; with ``masks``, folder of the images.
         masks: Folder of masks, each named like its image (``_mask``, ``_seg``, ``_label`` and the like may follow).
-        classes: Names of the label values in ascending order; ``class 1`` … when left out.
-        patient: Regular expression whose first group is the patient in a case's name; each case is one when left out.
-        size: Rows and columns for training; chosen from the images when left out.
-        binary: Take all label values above the lowest as one foreground, and cut soft edges halfway.
         progress: Show progress bars.
+        **options: As the fields of :class:`~lomix_search.recipe.choices.Choices`: ``classes``, ``patient``, ``size``,
+            ``binary``, ``modality``, ``dims``, ``spacing``, ``ignore``, ``regions``, ``colors``, ``split``, ``window``.
 
     Returns:
         The recipe's file.
 
     Raises:
         DataError: files do not pair up, cannot be read or do not fit each other; all of them are named.
+        RecipeError: options that make no sense.
     """
-    home = Path(folder)
+    return plan_recipe(folder, data, masks, progress=progress, **options).write(progress)
+
+
+def plan_recipe(
+    folder: str | Path, data: str | Path, masks: str | Path | None = None, *, progress: bool = True, **options: Any
+) -> NewRecipe:
+    """Look at somebody's data and decide what they are; nothing is written.
+
+    Args:
+        folder: As :func:`new_recipe`.
+        data: As :func:`new_recipe`.
+        masks: As :func:`new_recipe`.
+        progress: Show a progress bar.
+        **options: As :func:`new_recipe`.
+
+    Returns:
+        The decisions, and what writes the recipe.
+
+    Raises:
+        LomixError: as :func:`new_recipe`.
+    """
+    home, choices = Path(folder), choices_of(**options)
     if (home / "recipe.toml").exists():
         raise DataError(
             f"{home / 'recipe.toml'} exists already; nothing was written.", hint="lomix new ANOTHER_FOLDER …"
         )
-    look = look_at(Path(images), Path(masks), progress, binary=binary, named=len(classes))
-    names, patients = _named(look, classes, patient)
-    layout = _layout(look, names, patients, _size(look.size) if size is None else size)
-    manifest = prepare_layout(layout, Path(images), home / "data", progress=progress)
-    write_text(home / "recipe.toml", _recipe(home, look, manifest, names))
-    return home / "recipe.toml"
+    found = recognise(Path(data)) if masks is None else find_own(Path(data), Path(masks))
+    look = look_at_data(found, choices, progress)
+    return NewRecipe(home, look, decide_all(look, choices), choices)
 
 
-def _named(look: Look, given: Sequence[str], pattern: str) -> tuple[dict[int, str], dict[str, str]]:
-    """Return the names of the label values and each case's patient, or raise all faults."""
-    faults: list[DataError] = []
-    names = tried(lambda: _names(look, given), faults)
-    patients = {name: tried(partial(_patient, name, pattern), faults) for name in look.pairs}
-    if names is None or faults:
-        raise all_of(faults, len(look.pairs))
-    return names, {name: patient for name, patient in patients.items() if patient is not None}
+def _layout(plan: NewRecipe) -> DatasetLayout:
+    look, decided, found = plan.look, plan.decided, plan.look.found
 
-
-def _layout(look: Look, names: Mapping[int, str], patients: Mapping[str, str], size: int) -> DatasetLayout:
     def find(raw: Path) -> list[Source]:
         return [
-            Source(name, patients[name], "", pair, partial(_read, name, pair, look), look.coding.reading)
+            Source(
+                name, decided.patients[name], found.groups.get(name, ""), _files(pair),
+                partial(_read, name, pair, look, decided), look.coding.reading,
+            )
             for name, pair in look.pairs.items()
-        ]
+        ]  # fmt: skip
 
-    return DatasetLayout("own", find, dict(names), look.scaling.intensity, size, window=look.scaling.window)
+    spacing = decided.spacing
+    return DatasetLayout(
+        "own",
+        find,
+        dict(decided.names),
+        look.scaling.intensity,
+        max(decided.size),
+        window=decided.window,
+        dims=decided.dims,
+        spacing=(spacing[0], spacing[1], spacing[2]) if spacing else None,
+        modalities=decided.modalities,
+        ignore=decided.ignore,
+        regions=dict(decided.regions),
+    )
 
 
-def _read(name: str, pair: tuple[Path, Path], look: Look) -> Case:
+def _files(pair: Pair) -> tuple[Path, ...]:
+    images, mask = pair
+    return images if images == (mask,) else (*images, mask)
+
+
+def _read(name: str, pair: Pair, look: Look, decided: Decisions) -> Case:
     """Read a pair as it was looked at."""
-    image, mask = pair
-    if look.volumes:
-        case = read_nifti_pair(name, image, mask)
-        return replace(case, label=look.coding.apply(case.label, mask), origin=dict(case.origin) | look.coding.origin)
-    values, depth = read_intensities(image)
-    if depth != look.scaling.depth:
-        raise DataError(f"{image}: {depth}, and was {look.scaling.depth} before.", hint="run lomix new again")
-    label = look.coding.read(open_mask(mask))
-    check_sizes(image, values.shape[1:], mask, label.shape)
-    origin = {"size": list(label.shape)} | look.coding.origin
-    return Case(name, values[None], label[None], (), origin)
-
-
-def _names(look: Look, given: Sequence[str]) -> dict[int, str]:
-    if given and len(given) != len(look.labels):
+    own = read_own(name, pair, look.numbers)
+    if own.image.depth != look.scaling.depth:
         raise DataError(
-            f"{len(given)} class names for {len(look.labels)} label values.",
-            seen=f"values {', '.join(map(str, look.labels))}; names {', '.join(given)}",
+            f"{pair[0][0]}: {own.image.depth}, and was {look.scaling.depth} before.", hint="run lomix new again"
         )
-    if twice := sorted({name for name in given if name == "background" or list(given).count(name) > 1}):
-        raise DataError(
-            f"class name {', '.join(map(repr, twice))} is taken; each class needs a name of its own.",
-            seen=f"names background, {', '.join(given)}",
-        )
-    return dict(zip(look.labels, given or look.coding.names.values(), strict=True))
+    if own.picture is not None:
+        label = look.coding.read(own.picture)[None]
+    else:
+        assert own.label is not None
+        label = look.coding.apply(own.label, own.mask)
+    origin = dict(own.image.origin) | look.coding.origin
+    return Case(name, own.image.image, label, own.image.spacing or decided.stated, origin)
 
 
-def _patient(name: str, pattern: str) -> str:
-    if not pattern:
-        return name
-    found = re.search(pattern, name)
-    if found is None:
-        raise DataError(f"the patient pattern {pattern!r} does not match the case {name!r}.")
-    return found[1] if found.groups() else found[0]
+def _split(groups: Mapping[str, str]) -> dict[str, Any]:
+    sets = {key: [f"group:{key}"] for key in ("train", "val", "test") if key in groups.values()}
+    return {"source": "the folders of the data"} | sets
 
 
-def _size(side: int) -> int:
-    """Choose a multiple of 32 near the images' own size, from 64 to 512."""
-    return int(np.clip(32 * round(side / 32), 64, 512))
-
-
-def _recipe(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> str:
+def _recipe(plan: NewRecipe, manifest: Manifest) -> str:
     """Return the recipe's text: what was seen as comments, then the values."""
-    return "\n".join(_head(home, look, manifest, names)) + to_toml(_content(home, look, manifest, names))
+    return "\n".join(_head(plan, manifest)) + to_toml(_content(plan, manifest))
 
 
-def _head(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> list[str]:
+def _head(plan: NewRecipe, manifest: Manifest) -> list[str]:
+    look, home, decided = plan.look, plan.home, plan.decided
     scaling: str = look.scaling.intensity
-    if look.scaling.window and scaling == "ct":
-        scaling = "CT, window {:.0f} … {:.0f} HU".format(*look.scaling.window)
+    if decided.window and scaling == "ct":
+        scaling = "CT, window {:.0f} … {:.0f} HU".format(*decided.window)
+    rows = [f"#   {row.what}: {row.value}   ({row.why})" for row in decided.rows]
+    split = (
+        "drawn by patient: 70 / 10 / 20"
+        if decided.split == "random"
+        else "that of the folders"
+        if decided.split == "folders"
+        else "given"
+    )
     return [
         f"# {home.name}: written by lomix new from {len(manifest.cases)} cases ({scaling}; about {look.size} wide).",
-        *(f"# {line}" for line in look.lines(names)),
+        *(f"# {line}" for line in look.lines(decided.names)),
         f"#   check lomix validate {home}   ·   search lomix run {home}   ·   evaluate lomix evaluate runs/{home.name}",
-        "# The split is drawn by patient: 70 / 10 / 20. Left and right are never mirrored (augment for volumes).",
+        f"# The split is {split}. Left and right are never mirrored (augment for volumes).",
+        "# Decided, and why:",
+        *rows,
         "",
-    ]
+    ]  # fmt: skip
 
 
-def _content(home: Path, look: Look, manifest: Manifest, names: Mapping[int, str]) -> dict[str, Any]:
-    slices = sum(entry.shape[0] for entry in manifest.cases)
+def _content(plan: NewRecipe, manifest: Manifest) -> dict[str, Any]:
+    look, decided, slices = plan.look, plan.decided, sum(entry.shape[0] for entry in manifest.cases)
     patients = len({entry.patient for entry in manifest.cases})
-    batch = 8 if manifest.size <= 256 else 4
-    steps = int(np.clip(100 * slices / batch, 500, 50_000))
+    count = f"{len(decided.regions)} regions" if decided.regions else f"{len(decided.names)} classes"
+    batch, steps = _budget(decided, slices, len(manifest.cases))
+    outputs = len(decided.regions) or 1 + len(decided.names)
+    channels = manifest.cases[0].shape[1]
+    spacing = decided.spacing or (np.median(np.array(look.spacings), 0).tolist() if look.spacings else ())
     return {
-        "about": f"{len(manifest.cases)} cases of {patients} patients, {slices} slices, {len(names)} classes",
-        "data": {
-            "kind": "prepared", "root": str((home / "data").resolve()), "split": "random",
-            "classes": list(names.values()),
-            "size": manifest.size, "augment": "chest_ct" if look.volumes else "paper",
-            "val_fraction": 0.1, "test_fraction": 0.2,
-        },
-        "network": {
-            "build": "monai.networks.nets:BasicUNet",
-            "args": {
-                "spatial_dims": 2, "in_channels": look.channels, "out_channels": 1 + len(names),
-                "features": [32, 32, 64, 128, 256, 32],
-            },
-        },
+        "about": f"{len(manifest.cases)} cases of {patients} patients, {slices} slices, {count}",
+        "data": _data(plan),
+        "network": network_for(decided.dims, decided.size, spacing, channels, outputs),
         "space": {"name": "lomix"},
         "optimizer": {"lr": 1e-3, "schedule": "poly"},
         "search": {"steps": steps, "batch_size": batch, "validate_every": max(50, steps // 20)},
-        "evaluate": {"protocol": "strict"},
-    }  # fmt: skip
+        "evaluate": {"protocol": "strict"} | ({"window": list(decided.size)} if decided.dims == 3 else {}),
+    }
+
+
+def _data(plan: NewRecipe) -> dict[str, Any]:
+    """Return ``[data]``."""
+    decided = plan.decided
+    split = {"random": "random", "folders": "split.toml"}.get(decided.split, decided.split)
+    shares = {"val_fraction": 0.1} | ({"test_fraction": 0.2} if split == "random" else {})
+    return {
+        "kind": "prepared",
+        "root": str((plan.home / "data").resolve()),
+        "split": split,
+        **({} if decided.regions else {"classes": list(decided.names.values())}),
+        "size": list(decided.size) if decided.dims == 3 else decided.size[0],
+        "augment": "volume" if decided.dims == 3 else "chest_ct" if plan.look.volumes else "paper",
+        **shares,
+        **({} if decided.ignore is None else {"ignore": decided.ignore}),
+        **({"regions": {name: list(values) for name, values in decided.regions.items()}} if decided.regions else {}),
+    }
+
+
+def _budget(decided: Decisions, slices: int, cases: int) -> tuple[int, int]:
+    """Return batch size and steps."""
+    if decided.dims == 3:
+        return 2, int(np.clip(50 * cases, 1000, 20_000))
+    batch = 8 if decided.size[0] <= 256 else 4
+    return batch, int(np.clip(100 * slices / batch, 500, 50_000))

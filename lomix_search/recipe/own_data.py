@@ -1,18 +1,24 @@
 """Somebody's own images and masks: which belong together, and what all of them together are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from rich.progress import track
 
+from lomix_search.data.folders.found import FoundData
+from lomix_search.data.folders.reading import read_own
+from lomix_search.data.folders.recognise import data_of_pairs
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.decide import decide
-from lomix_search.data.masks.pairing import pair_up
-from lomix_search.errors import DataError
-from lomix_search.recipe.file_tally import FileTally, Scaling
+from lomix_search.data.masks.known import coloured_coding, named_coding
+from lomix_search.data.masks.pairing import Pair, pair_up
+from lomix_search.data.readers.label import names_in
+from lomix_search.errors import DataError, nearest
+from lomix_search.recipe.choices import Choices
+from lomix_search.recipe.file_tally import FileTally, IntensityRule
 
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
@@ -23,18 +29,33 @@ class Look:
     """What was seen in somebody's files.
 
     Args:
-        pairs: (image, mask) by case name.
+        found: The files, and what they say of themselves.
         coding: How the masks are read, decided by all of them.
         sizes: Smallest and largest rows and columns of the slices.
         size: Median of the larger side of the slices.
         scaling: How the images are scaled, decided by all of them.
+        channels: How many channels each image has.
+        shapes: Slices, channels, rows and columns of each image.
+        spacings: Of each volume that says them: millimetres between slices, rows and columns.
+        numbers: Label value of each region that DICOM files name.
+        flat: The error about single slices among volumes, where there are any.
     """
 
-    pairs: Mapping[str, tuple[Path, Path]]
+    found: FoundData
     coding: Coding
     sizes: tuple[tuple[int, int], tuple[int, int]]
     size: int
-    scaling: Scaling
+    scaling: IntensityRule
+    channels: int
+    shapes: tuple[tuple[int, ...], ...]
+    spacings: tuple[tuple[float, ...], ...]
+    numbers: Mapping[str, int]
+    flat: DataError | None = None
+
+    @property
+    def pairs(self) -> Mapping[str, Pair]:
+        """(images, mask) by case name."""
+        return self.found.pairs
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -43,13 +64,8 @@ class Look:
 
     @property
     def volumes(self) -> bool:
-        """Whether they are NIfTI rather than pictures."""
+        """Whether they are volumes rather than pictures."""
         return self.scaling.depth == "volumes"
-
-    @property
-    def channels(self) -> int:
-        """How many channels each image has."""
-        return 3 if self.scaling.intensity == "picture" else 1
 
     def lines(self, names: Mapping[int, str]) -> list[str]:
         """Say what was seen.
@@ -71,7 +87,7 @@ class Look:
 
 
 def look_at(images: Path, masks: Path, progress: bool = False, *, binary: bool = False, named: int = 0) -> Look:
-    """Look at images and masks, one pair at a time.
+    """Look at a folder of images and one of masks; see :func:`look_at_data`.
 
     Args:
         images: Folder of images.
@@ -84,30 +100,107 @@ def look_at(images: Path, masks: Path, progress: bool = False, *, binary: bool =
         What was seen.
 
     Raises:
+        DataError: as :func:`look_at_data`.
+    """
+    names = tuple(f"class {number}" for number in range(named))
+    return look_at_data(find_own(images, masks), Choices(binary=binary, classes=names), progress)
+
+
+def find_own(images: Path, masks: Path) -> FoundData:
+    """Pair a folder of images with one of masks.
+
+    Args:
+        images: Folder of images.
+        masks: Folder of masks.
+
+    Returns:
+        What is in them.
+
+    Raises:
+        DataError: no such folder, or nothing that pairs up.
+    """
+    pairs = pair_up(images, masks)
+    if not pairs.pairs:
+        pairs.check()
+    found = data_of_pairs(pairs, images, "folders")
+    return replace(found, faults=tuple(_told(pairs.check))) if pairs.faults else found
+
+
+def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> Look:
+    """Look at somebody's data, one case at a time.
+
+    Args:
+        found: The files.
+        choices: What the user has chosen.
+        progress: Show a progress bar.
+
+    Returns:
+        What was seen.
+
+    Raises:
         DataError: files do not pair up, cannot be read, or hold what cannot be meant; all faults are listed.
     """
-    found = pair_up(images, masks)
     if not found.pairs:
-        found.check()
-    tally, faults = FileTally(), list[DataError]()
-    tried(found.check, faults)
-    for name, (image, mask) in track(found.pairs.items(), "look", disable=not progress):
-        tried(lambda name=name, image=image, mask=mask: tally.add(name, image, mask), faults)  # type: ignore[misc]
+        raise DataError(f"{found.root}: no pair of an image and a mask ({found.form}).", seen=[*found.faults[:_SHOWN]])
+    tally, faults = FileTally(), [DataError(fault) for fault in found.faults]
+    found, numbers = _names(found, choices, faults)
+    for name, pair in track(found.pairs.items(), "look", disable=not progress):
+        tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
     if not tally.seen:
         raise all_of(faults, len(found.pairs))
-    coding = tried(lambda: _coding(tally, masks, binary, named), faults)
-    scaling = tried(tally.scaling, faults)
-    if coding is None or scaling is None or faults:
+    coding = tried(lambda: _coding(found, tally, choices), faults)
+    scaling = tried(lambda: tally.scaling(found.modalities, choices.intensity), faults)
+    channels = tried(tally.check_channels, faults) if scaling is not None else None
+    if coding is None or scaling is None or channels is None or faults:
         raise all_of(faults, len(found.pairs))
-    median = int(np.median([max(size) for size in tally.sizes]))
-    return Look(found.pairs, coding, tally.sides(), median, scaling)
+    median = int(np.median([max(shape[2:]) for shape in tally.shapes.values()]))
+    flat: list[DataError] = []
+    tried(tally.check_slices, flat)
+    return Look(
+        found, coding, tally.sides(), median, scaling, channels, tuple(tally.shapes.values()), tuple(tally.spacings),
+        numbers, flat[0] if flat and scaling.depth == "volumes" else None,
+    )  # fmt: skip
 
 
-def _coding(tally: FileTally, masks: Path, binary: bool, named: int) -> Coding:
-    coding = decide(tally.seen, united=binary, named=named)
+def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple[FoundData, dict[str, int]]:
+    """Take the names that labels have in their own files, and number those of DICOM files, which have names alone."""
+    named = {mask: names for _, mask in found.pairs.values() if (names := tried(lambda m=mask: names_in(m), faults))}  # type: ignore[misc]
+    if found.labels or not named:
+        return found, {}
+    if any(not str(path).lower().endswith(".nrrd") for path in named):
+        known = list(dict.fromkeys(name for names in named.values() for name in names.values()))
+        if unknown := [name for name in choices.classes if name not in known]:
+            faults.append(DataError(f"--classes: no label has a region {unknown[0]!r}. {nearest(unknown[0], known)}"))
+        numbers = {name: number for number, name in enumerate(choices.classes or known, 1)}
+        return replace(found, labels={n: name for name, n in numbers.items()}, said="the DICOM files"), numbers
+    labels: dict[int, str] = {}
+    for path, names in named.items():
+        for value, name in names.items():
+            if (other := labels.setdefault(value, name)) != name:
+                faults.append(DataError(f"{path}: label {value} is {name!r}, and {other!r} in other files."))
+    return replace(found, labels=dict(sorted(labels.items())), said="the segments' names"), {}
+
+
+def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
+    ignore = found.ignore if choices.ignore is None else choices.ignore
+    if choices.colors:
+        return coloured_coding(tally.seen, choices.colors)
+    if found.labels and not choices.binary:
+        labels = {value: name for value, name in found.labels.items() if value != ignore}
+        return named_coding(tally.seen, labels, ignore, found.said)
+    coding = decide(tally.seen, united=choices.binary, named=len(choices.classes), ignore=ignore)
     if not coding.names:
-        raise DataError(f"{masks}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground")
+        raise DataError(
+            f"{found.root}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground"
+        )
     return coding
+
+
+def _told(check: Callable[[], object]) -> list[str]:
+    """Return what a check says, as one fault."""
+    faults: list[DataError] = []
+    tried(check, faults)
+    return [str(fault) for fault in faults]
 
 
 def tried(make: Callable[[], _Made], faults: list[DataError]) -> _Made | None:

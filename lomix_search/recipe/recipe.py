@@ -11,11 +11,13 @@ from torch import nn
 
 from lomix_search.data.dataset import Splits
 from lomix_search.data.kinds.table import DATA_KINDS
+from lomix_search.data.nested_datasets import window_of
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
 from lomix_search.evaluation.protocols import find_protocol
 from lomix_search.evaluation.score_table import Evaluation
+from lomix_search.evaluation.windows import OVERLAP
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.changes import apply_changes, apply_override
 from lomix_search.recipe.faults import range_faults, table_faults
@@ -191,7 +193,7 @@ class Recipe(Frozen):
             RecipeError: the network sees blocks of slices, and no window says how many.
             RunError: the network's output cannot be scored.
         """
-        how = self.inference(splits.train[0][0].shape, multilabel=splits.multilabel)
+        how = self.inference(splits)
         cases, protocol = splits.volumes.get(subset, ()), self.evaluate.protocol
         return evaluate(
             network,
@@ -207,31 +209,50 @@ class Recipe(Frozen):
             masks=self.evaluate.masks,
         )
 
-    def inference(self, item: Sequence[int], *, multilabel: bool = False) -> InferenceOptions:
-        """Return how whole cases are predicted, as ``[evaluate]`` and its protocol say.
+    def inference(self, splits: Splits) -> InferenceOptions:
+        """Return how whole cases are predicted: as validation does it, unless ``[evaluate]`` says otherwise.
+
+        Args:
+            splits: What ``build_data`` returned.
+
+        Returns:
+            Sizes, windows and flips.
+
+        Raises:
+            RecipeError: the network sees blocks of slices, and nothing says how large these are.
+        """
+        seen, window = splits.train[0][0].shape, window_of(splits.val)
+        return self.inference_of(seen, window, multilabel=splits.multilabel)
+
+    def inference_of(
+        self, item: Sequence[int], window: Sequence[int] | None = None, *, multilabel: bool = False
+    ) -> InferenceOptions:
+        """Return how whole cases are predicted, as :meth:`inference`, where there are no data.
 
         Args:
             item: Shape of an image that training sees, (C, *spatial).
+            window: Size of the blocks that validation predicts by; None: whole items.
             multilabel: The network's channels are regions that may overlap.
 
         Returns:
-            The options.
+            Sizes, windows and flips; the protocol says how predictions get back to the size of their case.
 
         Raises:
-            RecipeError: the network sees blocks of slices, and no window says how many.
+            RecipeError: the network sees blocks of slices, and nothing says how large these are.
         """
-        seen, size = tuple(item[1:]), None
-        if self.evaluate.window is None:
-            if len(seen) != 2:
-                raise RecipeError(
-                    f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding "
-                    "window.",
-                    hint=f"evaluate.window={list(seen)}",
-                )
-            size = (seen[0], seen[1])
-        section, resize = self.evaluate, find_protocol(self.evaluate.protocol).resize
-        how = InferenceOptions(size, resize, section.batch_size, section.window, multilabel=multilabel)
-        return replace(how, flips=section.flips)
+        chosen, resize = self.evaluate, find_protocol(self.evaluate.protocol).resize
+        how = InferenceOptions(None, resize, chosen.batch_size, flips=chosen.flips, multilabel=multilabel)
+        if chosen.window is not None:
+            return replace(how, window=chosen.window)
+        if window is not None:
+            return replace(how, window=tuple(window), overlap=OVERLAP)
+        if len(item) != 3:
+            seen = tuple(item[1:])
+            raise RecipeError(
+                f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding window.",
+                hint=f"evaluate.window={list(seen)}",
+            )
+        return replace(how, size=(item[1], item[2]))
 
     def build_space(self) -> SearchSpace:
         """Load the search space, with the operators and subset sizes that the recipe leaves in.

@@ -1,7 +1,7 @@
 """``lomix validate``: everything that can be known about a recipe before an hour is spent on it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,7 @@ class RecipeFindings:
         spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
         warnings: What is unusual and may be meant so.
         faults: What cannot be right.
+        multilabel: The classes are regions that may overlap.
     """
 
     recipe: str
@@ -77,6 +78,7 @@ class RecipeFindings:
     spacing: str
     warnings: tuple[str, ...]
     faults: tuple[str, ...]
+    multilabel: bool = False
 
     def check(self) -> None:
         """Raise if anything cannot be right.
@@ -93,7 +95,7 @@ class RecipeFindings:
         sets = Table("set", "cases", "patients", "slices", title=self.recipe, title_justify="left")
         for row in self.sets:
             sets.add_row(row.name, *(str(value) for value in (row.cases, row.patients, row.slices)))
-        classes = Table("class", "training pixels", "training cases", "test cases")
+        classes = Table("region" if self.multilabel else "class", "training pixels", "training cases", "test cases")
         for c in self.classes:
             classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
         spacing = [f"spacing: {self.spacing}"] if self.spacing else []
@@ -122,7 +124,7 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
     warnings = [*found.warnings, *_balance(found.classes, found.sets)]
-    return RecipeFindings(recipe.name, found.sets, found.classes, found.spacing, tuple(warnings), tuple(faults))
+    return replace(found, warnings=tuple(warnings), faults=tuple(faults), multilabel=splits.multilabel)
 
 
 def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> RecipeFindings:
@@ -185,13 +187,13 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
     """Build the network and try it on one image."""
     try:
         network = recipe.build_network().eval()
-        image, label = splits.val[0]
+        image, label = splits.val.example()
         with torch.no_grad():
             logits = reader_of(network)(image[None])
     except LomixError as error:
         return str(error).splitlines()
     except Exception as error:  # a network of the user's may raise anything
-        return [f"network: does not run on {tuple(splits.val[0][0].shape)}: {type(error).__name__}: {error}"]
+        return [f"network: does not run on {tuple(splits.val.example()[0].shape)}: {type(error).__name__}: {error}"]
     return _shape_faults(network, logits, label, splits)
 
 

@@ -8,24 +8,32 @@ import torch
 from torch import nn
 
 from lomix_search.mixture.loss import MixtureLoss
+from lomix_search.mixture.loss.groups import WEIGHTS_LR, weights_group
 from lomix_search.recipe.sections import OptimizerSection
 
 
-def trained_groups(net: nn.Module, loss: MixtureLoss) -> list[dict[str, Any]]:
+def trained_groups(net: nn.Module, loss: MixtureLoss, weights_apart: bool = False) -> list[dict[str, Any]]:
     """Group what is trained: one group as in the paper, and a second for a weighting with its own learning rate.
 
     Args:
         net: The instrumented network.
         loss: The mixture loss.
+        weights_apart: Any weighting has the second group, as ``MixtureLoss.parameter_groups`` makes it: without
+            momentum. Optimizers other than Adam and its kin need it.
 
     Returns:
         Parameter groups for an optimizer.
     """
-    apart = list(loss.weighting.parameters()) if loss.weighting.lr is not None else []
-    alone = {id(p) for p in apart}
+    own = loss.weighting.lr
+    theta = [p for p in loss.weighting.parameters() if p.requires_grad] if weights_apart or own is not None else []
+    alone = {id(p) for p in theta}
     together = [p for p in (*net.parameters(), *loss.parameters()) if p.requires_grad and id(p) not in alone]
     groups: list[dict[str, Any]] = [{"params": together}]
-    return [*groups, {"params": apart, "lr": loss.weighting.lr, "weight_decay": 0.0}] if apart else groups
+    if not theta:
+        return groups
+    if weights_apart:
+        return [*groups, weights_group(theta, own or WEIGHTS_LR)]
+    return [*groups, {"params": theta, "lr": own, "weight_decay": 0.0}]
 
 
 def build_optimizer(plan: OptimizerSection, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

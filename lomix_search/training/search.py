@@ -78,7 +78,9 @@ def search(
             ``validate_every``, ``checkpoint_every``, ``workers``, ``clip_grad``, ``label_fraction``,
             ``shrink`` (``{"to": 8}``), ``patience``, ``skip_not_finite``, ``other_data``. Of ``[optimizer]``:
             ``optimizer`` (its name), ``lr``, ``weight_decay``, ``momentum``, ``schedule`` (constant, poly, cosine),
-            ``power``.
+            ``power``. ``optimizer`` may also be one that you built over the parameters of network and loss, or a
+            function that builds one of parameter groups, such as ``functools.partial(torch.optim.RMSprop, lr=1e-3)``;
+            ``schedule`` and ``power`` still count then, and its state is in the checkpoints.
 
     Returns:
         The mixture and the validation scores, final and best.
@@ -151,11 +153,12 @@ def run_search(
         KeyboardInterrupt: as ``search``.
     """
     with alike():
+        _check_net(net)
         _check_share(plan.search.batch_size)
         names = _class_names(classes, loss)
-    loss.together = size() > 1
-    state = TrainingState(net, loss, plan, folder)
-    with lost_processes(lambda: f"{folder}, at step {state.step}"), hold(folder):
+        loss.together = size() > 1
+        state = TrainingState(net, loss, plan, folder)
+    with lost_processes(lambda: f"{folder}, at step {state.step}"), hold(folder), loss.watch.paused():
         with alike():
             given = in_one_form(state, train, val, held_out)
             items = divide(state, given)
@@ -210,6 +213,18 @@ def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str
     return given or numbered
 
 
+def _check_net(net: object) -> None:
+    """Check that a network gives the maps of its stages, and is bare."""
+    if not isinstance(net, nn.Module) or not hasattr(net, "stages") or not hasattr(net, "heads"):
+        raise RunError(
+            f"search needs an instrumented network, not a {type(net).__name__}.",
+            hint=[
+                "net = lomix.instrument(unet, example=images)",
+                "(a network inside DistributedDataParallel: net.module; several processes are search's own work)",
+            ],
+        )
+
+
 def _check_share(batch_size: int) -> None:
     if batch_size < size():
         raise RunError(
@@ -220,13 +235,18 @@ def _check_share(batch_size: int) -> None:
 
 def _plan(given: Mapping[str, Any]) -> TrainingPlan:
     """Sort flat arguments into the two sections of a recipe and check them there."""
+    own = given.get("optimizer")
+    own = None if isinstance(own, str) else own
     of_optimizer = set(OptimizerSection.model_fields) - {"name"}
     optimizer = {key: value for key, value in given.items() if key in of_optimizer}
-    optimizer |= {"name": given["optimizer"]} if "optimizer" in given else {}
+    optimizer |= {"name": given["optimizer"]} if "optimizer" in given and own is None else {}
     rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
     known = set(SearchSection.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
+    if own is not None:
+        taken = sorted(optimizer.keys() - {"schedule", "power"})
+        faults += [f"{key}: give it to the optimizer that you build yourself." for key in taken]
     rest = {key: value for key, value in rest.items() if key in known}
     faults += faults_in(SearchSection, rest)
     checked = build_typed(OptimizerSection, optimizer, "search(…)", RunError, faults)
-    return TrainingPlan(build_typed(SearchSection, rest, "search(…)", RunError), checked)
+    return TrainingPlan(build_typed(SearchSection, rest, "search(…)", RunError), checked, own)

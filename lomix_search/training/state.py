@@ -22,6 +22,7 @@ from lomix_search.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
+from lomix_search.training.given_optimizer import Factory, given_optimizer, optimizer_settings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
 from lomix_search.training.surroundings import surroundings
@@ -39,15 +40,18 @@ class TrainingPlan:
     Args:
         search: Steps, batches, seed, precision and so on.
         optimizer: Optimizer and schedule.
+        given: The user's own optimizer, or what makes it; of the section only the schedule counts then.
     """
 
     search: SearchSection
     optimizer: OptimizerSection
+    given: torch.optim.Optimizer | Factory | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All values by name."""
-        of_optimizer = {f"optimizer.{key}": value for key, value in self.optimizer.model_dump().items()}
+        """All values by name; of a user's optimizer, those of its schedule."""
+        own = {"schedule", "power"} if self.given is not None else None
+        of_optimizer = {f"optimizer.{key}": value for key, value in self.optimizer.model_dump(include=own).items()}
         return {**self.search.model_dump(), **of_optimizer}
 
 
@@ -65,16 +69,17 @@ class TrainingState:
         self.net, self.loss, self.plan, self.folder = net, loss, plan, folder
         self.device = next(net.parameters()).device
         loss.to(self.device)
-        groups = trained_groups(net, loss)
-        self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = build_optimizer(plan.optimizer, groups)
-        factor = learning_rate(plan.optimizer, plan.search.steps)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self._train_by(self._optimizer())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.search.precision == "fp16")
         self.monitor = Monitor()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
         self.data: dict[str, Fingerprint] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run must go on with, by name."""
+        return self.plan.settings | (self._given or {})
 
     def open(self, resume: bool, data: dict[str, Fingerprint] | None = None) -> None:
         """Start the folder, or go on where its last checkpoint stands.
@@ -130,6 +135,24 @@ class TrainingState:
             return False
         return self.step - self.best_step >= plan.patience * plan.validate_every
 
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Build the optimizer of the recipe, or check the user's."""
+        plan = self.plan
+        self._given: dict[str, Any] | None = None
+        if plan.given is None:
+            groups = trained_groups(self.net, self.loss, weights_apart=plan.optimizer.name != "AdamW")
+            return build_optimizer(plan.optimizer, groups)
+        groups = trained_groups(self.net, self.loss, weights_apart=True)
+        optimizer = given_optimizer(plan.given, self.net, self.loss, groups)
+        self._given = optimizer_settings(optimizer)
+        return optimizer
+
+    def _train_by(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        factor = learning_rate(self.plan.optimizer, self.plan.search.steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
     def _found(self, resume: bool) -> StateDict | None:
         with writing(self.folder):
             sweep(self.folder)
@@ -143,7 +166,7 @@ class TrainingState:
                 ],
             )
         if state is not None:
-            check_same(json.loads(state["settings"]), self.plan.settings, self.folder)
+            check_same(json.loads(state["settings"]), self.settings, self.folder)
             if "data" in state:  # not in checkpoints of earlier versions
                 accept = self.plan.search.other_data
                 check_same_data(json.loads(state["data"]), self.data, self.folder, accept)
@@ -172,7 +195,7 @@ class TrainingState:
             "step": self.step,
             "best": [self.best_dice, self.best_step],
             "skipped": self.skipped,
-            "settings": json.dumps(self.plan.settings, sort_keys=True),
+            "settings": json.dumps(self.settings, sort_keys=True),
             "data": json.dumps(self.data, sort_keys=True),
             "surroundings": json.dumps(self._surroundings(), sort_keys=True),
             "net": self.net.state_dict(),
@@ -194,6 +217,8 @@ class TrainingState:
                 seen=str(cause).splitlines()[:4],
                 hint="start in another folder",
             ) from None
+        if len(state["optimizer"]["param_groups"]) < len(self.optimizer.param_groups):  # SGD of earlier versions
+            self._train_by(build_optimizer(self.plan.optimizer, trained_groups(self.net, self.loss)))
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])

@@ -97,34 +97,54 @@ def names(found: Pairs) -> dict[str, tuple[str, str]]:
     return {n: (" ".join(path.name for path in images), mask.name) for n, (images, mask) in found.pairs.items()}
 
 
-WITHIN: dict[str, tuple[list[str], dict[str, tuple[str, str]]]] = {
-    "endings": (["a.png", "a_mask.png", "b.png", "b-seg.tif"], {"a": ("a.png", "a_mask.png"), "b": ("b.png", "b-seg.tif")}),
-    "beginnings": (["img_7.png", "mask_7.png", "image_8.png", "seg_8.png"], {
-        "img_7": ("img_7.png", "mask_7.png"), "image_8": ("image_8.png", "seg_8.png")}),
-    "exact names first": (["images/a.png", "images/img_a.png", "masks/a.png", "masks/img_a_mask.png"], {
-        "a": ("a.png", "a.png"), "img_a": ("img_a.png", "img_a_mask.png")}),
-    "folders below those of sets": (["train/images/1.png", "train/masks/1.png", "test/images/1.png", "test/gt/1.png"], {
-        "test/1": ("1.png", "1.png"), "train/1": ("1.png", "1.png")}),
-    "a folder a patient": (["p1/image.nii.gz", "p1/label.nii.gz", "p2/ct.nii", "p2/seg.nii"], {
-        "p1": ("image.nii.gz", "label.nii.gz"), "p2": ("ct.nii", "seg.nii")}),
-    "images and labels of a patient": (["p1/images/a.mha", "p1/labels/a.mha", "p2/images/b.mha", "p2/labels/b.mha"], {
-        "p1/a": ("a.mha", "a.mha"), "p2/b": ("b.mha", "b.mha")}),
-    "sequences": (
-        ["B1/B1_t1.nii.gz", "B1/B1_flair.nii.gz", "B1/B1_seg.nii.gz", "B2/B2_flair.nii.gz", "B2/B2_t1.nii.gz", "B2/B2_seg.nii.gz"],
-        {"B1/B1": ("B1_flair.nii.gz B1_t1.nii.gz", "B1_seg.nii.gz"), "B2/B2": ("B2_flair.nii.gz B2_t1.nii.gz", "B2_seg.nii.gz")},
+WITHIN: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
+    "endings": (
+        "a.png a_mask.png b.png b-seg.tif",
+        {"a": ("a.png", "a_mask.png"), "b": ("b.png", "b-seg.tif")},
     ),
-    "sequences alone": (["p/t1.nrrd", "p/t2.nrrd", "p/mask.seg.nrrd"], {"p": ("t1.nrrd t2.nrrd", "mask.seg.nrrd")}),
-    "test images without labels": (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b_0000.nii.gz"], {
-        "a": ("a_0000.nii.gz", "a.nii.gz")}),
-    "numbers that are those of frames": (["images/v_0000.png", "images/v_0001.png", "masks/v_0000.png", "masks/v_0001.png"], {
-        "v": ("v_0000.png", "v_0000.png"), "v_0001": ("v_0001.png", "v_0001.png")}),
-}  # fmt: skip
+    "beginnings": (
+        "img_7.png mask_7.png image_8.png seg_8.png",
+        {"img_7": ("img_7.png", "mask_7.png"), "image_8": ("image_8.png", "seg_8.png")},
+    ),
+    "exact names first": (
+        "images/a.png images/img_a.png masks/a.png masks/img_a_mask.png",
+        {"a": ("a.png", "a.png"), "img_a": ("img_a.png", "img_a_mask.png")},
+    ),
+    "folders below those of sets": (
+        "train/images/1.png train/masks/1.png test/images/1.png test/gt/1.png",
+        {"test/1": ("1.png", "1.png"), "train/1": ("1.png", "1.png")},
+    ),
+    "a folder a patient": (
+        "p1/image.nii.gz p1/label.nii.gz p2/ct.nii p2/seg.nii",
+        {"p1": ("image.nii.gz", "label.nii.gz"), "p2": ("ct.nii", "seg.nii")},
+    ),
+    "images and labels of a patient": (
+        "p1/images/a.mha p1/labels/a.mha p2/images/b.mha p2/labels/b.mha",
+        {"p1/a": ("a.mha", "a.mha"), "p2/b": ("b.mha", "b.mha")},
+    ),
+    "sequences": (
+        "B1/B1_t1.nii B1/B1_flair.nii B1/B1_seg.nii B2/B2_flair.nii B2/B2_t1.nii B2/B2_seg.nii",
+        {"B1/B1": ("B1_flair.nii B1_t1.nii", "B1_seg.nii"), "B2/B2": ("B2_flair.nii B2_t1.nii", "B2_seg.nii")},
+    ),
+    "sequences alone": (
+        "p/t1.nrrd p/t2.nrrd p/mask.seg.nrrd",
+        {"p": ("t1.nrrd t2.nrrd", "mask.seg.nrrd")},
+    ),
+    "test images without labels": (
+        "imagesTr/a_0000.nii.gz labelsTr/a.nii.gz imagesTs/b_0000.nii.gz",
+        {"a": ("a_0000.nii.gz", "a.nii.gz")},
+    ),
+    "numbers that are those of frames": (
+        "images/v_0000.png images/v_0001.png masks/v_0000.png masks/v_0001.png",
+        {"v": ("v_0000.png", "v_0000.png"), "v_0001": ("v_0001.png", "v_0001.png")},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WITHIN)
 def test_images_and_masks_in_one_folder(name: str, tmp_path: Path) -> None:
     files, wanted = WITHIN[name]
-    found = pair_within(touch(tmp_path, *files))
+    found = pair_within(touch(tmp_path, *files.split()))
     found.check()
     assert names(found) == wanted
 

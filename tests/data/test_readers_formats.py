@@ -1,6 +1,5 @@
 """NRRD, MetaImage and TIFF stacks: each is read as the NIfTI file of the same voxels, or refused by name."""
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import twins
+from support import grid_files, twins
 from support.picture_files import tiff
 
 from lomix_search.data.readers.formats import format_of
@@ -22,7 +21,7 @@ RNG = np.random.default_rng(0)
 VALUES = RNG.integers(-900, 900, (6, 5, 4)).astype(np.int16)
 TURNED = nib.orientations.inv_ornt_aff([[1, -1], [0, 1], [2, -1]], VALUES.shape) * [0.5, 0.7, 2, 1]
 AFFINE = TURNED @ np.diag([1.0, 1, 1, 1])
-LPS = np.diag([-1.0, -1, 1, 1]) @ AFFINE
+LPS = grid_files.lps(AFFINE)
 
 
 def as_nifti(folder: Path, values: NDArray[Any] = VALUES) -> RawImage:
@@ -31,29 +30,11 @@ def as_nifti(folder: Path, values: NDArray[Any] = VALUES) -> RawImage:
 
 
 def save_nrrd(path: Path, values: NDArray[Any] = VALUES, **more: Any) -> Path:
-    header = {"space": "left-posterior-superior", "space directions": LPS[:3, :3].T, "space origin": LPS[:3, 3]} | more
-    nrrd.write(str(path), values, {key: value for key, value in header.items() if value is not None})
-    return path
+    return grid_files.save_nrrd(path, values, AFFINE, **more)
 
 
 def save_meta(path: Path, values: NDArray[Any] = VALUES, packed: bool = False, **more: str) -> Path:
-    spacing = np.linalg.norm(LPS[:3, :3], axis=0)
-    data = values.tobytes(order="F")
-    kind = {"i2": "MET_SHORT", "u1": "MET_UCHAR", "f4": "MET_FLOAT"}[values.dtype.str[1:]]
-    header = {
-        "ObjectType": "Image", "NDims": "3", "CompressedData": str(packed),
-        "TransformMatrix": " ".join(map(str, (LPS[:3, :3] / spacing).T.ravel())),
-        "Offset": " ".join(map(str, LPS[:3, 3])), "ElementSpacing": " ".join(map(str, spacing)),
-        "DimSize": " ".join(map(str, values.shape[-3:])), "ElementType": kind,
-        "ElementDataFile": "LOCAL" if path.suffix == ".mha" else f"{path.stem}.raw",
-    } | more  # fmt: skip
-    last = header.pop("ElementDataFile")
-    text = "".join(f"{key} = {value}\n" for key, value in header.items()) + f"ElementDataFile = {last}\n"
-    data = zlib.compress(data) if packed else data
-    path.write_bytes(text.encode() + (data if path.suffix == ".mha" else b""))
-    if path.suffix == ".mhd":
-        (path.parent / last).write_bytes(data)
-    return path
+    return grid_files.save_meta(path, values, AFFINE, packed, **more)
 
 
 def same(found: RawImage, wanted: RawImage) -> None:

@@ -65,7 +65,7 @@ def test_all_networks_together_are_scored_on_the_test_cases(done: Path) -> None:
     splits = runs[0].recipe.build_data()
     found = read_evaluation(done / "test")
     assert found.cases == tuple(dict.fromkeys(splits.test.cases)) and len(found.cases) == 2
-    how = runs[0].recipe.inference((1, 32, 32))
+    how = runs[0].recipe.inference_of((1, 32, 32))
     for case in splits.volumes["test"]:
         made = [predict_case(run.net, case, how, all_classes=True).probabilities for run in runs]
         label = ((made[0] + made[1]) / 2).argmax(0)  # type: ignore[operator]

@@ -220,8 +220,8 @@ def test_labels_on_a_device_are_checked_one_step_late() -> None:
     assert str(caught.value) == (
         "2 labels of an earlier step were outside the classes 0 … 2.\n"
         "  Seen: values from -1 to 7\n"
-        "  Try:  from lomix_search.mixture.loss.label_checks import check_range\n"
-        "        check_range(labels, loss.plan)  # of each batch: says what to do"
+        "  Try:  from lomix_search.mixture.loss.label_checks import check_labels\n"
+        "        check_labels(labels.cpu(), [one.cpu() for one in maps], loss.plan)  # says what to do"
     )
     check.look(torch.tensor([0]), plan)
     again.look(torch.tensor([0]), plan)

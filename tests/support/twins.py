@@ -221,6 +221,36 @@ def _structures(path: Path, name: str, contours: list[tuple[NDArray[np.float64],
     d.save_as(path, enforce_file_format=True)
 
 
+def hippocampus_raw(root: Path, count: int = 3) -> Path:
+    """``Task04_Hippocampus`` as it is unpacked: hidden files of another system, and test volumes without labels."""
+    rng, home = np.random.default_rng(8), root / "Task04_Hippocampus"
+    for n in range(1, count + 1):
+        label = organs(rng, (16 + n, 20, 14), 2)
+        image = rng.normal(40, 4, label.shape) + 30 * label
+        kind = np.float32 if n % 2 else np.uint8  # 33 of the 260 are stored as floats of another range
+        stem = f"hippocampus_{n:03d}.nii.gz"
+        save_nifti(home / "imagesTr" / stem, (image * (1e4 if n % 2 else 1)).astype(kind), np.eye(4))
+        save_nifti(home / "labelsTr" / stem, label, np.eye(4))
+        (home / "imagesTr" / f"._{stem}").write_bytes(b"\x00\x05\x16\x07")
+    save_nifti(home / "imagesTs" / "hippocampus_002.nii.gz", image.astype(np.float32), np.eye(4))
+    return root
+
+
+def nuclei_raw(root: Path, count: int = 3) -> Path:
+    """``stage1_train/ID``: one mask a nucleus, pictures with a full alpha channel."""
+    rng = np.random.default_rng(9)
+    for _ in range(count):
+        name = rng.bytes(32).hex()
+        home = root / "stage1_train" / name
+        (home / "images").mkdir(parents=True), (home / "masks").mkdir()
+        masks = [organs(rng, (36, 40), 1) for _ in range(3)]
+        grey = (20 + 150 * np.max(masks, 0) + rng.integers(0, 20, (36, 40))).astype(np.uint8)
+        Image.fromarray(np.stack([grey, grey, grey, np.full_like(grey, 255)], 2)).save(home / "images" / f"{name}.png")
+        for number, mask in enumerate(masks):
+            Image.fromarray(mask * 255).save(home / "masks" / f"{rng.bytes(32).hex()}{number}.png")
+    return root
+
+
 RAW: dict[str, Callable[[Path], Path]] = {
     "synapse": lambda root: synapse_raw(root, ["case0001", "case0002"], size=16),
     "acdc": lambda root: acdc_raw(root, ["patient001", "patient004"], size=16),
@@ -228,5 +258,7 @@ RAW: dict[str, Callable[[Path], Path]] = {
     "isic2018": lambda root: isic_raw(root, (1, 1, 1)),
     "chest_nodules": lambda root: nodules_raw(root, patients=2),
     "busi": lambda root: busi_raw(root, count=2),
+    "hippocampus": hippocampus_raw,
+    "nuclei": nuclei_raw,
 }
 """A small raw folder of every benchmark that ``lomix prepare`` knows."""

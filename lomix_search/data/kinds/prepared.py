@@ -1,19 +1,25 @@
 """Data that ``lomix prepare`` has written, as a recipe's ``[data]`` opens them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, field_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
-from lomix_search.data.dataset import Splits
+from lomix_search.data.case import Case
+from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.kinds.class_table import PreparedLabels, prepared_labels
 from lomix_search.data.kinds.prepared_arrays import PreparedCases, PreparedFolder
+from lomix_search.data.kinds.prepared_volumes import PreparedVolumes, VolumeOptions, check_block, volume_case
 from lomix_search.data.manifest import Manifest, read_manifest
 from lomix_search.data.split import Split, SplitPlan, make_split
 from lomix_search.errors import DataError
 from lomix_search.utils.schema import Frozen
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
+_Side = Annotated[int, Field(ge=16)]
+_BlockSide = Annotated[int, Field(ge=1, le=4096)]
 
 
 class PreparedSettings(Frozen):
@@ -28,8 +34,11 @@ class PreparedSettings(Frozen):
         ignore: Raw label value (or the name of that label) of pixels that count nowhere; the one that the data name
             when left out.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
-        size: Rows and columns; must be what was prepared.
-        augment: Augmentation of the training slices.
+        size: Rows and columns, which must be what was prepared; of volumes, slices, rows and columns of the blocks that
+            training sees: ``[48, 64, 48]``.
+        augment: Augmentation of the training slices; ``volume`` for volumes.
+        flip: Axes of volumes that may be mirrored in training (``slices``, ``rows``, ``columns``): those that no class
+            is bound to. None by default.
         normalize: ``imagenet`` for RGB networks pretrained there; none leaves 0 … 1.
         seed: Of drawn splits and subsets.
         val_fraction: _Share of training patients to validate on, where the split file names none.
@@ -45,8 +54,9 @@ class PreparedSettings(Frozen):
     regions: dict[str, tuple[StrictInt | str, ...]] | None = None
     ignore: StrictInt | str | None = None
     split: str = "random"
-    size: Annotated[int, Field(ge=16)] | None = None
-    augment: Literal["none", "paper", "chest_ct"] = "paper"
+    size: _Side | tuple[_BlockSide, _BlockSide, _BlockSide] | None = None
+    augment: Literal["none", "paper", "chest_ct", "volume"] = "paper"
+    flip: tuple[Literal["slices", "rows", "columns"], ...] = ()
     normalize: Literal["none", "imagenet"] = "none"
     seed: Annotated[int, Field(ge=0)] = 0
     val_fraction: _Share = 0.1
@@ -55,6 +65,12 @@ class PreparedSettings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+
+    @model_validator(mode="after")
+    def _of_volumes(self) -> "PreparedSettings":
+        if self.flip and self.augment != "volume":
+            raise ValueError(f'flip belongs to augment = "volume"; augment is "{self.augment}"')
+        return self
 
     @field_validator("classes")
     @classmethod
@@ -90,25 +106,58 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
     """
     manifest = read_manifest(settings.root)
     labels, split = settings.labels(manifest, ignore_index), make_split(manifest.cases, settings.plan())
-    if settings.size not in (None, manifest.size):
-        raise DataError(
-            f"{settings.root} was prepared at {manifest.size} × {manifest.size}, and the recipe wants {settings.size}.",
-            hint=f"lomix prepare {manifest.benchmark} RAW {settings.root} --size {settings.size}",
-        )
     opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
-    train = opened.slices(split.train, settings.augment)
-    val, test = (opened.slices(names, "none") for names in (split.val, split.test))
-    volumes = {"val": PreparedCases(opened, split.val), "test": PreparedCases(opened, split.test)}
+    make = _volumes if manifest.dims == 3 else _slices
+    train, val, test, read = make(settings, opened, split)
     return Splits(
         train,
         val,
         test,
         labels.classes,
         manifest.cases[0].shape[1],
-        volumes=volumes,
+        manifest.preparation.spacing,
+        volumes={"val": PreparedCases(read, split.val), "test": PreparedCases(read, split.test)},
         regions=labels.regions,
         ignore_index=labels.ignore_index,
     )
+
+
+_Made = tuple[Slices, Slices, Slices, Callable[[str], Case]]
+
+
+def _slices(settings: PreparedSettings, opened: PreparedFolder, split: Split) -> _Made:
+    """Open the sets of slices, and what reads a case."""
+    manifest = opened.manifest
+    if settings.size not in (None, manifest.size):
+        wanted = list(settings.size) if isinstance(settings.size, tuple) else settings.size
+        hint = f"lomix prepare {manifest.benchmark} RAW {settings.root} --size {wanted}"
+        raise DataError(
+            f"{settings.root} was prepared at {manifest.size} × {manifest.size}, and the recipe wants {wanted}.",
+            hint=hint if isinstance(wanted, int) else f"data.size={manifest.size}   # these are slices, not volumes",
+        )
+    if settings.augment == "volume":
+        raise DataError(
+            f'{settings.root} holds slices; data.augment = "volume" is for volumes.', hint="data.augment=paper"
+        )
+    train = opened.slices(split.train, settings.augment)
+    val, test = (opened.slices(names, "none") for names in (split.val, split.test))
+    return train, val, test, opened.case
+
+
+def _volumes(settings: PreparedSettings, opened: PreparedFolder, split: Split) -> _Made:
+    """Open the sets of volumes, and what reads a case."""
+    size = check_block(settings.size, opened)
+    augment = settings.augment if "augment" in settings.model_fields_set else "volume"
+    if augment not in ("none", "volume"):
+        raise DataError(
+            f"{settings.root} holds volumes; data.augment = {augment!r} is for slices.",
+            hint="data.augment=volume   # or none",
+        )
+    if settings.normalize != "none":
+        raise DataError(f"{settings.root} holds volumes; data.normalize is for pictures.", hint="data.normalize=none")
+    volumes = PreparedVolumes(opened, VolumeOptions(size, augment, settings.flip))
+    val, test = (volumes.wholes(names) for names in (split.val, split.test))
+    return volumes.patches(split.train), val, test, partial(volume_case, opened)
 
 
 def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:

@@ -1,6 +1,6 @@
 """A prepared folder's arrays: slices for training, whole cases for evaluation, each read when it is asked for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -84,12 +84,12 @@ class PreparedFolder:
         picture = self.manifest.intensity == "picture"
         finish = FinishItem(None, picture, self.normalize)
         native, small = (
-            finish(torch.from_numpy(np.array(_open(folder / f"{file}.npy", entry.files), np.float32)), torch.zeros(0))[
-                0
-            ].numpy()
+            finish(
+                torch.from_numpy(np.array(open_array(folder / f"{file}.npy", entry.files), np.float32)), torch.zeros(0)
+            )[0].numpy()
             for file in ("image", f"image_{size}")
         )
-        label = self.labels.table[np.asarray(_open(folder / "label.npy", entry.files))]
+        label = self.labels.table[np.asarray(open_array(folder / "label.npy", entry.files))]
         corners = self._by_corners(entry)
         written = (entry.spacing, entry.origin, entry.patient)
         return Case(name, native, label, *written, small=small, corners=corners, values=self.values_of(entry))
@@ -117,11 +117,11 @@ class PreparedCases(Sequence[Case]):
     """Whole cases, each read when it is asked for.
 
     Args:
-        opened: Where from.
+        read: Reads a case by name.
         names: Which.
     """
 
-    opened: PreparedFolder
+    read: Callable[[str], Case]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -131,10 +131,10 @@ class PreparedCases(Sequence[Case]):
         """Return one case, or the part of the sequence that a slice names."""
         if isinstance(index, slice):
             return replace(self, names=self.names[index])
-        return self.opened.case(self.names[index])
+        return self.read(self.names[index])
 
     def __iter__(self) -> Iterator[Case]:
-        return (self.opened.case(name) for name in self.names)
+        return (self.read(name) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class PreparedSlices(Sequence[Array]):
     def __getitem__(self, index: Any) -> Any:
         """Read one slice."""
         name, number = self.places[index]
-        plane = _open(self.folder / name / self.file, self.hashes[name])[number]
+        plane = open_array(self.folder / name / self.file, self.hashes[name])[number]
         return plane if self.table is None else self.table[plane]
 
 
@@ -190,8 +190,19 @@ class FinishItem:
         return image, label
 
 
-def _open(path: Path, hashes: Mapping[str, str]) -> Array:
-    """Map an array into memory; it is read as it is used, after its hash was compared once in this process."""
+def open_array(path: Path, hashes: Mapping[str, str]) -> Array:
+    """Map an array into memory; it is read as it is used, after its hash was compared once in this process.
+
+    Args:
+        path: The file.
+        hashes: sha256 of the files of its case, by name.
+
+    Returns:
+        The array.
+
+    Raises:
+        DataError: it is missing, damaged, or not the one that was prepared.
+    """
     return _mapped(str(path), check_file(str(path), hashes.get(path.name, "")))
 
 

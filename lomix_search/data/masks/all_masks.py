@@ -74,6 +74,8 @@ class AllMasks:
             hint=[
                 "lomix new … --binary          # all but the background is one foreground; soft edges are cut halfway",
                 "lomix new … --classes a,b,…   # a name for each value above 0, if all of them are classes",
+                *["lomix new … --ignore 255      # if 255 marks pixels to leave out"]
+                * (self.keys[-1] == 255 and not self.noisy),
             ],
         )
 

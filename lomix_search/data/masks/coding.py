@@ -25,6 +25,7 @@ class Coding:
         cut: Values above it are foreground, where binary masks have soft edges.
         masks: In how many masks each label value is.
         said: The decision in words.
+        ignore: Label value that stays what it is, because its pixels count nowhere.
     """
 
     how: ReadAs
@@ -33,6 +34,7 @@ class Coding:
     cut: float | None
     masks: Mapping[int, int]
     said: str
+    ignore: int | None = None
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -40,13 +42,15 @@ class Coding:
         pairs = [
             [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
         ]
-        known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        known = self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        if known and self.how == "colour":
+            return {"masks": self.said, "colours": [[label, int(key)] for key, label in self.labels.items()]}
         return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
 
     @property
     def reading(self) -> str:
         """The decision with a hash of all of it, so that a case that was prepared by another decision is made again."""
-        whole = repr((self.how, sorted(self.labels.items()), self.cut))
+        whole = repr((self.how, sorted(self.labels.items()), self.cut, *[self.ignore] * (self.ignore is not None)))
         return f"{self.said} [{hashlib.sha256(whole.encode()).hexdigest()[:8]}]"
 
     def read(self, mask: MaskFile) -> Array:
@@ -76,10 +80,12 @@ class Coding:
         Raises:
             DataError: a value that no mask held when this was decided.
         """
-        kind = np.uint8 if max(self.labels.values(), default=0) < 256 else np.uint16
+        kind = np.uint8 if max([*self.labels.values(), self.ignore or 0]) < 256 else np.uint16
         if self.cut is not None:
-            return np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
+            cut = np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
+            return cut if self.ignore is None else np.where(keys == self.ignore, kind(self.ignore), cut)
         values, places = ranked(keys)
-        if unknown := [value_in_words(v) for v in values if v not in self.labels]:
+        labels = dict(self.labels) if self.ignore is None else {self.ignore: self.ignore} | dict(self.labels)
+        if unknown := [value_in_words(v) for v in values if v not in labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
-        return np.array([self.labels[v] for v in values], kind)[places]
+        return np.array([labels[v] for v in values], kind)[places]

@@ -7,6 +7,7 @@ or are more than classes can be, unless the user says what they mean.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lomix_search.data.masks.all_masks import AllMasks, how_to_read
 from lomix_search.data.masks.binary import ASKED_SHARE, SOFT_SHARE, binary_coding, halved_coding, is_soft, united_coding
@@ -16,7 +17,14 @@ from lomix_search.data.masks.mask_file import MaskSummary
 from lomix_search.errors import DataError
 
 
-def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = False, named: int = 0) -> Coding:
+def decide(
+    seen: Sequence[MaskSummary],
+    *,
+    binary: bool = False,
+    united: bool = False,
+    named: int = 0,
+    ignore: int | None = None,
+) -> Coding:
     """Decide what the masks of a dataset mean.
 
     Args:
@@ -25,6 +33,7 @@ def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = 
             halfway.
         united: Asked for: binary, and every value above the lowest is foreground.
         named: How many classes the user has named; that many values are taken as classes, whatever they look like.
+        ignore: Value whose pixels count nowhere, and which says nothing of the others.
 
     Returns:
         The decision.
@@ -32,6 +41,10 @@ def decide(seen: Sequence[MaskSummary], *, binary: bool = False, united: bool = 
     Raises:
         DataError: values that cannot be classes, or masks that contradict each other; the first file is named.
     """
+    if ignore is not None:
+        without = [replace(one, grains={k: g for k, g in one.grains.items() if k != ignore}) for one in seen]
+        coding = decide(without, binary=binary, united=united, named=named)
+        return replace(coding, ignore=ignore, said=f"{coding.said}; {ignore} counts nowhere")
     masks = AllMasks(seen, how_to_read(seen))
     if binary and len(masks.keys) > 2:
         return halved_coding(masks, SOFT_SHARE)

@@ -20,8 +20,8 @@ _NUMBER = re.compile(r"_(\d{4})$")
 _SEQUENCE = re.compile(rf"(?:^|{_SEPARATOR})(t1|t1ce|t1c|t1gd|t1n|t1w|t2|t2w|t2f|flair|adc|dwi|pd)$", re.IGNORECASE)
 
 MASK_FOLDERS = (
-    "mask", "masks", "label", "labels", "labelstr", "seg", "segs", "segmentation", "segmentations", "gt", "ground truth",
-    "groundtruth", "ground_truth", "annotation", "annotations",
+    "mask", "masks", "label", "labels", "labelstr", "seg", "segs", "segmentation", "segmentations", "gt",
+    "ground truth", "groundtruth", "ground_truth", "annotation", "annotations",
 )  # fmt: skip
 IMAGE_FOLDERS = (
     "image", "images", "imagestr", "img", "imgs", "original", "originals", "scan", "scans", "volumes", "photos",

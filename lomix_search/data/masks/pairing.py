@@ -151,7 +151,8 @@ def pair_within(root: Path) -> Pairs:
 
 def _by_role(files: Sequence[tuple[File, bool | None]]) -> tuple[list[File], list[File]]:
     """Tell images from masks by kind, by folder, and else by name."""
-    images, masks = [], []
+    images: list[File] = []
+    masks: list[File] = []
     for file, is_label in files:
         roles = [_role(part) for part in reversed(file.folder.split("/")) if _role(part) is not None]
         said = is_label if is_label is not None else roles[0] if roles else looks_like_mask(file.stem)

@@ -51,7 +51,7 @@ def read_dicom_case(name: str, files: Sequence[Path], region: str) -> Case:
     spacing, corner = _check_grid(folder, slices)
     with readable(path_of(structures[0])):  # numbers or names that its sequences lack
         _check_frame(slices[0], structures[0], region)
-        contours = _planes(path_of(structures[0]), _contours(structures[0], region))
+        contours = _planes(path_of(structures[0]), contours_of(structures[0], region))
     shape = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
     check_memory(path_of(slices[0]), shape)
     image = np.stack([pixel_values(d) for d in slices])
@@ -192,8 +192,19 @@ def _planes(path: Path, contours: Sequence[tuple[NDArray[np.float64], str]]) -> 
     return planes
 
 
-def _contours(structures: Any, region: str) -> list[tuple[NDArray[np.float64], str]]:
-    """Return the corners (n, 3), in mm, and the kind of every contour of a region."""
+def contours_of(structures: Any, region: str) -> list[tuple[NDArray[np.float64], str]]:
+    """Read the contours of a region.
+
+    Args:
+        structures: pydicom's data set of an RTSTRUCT.
+        region: Name of the region.
+
+    Returns:
+        The corners (n, 3), in mm, and the kind of every contour.
+
+    Raises:
+        DataError: no such region or two of that name, nothing drawn, or contours that are not closed and planar.
+    """
     path, number = path_of(structures), int(_region(structures, region).ROINumber)
     found = [r for r in value_of(structures, "ROIContourSequence") if int(r.ReferencedROINumber) == number]
     contours = []

@@ -4,7 +4,7 @@ A grid is what NIfTI says of it: an affine from (i, j, k) to millimetres towards
 formats turn what their headers say into one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +44,31 @@ def canonical(
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     spacing = tuple(float(s) * scale for s in lengths)
     if not np.isfinite(affine).all() or not all(_SPACING[0] <= s <= _SPACING[1] for s in spacing):
-        raise DataError(
-            f"{path}: the header's spacing or unit is wrong.",
-            seen=f"voxels of {size_in_words(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
-            hint=hint,
-        )
+        raise wrong_spacing(path, spacing, unit, hint)
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
         raise DataError(
             f"{path}: two axes of its affine fall together, so that it describes no volume.",
             seen=affine_in_words(affine),
             hint="nibabel.save(nibabel.Nifti1Image(values, affine), …)   # with the affine of the scan",
         )
-    order, flips = _axes(affine)
-    turned = np.flip(values, flips).transpose((*order, *range(3, values.ndim)))
-    if values.ndim > 3:
-        turned = np.moveaxis(turned, 3, 1)
     origin = {"affine": affine.tolist(), "shape": list(values.shape[:3]), "unit": unit}
-    return np.ascontiguousarray(turned), tuple(spacing[axis] for axis in order), origin
+    return turned(values, affine), tuple(spacing[axis] for axis in _axes(affine)[0]), origin
+
+
+def wrong_spacing(path: Path, spacing: Sequence[float], unit: str, hint: str = _ZOOMS) -> DataError:
+    """Return the error about a spacing that cannot be."""
+    return DataError(
+        f"{path}: the header's spacing or unit is wrong.",
+        seen=f"voxels of {size_in_words(tuple(round(s, 6) for s in spacing))} mm, unit {unit!r}",
+        hint=hint,
+    )
+
+
+def turned(values: Array, affine: Array) -> Array:
+    """Turn (i, j, k) into (slices, rows, columns), and (i, j, k, channels) into (slices, channels, rows, columns)."""
+    order, flips = _axes(affine)
+    found = np.flip(values, flips).transpose((*order, *range(3, values.ndim)))
+    return np.ascontiguousarray(found if values.ndim == 3 else np.moveaxis(found, 3, 1))
 
 
 def from_canonical(label: Array, affine: Array) -> Array:

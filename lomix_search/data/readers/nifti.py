@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lomix_search.data.case import Array, Case, size_in_words
-from lomix_search.data.readers.grid import MILLIMETRES, canonical, check_one_grid, from_canonical
+from lomix_search.data.readers.grid import MILLIMETRES, canonical, check_one_grid, from_canonical, wrong_spacing
 from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.data.readers.values import check_real_values, float_of, whole_labels
 from lomix_search.errors import DataError, require
@@ -180,6 +180,7 @@ def _stored(path: Path, frame: int | None, channels: bool = False) -> tuple[Arra
         file = nib.load(str(path))
         shape = tuple(int(n) for n in file.shape)
         check_real_values(path, np.dtype(file.get_data_dtype()))
+        _check_zooms(path, file.header)
         _check_room(path, shape, np.dtype(file.get_data_dtype()).itemsize, int(getattr(file.dataobj, "offset", 0)))
         frames = shape[3] if len(shape) > 3 and set(shape[4:]) <= {1} else 1
         if frame is not None and not 0 <= frame < frames:
@@ -197,6 +198,18 @@ def _stored(path: Path, frame: int | None, channels: bool = False) -> tuple[Arra
             values = np.asanyarray(file.dataobj[index])
         unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
         return values, np.asarray(file.affine, float), str(unit)
+
+
+def _check_zooms(path: Path, header: Any) -> None:
+    """Refuse a distance of 0 between voxels that nothing else says; nibabel alone would take it for 1."""
+    nib, kind = require("nibabel", "data"), type(header)
+    if not isinstance(header, nib.Nifti1Header) or not path.name.lower().endswith((".nii", ".nii.gz")):
+        return
+    with nib.openers.Opener(str(path)) as file:
+        raw = kind(file.read(kind.template_dtype.itemsize), check=False)
+    zooms = [float(zoom) for zoom in raw["pixdim"][1:4]]
+    if not int(raw["sform_code"]) and 0 in zooms:
+        raise wrong_spacing(path, zooms, str(header.get_xyzt_units()[0]))
 
 
 def _check_room(path: Path, shape: Sequence[int], itemsize: int, offset: int) -> None:

@@ -125,7 +125,10 @@ def _examples(trained: Trained) -> tuple[Tensor, str]:
     try:
         items = trained.recipe.build_data().val
         images = torch.stack([items[index][0] for index in (0, len(items) - 1)])
-        return images, f"two validation items of the run's data: {items.names[0]}; {items.names[len(items) - 1]}"
+        if images.shape[1:] == trained.data.item:
+            return images, f"two validation items of the run's data: {items.names[0]}; {items.names[len(items) - 1]}"
+        block = items.example()[0]
+        return torch.stack([block, block.flip(-1)]), f"a block of the run's data and its mirror image: {items.names[0]}"
     except (LomixError, RuntimeError):  # the data are gone, or pictures differ in size
         with seeded(0):
             return torch.rand(2, *trained.data.item), "noise in 0 … 1, for the run's data could not be opened"

@@ -113,7 +113,7 @@ def load_ensemble(
             hint=["lomix new FOLDER --images IMAGES --masks MASKS   # or lomix prepare: runs on prepared data know it",
                   f"lomix export {first.folder} network.onnx   # or use the network in your own program"],
         )  # fmt: skip
-    how = first.recipe.inference(first.data.item, multilabel=first.data.multilabel)
+    how = first.recipe.inference_of(first.data.item, first.data.window, multilabel=first.data.multilabel)
     changes = {"flips": flips, "overlap": overlap, "batch_size": batch_size}
     given = {key: value for key, value in changes.items() if value is not None}
     return Ensemble(members, first.data.form, replace(how, **given))  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ class Meter:
             loss: The loss; ``[search.shrink]`` may drop maps later, which counts no less here.
             splits: The data; an item of the validation data is the example.
         """
-        image, label = splits.val[0]
+        image, label = splits.val.example()
         self.known["map_pixels"] = len(loss.maps) * self.batch_size * label.numel() / 1e6
         self.known["gflops"] = _flops(net, image) * self.batch_size / 1e9
         _watch_memory()

@@ -7,54 +7,40 @@ import torch
 from torch import Tensor
 
 from lomix_search.errors import LossError
-from lomix_search.mixture.loss.map_checks import list_shapes, shape_text
+from lomix_search.mixture.loss.label_forms import NO_CLASS, finest_labels, reads_at_once, shaped_labels
+from lomix_search.mixture.loss.label_hints import hint_for_values
 from lomix_search.mixture.loss.plan import LossPlan
 
 
-def check_labels(labels: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """Check type, rank, batch and device of the labels; their values are ``check_range``'s.
+def check_labels(labels: object, maps: Sequence[Tensor], plan: LossPlan) -> Tensor:
+    """Bring labels of any form into the one that engines compute with, and check them.
+
+    On a GPU, and in a compiled step, values are left to a later check: nothing waits for the device.
 
     Args:
-        labels: Classes (B, *spatial) or (B, 1, *spatial), any integer type.
+        labels: Classes (B, *spatial) or (B, 1, *spatial) of any integer type, bool or whole floating numbers; one-hot
+            (B, C, *spatial); for a plan of several labels a pixel, 0 and 1 (B, C, *spatial); or a list of them at
+            several scales.
         maps: The originals.
+        plan: What the loss computes.
 
     Returns:
-        Labels (B, *spatial), int64.
+        int64 (B, *spatial); for a plan of several labels a pixel (B, C, *spatial).
 
     Raises:
         LossError: they do not fit.
     """
-    if not isinstance(labels, Tensor):
-        raise LossError(f"Labels are a {type(labels).__name__}; a tensor is needed.", hint="torch.as_tensor(labels)")
-    like = maps[0]
-    if labels.ndim == like.ndim and labels.shape[1] == 1:
-        labels = labels.squeeze(1)
-    if labels.ndim != like.ndim - 1:
-        raise LossError(
-            f"Labels have shape {shape_text(labels)}; maps of rank {like.ndim} need (B, *spatial) or (B, 1, *spatial).",
-            seen=list_shapes(maps),
-            hint=_hint_for_channels(labels, like) if labels.ndim == like.ndim else "",
-        )
-    if labels.is_floating_point() or labels.is_complex():
-        _raise_type(labels)
-    if 0 in labels.shape[1:]:
-        raise LossError(f"Each image of the labels has no pixel: {shape_text(labels)}.", seen=list_shapes(maps))
-    if labels.shape[0] != like.shape[0]:
-        raise LossError(
-            f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.", seen=list_shapes(maps)
-        )
-    if labels.device != like.device:
-        raise LossError(
-            f"Labels are on {labels.device}, the maps on {like.device}.", hint="loss(maps, labels.to(maps[0].device))"
-        )
-    return labels.long()
+    shaped = shaped_labels(finest_labels(labels), maps, plan)
+    if reads_at_once(shaped):
+        check_range(shaped, plan)
+    return shaped
 
 
 def check_range(labels: Tensor, plan: LossPlan) -> None:
     """Check that every label is a class or the ignored one. Reads the labels, so on a GPU it waits for them.
 
     Args:
-        labels: Classes (B, *spatial).
+        labels: Classes (B, *spatial), or of several labels a pixel (B, C, *spatial).
         plan: What the loss computes.
 
     Raises:
@@ -68,7 +54,7 @@ def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
     """Return which labels are neither a class nor ignored; one value for all where the extremes already tell.
 
     Args:
-        labels: Classes (B, *spatial), at least one.
+        labels: Classes (B, *spatial), or of several labels a pixel (B, C, *spatial); at least one.
         plan: What the loss computes.
 
     Returns:
@@ -80,22 +66,38 @@ def _out_of_range(labels: Tensor, plan: LossPlan) -> Tensor:
         if low >= 0 and high < top:
             return torch.zeros((), dtype=torch.bool)
     wrong = (labels < 0) | (labels >= top)
-    return wrong if plan.ignore_index is None else wrong & (labels != plan.ignore_index)
+    if plan.ignore_index is None:
+        return wrong
+    ignored = labels == plan.ignore_index
+    if plan.multilabel:  # a pixel is ignored in all its channels or in none
+        return (wrong & ~ignored) | (ignored & ~ignored.all(1, keepdim=True))
+    return wrong & ~ignored
 
 
-def _raise_range(labels: Tensor, plan: LossPlan) -> None:
+def _raise_range(labels: Tensor, plan: LossPlan) -> NoReturn:
     """Raise the error of ``check_range``, knowing that a label is out of range."""
     found, counts = torch.unique(labels[_out_of_range(labels, plan)], return_counts=True)
     pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
+    if pairs[0][0] == NO_CLASS:
+        raise LossError(_no_class_in_words(pairs[0][1]))
+    if plan.multilabel and all(value == plan.ignore_index for value, _ in pairs):
+        raise LossError(
+            f"Labels hold the ignored {plan.ignore_index} in some channels of a pixel only; a pixel is ignored in all.",
+            seen=f"{pairs[0][1]} values",
+        )
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
-    top = plan.num_values
     more = f", … ({len(pairs)} values)" if len(pairs) > 8 else ""
     ignored = "" if plan.ignore_index is None else f", {plan.ignore_index} is ignored"
+    allowed = "0 and 1 of multilabel=True" if plan.multilabel else f"the classes 0 … {plan.num_values - 1}"
     raise LossError(
-        f"Labels hold {len(pairs)} values outside the classes 0 … {top - 1}{ignored}.",
+        f"Labels hold {len(pairs)} values outside {allowed}{ignored}.",
         seen=listed + more,
-        hint=_hint_for_values(labels, plan),
+        hint=hint_for_values(labels, plan),
     )
+
+
+def _no_class_in_words(count: int) -> str:
+    return f"Labels hold {count} pixels without a class: fractions, or channels that are not one-hot."
 
 
 class LateCheck:
@@ -133,72 +135,16 @@ class LateCheck:
         count, low, high = self._found.tolist()
         self._found = self._arrived = None
         if count:
+            what = f"{count} labels of an earlier step were outside the classes 0 … {plan.num_values - 1}."
             raise LossError(
-                f"{count} labels of an earlier step were outside the classes 0 … {plan.num_values - 1}.",
-                seen=f"values from {low} to {high}",
+                f"In an earlier step: {_no_class_in_words(count)}" if low == NO_CLASS else what,
+                seen="" if low == NO_CLASS else f"values from {low} to {high}",
                 hint=[
-                    "from lomix_search.mixture.loss.label_checks import check_range",
-                    "check_range(labels, loss.plan)  # of each batch: says what to do",
+                    "from lomix_search.mixture.loss.label_checks import check_labels",
+                    "check_labels(labels.cpu(), [one.cpu() for one in maps], loss.plan)  # says what to do",
                 ],
             )
 
     def __reduce__(self) -> tuple[type["LateCheck"], tuple[()]]:
         """Copies start afresh: events cannot be copied."""
         return LateCheck, ()
-
-
-def _raise_type(labels: Tensor) -> NoReturn:
-    """Raise for labels that are not integers; rounding them is advised only where nothing is lost."""
-    between = labels != labels.round() if labels.is_floating_point() else torch.ones_like(labels, dtype=torch.bool)
-    found = labels[between | ~labels.isfinite()]
-    raise LossError(
-        f"Labels are {labels.dtype}; classes are integers.",
-        seen=f"{found.numel()} values that are no class, such as {found[0].item():g}" if found.numel() else "",
-        hint="" if found.numel() else "loss(maps, labels.long())",
-    )
-
-
-def _hint_for_channels(labels: Tensor, like: Tensor) -> str:
-    """Say how labels with an axis of channels become classes, if they can without loss."""
-    if not bool(((labels == 0) | (labels == 1)).all()):
-        return ""
-    number, classes = labels.sum(1), labels.shape[1]
-    if bool((number == 1).all()):
-        return "loss(maps, one_hot.argmax(1))"
-    if labels.shape[-1] == like.shape[1] and bool((labels.sum(-1) == 1).all()):
-        return "loss(maps, one_hot.argmax(-1))"
-    if bool((number <= 1).all()):
-        return (
-            "loss(maps, torch.cat([1 - one_hot.sum(1, keepdim=True), one_hot], 1).argmax(1))"
-            f"  # background first: {classes + 1} classes"
-        )
-    overlap = int((number > 1).sum())
-    return (
-        f"loss(maps, regions[:, k])  # the {classes} regions overlap at {overlap} pixels: one region at a time, with "
-        "num_classes=1"
-    )
-
-
-def _hint_for_values(labels: Tensor, plan: LossPlan) -> str:
-    """Say what to do with values outside the classes, if that is certain to lose nothing.
-
-    Ignoring a value is advised only for 255 and values below 0, which by custom mark pixels without a label, and only
-    where two classes are left: the 255 of a mask of 0 and 255 is its foreground.
-    """
-    top = plan.num_values
-    found = [value for value in torch.unique(labels).tolist() if value != plan.ignore_index]
-    inside, wrong = [v for v in found if 0 <= v < top], [v for v in found if not 0 <= v < top]
-    if top == 2 and len(wrong) == 1 and wrong[0] > 0 and 1 not in inside:
-        return f"loss(maps, labels == {wrong[0]})  # if this is a mask of 0 and {wrong[0]}: its foreground is class 1"
-    marks, classes = [v for v in wrong if v < 0 or v == 255], [v for v in wrong if 0 <= v != 255]
-    settings, reasons = [], []
-    if classes:
-        settings.append(f"num_classes={classes[-1] + 1}")
-        reasons.append("the network has so many outputs")
-    if marks:
-        settings.append(f"ignore_index={marks[0]}")
-        reasons.append(f"{marks[0]} marks pixels without a label")
-    one_mark = len(marks) + (plan.ignore_index is not None) < 2
-    if not one_mark or (255 in marks and len(inside + classes) < 2) or (classes and classes[-1] >= 64):
-        return ""
-    return f"MixtureLoss(…, {', '.join(settings)})  # if {', and '.join(reasons)}"

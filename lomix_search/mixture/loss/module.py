@@ -9,15 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
-from lomix_search.mixture.loss import reference
+from lomix_search.mixture.loss.active import ActiveMaps
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
-from lomix_search.mixture.loss.label_checks import LateCheck, check_labels, check_range
+from lomix_search.mixture.loss.groups import parameter_groups
+from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
+from lomix_search.mixture.loss.label_forms import finest_labels
 from lomix_search.mixture.loss.map_checks import check_maps
 from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
+from lomix_search.mixture.loss.own_loss import own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.resize import resize_maps
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
+from lomix_search.mixture.loss.weight_watch import WeightWatch
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
@@ -58,8 +62,6 @@ class MixtureLoss(nn.Module):
     sizes, binary and 3D, ignored labels.
     """
 
-    _kept: Tensor
-
     def __init__(
         self,
         space: SearchSpace | str | Path,
@@ -85,9 +87,8 @@ class MixtureLoss(nn.Module):
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
         self.operators = _build_operators(self.plan)
         self.weighting = build_weighting(weighting, self.plan.maps)
-        self._late, self._last = LateCheck(), LastCall()
-        self._active = self.weighting.active()
-        self.register_buffer("_kept", _indices(self._active), persistent=False)
+        self._late, self._last, self.watch = LateCheck(), LastCall(), WeightWatch()
+        self._active_maps = ActiveMaps(self.weighting.active())
 
     @property
     def maps(self) -> tuple[Map, ...]:
@@ -156,14 +157,17 @@ class MixtureLoss(nn.Module):
         """The ids of the maps, such as ``P4`` or ``add(1,3)``."""
         return tuple(m.id for m in self.plan.maps)
 
-    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor | Sequence[Tensor]) -> Tensor:
         """Compute the total; ``per_map`` then holds every map's loss and weight.
 
         Args:
             maps: L logits (B, C, *spatial), coarse to fine, each of any size: they are resized to the labels' size
                 (linear, bilinear or trilinear, ``align_corners=False``); or one stacked tensor (L, B, C, *spatial). One
                 map alone (B, C, *spatial), as a network gives it in eval mode, or a list of one, is the finest.
-            labels: Classes (B, *spatial) or (B, 1, *spatial), integers in [0, C), or 0 and 1 if C is 1.
+            labels: Classes (B, *spatial) or (B, 1, *spatial) in [0, C), or 0 and 1 if C is 1: of any integer type, bool
+                or whole floating numbers. One-hot (B, C, *spatial). With ``multilabel`` 0 and 1 (B, C, *spatial), and
+                ``ignore_index`` in all channels of a pixel or none. A list of the labels at several scales, as
+                nnU-Net's deep supervision has them: the finest counts.
 
         Returns:
             The total, a scalar to call ``backward`` on; of one map alone, that map's loss.
@@ -171,27 +175,48 @@ class MixtureLoss(nn.Module):
         Raises:
             LossError: maps or labels do not fit.
         """
-        if (finest := single_map(maps, labels, self.plan)) is not None:
-            return self._of_one(finest, labels)
+        truth = finest_labels(labels)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self.watch.look(self.weighting)
+        if (finest := single_map(maps, truth, self.plan)) is not None:
+            return self._of_one(finest, truth)
         given = check_maps(maps, self.plan)
-        labels = check_labels(labels, given)
-        self._check_range(labels)
-        with torch.autocast(labels.device.type, enabled=False):
-            losses = self._losses(resize_maps(given, labels.shape[1:]), labels)
+        truth = self._checked(truth, given)
+        with torch.autocast(truth.device.type, enabled=False):
+            losses = self._losses(resize_maps(given, _spatial(truth, given)), truth)
             total: Tensor = self.weighting(losses)
-        self._last.note(self._report(losses.detach()), self.weighting.weights().detach(), self.weighting.active())
+        active = self.weighting.active()
+        told = self._active_maps.without_others(losses.detach(), active)
+        self._last.note(told, self.weighting.weights().detach(), active)
         return total
 
     def _of_one(self, finest: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of the finest map alone."""
         plan = replace(self.plan, maps=FINEST_ALONE, num_maps=1)
         given = check_maps((finest,), plan)
-        labels = check_labels(labels, given)
-        self._check_range(labels)
-        with torch.autocast(labels.device.type, enabled=False):
-            losses = self._per_map(resize_maps(given, labels.shape[1:]), labels, plan)
+        truth = self._checked(labels, given)
+        with torch.autocast(truth.device.type, enabled=False):
+            losses = self._per_map(resize_maps(given, _spatial(truth, given)), truth, plan)
         self._last.note(losses.detach(), torch.ones_like(losses.detach()), (True,))
         return losses[0]
+
+    def parameter_groups(self, lr: float | None = None, weights_lr: float | None = None) -> list[dict[str, Any]]:
+        """Group what this loss trains for an optimizer: operators as the network, weights apart.
+
+        The weights' group has a learning rate of its own, no weight decay and, where the optimizer has any, no
+        momentum: with SGD and momentum 0.99 the weights of ``softplus`` are gone after 50 steps otherwise.
+
+        Args:
+            lr: Of the operators; None: the optimizer's.
+            weights_lr: Of the weights; None: the weighting's own (0.02 of most), or 0.001.
+
+        Returns:
+            At most two groups, ``[{"params": net.parameters()}, *loss.parameter_groups()]`` are all.
+
+        Raises:
+            LossError: a learning rate that is not above 0.
+        """
+        return parameter_groups(self.operators, self.weighting, lr, weights_lr)
 
     def culprits(self) -> tuple[str, ...]:
         """Name the maps whose loss was not finite in the last call; waits for the device.
@@ -304,24 +329,25 @@ class MixtureLoss(nn.Module):
             f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
         )
 
-    def _check_range(self, labels: Tensor) -> None:
-        """Check the labels' values: at once on the CPU; on a GPU one step late, so that nothing waits for it."""
-        if torch.compiler.is_compiling():
-            return  # the fused engines look at them when the compiled step runs
-        if labels.device.type == "cpu":
-            check_range(labels, self.plan)
-        else:
-            self._late.look(labels, self.plan)
+    def _checked(self, labels: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
+        """Check labels: on the CPU at once, values on a GPU one step late, so that nothing waits for it.
+
+        In a compiled step the fused engines look at the values when it runs.
+        """
+        checked = check_labels(labels, maps, self.plan)
+        if checked.device.type != "cpu" and not torch.compiler.is_compiling():
+            self._late.look(checked, self.plan)
+        return checked
 
     def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
         active, plan = self._active_plan()
-        return self._spread_out(self._per_map(maps, labels, plan), active)
+        return self._active_maps.spread_out(self._per_map(maps, labels, plan), active, 0.0)
 
     def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: LossPlan) -> Tensor:
         """Return the loss of each map of a plan."""
         if self.loss is not None:
-            return reference.custom_losses(maps, labels, plan, self._operators(), self.loss)
+            return own_losses(maps, labels, plan, self._operators(), self.loss)
         name, dtype = self.engine, maps[0].dtype
         engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
         ce, dice = engine(maps, labels, plan, self._operators())
@@ -332,28 +358,13 @@ class MixtureLoss(nn.Module):
         kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
         return active, replace(self.plan, maps=kept)
 
-    def _spread_out(self, values: Tensor, active: tuple[bool, ...]) -> Tensor:
-        """Put the values of active maps where they stand among all; 0 elsewhere."""
-        if all(active):
-            return values
-        return values.new_zeros(len(active)).index_copy(0, self._where_active(active), values)
-
-    def _report(self, losses: Tensor) -> Tensor:
-        """Return per-map losses, NaN for those that were not computed: 0 would look like a perfect map."""
-        active = self.weighting.active()
-        if all(active):
-            return losses
-        where = self._where_active(active)
-        return torch.full_like(losses, torch.nan).index_copy(0, where, losses[where])
-
-    def _where_active(self, active: tuple[bool, ...]) -> Tensor:
-        """Return the indices of active maps, kept on the device between steps."""
-        if self._active != active:
-            self._kept, self._active = _indices(active).to(self._kept.device), active
-        return self._kept
-
     def _operators(self) -> Mapping[str, nn.Module]:
         return dict(self.operators.items())
+
+
+def _spatial(labels: Tensor, maps: Sequence[Tensor]) -> torch.Size:
+    """Return the labels' spatial size, whether or not they have an axis of channels."""
+    return labels.shape[labels.ndim - maps[0].ndim + 2 :]
 
 
 def _build_operators(plan: LossPlan) -> nn.ModuleDict:
@@ -365,10 +376,6 @@ def _build_operators(plan: LossPlan) -> nn.ModuleDict:
             assert factory is not None, m
             modules[m.parameters] = factory(plan.num_classes, len(m.scales))
     return modules
-
-
-def _indices(active: tuple[bool, ...]) -> Tensor:
-    return torch.tensor([i for i, wanted in enumerate(active) if wanted])
 
 
 def _check_settings(num_classes: int, ce: float, dice: float, engine: str) -> None:

@@ -39,34 +39,6 @@ def reference_losses(
     return torch.stack(ce), torch.stack(dice)
 
 
-def custom_losses(
-    maps: Sequence[Tensor],
-    labels: Tensor,
-    plan: LossPlan,
-    operators: _Operators,
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    """Compute any other loss of every map.
-
-    Args:
-        maps: As for ``reference_losses``.
-        labels: As for ``reference_losses``; handed on as they are.
-        plan: What to compute. With several processes it is the mean over them, weighted by their numbers of items.
-            A loss that is not a mean over items, such as a Dice, then differs from that of the whole batch.
-        operators: The learned operators by ``Map.parameters``.
-        loss: ``(logits, labels) -> scalar``.
-
-    Returns:
-        Losses (m,).
-    """
-    maps = [one.to(widest(maps)) for one in maps]
-    losses = torch.stack([loss(fuse(m, maps, operators), labels).reshape(()) for m in plan.maps])
-    if not plan.together:
-        return losses
-    items = losses.new_tensor(len(labels))
-    return sum_over_processes(losses * items) / sum_over_processes(items)
-
-
 def fuse(m: Map, maps: Sequence[Tensor], operators: _Operators) -> Tensor:
     """Build one map from the originals.
 

@@ -19,7 +19,7 @@ def single_map(maps: Sequence[Tensor] | Tensor, labels: Tensor, plan: LossPlan) 
 
     Args:
         maps: What the loss was given.
-        labels: Classes (B, *spatial) or (B, 1, *spatial).
+        labels: Classes (B, *spatial) or (B, 1, *spatial), one-hot, or of several labels a pixel (B, C, *spatial).
         plan: What the loss computes.
 
     Returns:
@@ -35,9 +35,10 @@ def single_map(maps: Sequence[Tensor] | Tensor, labels: Tensor, plan: LossPlan) 
             f"MixtureLoss got a {type(maps).__name__}; maps are tensors, coarse to fine, or one tensor.",
             hint="loss(net.logits(images), labels)  # the finest map, whatever the network returns in eval mode",
         )
-    if not isinstance(labels, Tensor) or not labels.ndim:
+    if not labels.ndim:
         return None
-    ranks = (labels.ndim + 1, labels.ndim) if labels.ndim > 1 and labels.shape[1] == 1 else (labels.ndim + 1,)
+    channels = labels.ndim > 1 and labels.shape[1] in (1, max(2, plan.num_classes), plan.num_classes)
+    ranks = (labels.ndim + 1, labels.ndim) if channels else (labels.ndim + 1,)
     batch = len(labels)
     stacked = maps.ndim - 1 in ranks and maps.shape[:3] == (plan.num_maps, batch, plan.num_classes)
     alone = maps.ndim in ranks and maps.shape[:2] == (batch, plan.num_classes)

@@ -37,6 +37,10 @@ class Weighting(nn.Module, ABC):
     lr: float | None = None
     """Learning rate of its parameters, which then have no weight decay; None: they are treated like the network's."""
 
+    settles: bool = False
+    """Whether learned weights have an optimum that they settle at, however small or large; else it is watched whether
+    they die."""
+
     kept: Tensor
 
     def __init__(self, maps: Sequence[Map]) -> None:

@@ -116,6 +116,7 @@ class Uncertainty(Weighting):
     """
 
     name = "uncertainty"
+    settles = True
 
     def __init__(
         self, maps: Sequence[Map], form: Literal["exp", "softplus"] = "exp", lr: _Positive | None = 0.02

@@ -34,6 +34,7 @@ class Scalarized(Weighting):
         lr: Learning rate of its parameters, without weight decay; None: as the network's.
     """
 
+    settles = True
     last: Tensor
 
     def __init__(

@@ -1,0 +1,52 @@
+"""Values of the maps that count, put where they stand among all."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ActiveMaps(nn.Module):
+    """Knows which maps count, and keeps their indices on the device between steps; no state of its own.
+
+    Args:
+        active: One answer a map.
+    """
+
+    _kept: Tensor
+
+    def __init__(self, active: tuple[bool, ...]) -> None:
+        super().__init__()
+        self._active = active
+        self.register_buffer("_kept", _indices(active), persistent=False)
+
+    def spread_out(self, values: Tensor, active: tuple[bool, ...], others: float) -> Tensor:
+        """Put the values of active maps where they stand among all.
+
+        Args:
+            values: One value for each active map.
+            active: Which maps count now.
+            others: Value of those that do not.
+
+        Returns:
+            One value for each map.
+        """
+        if all(active):
+            return values
+        return values.new_full((len(active),), others).index_copy(0, self._where(active), values)
+
+    def without_others(self, values: Tensor, active: tuple[bool, ...]) -> Tensor:
+        """Put NaN in the place of values that were not computed: 0 would look like a perfect map.
+
+        Args:
+            values: One value for each map.
+            active: Which maps count now.
+        """
+        return values if all(active) else self.spread_out(values[self._where(active)], active, torch.nan)
+
+    def _where(self, active: tuple[bool, ...]) -> Tensor:
+        if self._active != active:
+            self._kept, self._active = _indices(active).to(self._kept.device), active
+        return self._kept
+
+
+def _indices(active: tuple[bool, ...]) -> Tensor:
+    return torch.tensor([i for i, wanted in enumerate(active) if wanted])

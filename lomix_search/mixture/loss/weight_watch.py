@@ -1,0 +1,75 @@
+"""Watches the weights in a user's own loop, and says once, in plain words, when they die.
+
+``search`` has a watch of its own, which sees every step; this one looks now and then and never waits for a device.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from lomix_search.mixture.weighting import Weighting
+
+EVERY = 20
+"""Calls between two looks."""
+DYING = 0.2
+"""Weights die when the largest has less than this part of what the largest had at first."""
+
+
+class WeightWatch:
+    """Looks at learned weights every so many training steps; a copy begins anew."""
+
+    def __init__(self) -> None:
+        self.on = True
+        self._calls, self._first = 0, 0.0
+        self._largest: Tensor | None = None
+        self._arrived: torch.cuda.Event | None = None
+
+    def look(self, weighting: Weighting) -> None:
+        """Count a step, look at the weights if it is time, and warn of what the last look found.
+
+        Args:
+            weighting: Of the loss. Not watched are those without parameters, and those whose weights settle.
+        """
+        if not self.on or weighting.settles or not any(p.requires_grad for p in weighting.parameters()):
+            return
+        if self._largest is not None and (self._arrived is None or self._arrived.query()):  # type: ignore[no-untyped-call]
+            self._judge(float(self._largest), weighting)
+            self._largest = self._arrived = None
+        if self._calls % EVERY == 0:
+            largest = weighting.weights().detach().amax()
+            self._largest = largest.to("cpu", non_blocking=True)
+            if largest.is_cuda:
+                self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._arrived.record()
+        self._calls += 1
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look at nothing while another watch does."""
+        was, self.on = self.on, False
+        try:
+            yield
+        finally:
+            self.on = was
+
+    def _judge(self, largest: float, weighting: Weighting) -> None:
+        self._first = self._first or largest
+        if largest >= DYING * self._first:
+            return
+        self.on = False
+        warnings.warn(
+            f"MixtureLoss: the weights die. By call {self._calls} the largest fell from {self._first:.2g} to "
+            f'{largest:.2g}, so that the loss hardly trains the network any more. Nothing holds weights of "'
+            f'{weighting.name}" up, and momentum or a large learning rate drives them down fast. Give them a learning '
+            "rate of their own without momentum or weight decay: "
+            'torch.optim.SGD([{"params": net.parameters()}, *loss.parameter_groups()], lr=…, momentum=…); or take a '
+            'weighting that keeps the sum of its weights: MixtureLoss(…, weighting="normalized").',
+            stacklevel=5,
+        )
+
+    def __reduce__(self) -> tuple[type["WeightWatch"], tuple[()]]:
+        """Copies begin anew: events cannot be copied."""
+        return WeightWatch, ()

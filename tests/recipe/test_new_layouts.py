@@ -1,0 +1,168 @@
+"""``lomix new`` on whole folders: what it takes from their files, what it decides, and what it writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import own_folders as own
+from support.mask_files import blocks, data, photo, save8
+
+from lomix_search.data.manifest import read_manifest
+from lomix_search.errors import DataError
+from lomix_search.recipe.choices import colors_of
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.recipe import load_recipe
+
+CT = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}}
+REGIONS = {
+    "channel_names": {"0": "T1", "1": "FLAIR"},
+    "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
+    "regions_class_order": [1, 2, 3],
+}
+
+
+def prepared(tmp_path: Path, data: Path, **options: Any) -> tuple[dict[str, str], Any]:
+    """Return what was decided, and the manifest of what was written."""
+    plan = own.plan(tmp_path, data, **options)
+    plan.write(progress=False)
+    return own.decided(plan), read_manifest(tmp_path / "recipe" / "data")
+
+
+def labels_of(tmp_path: Path, case: str) -> Any:
+    return np.load(tmp_path / "recipe" / "data" / "cases" / case / "label.npy")
+
+
+def test_nnunet_with_an_ignored_label(tmp_path: Path) -> None:
+    data = own.nnunet(tmp_path / "d", CT, values=(1, 2, 3), ct=True)
+    found, manifest = prepared(tmp_path, data)
+    assert found["form"] == "nnU-Net raw" and found["classes"] == "1 liver, 2 tumour" and found["ignored label"] == "3"
+    assert found["modality"] == "ct" and found["channels"] == "1 (CT)" and found["2D or 3D"] == "3D"
+    assert (manifest.dims, manifest.ignore, manifest.modalities) == (3, 3, ("CT",))
+    assert manifest.labels == {1: "liver", 2: "tumour"} and len(manifest.cases) == 6
+    np.testing.assert_array_equal(labels_of(tmp_path, "p0"), own.volumes(1, (1, 2, 3))[0][1].transpose(2, 1, 0))
+    text = (tmp_path / "recipe" / "recipe.toml").read_text()
+    assert "ignore = 3" in text and "1 images in imagesTs are left to lomix predict RUN" in text
+
+
+def test_nnunet_with_regions_and_channels(tmp_path: Path) -> None:
+    data = own.nnunet(tmp_path / "d", REGIONS, values=(1, 2, 3), channels=2)
+    found, manifest = prepared(tmp_path, data, dims=2)
+    assert found["regions"] == "whole = 1 + 2 + 3; core = 2 + 3; enhancing = 3" and found["channels"] == "2 (T1, FLAIR)"
+    assert manifest.regions == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert manifest.cases[0].shape == (12, 2, 18, 20)
+    recipe = load_recipe(tmp_path / "recipe" / "recipe.toml")
+    assert recipe.network.args["in_channels"] == 2 and recipe.network.args["out_channels"] == 3
+    splits = recipe.build_data()
+    assert splits.multilabel and splits.classes == ("whole", "core", "enhancing")
+    _, label = splits.train[5]
+    assert label.shape == (3, 64, 64) and (label[0] >= label[1]).all() and label[2].any()
+
+
+def test_the_decathlon_of_4d_files(tmp_path: Path) -> None:
+    found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(32, 32, 32), spacing=(2, 1, 1))
+    assert found["form"] == "Medical Segmentation Decathlon" and found["channels"] == "2 (FLAIR, T1w)"
+    assert found["classes"] == "1 edema, 2 tumour" and found["modality"] == "mr" and found["spacing"] == "2 × 1 × 1 mm"
+    assert manifest.preparation.spacing == (2, 1, 1) and manifest.cases[0].shape == (12, 2, 18, 20)
+
+
+FORMATS = {
+    "nrrd": (own.nrrd_folder, "1.5 × 1 × 1 mm"),
+    "metaimage": (own.metaimage_folder, "1.5 × 1 × 1 mm"),
+    "tiff": (own.tiff_folder, "not known"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_folders_of_volumes(name: str, tmp_path: Path) -> None:
+    make, spacing = FORMATS[name]
+    found, manifest = prepared(tmp_path, make(tmp_path / "d"), classes=["a", "b"])
+    assert (found["form"], found["spacing"], found["2D or 3D"]) == ("folders", spacing, "3D")
+    assert manifest.labels == {1: "a", 2: "b"} and manifest.dims == 3
+    np.testing.assert_array_equal(labels_of(tmp_path, "p1"), own.volumes(2)[1][1].transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_dicom_with_contours_or_segments(kind: str, tmp_path: Path) -> None:
+    found, manifest = prepared(tmp_path, own.dicom_folder(tmp_path / "d", kind), dims=2)
+    assert found["classes"] == "1 liver, 2 tumour" and found["modality"] == "ct"
+    assert manifest.labels == {1: "liver", 2: "tumour"} and manifest.cases[0].name == "p0"
+    np.testing.assert_array_equal(labels_of(tmp_path, "p2"), own.volumes(3)[2][1].transpose(2, 1, 0))
+
+
+def test_regions_of_dicom_that_are_named_are_taken(tmp_path: Path) -> None:
+    plan = own.plan(tmp_path, own.dicom_folder(tmp_path / "d", "SEG"), classes=["tumour"])
+    assert own.decided(plan)["classes"] == "1 tumour" and plan.look.coding.masks == {1: 3}
+
+
+def test_a_folder_a_patient(tmp_path: Path) -> None:
+    found, manifest = prepared(tmp_path, own.patients(tmp_path / "d"))
+    assert found["patients"] == "4" and {case.patient for case in manifest.cases} == {"P0", "P1", "P2", "P3"}
+    assert [case.name for case in manifest.cases][:2] == ["P0/scan_0", "P0/scan_1"]
+
+
+def test_flat_volumes_are_slices(tmp_path: Path) -> None:
+    for n, (image, label) in enumerate(own.volumes(shape=(20, 18, 12))):
+        own.twins.save_nifti(tmp_path / "d" / f"p{n}.nii.gz", image, np.diag([-1.0, -1, 5, 1]))
+        own.twins.save_nifti(tmp_path / "d" / f"p{n}_seg.nii.gz", label, np.diag([-1.0, -1, 5, 1]))
+    plan = own.plan(tmp_path, tmp_path / "d")
+    (row,) = [row for row in plan.decided.rows if row.what == "2D or 3D"]
+    assert row.value == "2D" and row.why == "12 slices at the median (3D from 8), spacing ratio 5 (3D below 3)"
+    assert own.decided(own.plan(tmp_path, tmp_path / "d", dims=3))["2D or 3D"] == "3D"
+
+
+def test_nnunets_preprocessed_form(tmp_path: Path) -> None:
+    found, manifest = prepared(tmp_path, own.preprocessed(tmp_path / "d"))
+    assert (
+        found["form"] == "nnU-Net preprocessed" and found["spacing"] == "1.5 × 1 × 1 mm" and found["modality"] == "mr"
+    )
+    wanted = own.volumes(1)[0][1].transpose(2, 1, 0).copy()
+    wanted[0] = 0  # was outside the body
+    np.testing.assert_array_equal(labels_of(tmp_path, "p0"), wanted)
+    assert manifest.cases[0].spacing == (1.5, 1, 1) and manifest.labels == {1: "liver", 2: "tumour"}
+    for path in (tmp_path / "d" / "nnUNetPlans_3d_fullres").glob("*.npz"):
+        path.rename(path.with_suffix(".b2nd"))
+    with pytest.raises(DataError, match=r"6 files are of the form \.b2nd, which is not read here"):
+        own.plan(tmp_path / "b", tmp_path / "d")
+
+
+COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
+
+
+def test_colours_are_named(tmp_path: Path) -> None:
+    masks = [blocks([1, 2], seed) for seed in range(4)]
+    images, folder = data(tmp_path, masks, lambda path, mask: Image.fromarray(COLOURS[mask]).save(path))
+    path = new_recipe(tmp_path / "r", images, folder, colors=colors_of("spleen=#00ff00,liver=#ff0000"), progress=False)
+    assert read_manifest(tmp_path / "r" / "data").labels == {1: "spleen", 2: "liver"}
+    label = np.load(tmp_path / "r" / "data" / "cases" / "c0" / "label.npy")[0]
+    np.testing.assert_array_equal(label, np.array([0, 2, 1])[masks[0]])
+    assert "colours #00ff00 spleen, #ff0000 liver" in path.read_text()
+    white = np.array([(255, 255, 255), (255, 0, 0), (0, 255, 0)], np.uint8)
+    for n, mask in enumerate(masks):
+        Image.fromarray(white[mask]).save(folder / f"c{n}.png")
+    table = colors_of("background=#ffffff,liver=#ff0000,spleen=#00ff00")
+    new_recipe(tmp_path / "w", images, folder, colors=table, progress=False)
+    label = np.load(tmp_path / "w" / "data" / "cases" / "c0" / "label.npy")[0]
+    np.testing.assert_array_equal(label, masks[0])
+
+
+def test_an_ignored_value_of_pictures(tmp_path: Path) -> None:
+    images, folder = data(tmp_path, [blocks([1, 2, 255], seed) for seed in range(4)], save8)
+    new_recipe(tmp_path / "r", images, folder, ignore=255, progress=False)
+    manifest = read_manifest(tmp_path / "r" / "data")
+    assert manifest.ignore == 255 and manifest.labels == {1: "class 1", 2: "class 2"}
+    splits = load_recipe(tmp_path / "r" / "recipe.toml").build_data()
+    assert splits.ignore_index is not None and int(splits.ignore_index) in splits.train[0][1].unique()
+
+
+def test_sets_that_folders_name_are_the_split(tmp_path: Path) -> None:
+    for n in range(6):
+        for kind, values in (("images", photo(n)), ("masks", blocks([1], n).astype(np.uint8))):
+            folder = tmp_path / "d" / ("train" if n < 4 else "test") / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(folder / f"c{n}.png")
+    path = new_recipe(tmp_path / "r", tmp_path / "d", progress=False)
+    splits = load_recipe(path).build_data()
+    assert set(splits.test.cases) == {"test/c4", "test/c5"}
+    assert {*splits.train.cases, *splits.val.cases} == {f"train/c{n}" for n in range(4)}
