@@ -138,8 +138,9 @@ def test_copies_watch_for_themselves_and_search_watches_instead() -> None:
     with loss.watch.paused():
         for _ in range(3 * EVERY):
             step()
-    with pytest.warns(UserWarning, match="the weights die"):
+    with pytest.warns(UserWarning, match="the weights die") as caught:
         loss.weighting.theta.data.zero_()
         for _ in range(3 * EVERY):
             step()
+    assert caught[0].filename == __file__  # where the loss is called
     assert not loss.watch.on and copy.deepcopy(loss).watch.on and pickle.loads(pickle.dumps(loss)).watch.on
