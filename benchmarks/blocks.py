@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> None:
     print(f"step      {step:.3f} s for {batch_size} items, {torch.get_num_threads()} threads")
     for workers in (0, 2):
         rate = items_a_second(items, batch_size, workers)
-        print(
-            f"workers {workers} {rate:.1f} items/s, {batch_size / rate:.3f} s a batch: {batch_size / rate / step:.1%} of a step"
-        )
+        batch = batch_size / rate
+        print(f"workers {workers} {rate:.1f} items/s, {batch:.3f} s a batch: {batch / step:.1%} of a step")
 
 
 if __name__ == "__main__":
