@@ -51,8 +51,10 @@ def main(arguments: list[str]) -> None:
     print(f"step      {step:.3f} s for {batch_size} items, {torch.get_num_threads()} threads")
     for workers in (0, 2):
         rate = items_a_second(items, batch_size, workers)
-        batch = batch_size / rate
-        print(f"workers {workers} {rate:.1f} items/s, {batch:.3f} s a batch: {batch / step:.1%} of a step")
+        print(
+            f"workers {workers} {rate:.1f} items/s, {batch_size / rate:.3f} s a batch: "
+            f"{batch_size / rate / step:.1%} of a step"
+        )
 
 
 if __name__ == "__main__":
