@@ -77,6 +77,7 @@ def test_slices_far_apart_keep_the_finest_tenth_of_their_distances() -> None:
 
     assert target_spacing([facts((s, 1.0, 1.0)) for s in (4.0, 5.0, 6.0, 7.0, 8.0)]) == (4.4, 1, 1)
     assert target_spacing([facts((s, 1.0, 1.0)) for s in (1.0, 2.0, 3.0)]) == (2, 1, 1)
+    assert target_spacing([facts((1.0, 1.0, s)) for s in (4.0, 5.0, 6.0, 7.0, 8.0)]) == (1, 1, 6)  # not few of them
 
 
 @pytest.mark.parametrize(
