@@ -192,6 +192,8 @@ def test_splits_of_regions() -> None:
         splits.with_regions({"whole": ["tumour"]})
     with pytest.raises(DataError, match="some sets have one class a pixel, others masks"):
         Splits(made.train, one, one, ("whole", "core"), 1, regions=made.regions)
+    with pytest.raises(DataError, match="label 1 cannot be ignored: masks of regions are 0 outside and 1 inside"):
+        Splits(one, one, one, classes, 1, ignore_index=1).with_regions({"core": [2]})
     with pytest.raises(DataError, match="classes and regions have different names"):
         Splits(made.train, made.val, made.test, classes, 1, regions=made.regions)
 

@@ -118,6 +118,15 @@ def test_a_network_with_a_channel_too_many_is_named() -> None:
         reader_of(Nested(1), 2, multilabel=True)(torch.zeros(1, 1, 8, 8))
 
 
+def test_a_protocol_of_probabilities_takes_those_of_each_region() -> None:
+    case = replace(brain("a", 1, shift=1), origin={"size": [24, 20]})
+    found = evaluate(Nested(), [case], tuple(TUMOUR), regions=TUMOUR, protocol="polyp", progress=False)
+    for number, row in enumerate(found.rows):
+        soft = torch.sigmoid(10 * (torch.tensor(case.image[0, 0]) - number - 0.5)).numpy()
+        soft = (soft - soft.min()) / (soft.max() - soft.min())
+        assert row.scores["mae"] == pytest.approx(measures.mae(soft, case.label[0] > number), abs=1e-6)
+
+
 def test_small_regions_lie_on_top() -> None:
     masks = np.zeros((3, 1, 6), np.uint8)
     masks[0, 0, 2:4], masks[1, 0, :], masks[2, 0, 3:6] = 1, 1, 1
