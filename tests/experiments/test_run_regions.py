@@ -204,17 +204,17 @@ def test_pictures_with_masks_of_several_values_go_all_the_way(tmp_path: Path) ->
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     for seed in range(8):
-        image, label = head(seed, 1, 32)
-        shown = np.clip(40 * image[0, 0] + 60, 0, 255).astype(np.uint8)
+        image, label = head(seed)
+        shown = np.clip(40 * image[0, 3] + 60, 0, 255).astype(np.uint8)
         Image.fromarray(shown).save(tmp_path / f"images/{seed}.png")
-        Image.fromarray(label[0]).save(tmp_path / f"masks/{seed}.png")
+        Image.fromarray(label[3]).save(tmp_path / f"masks/{seed}.png")
     options = {
         "classes": list(LABELS.values()),
         "regions": {"whole": ["edema", "necrosis", "enhancing"], "core": ["2", "3"]},
     }
     home = new_recipe(tmp_path / "mine", tmp_path / "images", tmp_path / "masks", progress=False, **options).parent
     (home / "network.py").write_text(NETWORK)
-    small = ["network={build='network.py:build',args={channels=1,classes=2}}", "space.name=deep_supervision"]
+    small = ["network={build='network.py:build',args={channels=3,classes=2}}", "space.name=deep_supervision"]
     recipe = load_recipe(home, [*small, "search.steps=2", "search.validate_every=2", "search.batch_size=2"])
     assert validate_recipe(recipe).faults == ()
     run_recipe(recipe, tmp_path / "run")

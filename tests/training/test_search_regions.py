@@ -51,7 +51,7 @@ def test_masks_are_validated_by_region(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_search_on_masks_learns(tmp_path: Path) -> None:
-    result = run(tmp_path, steps=120, lr=3e-2, validate_every=40)
+    result = run(tmp_path, steps=60, lr=3e-2, validate_every=30)
     assert result.final.mean > 0.7
 
 
