@@ -110,6 +110,20 @@ def test_what_is_no_mask_is_named_before_the_first_step(change: Any, message: st
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_a_checkpoint_of_another_task_is_refused_by_name(tmp_path: Path) -> None:
+    """Regions and classes have the same number of channels here, so that every tensor would fit."""
+    run(tmp_path, steps=2)
+    net, regions = built()
+    classes = lomix.MixtureLoss(regions.space, regions.plan.num_maps, 3)
+    with pytest.raises(RunError) as error:
+        run(tmp_path, (net, classes), Shapes(), Shapes(4), steps=4, classes=None, resume=True)
+    assert str(error.value) == (
+        f"the checkpoint in {tmp_path} is of another task.\n"
+        "  Seen: multilabel: True before, False now\n"
+        "  Try:  the loss as it was; or another folder, to start anew"
+    )
+
+
 def test_other_misfits_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         run(tmp_path, classes=("background", *REGIONS))
