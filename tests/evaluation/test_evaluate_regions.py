@@ -64,7 +64,7 @@ def test_each_region_is_scored_as_a_class_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("nested", [True, False])
 def test_regions_are_written_as_one_map_or_as_masks(nested: bool, tmp_path: Path) -> None:
     regions = TUMOUR if nested else {"a/b": (1, 2), "core": (2, 3), "enhancing": (3,)}
-    case = replace(brain("p/one", 1), origin={"size": [24, 20]}, values=())
+    case = replace(brain("p/one", 1), origin={"size": [24, 20]}, values=(0, 50, 100, 200))
     evaluate(Nested(), [case], tuple(regions), regions=regions, save=tmp_path, progress=False, masks=nested)
     found = sorted(str(path.relative_to(tmp_path / "predictions")) for path in tmp_path.rglob("*.png"))
     first = "whole tumour" if nested else "a%5Cb"
