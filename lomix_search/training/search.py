@@ -59,9 +59,9 @@ def search(
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
         train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
-            that form, such as MONAI's dictionaries. Random augmentation may draw from the global generators of python,
-            numpy or torch, or from those that the dataset holds, as MONAI's transforms do: all are seeded for each
-            item.
+            that form, such as MONAI's dictionaries; with a multi-label loss masks (R, *spatial). Random augmentation
+            may draw from the global generators of python, numpy or torch, or from those that the dataset holds, as
+            MONAI's transforms do: all are seeded for each item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
