@@ -143,7 +143,8 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
     """
     if not found.pairs:
         raise DataError(f"{found.root}: no pair of an image and a mask ({found.form}).", seen=[*found.faults[:_SHOWN]])
-    tally, faults = FileTally(), [DataError(fault) for fault in found.faults]
+    tally = FileTally(ignore=_ignored(found, choices))
+    faults = [DataError(fault) for fault in found.faults]
     found, numbers = _names(found, choices, faults)
     for name, pair in track(found.pairs.items(), "look", disable=not progress):
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
@@ -183,7 +184,7 @@ def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple
 
 
 def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
-    ignore = found.ignore if choices.ignore is None else choices.ignore
+    ignore = _ignored(found, choices)
     if choices.colors:
         return coloured_coding(tally.seen, choices.colors)
     if found.labels and not choices.binary:
@@ -195,6 +196,10 @@ def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
             f"{found.root}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground"
         )
     return coding
+
+
+def _ignored(found: FoundData, choices: Choices) -> int | None:
+    return found.ignore if choices.ignore is None else choices.ignore
 
 
 def _told(check: Callable[[], object]) -> list[str]:

@@ -52,7 +52,7 @@ def decide(
         raise DataError(
             f"{masks.seen[0].path}: no pixel of any mask is black; which colour is the background is not known.",
             seen=f"{len(masks.keys)} colours: {masks.shown(masks.keys)}",
-            hint="save the masks with a black background, to a new folder",
+            hint='lomix new … --colors "background=#ffffff,name=#ff0000,…"   # with a name for each colour',
         )
     if len(masks.keys) <= 2:
         return binary_coding(masks, united or binary)
