@@ -61,7 +61,9 @@ class ImageForm(Frozen):
         made = prepare_image(image, raw.spacing, self.preparation, path)
         native, small = (self._finished(array) for array in (made.native, made.small))
         nothing = np.broadcast_to(np.uint8(0), (native.shape[0], *native.shape[2:]))
-        return Case(name, native, nothing, raw.spacing, raw.origin, name, small, False, self.values)
+        return Case(
+            name, native, nothing, raw.spacing, raw.origin, name, small, values=self.values, dims=self.preparation.dims
+        )
 
     def _finished(self, array: Array) -> Array:
         """Do to an array what training does to every item."""

@@ -221,7 +221,8 @@ class Recipe(Frozen):
             RecipeError: the network sees blocks of slices, and nothing says how large these are.
         """
         chosen, flips = self.evaluate, self.evaluate.flips
-        if chosen.window is None and (window := window_of(splits.val)) is not None:
+        if (window := window_of(splits.val)) is not None:
+            window = window if chosen.window is None else chosen.window
             return InferenceOptions(None, "linear", chosen.batch_size, window, OVERLAP, flips)
         size = self._size(splits) if chosen.window is None else None
         return InferenceOptions(size, "linear", chosen.batch_size, chosen.window, flips=flips)
