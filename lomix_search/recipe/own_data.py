@@ -22,6 +22,7 @@ from lomix_search.recipe.file_tally import FileTally, IntensityRule
 
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
+_FEW = 5  # the same, where all are of one kind
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,15 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         DataError: files do not pair up, cannot be read, or hold what cannot be meant; all faults are listed.
     """
     if not found.pairs:
-        raise DataError(f"{found.root}: no pair of an image and a mask ({found.form}).", seen=[*found.faults[:_SHOWN]])
+        more = [f"and {len(found.faults) - _FEW} more"] if len(found.faults) > _FEW else []
+        raise DataError(
+            f"{found.root}: no pair of an image and a mask ({found.form}).",
+            seen=[*found.faults[:_FEW], *more],
+            hint=[
+                "lomix new FOLDER --images IMAGES --masks MASKS   # where they are",
+                "lomix prepare acdc RAW OUT   # or synapse: benchmarks that others have preprocessed to .npz and .h5",
+            ],
+        )
     tally = FileTally(ignore=_ignored(found, choices))
     faults = [DataError(fault) for fault in found.faults]
     found, numbers = _names(found, choices, faults)

@@ -1,13 +1,10 @@
 """Every option of the loss in every engine that takes it: as the reference, which test_loss_terms.py judges."""
 
 import pytest
-import torch
 from support.agreement import able, agree, outcome, plain
 from support.loss_terms import CASES, built, given
 
-from lomix_search.errors import LossError
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.dispatch import choose_engine
 
 
 def takes(engine: str, loss: MixtureLoss) -> bool:
