@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> None:
     for workers in (0, 2):
         rate = items_a_second(items, batch_size, workers)
         print(
-            f"workers {workers} {rate:.1f} items/s, {batch_size / rate:.3f} s a batch: {batch_size / rate / step:.1%} of a step"
+            f"workers {workers} {rate:.1f} items/s, {batch_size / rate:.3f} s a batch: "
+            f"{batch_size / rate / step:.1%} of a step"
         )
 
 

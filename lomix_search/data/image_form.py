@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from lomix_search.data.case import Array, Case
 from lomix_search.data.kinds.chest_ct import HOUNSFIELD, ChestCTSettings
@@ -32,6 +33,7 @@ class ImageForm(Frozen):
         normalize: As in the settings of prepared data.
         pictures: Images are pictures rather than volumes.
         values: What a file of labels holds for class 0, 1, …; empty for the class numbers themselves.
+        colours: 0xRRGGBB of each label value, where masks are pictures in colours.
     """
 
     preparation: Preparation
@@ -39,6 +41,7 @@ class ImageForm(Frozen):
     normalize: Literal["none", "imagenet"] = "none"
     pictures: bool = False
     values: tuple[int, ...] = ()
+    colours: dict[int, int] = Field(default_factory=dict)
 
     def prepare(self, raw: RawImage, name: str, files: Sequence[Path]) -> Case:
         """Turn a new image into the case that a network of this form predicts.
@@ -61,8 +64,9 @@ class ImageForm(Frozen):
         made = prepare_image(image, raw.spacing, self.preparation, path)
         native, small = (self._finished(array) for array in (made.native, made.small))
         nothing = np.broadcast_to(np.uint8(0), (native.shape[0], *native.shape[2:]))
+        origin = {**raw.origin, "colours": list(self.colours.items())} if self.colours else raw.origin
         return Case(
-            name, native, nothing, raw.spacing, raw.origin, name, small, values=self.values, dims=self.preparation.dims
+            name, native, nothing, raw.spacing, origin, name, small, values=self.values, dims=self.preparation.dims
         )
 
     def _finished(self, array: Array) -> Array:
@@ -112,6 +116,7 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
         normalize=settings.normalize,
         pictures="size" in first.origin,
         values=opened.values_of(first),
+        colours=dict(first.origin.get("colours", ())),
     )
 
 

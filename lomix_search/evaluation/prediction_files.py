@@ -2,17 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.data.case import Case
-from lomix_search.data.readers.nifti import write_nifti
+from lomix_search.data.case import Array, Case
+from lomix_search.data.readers.nifti import write_nifti, write_nifti_scores
 from lomix_search.errors import require
 from lomix_search.evaluation.inference import Prediction
+from lomix_search.utils.files import appearing
 
 _COLOURS = (
     (230, 60, 60), (60, 180, 75), (255, 200, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240),
@@ -31,26 +32,80 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
             case does not say which values its file has.
 
     Returns:
-        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits for a picture, ``NAME.tif`` of 32 bits for
-        a picture with a label above 65535.
+        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits (of colours where masks are coloured) for a
+        picture, ``NAME.tif`` of 32 bits for a picture with a label above 65535.
     """
     label, picture = prediction.label, "size" in case.origin
+    path = prediction_paths(folder, case.name, picture, values=case.values)[-1]
     values: Sequence[int] = case.values
     if not values and picture and (classes or 1 + int(label.max(initial=0))) <= 2:
         values = (0, 255)
     if values:
         label = np.array(values, np.min_scalar_type(max(values)))[label]
     if not picture:
-        path = folder / f"{file_name(case.name)}.nii.gz"
-        write_nifti(path, label, case.origin, case.spacing)
+        with appearing(path) as file:
+            write_nifti(file, label, case.origin, case.spacing)
         return path
-    wide = label.dtype.itemsize > 2
-    path = folder / f"{file_name(case.name)}.{'tif' if wide else 'png'}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require("PIL.Image", "data").fromarray(label[0].astype(np.int32) if wide else label[0]).save(path)
+    plane = label[0].astype(np.int32) if path.suffix == ".tif" else label[0]
+    if case.values and (colours := dict(case.origin.get("colours", ()))):  # without values it is no label of the file
+        plane = _coloured(plane, colours)
+    with appearing(path) as file:
+        require("PIL.Image", "data").fromarray(plane).save(file)
     return path
 
 
+def _coloured(label: Array, colours: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Return the colour (0xRRGGBB) of each label value, (rows, columns, 3); black where a value has none."""
+    table = np.zeros((1 + int(label.max(initial=0)), 3), np.uint8)
+    for value, colour in colours.items():
+        if value < len(table):
+            table[value] = colour >> 16, colour >> 8 & 255, colour & 255
+    return table[label]
+
+
+def save_probabilities(folder: Path, case: Case, probabilities: NDArray[np.float32]) -> Path:
+    """Write the probability of each class.
+
+    Args:
+        folder: Where the file goes.
+        case: The predicted case.
+        probabilities: (classes, slices, rows, columns), at the case's own size.
+
+    Returns:
+        The file: ``NAME_probabilities.nii.gz`` on the grid of the raw file, the classes on the fourth axis, for a
+        volume; ``NAME_probabilities.npz`` with the array ``probabilities``, (classes, rows, columns), for a picture.
+    """
+    picture = "size" in case.origin
+    path = prediction_paths(folder, case.name, picture, probabilities=True)[0]
+    with appearing(path) as file:
+        if picture:
+            np.savez_compressed(file, probabilities=probabilities[:, 0])
+        else:
+            write_nifti_scores(file, probabilities, case.origin, case.spacing)
+    return path
+
+
+def prediction_paths(
+    folder: Path, name: str, picture: bool, *, probabilities: bool = False, values: Sequence[int] = ()
+) -> list[Path]:
+    """Return the files of a prediction, in the order in which they are written: the labels come last.
+
+    Args:
+        folder: Where they go.
+        name: Of the case.
+        picture: Whether it is a picture rather than a volume.
+        probabilities: With that of the probabilities.
+        values: What the labels' file holds for class 0, 1, …; empty for class numbers.
+
+    Returns:
+        One path, or two.
+    """
+    ending = ".nii.gz" if not picture else ".tif" if max(values, default=0) > _LARGEST_PNG else ".png"
+    of_scores = [folder / f"{file_name(name)}_probabilities{'.npz' if picture else '.nii.gz'}"]
+    return [*(of_scores if probabilities else []), folder / f"{file_name(name)}{ending}"]
+
+
+_LARGEST_PNG = 65535
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)  # devices of Windows
 _LONGEST = 200  # bytes; file systems take 255 with the ending
 

@@ -9,7 +9,7 @@ import numpy as np
 from lomix_search.data.case import Array, Case
 from lomix_search.data.regions import Regions, class_map, painting_order
 from lomix_search.evaluation.inference import Prediction
-from lomix_search.evaluation.prediction_files import save_prediction
+from lomix_search.evaluation.prediction_files import prediction_paths, save_prediction
 from lomix_search.evaluation.score_case import true_masks
 
 
@@ -40,11 +40,38 @@ def save_regions(
     if order is not None and not masks:
         classes = 1 + max(value for values in regions.values() for value in values)
         return [save_prediction(folder, case, Prediction(class_map(prediction.label, order)), classes)]
-    one, parts = replace(case, values=()), [name.replace("/", "\\") for name in names]  # a slash would be a folder
+    one = replace(case, values=())
     return [
-        save_prediction(folder, replace(one, name=f"{case.name}/{part}"), Prediction(mask), 2)
-        for part, mask in zip(parts, prediction.label, strict=True)
+        save_prediction(folder, replace(one, name=part), Prediction(mask), 2)
+        for part, mask in zip(_parts(case.name, names), prediction.label, strict=True)
     ]
+
+
+def _parts(name: str, names: Sequence[str]) -> list[str]:
+    """Name the mask of each region; a slash in a region's name would be a folder."""
+    return [f"{name}/{part}" for part in (region.replace("/", "\\") for region in names)]
+
+
+def region_paths(
+    folder: Path, name: str, picture: bool, names: Sequence[str], regions: Regions, masks: bool, values: Sequence[int]
+) -> list[Path]:
+    """Return the files that :func:`save_regions` writes.
+
+    Args:
+        folder: Where they go.
+        name: Of the case.
+        picture: Whether it is a picture rather than a volume.
+        names: Of the regions.
+        regions: As there.
+        masks: As there.
+        values: What the labels' file holds for class 0, 1, …
+
+    Returns:
+        One path, or one for each region.
+    """
+    if painting_order(regions) is not None and not masks:
+        return prediction_paths(folder, name, picture, values=values)
+    return [path for part in _parts(name, names) for path in prediction_paths(folder, part, picture)]
 
 
 def painted_regions(

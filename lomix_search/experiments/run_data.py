@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from lomix_search.data.dataset import Splits
 from lomix_search.data.image_form import ImageForm
 from lomix_search.data.kinds.table import DATA_KINDS
+from lomix_search.data.nested_datasets import window_of
 from lomix_search.errors import LomixError, RunError
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.training.run_folder import writing
@@ -19,15 +22,21 @@ class RunData(Frozen):
     Args:
         version: Of this format.
         kind: ``data.kind`` of the recipe; of one's own function, its name.
-        classes: Names, the background first.
+        classes: Names, the background first; of multi-label data those of the regions.
+        multilabel: The network's channels are regions that may overlap.
+        regions: Class numbers of each region.
         item: Shape of an item without its batch: (C, *spatial).
+        window: Size of the blocks by which whole items are predicted; None: not by blocks.
         form: How new images are prepared; None for data of one's own function, which alone knows.
     """
 
     version: Literal[1] = 1
     kind: str
     classes: tuple[str, ...]
+    multilabel: bool = False
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     item: tuple[int, ...]
+    window: tuple[int, ...] | None = None
     form: ImageForm | None = None
 
 
@@ -41,8 +50,15 @@ def data_of(recipe: Recipe, splits: Splits) -> RunData:
     kind, form = DATA_KINDS.get(recipe.data.kind), None
     if kind is not None:
         form = kind.form(kind.settings.model_validate(recipe.data.settings), recipe.loss.ignore_index)
-    item = tuple(splits.val[0][0].shape)
-    return RunData(kind=recipe.data.kind.rpartition(":")[2], classes=splits.classes, item=item, form=form)
+    return RunData(
+        kind=recipe.data.kind.rpartition(":")[2],
+        classes=splits.classes,
+        multilabel=splits.multilabel,
+        regions=dict(splits.regions),
+        item=tuple(splits.val.example()[0].shape),
+        window=window_of(splits.val),
+        form=form,
+    )
 
 
 def note_data(folder: Path, recipe: Recipe, splits: Splits) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from lomix_search.data.nested_datasets import window_of
 from lomix_search.errors import MissingExtraError, RecipeError, nearest
 from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.inference import InferenceOptions
+from lomix_search.evaluation.protocols import find_protocol
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.evaluation.windows import OVERLAP
 from lomix_search.mixture.space import SearchSpace
@@ -166,7 +167,7 @@ class Recipe(Frozen):
 
     def score(
         self,
-        network: nn.Module,
+        network: nn.Module | Sequence[nn.Module],
         splits: Splits,
         subset: Literal["test", "val"] = "test",
         *,
@@ -177,7 +178,7 @@ class Recipe(Frozen):
         """Score a trained network on whole cases, as ``[evaluate]`` says.
 
         Args:
-            network: The network, instrumented or not.
+            network: The network, instrumented or not; or several whose probabilities are averaged.
             splits: What ``build_data`` returned.
             subset: Which cases.
             save: Folder for tables, predictions and overlays.
@@ -220,22 +221,38 @@ class Recipe(Frozen):
         Raises:
             RecipeError: the network sees blocks of slices, and nothing says how large these are.
         """
-        chosen, flips = self.evaluate, self.evaluate.flips
-        if (window := window_of(splits.val)) is not None:
-            window = window if chosen.window is None else chosen.window
-            return InferenceOptions(None, "linear", chosen.batch_size, window, OVERLAP, flips)
-        size = self._size(splits) if chosen.window is None else None
-        return InferenceOptions(size, "linear", chosen.batch_size, chosen.window, flips=flips)
+        seen, window = splits.train[0][0].shape, window_of(splits.val)
+        return self.inference_of(seen, window, multilabel=splits.multilabel)
 
-    def _size(self, splits: Splits) -> tuple[int, int]:
-        """Return the rows and columns that training sees."""
-        seen = tuple(splits.train[0][0].shape[1:])
-        if len(seen) != 2:
+    def inference_of(
+        self, item: Sequence[int], window: Sequence[int] | None = None, *, multilabel: bool = False
+    ) -> InferenceOptions:
+        """Return how whole cases are predicted, as :meth:`inference`, where there are no data.
+
+        Args:
+            item: Shape of an image that training sees, (C, *spatial).
+            window: Size of the blocks that validation predicts by; None: whole items.
+            multilabel: The network's channels are regions that may overlap.
+
+        Returns:
+            Sizes, windows and flips; the protocol says how predictions get back to the size of their case.
+
+        Raises:
+            RecipeError: the network sees blocks of slices, and nothing says how large these are.
+        """
+        chosen, resize = self.evaluate, find_protocol(self.evaluate.protocol).resize
+        how = InferenceOptions(None, resize, chosen.batch_size, flips=chosen.flips, multilabel=multilabel)
+        if window is not None:
+            return replace(how, window=chosen.window or tuple(window), overlap=OVERLAP)
+        if chosen.window is not None:
+            return replace(how, window=chosen.window)
+        if len(item) != 3:
+            seen = tuple(item[1:])
             raise RecipeError(
                 f"the network is trained on blocks of {' × '.join(map(str, seen))}; whole cases need a sliding window.",
                 hint=f"evaluate.window={list(seen)}",
             )
-        return seen[0], seen[1]
+        return replace(how, size=(item[1], item[2]))
 
     def build_space(self) -> SearchSpace:
         """Load the search space, with the operators and subset sizes that the recipe leaves in.

@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lomix_search.errors import LomixError
+
+UNFINISHED = ".unfinished."
+"""What folders begin with in which something is written that has no name yet; a killed process leaves them."""
 
 DEPTH = 64
 """How deep values may be nested in a file."""
@@ -137,3 +142,33 @@ def write_bytes(path: Path, content: bytes) -> None:
         if isinstance(cause, OSError):
             cause.filename = str(path)  # a full disk names no file by itself
         raise
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a file to write that takes its name when all went well, and vanishes when not.
+
+    Args:
+        path: Its name in the end; its folder is made when missing.
+
+    Yields:
+        Where to write, in a folder of its own beside it, with the same name.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is the path.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        yield temporary / path.name
+        with (temporary / path.name).open("rb") as file:
+            os.fsync(file.fileno())
+        (temporary / path.name).chmod(0o644)
+        (temporary / path.name).replace(path)
+    except OSError as cause:
+        cause.filename = str(path)  # a full disk names no file by itself
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

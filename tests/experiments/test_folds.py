@@ -14,9 +14,13 @@ from support.tiny_recipe import write_tiny
 from support.undrawn import undrawn
 
 from lomix_search.errors import DataError, RunError
+from lomix_search.evaluation.inference import predict_case
 from lomix_search.evaluation.score_table import ClassScores, Evaluation, read_evaluation
-from lomix_search.experiments.folds.cross_validate import cross_validate, fold_runs
+from lomix_search.experiments.folds.cross_validate import cross_validate
+from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.fold_scores import FoldScores, check_folds
+from lomix_search.experiments.predict.ensemble import load_ensemble
+from lomix_search.experiments.trained import load_trained
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.checkpoint import read_tensors
 
@@ -56,11 +60,29 @@ def test_each_patient_is_scored_once_and_out_of_fold(done: Path) -> None:
     assert "fold0" in listed and "fold1" in listed and "finished" in listed
 
 
+def test_all_networks_together_are_scored_on_the_test_cases(done: Path) -> None:
+    runs = [load_trained(done / f"fold{k}") for k in (0, 1)]
+    splits = runs[0].recipe.build_data()
+    found = read_evaluation(done / "test")
+    assert found.cases == tuple(dict.fromkeys(splits.test.cases)) and len(found.cases) == 2
+    how = runs[0].recipe.inference_of((1, 32, 32))
+    for case in splits.volumes["test"]:
+        made = [predict_case(run.net, case, how, all_classes=True).probabilities for run in runs]
+        label = ((made[0] + made[1]) / 2).argmax(0)  # type: ignore[operator]
+        iou = [((label == c) & (case.label == c)).sum() / ((label == c) | (case.label == c)).sum() for c in (1, 2)]
+        rows = [row.scores for row in found.rows if row.case == case.name]
+        assert [row["iou"] for row in rows] == pytest.approx(iou, abs=1e-3)
+    assert [member.folder for member in load_ensemble([done]).members] == [run.folder for run in runs]
+    assert json.loads((done / "folds.json").read_text())["test"]["dice"]["mean"] == pytest.approx(found.mean("dice"))
+    assert np.abs(made[0] - made[1]).max() > 1e-3  # type: ignore[operator]
+
+
 def test_a_report_of_all_folds_points_to_those_of_each(done: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert f"lomix report {done / 'fold1'}" in failing(capfd, "report", str(done))
     call("report", str(done / "fold1"))
 
 
+@pytest.mark.slow
 def test_finished_folds_are_skipped_and_others_go_on(done: Path, recipe: Path, tmp_path: Path) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in done.glob("fold*/final.pt")}
     cross_validate(load_recipe(recipe), done, 2, resume=True)

@@ -46,3 +46,15 @@ def test_another_reading_prepares_anew(tmp_path: Path) -> None:
     (tmp_path / "r" / "recipe.toml").unlink()
     labels = make(tmp_path, *found, binary=True)
     np.testing.assert_array_equal(labels["c0"], objects(12) > 0)
+
+
+def test_a_perfect_prediction_of_coloured_masks_has_their_colours(tmp_path: Path) -> None:
+    table = np.array([(0, 0, 0), (200, 30, 0), (0, 90, 255)], np.uint8)
+    images, masks = data(tmp_path, [blocks([1, 2], seed) for seed in range(4)], lambda p, m: save8(p, table[m]))
+    new_recipe(tmp_path / "r", images, masks, progress=False)
+    splits = load_recipe(tmp_path / "r" / "recipe.toml").build_data()
+    for case in (*splits.volumes["val"], *splits.volumes["test"]):
+        path = save_prediction(tmp_path / "p", case, Prediction(case.label), len(splits.classes))
+        with Image.open(path) as written, Image.open(masks / f"{case.name}.png") as own:
+            assert written.mode == "RGB"
+            np.testing.assert_array_equal(np.asarray(written), np.asarray(own))

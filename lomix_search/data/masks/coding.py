@@ -42,7 +42,9 @@ class Coding:
         pairs = [
             [label, key] for key, label in self.labels.items() if label != key and isinstance(key, int) and key >= 0
         ]
-        known = self.how != "colour" and self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        known = self.cut is None and len(set(self.labels.values())) == len(self.labels)
+        if known and self.how == "colour":
+            return {"masks": self.said, "colours": [[label, int(key)] for key, label in self.labels.items()]}
         return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
 
     @property

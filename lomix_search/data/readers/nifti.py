@@ -121,19 +121,39 @@ def write_nifti(path: Path, label: Array, origin: Mapping[str, Any], spacing: tu
             ``spacing``.
         spacing: Millimetres between slices, rows, columns; tells the unit where ``origin`` does not.
     """
-    nib = require("nibabel", "data")
-    if "affine" in origin:
-        affine = np.asarray(origin["affine"], float)
-        values = from_canonical(label, affine)
-    else:
-        z, y, x = spacing if spacing else (1.0, 1.0, 1.0)
-        affine, values = np.diag([-x, -y, z, 1.0]), label.transpose(2, 1, 0)  # columns to the left, rows to the back
-    header: Mapping[str, Any] = origin.get("header", {})
-    values = values.reshape(*values.shape, *[1] * (header.get("axes", 3) - 3))
+    values = _on_grid(label, origin)
+    values = values.reshape(*values.shape, *[1] * (origin.get("header", {}).get("axes", 3) - 3))
     narrow = np.result_type(
         label.dtype if label.dtype.kind == "u" else np.min_scalar_type(int(label.max(initial=0))), np.uint8
     )
-    file = nib.Nifti1Image(np.ascontiguousarray(values, narrow), affine)
+    _save(path, np.ascontiguousarray(values, narrow), origin, spacing)
+
+
+def write_nifti_scores(path: Path, scores: Array, origin: Mapping[str, Any], spacing: tuple[float, ...] = ()) -> None:
+    """Write scores of classes on the grid of the image they were made for, float32, the classes on the fourth axis.
+
+    Args:
+        path: ``.nii.gz``.
+        scores: (classes, slices, rows, columns), canonical axes.
+        origin: As for :func:`write_nifti`.
+        spacing: As for :func:`write_nifti`.
+    """
+    _save(path, np.stack([_on_grid(one, origin) for one in scores], -1).astype(np.float32), origin, spacing)
+
+
+def _on_grid(values: Array, origin: Mapping[str, Any]) -> Array:
+    """Turn (slices, rows, columns) into a file's axes; without an affine: to the left, to the back, to the head."""
+    if "affine" in origin:
+        return from_canonical(values, np.asarray(origin["affine"], float))
+    return values.transpose(2, 1, 0)
+
+
+def _save(path: Path, values: Array, origin: Mapping[str, Any], spacing: tuple[float, ...]) -> None:
+    nib = require("nibabel", "data")
+    z, y, x = spacing if spacing else (1.0, 1.0, 1.0)
+    affine = np.asarray(origin["affine"], float) if "affine" in origin else np.diag([-x, -y, z, 1.0])
+    header: Mapping[str, Any] = origin.get("header", {})
+    file = nib.Nifti1Image(values, affine)
     file.header.set_xyzt_units(*header.get("units", [_unit(affine, spacing)]))
     if "sform" in header:
         file.header.set_zooms((*header["zooms"], *[1.0] * (values.ndim - 3)))

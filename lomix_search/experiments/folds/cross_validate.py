@@ -11,9 +11,11 @@ from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import RecipeError, RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
+from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.fold_scores import FoldScores, check_folds
 from lomix_search.experiments.run import check_recipe, run_recipe
 from lomix_search.experiments.status import read_status
+from lomix_search.experiments.trained import load_trained
 from lomix_search.recipe.objects import load_object
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.run_folder import hold, writing
@@ -53,7 +55,7 @@ def cross_validate(
     with hold(folder):
         for number, (place, one) in enumerate(zip(places, recipes, strict=True)):
             if console is not None:
-                console.rule(f"fold {number} of {folds}")
+                console.rule(plain(f"fold {number} of {folds}"))
             if _finished(place, one):
                 _say(console, f"{place} is finished")
             else:
@@ -88,12 +90,6 @@ def fold_recipes(recipe: Recipe, folds: int) -> list[Recipe]:
             hint="leave out data.fold, or --folds",
         )
     return [recipe.override({"data.folds": folds, "data.fold": number}) for number in range(folds)]
-
-
-def fold_runs(folder: Path) -> list[Path]:
-    """Return the run folders of a cross-validation, in the order of the folds; empty if it is none."""
-    found = {int(p.name[4:]): p for p in folder.glob("fold*") if p.name[4:].isdecimal() and p.is_dir()}
-    return [found[number] for number in sorted(found)]
 
 
 def _settings_of(recipe: Recipe) -> set[str]:
@@ -149,7 +145,7 @@ def _scored(folder: Path, places: Sequence[Path], progress: bool) -> FoldScores:
     """Score all folds, and write what they scored together."""
     folds = tuple(_validation(place, progress) for place in places)
     check_folds(folds)
-    scores = FoldScores(folds)
+    scores = FoldScores(folds, _together(folder / "test", places, progress))
     with writing(folder / "folds.json"):
         write_text(folder / "scores.csv", scores.all.to_csv())
         write_text(folder / "scores.md", scores.all.to_markdown())
@@ -159,12 +155,29 @@ def _scored(folder: Path, places: Sequence[Path], progress: bool) -> FoldScores:
 
 def _validation(place: Path, progress: bool) -> Evaluation:
     """Return what a fold's network scores on the cases that validated it; scored once for each network."""
-    known = evaluation_folder(place, "final", "val") / "scores.csv"
-    if known.is_file() and known.stat().st_mtime >= (place / "final.pt").stat().st_mtime:
-        found = read_evaluation(known)
-        if found.protocol == load_recipe(place / "recipe.toml").evaluate.protocol:
-            return found
-    return evaluate_run(place, "final", subset="val", progress=progress)
+    known = _known(evaluation_folder(place, "final", "val"), [place])
+    return known or evaluate_run(place, "final", subset="val", progress=progress)
+
+
+def _together(folder: Path, places: Sequence[Path], progress: bool) -> Evaluation | None:
+    """Return what all networks together score on the test cases; None where there are none."""
+    recipe = load_recipe(places[0] / "recipe.toml")
+    splits = recipe.build_data()
+    if not len(splits.volumes.get("test", ())):
+        return None
+    if known := _known(folder, places):
+        return known
+    networks = [load_trained(place).net for place in places]
+    return recipe.score(networks, splits, "test", save=folder, progress=progress)
+
+
+def _known(folder: Path, places: Sequence[Path]) -> Evaluation | None:
+    """Return scores that were written after the networks were trained, by the protocol that is asked for."""
+    path = folder / "scores.csv"
+    if not path.is_file() or path.stat().st_mtime < max((p / "final.pt").stat().st_mtime for p in places):
+        return None
+    found = read_evaluation(path)
+    return found if found.protocol == load_recipe(places[0] / "recipe.toml").evaluate.protocol else None
 
 
 def _say(console: Console | None, text: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
-from lomix_search.experiments.folds.cross_validate import fold_runs
+from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.results import DiceScores, read_results
 from lomix_search.experiments.status import Status, read_status

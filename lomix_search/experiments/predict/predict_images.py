@@ -1,0 +1,187 @@
+"""``lomix predict RUN IMAGES OUT``: every image of a folder, one at a time, whole or not at all."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from lomix_search.data.readers.image import find_images, read_image, stem_of
+from lomix_search.errors import DataError, LomixError, RunError
+from lomix_search.evaluation.inference import predict_case
+from lomix_search.experiments.predict.ensemble import Ensemble, load_ensemble
+from lomix_search.experiments.predict.record import NAME, claim_predictions
+from lomix_search.instrumentation.outputs import Reader
+from lomix_search.training.run_folder import hold, writing
+from lomix_search.utils.files import UNFINISHED
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of the images.
+
+    Args:
+        done: Names of those that were predicted.
+        skipped: Names of those that had been before.
+        faults: Why others were not, by name.
+    """
+
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+    faults: Mapping[str, str]
+
+
+def predict_images(
+    runs: str | Path | Sequence[str | Path],
+    images: str | Path,
+    out: str | Path,
+    *,
+    network: str = "final",
+    probabilities: bool = False,
+    flips: bool | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    progress: bool = False,
+) -> Predicted:
+    """Segment new images, as their run segments its test cases.
+
+    One image is in memory at a time. A prediction appears whole or not at all. Called again, it goes on: what is there
+    is skipped, unless its image is newer. An image that cannot be read or predicted does not stop the others.
+
+    Args:
+        runs: A run folder, or several whose probabilities are averaged; the folder of a cross-validation stands for all
+            of its folds.
+        images: A folder, whose subfolders are looked into, or a single file: any format that training reads.
+        out: Where predictions go: named like their images, on the image's own grid, with the label values of the files
+            that the run was trained on. Volumes become ``.nii.gz``, pictures ``.png``. ``predictions.json`` says by
+            what they were made.
+        network: ``"final"``, or ``"best"`` on validation.
+        probabilities: Also write the probability of each class: ``NAME_probabilities.nii.gz`` (4D float32, classes on
+            the last axis) for volumes, ``NAME_probabilities.npz`` (float32, (classes, rows, columns)) for pictures.
+        flips: Average over flips of rows and columns; as the recipe's ``[evaluate]`` says when left out.
+        overlap: Share that neighbouring windows have in common, in [0, 1).
+        batch_size: Slices or windows at a time.
+        device: ``cpu``, ``cuda``, …; the GPU, where there is one, when left out.
+        progress: Show a progress bar.
+
+    Returns:
+        What became of each image.
+
+    Raises:
+        RunError: no finished run, runs that do not fit together, or a folder with predictions by something else.
+        DataError: there are no images, or two of one name.
+    """
+    named = [runs] if isinstance(runs, str | Path) else list(runs)
+    source, target = Path(images), Path(out)
+    found = _images(source)
+    _check_places(source, target)
+    _check_numbers(overlap, batch_size)
+    ensemble = load_ensemble(
+        [Path(run) for run in named], network, flips=flips, overlap=overlap, batch_size=batch_size, device=device
+    )
+    with hold(target):
+        _remove_leftovers(target)
+        claim_predictions(target, ensemble.settings() | {"probabilities": probabilities})
+        return _predict_all(ensemble, found, target, probabilities, progress)
+
+
+def _images(source: Path) -> dict[str, tuple[Path, ...]]:
+    if source.is_dir():
+        return find_images(source)
+    if not source.exists():
+        raise DataError(f"{source} does not exist.", hint="lomix predict RUN IMAGES OUT")
+    return {stem_of(source): (source,)}
+
+
+def _check_places(source: Path, target: Path) -> None:
+    """Refuse to write among the images: next time predictions would be taken for images."""
+    inside = source.resolve() if source.is_dir() else source.resolve().parent
+    if source.is_dir() and target.resolve().is_relative_to(inside):
+        raise RunError(
+            f"{target} lies in {source}; its predictions would be taken for images the next time.",
+            hint=f"lomix predict RUN {source} {source.resolve().parent / 'predictions'}",
+        )
+    if target.resolve() == inside:
+        raise RunError(f"{target} is where the image lies; a prediction could take its place.", hint="another folder")
+
+
+def _check_numbers(overlap: float | None, batch_size: int | None) -> None:
+    if overlap is not None and not 0 <= overlap < 1:
+        raise RunError(f"--overlap {overlap:g}: lies outside [0, 1).", hint="--overlap 0.5")
+    if batch_size is not None and batch_size < 1:
+        raise RunError(f"--batch-size {batch_size}: at least 1 is needed.", hint="--batch-size 4")
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a killed process had begun; nobody else writes here now."""
+    for path in out.rglob(f"{UNFINISHED}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _predict_all(
+    ensemble: Ensemble, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool, progress: bool
+) -> Predicted:
+    done, skipped, faults, readers = [], [], dict[str, str](), ensemble.readers()
+    targets = _targets(ensemble, found, out, probabilities)
+    for name, files in track(found.items(), "predict", disable=not progress):
+        if _made(targets[name], files):
+            skipped.append(name)
+            continue
+        try:
+            _predict_one(ensemble, readers, name, files, out, probabilities)
+            done.append(name)
+        except torch.OutOfMemoryError as cause:
+            fault = RunError(f"{files[0]} needs more memory than the GPU has.", seen=str(cause), hint="--batch-size 1")
+            faults[name] = str(fault)
+        except MemoryError as cause:
+            faults[name] = str(DataError(f"{files[0]} does not fit into memory.", seen=str(cause)))
+        except _CannotWrite:
+            raise
+        except LomixError as fault:
+            faults[name] = str(fault)
+    return Predicted(tuple(done), tuple(skipped), faults)
+
+
+def _targets(
+    ensemble: Ensemble, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool
+) -> dict[str, list[Path]]:
+    """Return the files of each prediction; no two images may have one."""
+    targets = {name: ensemble.paths(out, name, probabilities) for name in found}
+    owner: dict[Path, str] = {}
+    for name, paths in targets.items():
+        for path in paths:
+            if (other := owner.setdefault(path, name)) != name:
+                raise DataError(
+                    f"the predictions of {found[other][0]} and {found[name][0]} would both be {path}.",
+                    hint="rename one of the images, or predict without --probabilities",
+                )
+    return targets
+
+
+class _CannotWrite(RunError):
+    """A disk that is full or read-only: no other image could be written either."""
+
+
+def _made(targets: Sequence[Path], files: Sequence[Path]) -> bool:
+    """Say whether an image was predicted after it was last changed."""
+    if not all(path.is_file() for path in targets):
+        return False
+    changed = max(path.stat().st_mtime for path in files)
+    return all(path.stat().st_mtime >= changed for path in targets)
+
+
+def _predict_one(
+    ensemble: Ensemble, readers: Sequence[Reader], name: str, files: Sequence[Path], out: Path, probabilities: bool
+) -> None:
+    case = ensemble.form.prepare(read_image(files), name, files)
+    networks = [member.net for member in ensemble.members]
+    prediction = predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
+    try:
+        with writing(out / NAME):
+            ensemble.save(out, case, prediction)
+    except RunError as cause:
+        raise _CannotWrite(str(cause)) from None

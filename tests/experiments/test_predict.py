@@ -1,0 +1,211 @@
+"""New images come out as evaluation has them, on their own grid, with the user's own label values."""
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import call, failing
+from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_on
+from support.undrawn import undrawn
+from typer.testing import CliRunner
+
+from lomix_search.cli import app
+from lomix_search.data.readers.nifti import read_nifti_label
+from lomix_search.errors import DataError, RunError
+from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.predict.predict_images import predict_images
+from lomix_search.experiments.run import run_recipe
+from lomix_search.recipe.recipe import load_recipe
+
+
+class Done(NamedTuple):
+    """A run, its raw images, and where evaluation left its predictions."""
+
+    run: Path
+    images: Path
+    predictions: Path
+
+
+def done(home: Path, images: Path, masks: Path) -> Done:
+    run = run_on(home, images, masks)
+    evaluate_run(run)
+    shutil.rmtree(home / "data")  # what the run was trained on is gone
+    return Done(run, images, run / "evaluation/final/predictions")
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    home = tmp_path_factory.mktemp("volumes")
+    return done(home, *nifti_folders(home))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    home = tmp_path_factory.mktemp("pictures")
+    return done(home, *picture_folders(home))
+
+
+def test_volumes_come_out_as_evaluation_has_them(volumes: Done, tmp_path: Path) -> None:
+    found = predict_images(volumes.run, volumes.images, tmp_path / "out", probabilities=True)
+    assert found.done == tuple(f"p{i}" for i in range(6)) and not found.faults and not found.skipped
+    expected = sorted(volumes.predictions.glob("*.nii.gz"))
+    for path in expected:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    for name in found.done:
+        raw, made = (nib.load(folder / f"{name}.nii.gz") for folder in (volumes.images, tmp_path / "out"))
+        label = np.asarray(made.dataobj)
+        assert raw.shape == made.shape and label.dtype == np.uint8 and set(np.unique(label)) <= {0, 2, 7}
+        np.testing.assert_array_equal(made.affine, raw.affine)
+        assert made.header["qform_code"] == raw.header["qform_code"] and made.header.get_xyzt_units()[0] == "mm"
+        scores = nib.load(tmp_path / "out" / f"{name}_probabilities.nii.gz")
+        assert scores.shape == (*raw.shape, 3) and scores.get_data_dtype() == np.float32
+        np.testing.assert_array_equal(scores.affine, raw.affine)
+        values = np.asarray(scores.dataobj)
+        np.testing.assert_allclose(values.sum(-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(np.array([0, 2, 7])[values.argmax(-1)], label)
+    assert expected and any(2 in np.asarray(nib.load(path).dataobj) for path in expected), "it learned something"
+
+
+@pytest.mark.slow
+def test_pictures_come_out_as_evaluation_has_them(pictures: Done, tmp_path: Path) -> None:
+    found = predict_images(pictures.run, pictures.images, tmp_path / "out", probabilities=True, batch_size=1)
+    assert len(found.done) == 6
+    expected = sorted(pictures.predictions.glob("*.png"))
+    for path in expected:
+        with Image.open(tmp_path / "out" / path.name) as one, Image.open(path) as other:
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    bad = predict_images(pictures.run, nifti_folders(tmp_path / "volumes", 1)[0], tmp_path / "bad").faults
+    assert "the network was trained on pictures, and this is a volume" in bad["p0"]
+    with Image.open(tmp_path / "out/c 5.png") as made, Image.open(pictures.images / "c 5.png") as raw:
+        assert made.size == raw.size and made.mode == "L" and set(np.unique(np.asarray(made))) == {0, 255}
+        with np.load(tmp_path / "out/c 5_probabilities.npz") as file:
+            scores = file["probabilities"]
+        np.testing.assert_array_equal(np.asarray(made) > 0, scores.argmax(0) > 0)
+    assert len(expected) >= 1
+
+
+def test_it_goes_on_where_it_was_killed(volumes: Done, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict_images(volumes.run, volumes.images, out)
+    whole = {path.name: path.read_bytes() for path in out.glob("*.nii.gz")}
+    (out / "p1.nii.gz").unlink()
+    (out / ".unfinished.abc").mkdir()  # as kill -9 leaves it
+    (out / ".unfinished.abc/p1.nii.gz").write_bytes(b"half")
+    newer = (out / "p3.nii.gz").stat().st_mtime + 5
+    images = Path(shutil.copytree(volumes.images, tmp_path / "images"))
+    os.utime(images / "p3.nii.gz", (newer, newer))
+    found = predict_images(volumes.run, images, out)
+    assert found.done == ("p1", "p3") and len(found.skipped) == 4
+    assert {path.name: path.read_bytes() for path in out.glob("*.nii.gz")} == whole
+    assert sorted(path.name for path in out.iterdir()) == sorted([*whole, "predictions.json"])
+    said = json.loads((out / "predictions.json").read_text())["settings"]
+    assert said["runs"] == ["run"] and said["flips"] is False and said["classes"][0] == "background"
+
+
+def test_predictions_of_another_run_or_setting_are_not_mixed(volumes: Done, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict_images(volumes.run, volumes.images / "p0.nii.gz", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for options, said in (
+        ({"flips": True}, "flips: False before, True now"),
+        ({"network": "best"}, "network: final before, best now"),
+        ({"probabilities": True}, "probabilities: False before, True now"),
+    ):
+        with pytest.raises(RunError, match="holds predictions of another run or by other settings") as caught:
+            predict_images(volumes.run, volumes.images, out, **options)
+        assert said in str(caught.value)
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    (images / "sub").mkdir(parents=True)
+    shutil.copy(volumes.images / "p0.nii.gz", images / "sub/good.nii.gz")
+    (images / "cut.nii.gz").write_bytes((volumes.images / "p1.nii.gz").read_bytes()[:500])
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(images / "photo.png")
+    raw = nib.load(volumes.images / "p2.nii.gz")
+    values = np.asarray(raw.dataobj)
+    nib.save(nib.Nifti1Image(np.stack([values, values], -1), AFFINE), images / "two.nii.gz")
+    nib.save(nib.Nifti1Image(np.where(values > 300, 40, -1000).astype(np.int16), AFFINE), images / "ct.nii.gz")
+    nib.save(nib.Nifti1Image(np.where(values > 300, np.nan, 1).astype(np.float32), AFFINE), images / "nan.nii.gz")
+    result = CliRunner().invoke(app, ["predict", str(volumes.run), str(images), str(tmp_path / "out")])
+    assert result.exit_code == 1 and "5 of 6 images failed" in result.output and "1 predicted" in result.output
+    for said in (
+        "cut.nii.gz cannot be read", "photo.png: the network was trained on volumes, and this is a picture",
+        "two.nii.gz: 2 channels; the others have 1", "ct.nii.gz: a CT, by its values", "nan.nii.gz: NaN or infinite",
+    ):  # fmt: skip
+        assert said in " ".join(result.output.split()), said
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]
+
+
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
+    volumes: Done, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, images, out = (str(path) for path in (volumes.run, volumes.images, tmp_path / "out"))
+    for words, said in (
+        ((run, images), "lomix predict RUN IMAGES OUT"),
+        ((run, str(tmp_path / "none"), out), "does not exist"),
+        ((str(tmp_path), images, out), "holds no finished run"),
+        ((run, images, images + "/out"), "would be taken for images"),
+        ((run, images + "/p0.nii.gz", images), "a prediction could take its place"),
+        ((run, images, out, "--overlap", "1"), "outside [0, 1)"),
+        ((run, images, out, "--batch-size", "0"), "at least 1"),
+        ((run, images, out, "--device", "abacus"), "there is no such device"),
+        ((run, str(home / "one"), images, out), "cannot predict together: they differ in classes"),
+        ((str(home / "one"), images, out), "its images come from a function of your own, data.kind = 'data'"),
+    ):
+        assert said in failing(capfd, "predict", *words), said
+    assert not (tmp_path / "out").exists() and not (volumes.images / "out").exists()
+    (tmp_path / "twice").mkdir()
+    for name in ("a", "a_probabilities"):
+        shutil.copy(volumes.images / "p0.nii.gz", tmp_path / f"twice/{name}.nii.gz")
+    with pytest.raises(DataError, match="would both be"):
+        predict_images(volumes.run, tmp_path / "twice", tmp_path / "out2", probabilities=True)
+
+
+def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_path: Path) -> None:
+    home = tmp_path / "other"
+    images, masks = nifti_folders(home, 4)
+    other = run_on(home, images, masks, "search.seed=3", "search.steps=6")
+    shutil.copy(volumes.run / "data.json", other / "data.json")  # the same but for the folder
+    one = volumes.images / "p1.nii.gz"
+    said = call("predict", str(volumes.run), str(other), str(one), str(tmp_path / "both"), "--probabilities")
+    assert "1 predicted" in said
+    for run in (volumes.run, other):
+        predict_images(run, one, tmp_path / run.parent.name, probabilities=True)
+    both, first, second = (
+        np.asarray(nib.load(tmp_path / name / "p1_probabilities.nii.gz").dataobj)
+        for name in ("both", volumes.run.parent.name, "other")
+    )
+    np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
+    assert np.abs(first - second).max() > 0.05
+
+
+@pytest.mark.slow
+def test_the_embedded_ct_comes_out_of_its_file_as_evaluation_has_it(tmp_path: Path) -> None:
+    slices = [*range(16, 22)]
+    small = ["network.args.features=[4, 4, 8, 8, 8, 4]", "search.steps=40", "optimizer.lr=0.01"]
+    with undrawn():
+        run_recipe(load_recipe("chest_ct", [*small, "space.name=deep_supervision"]), tmp_path / "run")
+    evaluate_run(tmp_path / "run")
+    (expected,) = (tmp_path / "run/evaluation/final/predictions").glob("*.nii.gz")
+    ct = Path(str(importlib.util.find_spec("slicerio").origin)).parent / "data/CTChest4.nrrd"
+    assert predict_images(tmp_path / "run", ct, tmp_path / "out").done == ("CTChest4",)
+    whole, spacing, _ = read_nifti_label(tmp_path / "out/CTChest4.nii.gz")
+    held, of_held, _ = read_nifti_label(expected)
+    assert whole.shape == (34, 128, 128) and spacing == pytest.approx(of_held, rel=1e-3)
+    np.testing.assert_array_equal(whole[slices], held)
+    assert len(np.unique(held)) > 2
+    header = nrrd.read_header(str(ct))
+    made = nib.load(tmp_path / "out/CTChest4.nii.gz").affine
+    lps = np.diag([-1, -1, 1, 1]) @ made
+    np.testing.assert_allclose(lps[:3, :3].T, header["space directions"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, 3], header["space origin"], rtol=1e-5)
