@@ -216,7 +216,8 @@ def _content(plan: NewRecipe, manifest: Manifest) -> dict[str, Any]:
     batch, steps = _budget(decided, slices, len(manifest.cases))
     outputs = len(decided.regions) or 1 + len(decided.names)
     channels = manifest.cases[0].shape[1]
-    spacing = decided.spacing or (np.median(np.array(look.spacings), 0).tolist() if look.spacings else ())
+    median = np.median(np.array(look.spacings), 0).tolist() if look.spacings else plan.choices.spacing
+    spacing = decided.spacing or median
     return {
         "about": f"{len(manifest.cases)} cases of {patients} patients, {slices} slices, {count}",
         "data": _data(plan),
