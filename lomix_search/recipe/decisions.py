@@ -116,7 +116,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     if dims == 3 and look.flat is not None:
         faults.append(look.flat)
     size = tried(lambda: _size(look, choices, dims), faults)
-    regions = tried(lambda: _regions(look, names or {}, choices.regions), faults)
+    regions = tried(lambda: _regions(look, names or {}, choices.regions, choices.binary), faults)
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
     tried(lambda: _check_window(look, choices.window), faults)
@@ -210,10 +210,12 @@ def _names(look: Look, given: Sequence[str]) -> dict[int, str]:
     return dict(zip(look.labels, given, strict=True))
 
 
-def _regions(look: Look, names: Mapping[int, str], given: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, ...]]:
+def _regions(
+    look: Look, names: Mapping[int, str], given: Mapping[str, Sequence[str]], binary: bool
+) -> dict[str, tuple[int, ...]]:
     """Return the label values of each region, or name those that do not exist."""
     if not given:
-        return dict(look.found.regions)
+        return {} if binary else dict(look.found.regions)
     value_of = {name: value for value, name in names.items()} | {str(value): value for value in names}
     found = {}
     for region, members in given.items():

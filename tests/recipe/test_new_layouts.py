@@ -147,6 +147,31 @@ def test_colours_are_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label, masks[0])
 
 
+def test_a_colour_that_counts_nowhere(tmp_path: Path) -> None:
+    colours = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 255)], np.uint8)
+    masks = [blocks([1, 2], seed) for seed in range(4)]
+    images, folder = data(tmp_path, masks, lambda path, mask: Image.fromarray(colours[mask]).save(path))
+    plan = own.plan(tmp_path, images, folder, colors=colors_of("ignore=#ffffff,liver=#ff0000"))
+    assert (plan.decided.ignore, plan.decided.names) == (2, {1: "liver"})
+    plan.write(progress=False)
+    np.testing.assert_array_equal(labels_of(tmp_path, "c0")[0], masks[0])
+    with pytest.raises(DataError, match="a mask in colours; --ignore 255 goes with numbers"):
+        own.plan(tmp_path / "x", images, folder, ignore=255)
+
+
+def test_channels_in_pictures_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "d" / "images").mkdir(parents=True), (tmp_path / "d" / "masks").mkdir()
+    for n in range(4):
+        red, green, _ = photo(n).transpose(2, 0, 1)
+        Image.fromarray(red).save(tmp_path / "d" / "images" / f"c{n}_0000.png")
+        Image.fromarray(green).save(tmp_path / "d" / "images" / f"c{n}_0001.png")
+        save8(tmp_path / "d" / "masks" / f"c{n}.png", blocks([1], n))
+    found, manifest = prepared(tmp_path, tmp_path / "d")
+    assert found["channels"] == "2" and manifest.cases[0].shape == (1, 2, 40, 48)
+    image = np.load(tmp_path / "recipe" / "data" / "cases" / "c1" / "image.npy")
+    np.testing.assert_array_equal(image[0], photo(1).transpose(2, 0, 1)[:2])
+
+
 def test_an_ignored_value_of_pictures(tmp_path: Path) -> None:
     images, folder = data(tmp_path, [blocks([1, 2, 255], seed) for seed in range(4)], save8)
     new_recipe(tmp_path / "r", images, folder, ignore=255, progress=False)

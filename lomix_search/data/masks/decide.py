@@ -42,10 +42,19 @@ def decide(
         DataError: values that cannot be classes, or masks that contradict each other; the first file is named.
     """
     if ignore is not None:
+        if coloured := [one.path for one in seen if one.kind == "colour"]:
+            raise DataError(
+                f"{coloured[0]}: a mask in colours; --ignore {ignore} goes with numbers.",
+                hint='lomix new … --colors "name=#ff0000,ignore=#ffffff"   # with each colour',
+            )
         without = [replace(one, grains={k: g for k, g in one.grains.items() if k != ignore}) for one in seen]
         coding = decide(without, binary=binary, united=united, named=named)
         return replace(coding, ignore=ignore, said=f"{coding.said}; {ignore} counts nowhere")
     masks = AllMasks(seen, how_to_read(seen))
+    if not masks.keys:
+        raise DataError(
+            f"{seen[0].path}: no mask holds anything but the ignored value.", hint="give the folder of masks"
+        )
     if binary and len(masks.keys) > 2:
         return halved_coding(masks, SOFT_SHARE)
     if masks.how == "colour" and 0 not in masks.keys:
