@@ -120,6 +120,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
     tried(lambda: _check_window(look, choices.window), faults)
+    tried(lambda: _check_dims(look, choices, dims), faults)
     if faults or names is None or size is None or regions is None or modalities is None or split is None:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
@@ -148,6 +149,16 @@ def _dims(look: Look, choices: Choices) -> tuple[Literal[2, 3], str, bool]:
     if choices.dims is not None:
         return choices.dims, "--dims", True
     return dims, words if known else f"{slices} slices at the median; no spacing is known", bool(known)
+
+
+def _check_dims(look: Look, choices: Choices, dims: int) -> None:
+    """Refuse what goes with volumes alone."""
+    if choices.dims == 3 and not look.volumes:
+        raise DataError("--dims 3 goes with volumes; these are pictures.", hint="leave it out")
+    if choices.spacing and dims == 2 and (look.spacings or not look.volumes):
+        raise DataError(
+            "--spacing goes with 3D; slices and pictures keep their own pixels.", hint="--dims 3, or leave it out"
+        )
 
 
 def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:

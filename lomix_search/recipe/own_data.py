@@ -194,6 +194,8 @@ def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple
 
 def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
     ignore = _ignored(found, choices)
+    if choices.ignore is not None and not any(ignore in one.grains or one.kind == "colour" for one in tally.seen):
+        raise DataError(f"--ignore {ignore}: no mask has this value.", hint="leave it out, or look at the masks")
     if choices.colors:
         return coloured_coding(tally.seen, choices.colors)
     if found.labels and not choices.binary:

@@ -74,7 +74,7 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["nrrd", "metaimage", pytest.param("tiff", marks=pytest.mark.slow)])
 def test_folders_of_volumes(name: str, tmp_path: Path) -> None:
     make, spacing = FORMATS[name]
     found, manifest = prepared(tmp_path, make(tmp_path / "d"), classes=["a", "b"])
