@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,16 @@ import nrrd
 import numpy as np
 import pytest
 from PIL import Image
+from support.brain import MODALITIES, REGIONS, write_brain
 from support.commands import call, failing
-from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_on
+from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_layout, run_on
 from support.undrawn import undrawn
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
+from lomix_search.data.readers.image import find_images, read_image
 from lomix_search.data.readers.nifti import read_nifti_label
 from lomix_search.errors import DataError, RunError
 from lomix_search.experiments.evaluate_run import evaluate_run
@@ -187,6 +192,64 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     )
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
     assert np.abs(first - second).max() > 0.05
+
+
+@pytest.mark.slow
+def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: Path) -> None:
+    images, masks = nifti_folders(tmp_path, slices=9)
+    for number in (4, 5):  # another spacing, which evaluation and prediction must bring to that of training and back
+        for folder in (images, masks):
+            file = nib.load(folder / f"p{number}.nii.gz")
+            affine = AFFINE * [[1.3], [0.8], [0.7], [1]]
+            nib.save(nib.Nifti1Image(np.asarray(file.dataobj), affine), folder / f"p{number}.nii.gz")
+    run = run_on(tmp_path, images, masks, "evaluate.flips=true", dims=3)
+    for subset in ("test", "val"):
+        evaluate_run(run, subset=subset)
+    shutil.rmtree(tmp_path / "data")
+    assert len(predict_images(run, images, tmp_path / "out").done) == 6
+    expected = [*run.glob("evaluation/*/predictions/*.nii.gz")]
+    for path in expected:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert len(expected) >= 3 and any(len(np.unique(np.asarray(nib.load(path).dataobj))) > 1 for path in expected)
+    (tmp_path / "bad").mkdir()
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 1), np.int16), AFFINE), tmp_path / "bad/flat.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), AFFINE), tmp_path / "bad/constant.nii.gz")
+    nib.save(nib.Nifti1Image(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.eye(4) * 0), tmp_path / "bad/no.nii")
+    faults = predict_images(run, tmp_path / "bad", tmp_path / "out2").faults
+    assert "a single slice; volumes are needed" in faults["flat"] and "every voxel" in faults["constant"]
+    assert "spacing or unit is wrong" in faults["no"]
+
+
+@pytest.mark.slow
+def test_regions_in_channels_of_their_own_files_come_out_as_evaluation_has_them(tmp_path: Path) -> None:
+    raw = write_brain(tmp_path / "raw")
+    found = find_images(raw / "imagesTr")
+
+    def read(name: str, files: tuple[Path, ...], label: Path) -> Case:
+        image = read_image(files)
+        return Case(name, image.image, read_nifti_label(label)[0], image.spacing, image.origin)
+
+    def find(_: Path) -> list[Source]:
+        pairs = [(name, files, raw / f"labelsTr/{name}.nii.gz") for name, files in found.items()]
+        return [Source(n, n, "", (*files, label), partial(read, n, files, label)) for n, files, label in pairs]
+
+    labels = {1: "edema", 2: "core alone", 3: "enhancing"}
+    layout = DatasetLayout("brain", find, labels, "mr", 32, modalities=MODALITIES, regions=REGIONS)
+    run = run_layout(tmp_path, layout, {}, {"channels": 4, "classes": 3})
+    evaluate_run(run)
+    made = predict_images(run, raw / "imagesTr", tmp_path / "out", probabilities=True)
+    assert len(made.done) == 8 and not made.faults
+    expected = [*run.glob("evaluation/final/predictions/*.nii.gz")]
+    for path in expected:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+        assert set(np.unique(np.asarray(nib.load(path).dataobj))) <= {0, 1, 2, 3}
+    scores = np.asarray(nib.load(tmp_path / "out/head_000_probabilities.nii.gz").dataobj)
+    label = np.asarray(nib.load(tmp_path / "out/head_000.nii.gz").dataobj)
+    assert scores.shape == (*label.shape, 3) and len(expected) >= 2
+    np.testing.assert_array_equal(label == 3, scores[..., 2] > 0.5)
+    assert not predict_images(run, raw / "imagesTr", tmp_path / "out", probabilities=True).done
+    lone = predict_images(run, raw / "imagesTr/head_000_0001.nii.gz", tmp_path / "lone").faults
+    assert "1 channels; the others have 4 (T1, T1c, T2, FLAIR)" in next(iter(lone.values()))
 
 
 @pytest.mark.slow
