@@ -78,10 +78,11 @@ def doctor_command(
     example: Annotated[str, typer.Option(help="shape of a training batch, e.g. 6,3,224,224")] = "",
     classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
     space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
+    multilabel: Annotated[bool, typer.Option("--multilabel", help="the channels are regions that may overlap")] = False,
 ) -> None:
     """Measure what training with a mixture costs, before training."""
     built = build_model(model, arguments or ())
-    cost = doctor(built, torch.rand(shape(example)), classes, SearchSpace.load(space))
+    cost = doctor(built, torch.rand(shape(example)), classes, SearchSpace.load(space), multilabel=multilabel)
     console.print(str(cost))
 
 

@@ -75,7 +75,7 @@ def new_command(
     for row in plan.decided.rows:
         table.add_row(row.what, row.value, row.why, row.option)
     console.print(table)
-    console.print("\n".join(plan.look.lines(plan.decided.names)))
+    console.print("\n".join(plan.look.lines(plan.decided.names, plan.decided.scaled)))
     path = plan.write()
     console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}")
 

@@ -99,6 +99,12 @@ def prepare_layout(
     _remove_leftovers(out)
     (out / "manifest.json").unlink(missing_ok=True)  # what it says is about to change
     threads = (os.cpu_count() or 1) if workers is None else workers
+    if size is not None and layout.dims == 3:
+        raise DataError(
+            f"prepare {layout.name}: volumes are brought to one spacing, not to a size.",
+            seen=f"size {size}",
+            hint="leave --size out; data.size of the recipe says how large the blocks of training are",
+        )
     how = _planned(layout, sources, layout.size if size is None else size, threads, progress)
 
     def one(source: Source) -> Entry:

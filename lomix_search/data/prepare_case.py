@@ -119,7 +119,8 @@ def _appearing(folder: Path, near: Path) -> Iterator[Path]:
 
 
 def _check_labels(case: Case, layout: DatasetLayout, path: Path) -> None:
-    unknown = sorted(set(_counts(case.label)) - {0, *layout.labels, layout.ignore or 0})
+    of_regions = {value for values in layout.regions.values() for value in values}
+    unknown = sorted(set(_counts(case.label)) - {0, layout.ignore, *layout.labels, *of_regions})
     if layout.labels and unknown:
         raise DataError(
             f"{path}: unknown label {', '.join(map(str, unknown[:8]))}.",

@@ -1,10 +1,10 @@
 """A user's items in the one form that everything here computes with, or refused by name.
 
-    (image, label): floating (C, *spatial), int64 (*spatial)
+    (image, label): floating (C, *spatial), int64 (*spatial); of several labels a pixel int64 (R, *spatial) of 0 and 1
 
 Accepted beside that: a dictionary with "image" and "label", as MONAI's; numpy arrays and tensors of any kind, MONAI's
 MetaTensor; labels of any integer type or bool, and floating ones that hold whole numbers; labels with an axis for their
-one channel, (1, *spatial). Nothing is scaled, moved or rounded: whatever would need a guess is an error.
+one channel, (1, *spatial); one-hot labels. Nothing is scaled, moved or rounded: what would need a guess is an error.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from lomix_search.data.case import size_in_words
-from lomix_search.data.dataset import Item, check_label, check_whole
+from lomix_search.data.dataset import Item, check_label, check_masks, check_whole
 from lomix_search.data.nested_datasets import truth_of, window_of
 from lomix_search.data.seeding import Seeded
 from lomix_search.errors import DataError
@@ -33,6 +33,7 @@ class UniformDataset(Dataset[Item]):
         num_classes: C; labels are 0 … C−1, or 0 and 1 if it is 1; None does not look at them.
         ignore_index: Label value that counts nowhere.
         dtype: Of the images.
+        multilabel: Labels are masks (R, *spatial), R = ``num_classes``, which may overlap.
 
     Raises:
         DataError: it has no items that can be asked for by number.
@@ -48,8 +49,7 @@ class UniformDataset(Dataset[Item]):
         multilabel: bool = False,
     ) -> None:
         _check_kind(dataset, what)
-        self.multilabel = multilabel
-        self.dataset, self.what, self.dtype = dataset, what, dtype
+        self.dataset, self.what, self.dtype, self.multilabel = dataset, what, dtype, multilabel
         self.num_classes, self.ignore_index = num_classes, ignore_index
 
     def __len__(self) -> int:
@@ -81,33 +81,49 @@ class UniformDataset(Dataset[Item]):
     def checked(self, raw: Any, index: int) -> Item:
         """Return an item that was read, in the one form."""
         name = f"{self.what} item {index}"
-        image, label = as_item(raw, name, self.dtype)
-        if self.num_classes is not None:
+        one, other = _pair(raw, name)
+        image, label = _tensor(one, f"{name}: the image"), _tensor(other, f"{name}: the label")
+        if image.is_complex():
+            raise DataError(f"{name}: the image is complex; real values are needed.", hint="image = image.abs()")
+        if self.multilabel:
+            label = _masks(image, label, self.num_classes)
+        else:
+            label = self._one_label_a_pixel(image, label, name)
+        _check_sizes(image, label, name, self.multilabel)
+        label = _whole(label, name)
+        self._check_values(label, name)
+        return image.to(self.dtype), label
+
+    def _one_label_a_pixel(self, image: Tensor, label: Tensor, name: str) -> Tensor:
+        """Take the axis of channels off a label: of its one channel, or one-hot; others would need a choice."""
+        if label.ndim != image.ndim:
+            return label
+        if label.shape[0] == 1:
+            return label[0]
+        ones, number = label == 1, label.shape[0]
+        fits = (ones | (label == 0)).all(0) & (ones.sum(0) == 1)
+        ignored = torch.zeros_like(fits) if self.ignore_index is None else (label == self.ignore_index).all(0)
+        if not bool((fits | ignored).all()):
+            masks = f"MixtureLoss(…, num_classes={number}, multilabel=True)   # if it is masks that may overlap"
+            raise DataError(
+                f"{name}: image and label have as many axes, and the label is not one-hot.",
+                seen=_both(image, label),
+                hint=["image = image[None]   # if the image has no axis for channels", masks],
+            )
+        if self.num_classes is not None and number != max(2, self.num_classes):
+            raise DataError(
+                f"{name}: the label is one-hot of {number} classes; there are {max(2, self.num_classes)}.",
+                seen=_both(image, label),
+            )
+        return ones.to(torch.uint8).argmax(0).where(~ignored, self.ignore_index or 0)
+
+    def _check_values(self, label: Tensor, name: str) -> None:
+        if self.num_classes is None:
+            return
+        if self.multilabel:
+            check_masks(label.numpy(), self.num_classes, name, self.ignore_index)
+        else:
             check_label(label.numpy(), max(2, self.num_classes), name, self.ignore_index)
-        return image, label
-
-
-def as_item(raw: Any, name: str, dtype: torch.dtype = torch.float32) -> Item:
-    """Bring one item into the one form.
-
-    Args:
-        raw: What a dataset returned.
-        name: What to call it in an error.
-        dtype: Of the image.
-
-    Returns:
-        The image (C, *spatial) and the label int64 (*spatial).
-
-    Raises:
-        DataError: it has another form.
-    """
-    given = _pair(raw, name)
-    image, label = (_tensor(part, f"{name}: the {what}") for part, what in zip(given, ("image", "label"), strict=True))
-    if image.is_complex():
-        raise DataError(f"{name}: the image is complex; real values are needed.", hint="image = image.abs()")
-    label = _without_channel(image, label, name)
-    _check_sizes(image, label, name)
-    return image.to(dtype), _whole(label, name)
 
 
 def same_size_batches(
@@ -207,44 +223,28 @@ def _tensor(part: Any, name: str) -> Tensor:
     return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
 
 
-def _without_channel(image: Tensor, label: Tensor, name: str) -> Tensor:
-    """Take the axis of its one channel off a label; more channels would need a choice between their classes."""
-    if label.ndim != image.ndim:
-        return label
-    if label.shape[0] == 1:
-        return label[0]
-    if bool(((label == 0) | (label == 1)).all()) and bool((label.sum(0) == 1).all()):
-        raise DataError(
-            f"{name}: the label is one-hot; one class number for each pixel is needed.",
-            seen=_both(image, label),
-            hint="label = label.argmax(0)   # each pixel of this one has exactly one class",
-        )
-    raise DataError(
-        f"{name}: image and label have as many axes; the image needs one more, for its channels.",
-        seen=_both(image, label),
-        hint=[
-            "image = image[None]   # if the image has no axis for channels",
-            "if the label has channels: regions that overlap have no class numbers; decide which class each pixel has",
-        ],
-    )
+def _masks(image: Tensor, label: Tensor, number: int | None) -> Tensor:
+    """Give the mask of one region alone its axis; masks of several have it."""
+    return label[None] if number == 1 and label.ndim == image.ndim - 1 else label
 
 
-def _check_sizes(image: Tensor, label: Tensor, name: str) -> None:
+def _check_sizes(image: Tensor, label: Tensor, name: str, multilabel: bool) -> None:
     """Check that image and label show the same thing: the label may be coarser or finer, in the same proportions."""
-    size = image.shape[1:]
-    if 1 <= len(size) == label.ndim <= 3 and label.numel() and image.numel():
-        scale = label.shape[0] / size[0]
-        if size == label.shape or all(
-            a != b and abs(b - a * scale) <= 1 for a, b in zip(size, label.shape, strict=True)
-        ):
+    size, other = image.shape[1:], label.shape[1:] if multilabel else label.shape
+    if 1 <= len(size) == len(other) <= 3 and label.numel() and image.numel():
+        scale = other[0] / size[0]
+        if size == other or all(a != b and abs(b - a * scale) <= 1 for a, b in zip(size, other, strict=True)):
             return
     hint = "label as (H, W), image as (C, H, W); volumes (D, H, W) and (C, D, H, W)"
+    if multilabel:
+        hint = "label as (R, H, W), one mask for each region, image as (C, H, W); volumes (R, D, H, W) and (C, D, H, W)"
     if image.shape[:-1] == label.shape:
         hint = "image = image.movedim(-1, 0)   # channels first"
     elif image.shape == label.shape:
         hint = "image = image[None]   # an axis for its one channel"
     raise DataError(
-        f"{name}: image and label have different sizes; image (C, *spatial) and label (*spatial) are needed.",
+        f"{name}: image and label have different sizes; image (C, *spatial) and label "
+        f"{'(R, *spatial)' if multilabel else '(*spatial)'} are needed.",
         seen=_both(image, label),
         hint=hint,
     )

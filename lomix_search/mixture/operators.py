@@ -3,7 +3,7 @@
 All maps are logits of one shape ``(B, C, *spatial)``, ordered coarse to fine. A plain operator is a function of the
 maps; an operator that learns is an ``nn.Module`` class built once for each subset (or subset size) it is applied to.
 Source of add, mul, concat and attention: LoMix (NeurIPS 2025), Combinatorial Mutation Module; sub, avg and max are
-known to the authors' code and off by default.
+known to the authors' code and off by default; bounded_product is ours.
 """
 
 from collections.abc import Callable
@@ -113,6 +113,21 @@ def mul(*maps: Tensor) -> Tensor:
     """
     wide = [m.float() if m.dtype in (torch.float16, torch.bfloat16) else m for m in maps]
     return reduce(torch.mul, wide)
+
+
+@operator("bounded_product", symmetric=True)
+def bounded_product(*maps: Tensor) -> Tensor:
+    """Return 2·artanh Π tanh(Pᵢ/2): the product that cannot explode, for networks whose products of logits do.
+
+        two maps:  log(1 + exp(a + b)) − log(exp(a) + exp(b));  more: one after another, in any order
+
+    It has the sign of Π Pᵢ, is about Π Pᵢ / 2^(n−1) where logits are small, and never larger than the smallest |Pᵢ|.
+    Its slope along each map lies in [−1, 1], where that of ``mul`` is the product of all the others.
+
+    Source: the logit of a parity, ⊞ in Hagenauer, Offer and Papke, Iterative Decoding of Binary Block and Convolutional
+    Codes, IEEE Trans. Inf. Theory 42 (1996).
+    """
+    return reduce(lambda a, b: torch.logaddexp(torch.zeros_like(a), a + b) - torch.logaddexp(a, b), maps)
 
 
 @operator("sub")

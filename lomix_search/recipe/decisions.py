@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ FEWEST_SLICES = 8
 """Volumes with fewer slices than these are trained on slice by slice."""
 
 _FLAT = 3.0  # ratio of spacings from which on a volume is a stack of slices: nnU-Net's rule
+_MOST_CHANNELS = 4  # without names; more may be frames over time
 _STEP = 16  # patches are multiples of this, so that four halvings fit
 _MOST = 128 * 128 * 64  # voxels of a patch that a laptop trains on
 
@@ -74,6 +75,7 @@ class Decisions:
         window: Lowest and highest intensity that is told apart.
         patients: Whose each case is.
         split: ``random``, ``folders`` or a split file.
+        scaled: How intensities are scaled, in words.
         rows: The decisions in words.
         open: What the data leave open.
     """
@@ -89,6 +91,7 @@ class Decisions:
     window: tuple[float, float] | None
     patients: Mapping[str, str]
     split: str
+    scaled: str = ""
     rows: tuple[Row, ...] = ()
     open: tuple[Question, ...] = ()
 
@@ -116,6 +119,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     regions = tried(lambda: _regions(look, names or {}, choices.regions), faults)
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
+    tried(lambda: _check_window(look, choices.window), faults)
     if faults or names is None or size is None or regions is None or modalities is None or split is None:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
@@ -124,7 +128,8 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     stated = choices.spacing if len(look.spacings) < len(look.pairs) and look.volumes else ()
     decided = (dims, size, choices.spacing if dims == 3 else (), stated, names, regions, ignore, modalities, window)
     found = Decisions(*decided, whose, split)
-    return Decisions(*decided, whose, split, _rows(look, choices, found, why), _open(look, choices, sure))
+    found = replace(found, scaled=_scaled(look, found, choices.window))
+    return replace(found, rows=_rows(look, choices, found, why), open=_open(look, choices, sure))
 
 
 # -- one decision ------------------------------------------------------------------------------------------------------
@@ -227,8 +232,18 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
             f"--modality names {len(named)} channels; the images have {look.channels}.", seen=", ".join(named)
         )
     known = named or look.found.modalities
+    if not look.volumes and len(known) == 1:
+        return ()  # a grey picture of 8 bits has three channels that are alike
     if choices.intensity and any(is_ct(name) != (choices.intensity == "ct") for name in known):
         return ()  # the user says what they are, against their names
+    if not known and look.volumes and look.channels > _MOST_CHANNELS:
+        raise DataError(
+            f"{next(iter(look.pairs.values()))[0][0]}: {look.channels} values a voxel; channels or frames over time?",
+            hint=[
+                "--modality A,B,…   # a name for each, if they are channels",
+                "save one file a frame, if they are frames",
+            ],
+        )
     if not known and look.volumes and look.channels > 1:
         return tuple(f"channel {number}" for number in range(look.channels))  # so that each is scaled by itself
     if known and len(known) != look.channels:
@@ -238,6 +253,24 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
             hint=f"mend {look.found.said}, or name them: lomix new … --modality A,B,…",
         )
     return known
+
+
+def _check_window(look: Look, window: tuple[float, float] | None) -> None:
+    """Refuse a window where each image is scaled by itself, or one that does not hold all pictures."""
+    kind, whole = look.scaling.intensity, look.scaling.window
+    if window is None or kind == "ct":
+        return
+    if kind != "range" or whole is None:
+        raise DataError(
+            f"--window goes with CT and with pictures of wide numbers; these are {kind}.",
+            hint="leave it out, or say that they are CTs: --modality ct",
+        )
+    if window[0] > whole[0] or window[1] < whole[1]:
+        raise DataError(
+            f"--window {window[0]:g},{window[1]:g} does not hold all pictures.",
+            seen=f"values {whole[0]:g} … {whole[1]:g}",
+            hint=f"--window {whole[0]:g},{whole[1]:g} or wider",
+        )
 
 
 def _patient(look: Look, name: str, pattern: str) -> str:
@@ -281,7 +314,12 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
         Row("modality", look.scaling.intensity, look.scaling.why, "--modality"),
         Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
         Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
-        Row("classes", classes, "--classes" if choices.classes else look.coding.said, "--classes"),
+        Row(
+            "classes",
+            classes,
+            "--classes" if choices.classes else said if look.found.labels else look.coding.said,
+            "--classes",
+        ),
     ]
     if found.regions:
         words = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in found.regions.items())
@@ -291,18 +329,24 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
     if look.volumes:
         rows.append(Row("spacing", *_spacing(look, choices, found.dims), "--spacing"))
     window = choices.window
-    scaled = "{:g} … {:g} become 0 … 1".format(*window) if window else _scaled(look, found)
     return (
         *rows,
         Row("size", *_size_words(look, choices, found), "--size"),
-        Row("intensities", scaled, "--window" if window else "all images", "--window" if look.scaling.window else ""),
+        Row(
+            "intensities",
+            found.scaled,
+            "--window" if window else "all images",
+            "--window" if look.scaling.window else "",
+        ),
         Row("split", *_split_words(found), "--split"),
         Row("patients", str(patients), _patients_words(look, choices, patients), "--patient"),
     )
 
 
-def _scaled(look: Look, found: Decisions) -> str:
+def _scaled(look: Look, found: Decisions, window: tuple[float, float] | None) -> str:
     """Return how intensities are scaled, in words; of volumes, as they are prepared."""
+    if window:
+        return "{:g} … {:g} become 0 … 1".format(*window)
     if found.dims == 2:
         return look.scaling.words if len(found.modalities) < 2 else "each channel by itself becomes 0 … 1"
     if look.scaling.intensity == "ct":

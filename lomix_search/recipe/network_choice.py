@@ -5,6 +5,7 @@ from typing import Any
 
 _LEAST = 8  # voxels along an axis that can still be halved
 _WIDTHS = (32, 64, 128, 256, 320)
+_TOGETHER = 2  # axes that are halved by a stage; one alone makes it hardly coarser
 _THICK = 2.0  # times the finest spacing from which on an axis is not halved yet: nnU-Net's rule
 
 
@@ -46,7 +47,7 @@ def strides_for(size: Sequence[int], spacing: Sequence[float] = ()) -> list[list
 
     Returns:
         Strides of each stage, the first of them 1: an axis is halved while it has 8 voxels or more and an even number,
-        and while it is not twice as coarse as the finest.
+        while it is not twice as coarse as the finest, and while another one is.
     """
     sides, mm, strides = list(size), list(spacing or (1.0, 1.0, 1.0)), [[1, 1, 1]]
     while len(strides) < len(_WIDTHS):
@@ -54,7 +55,7 @@ def strides_for(size: Sequence[int], spacing: Sequence[float] = ()) -> list[list
             2 if side >= _LEAST and side % 2 == 0 and own < _THICK * min(mm) else 1
             for side, own in zip(sides, mm, strict=True)
         ]
-        if max(stride) == 1:
+        if sum(stride) < len(stride) + _TOGETHER:
             break
         strides.append(stride)
         sides = [side // s for side, s in zip(sides, stride, strict=True)]

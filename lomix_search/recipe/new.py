@@ -200,7 +200,7 @@ def _head(plan: NewRecipe, manifest: Manifest) -> list[str]:
     )
     return [
         f"# {home.name}: written by lomix new from {len(manifest.cases)} cases ({scaling}; about {look.size} wide).",
-        *(f"# {line}" for line in look.lines(decided.names)),
+        *(f"# {line}" for line in look.lines(decided.names, decided.scaled)),
         f"#   check lomix validate {home}   ·   search lomix run {home}   ·   evaluate lomix evaluate runs/{home.name}",
         f"# The split is {split}. Left and right are never mirrored (augment for volumes).",
         "# Decided, and why:",
@@ -249,6 +249,6 @@ def _data(plan: NewRecipe) -> dict[str, Any]:
 def _budget(decided: Decisions, slices: int, cases: int) -> tuple[int, int]:
     """Return batch size and steps."""
     if decided.dims == 3:
-        return 2, int(np.clip(50 * cases, 1000, 20_000))
+        return 2, int(np.clip(20 * cases, 500, 10_000))
     batch = 8 if decided.size[0] <= 256 else 4
     return batch, int(np.clip(100 * slices / batch, 500, 50_000))

@@ -67,11 +67,12 @@ class Look:
         """Whether they are volumes rather than pictures."""
         return self.scaling.depth == "volumes"
 
-    def lines(self, names: Mapping[int, str]) -> list[str]:
+    def lines(self, names: Mapping[int, str], scaled: str = "") -> list[str]:
         """Say what was seen.
 
         Args:
             names: Of the label values.
+            scaled: How intensities are scaled, in words; as 2D slices are when left out.
 
         Returns:
             Three lines: the images, the masks, and how many masks have each class.
@@ -80,7 +81,7 @@ class Look:
         size = " × ".join(map(str, low)) if low == high else f"{low[0]} × {low[1]} to {high[0]} × {high[1]}"
         having = (f"{value} {name} in {self.coding.masks[value]}" for value, name in names.items())
         return [
-            f"{len(self.pairs)} {kind}, {size} pixels; {self.scaling.words}",
+            f"{len(self.pairs)} {kind}, {size} pixels; {scaled or self.scaling.words}",
             f"masks: {self.coding.said}",
             f"of {len(self.pairs)} masks: {', '.join(having)}",
         ]

@@ -242,10 +242,10 @@ class Recipe(Frozen):
         """
         chosen, resize = self.evaluate, find_protocol(self.evaluate.protocol).resize
         how = InferenceOptions(None, resize, chosen.batch_size, flips=chosen.flips, multilabel=multilabel)
+        if window is not None:
+            return replace(how, window=chosen.window or tuple(window), overlap=OVERLAP)
         if chosen.window is not None:
             return replace(how, window=chosen.window)
-        if window is not None:
-            return replace(how, window=tuple(window), overlap=OVERLAP)
         if len(item) != 3:
             seen = tuple(item[1:])
             raise RecipeError(

@@ -62,7 +62,12 @@ class StepCost:
 
 
 def doctor(
-    model: nn.Module, example: Any, num_classes: int | None = None, space: SearchSpace | str = "lomix", repeats: int = 3
+    model: nn.Module,
+    example: Any,
+    num_classes: int | None = None,
+    space: SearchSpace | str = "lomix",
+    repeats: int = 3,
+    multilabel: bool = False,
 ) -> StepCost:
     """Measure what training with a mixture costs, on a copy of a network and random labels.
 
@@ -72,6 +77,7 @@ def doctor(
         num_classes: Channels of the logits; None reads them from the model.
         space: The search space, or its name.
         repeats: Pairs of steps to time, in turns, after one to warm up.
+        multilabel: The channels are regions that may overlap.
 
     Returns:
         The measured cost.
@@ -83,7 +89,7 @@ def doctor(
     """
     with same_random_state():
         net = instrument(copy.deepcopy(model), example, num_classes).train()
-        mixture = MixtureLoss(space, len(net.stages), net.num_classes)
+        mixture = MixtureLoss(space, len(net.stages), net.num_classes, multilabel=multilabel)
         whole, bare = _steps(net, mixture, example)
         saved, bare_saved = saved_bytes(whole), saved_bytes(bare)
         times = [(_seconds(whole), _seconds(bare)) for _ in range(repeats)]
@@ -108,20 +114,23 @@ def _steps(net: Instrumented, mixture: MixtureLoss, example: Any) -> tuple[Calla
     own = net.stages[-1].own or ()
     with torch.no_grad():
         returned = pick(net.model(*args, **kwargs), own).shape[1]  # fewer where the background is dropped
-    last = MixtureLoss("last_layer", 1, returned)
+    multilabel = mixture.multilabel
+    last = MixtureLoss("last_layer", 1, returned, multilabel=multilabel)
 
     def whole() -> Tensor:
         maps = net(*args, **kwargs)
-        return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1])))
+        return cast(Tensor, mixture.to(maps[-1].device)(maps, _labels(maps[-1], multilabel)))
 
     def bare() -> Tensor:
         logits = pick(net.model(*args, **kwargs), own)
-        return cast(Tensor, last([logits], _labels(logits)))
+        return cast(Tensor, last([logits], _labels(logits, multilabel)))
 
     return whole, bare
 
 
-def _labels(logits: Tensor) -> Tensor:
+def _labels(logits: Tensor, multilabel: bool) -> Tensor:
+    if multilabel:
+        return torch.randint(2, logits.shape, device=logits.device)
     classes = max(2, logits.shape[1])
     return torch.randint(classes, (logits.shape[0], *logits.shape[2:]), device=logits.device)
 

@@ -202,7 +202,7 @@ def _class_names(given: Sequence[str] | None, loss: MixtureLoss) -> Sequence[str
         [f"region {i}" for i in range(1, number + 1)] if loss.multilabel else [f"class {i}" for i in range(number)]
     )
     if given is not None and len(given) != number:
-        what = "regions, without a background" if loss.multilabel else "the background first"
+        what = "regions without a background" if loss.multilabel else "the background first"
         raise RunError(
             f"classes names {len(given)} classes; the loss has {number}, {what}.",
             seen=", ".join(given),

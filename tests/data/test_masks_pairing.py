@@ -130,6 +130,10 @@ WITHIN: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         "p/t1.nrrd p/t2.nrrd p/mask.seg.nrrd",
         {"p": ("t1.nrrd t2.nrrd", "mask.seg.nrrd")},
     ),
+    "segments beside their volume": (
+        "a.nrrd a.seg.nrrd b.nrrd b.seg.nrrd",
+        {"a": ("a.nrrd", "a.seg.nrrd"), "b": ("b.nrrd", "b.seg.nrrd")},
+    ),
     "test images without labels": (
         "imagesTr/a_0000.nii.gz labelsTr/a.nii.gz imagesTs/b_0000.nii.gz",
         {"a": ("a_0000.nii.gz", "a.nii.gz")},

@@ -82,6 +82,13 @@ def test_all_images_of_a_folder_are_found_by_name(tmp_path: Path) -> None:
     assert list(found) == ["cell_7", "scan", "x/p1", "x/p2"] and sorted(found["scan"]) == sorted(slices)
 
 
+def test_labels_beside_images_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a_seg.nii.gz", "labels/b.nii.gz", "p/image.nii.gz", "p/label.nii.gz", "lone_mask.nii.gz"):
+        volume(tmp_path / name)
+    (tmp_path / "a.seg.nrrd").write_bytes(b"a label")
+    assert list(find_images(tmp_path)) == ["a", "lone_mask", "p/image"]
+
+
 def test_numbers_of_frames_are_no_channels(tmp_path: Path) -> None:
     for n in range(6):
         Image.new("L", (4, 4)).save(tmp_path / f"frame_{n:04d}.png")

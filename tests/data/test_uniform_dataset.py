@@ -44,6 +44,10 @@ def train(folder: Path, form: Form, val: Form | None = None, **changes: Any) -> 
     return lomix.search(net, loss, *sets, folder=folder, classes=CLASSES, **settings)
 
 
+def one_hot(label: Tensor, classes: int = 3) -> Tensor:
+    return torch.nn.functional.one_hot(label, classes).movedim(-1, 0)
+
+
 AS_IT_IS: Form = lambda image, label: (image, label)  # noqa: E731
 
 
@@ -74,6 +78,8 @@ ACCEPTED: dict[str, Form] = {
     "int32": lambda image, label: (image, label.int()),
     "needs a gradient": lambda image, label: (image.clone().requires_grad_(), label),
     "sparse": lambda image, label: (image, label.to_sparse()),
+    "one-hot": lambda image, label: (image, one_hot(label)),
+    "one-hot of MONAI": lambda image, label: {"image": image, "label": monai_data.MetaTensor(one_hot(label).float())},
 }
 
 
@@ -113,11 +119,9 @@ REFUSED: dict[str, tuple[Form, str]] = {
     "several crops": (lambda image, label: [{"image": image, "label": label}] * 2, "2 parts (dict, dict)"),
     "alone": (lambda image, label: image, "a Tensor; an image and a label are needed"),
     "a path": (lambda image, label: ("a.png", label), "the image is a str"),
-    "one-hot": (
-        lambda image, label: (image, torch.nn.functional.one_hot(label, 3).movedim(-1, 0)),
-        "the label is one-hot",
-    ),
-    "overlapping": (lambda image, label: (image, torch.ones(3, 16, 16)), "as many axes"),
+    "one-hot of too many": (lambda image, label: (image, one_hot(label + 1, 5)), "one-hot of 5 classes; there are 3"),
+    "one-hot, softened": (lambda image, label: (image, one_hot(label) * 0.8 + 0.1), "the label is not one-hot"),
+    "overlapping": (lambda image, label: (image, torch.ones(3, 16, 16)), "the label is not one-hot"),
     "channels last": (lambda image, label: (image.movedim(0, -1).expand(16, 16, 3), label), "different sizes"),
     "no channel": (lambda image, label: (image[0], label), "as many axes"),
     "turned": (lambda image, label: (image[:, :, :12], label.T[:, :12].T.contiguous()[:12]), "different sizes"),
@@ -287,3 +291,43 @@ def test_the_hint_for_a_mask_of_0_and_255_keeps_its_foreground() -> None:
         "  Try:  label = (label == 255).astype('uint8')   # if every mask is of 0 and 255: its foreground is 1\n"
         "        loss.ignore_index=255   # if 255 marks pixels without a label"
     )
+
+
+def regions(label: Tensor) -> Tensor:
+    """Anything, and the disc: masks that overlap."""
+    return torch.stack([label > 0, label == 1])
+
+
+MASKS: dict[str, Form] = {
+    "bool": lambda image, label: (image, regions(label)),
+    "of MONAI": lambda image, label: {"image": image, "label": monai_data.MetaTensor(regions(label).float())},
+    "numpy": lambda image, label: (image, regions(label).numpy().astype(np.uint8)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_that_overlap_come_out_in_the_one_form(name: str) -> None:
+    items = UniformDataset(Formed(MASKS[name], Shapes(2)), "training", 2, multilabel=True)
+    image, masks = items[0]
+    assert masks.dtype == torch.int64 and torch.equal(masks, regions(Shapes(2)[0][1]).long())
+    assert image.shape == (1, 16, 16)
+    alone = UniformDataset(Formed(lambda image, label: (image, label > 0), Shapes(2)), "training", 1, multilabel=True)
+    assert alone[0][1].shape == (1, 16, 16)
+
+
+NO_MASKS: dict[str, tuple[Form, str]] = {
+    "class numbers": (lambda image, label: (image, label), "(R, *spatial)"),
+    "too many": (lambda image, label: (image, regions(label).repeat(2, 1, 1)), "4 masks; there are 2 regions"),
+    "white": (lambda image, label: (image, regions(label) * 255), "masks hold 255"),
+    "soft": (lambda image, label: (image, regions(label) * 0.5), "must be integers"),
+}
+
+
+@pytest.mark.parametrize("name", NO_MASKS)
+def test_what_is_no_mask_of_regions_is_refused_before_the_first_step(name: str, tmp_path: Path) -> None:
+    form, told = NO_MASKS[name]
+    net = lomix.instrument(build()[0].strip(), torch.zeros(1, 1, 16, 16))
+    loss = lomix.MixtureLoss("deep_supervision", len(net.stages), 2, multilabel=True)
+    with pytest.raises(DataError) as caught:
+        lomix.search(net, loss, Formed(form, Shapes(4)), folder=tmp_path / "run", steps=1, progress=False)
+    assert told in str(caught.value) and not (tmp_path / "run").exists()

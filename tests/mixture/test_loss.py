@@ -245,3 +245,18 @@ def test_the_maps_of_a_mixture_are_trained_with_any_weighting() -> None:
     torch.testing.assert_close(begun.weighting.weights(), MixtureLoss.from_mixture(found).weighting.weights())
     anew = MixtureLoss.from_mixture(found, weighting="softplus")
     assert len(list(anew.weighting.parameters())) == 1 and anew.map_ids == begun.map_ids
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_products_that_explode_do_not_in_the_bounded_space(engine: str) -> None:
+    """Every engine takes the operator; logits of 1e4 make losses of that size instead of 1e12."""
+    maps, labels = sample(num_maps=3)
+    large = [(1e4 * one.detach()).requires_grad_() for one in maps]
+    bounded, plain = (build(space=name, engine=engine) for name in ("bounded", "lomix"))
+    step = taken(bounded, large, labels)
+    found = dict(zip(bounded.map_ids, step.per_map.tolist(), strict=True))
+    before = dict(zip(plain.map_ids, taken(plain, large, labels).per_map.tolist(), strict=True))
+    assert found["bounded_product(1,2,3)"] < 1e5 < 1e9 < before["mul(1,2,3)"]
+    expected = taken(build(space="bounded", engine="reference"), large, labels)
+    torch.testing.assert_close(step.per_map, expected.per_map, rtol=1e-9, atol=1e-9)
+    assert all(g.isfinite().all() for g in gradients(bounded, large, labels))

@@ -10,7 +10,8 @@ from lomix_search.errors import SpaceError
 from lomix_search.mixture.operators import OPERATORS, find_operator, operator
 from lomix_search.mixture.testing import OperatorFault, check_operator
 
-SHIPPED = ("add", "mul", "sub", "avg", "max", "concat", "attention")
+SHIPPED = ("add", "mul", "bounded_product", "sub", "avg", "max", "concat", "attention")
+FAST = ("add", "bounded_product", "concat")
 
 
 @pytest.fixture
@@ -26,7 +27,11 @@ def maps(arity: int, classes: int = 3, spatial: tuple[int, ...] = (4, 5)) -> lis
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("add", "concat") else pytest.mark.slow) for name in SHIPPED]
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("add", "concat", "bounded_product") else pytest.mark.slow)
+        for name in SHIPPED
+    ],
 )
 def test_shipped_operators_conform(name: str) -> None:
     check_operator(name)
@@ -37,6 +42,7 @@ def test_shipped_operators_conform(name: str) -> None:
     [
         ("add", lambda a, b, c: a + b + c),
         ("mul", lambda a, b, c: a * b * c),
+        ("bounded_product", lambda a, b, c: 2 * torch.atanh((a / 2).tanh() * (b / 2).tanh() * (c / 2).tanh())),
         ("sub", lambda a, b, c: a - b - c),
         ("avg", lambda a, b, c: (a + b + c) / 3),
         ("max", lambda a, b, c: torch.stack([a, b, c]).amax(0)),
@@ -47,6 +53,24 @@ def test_plain_operators_are_their_formula(name: str, formula: Callable[..., Ten
     fuse = find_operator(name).fuse
     assert fuse is not None
     torch.testing.assert_close(fuse(a, b, c), formula(a, b, c))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 40.0, 1e4])
+def test_the_bounded_product_and_its_slopes_stay_bounded_where_products_explode(
+    scale: float, dtype: torch.dtype
+) -> None:
+    given = [(scale * one).to(dtype).requires_grad_() for one in maps(4)]
+    fuse = find_operator("bounded_product").fuse
+    assert fuse is not None
+    found = fuse(*given)
+    smallest = torch.stack(given).abs().amin(0)
+    rounding = 8 * torch.finfo(dtype).eps * scale * 4
+    assert found.dtype == dtype and bool((found.abs() <= smallest + rounding).all())
+    certain = found.abs() > rounding
+    assert torch.equal(found.sign()[certain], torch.stack(given).sign().prod(0)[certain])
+    for slope in torch.autograd.grad(found.sum(), given):
+        assert bool((slope.abs() <= 1 + 16 * torch.finfo(dtype).eps).all())
 
 
 @pytest.mark.parametrize("spatial", [(5,), (3, 4), (2, 3, 4)])

@@ -26,6 +26,7 @@ from lomix_search.utils.shipped import shipped_files
     ("mutation", [7, 15, 31, 63]),
     ("lomix", [19, 48, 109, 234]),
     ("extended", [31, 81, 187, 405]),
+    ("bounded", [19, 48, 109, 234]),
 ])  # fmt: skip
 def test_shipped_spaces_have_the_papers_counts(name: str, counts: list[int]) -> None:
     space = SearchSpace.load(name)
@@ -147,7 +148,7 @@ def test_every_fault_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
     assert str(caught.value).splitlines() == [
         "mine.toml has 4 faults.",
         "  operator[0].name = 'concatt': unknown. Nearest: \"concat\". "
-        "Known: add, attention, avg, concat, max, mul, sub.",
+        "Known: add, attention, avg, bounded_product, concat, max, mul, sub.",
         "  operator[1].sizes[0] = 1: input should be greater than or equal to 2",
         "  budget = 0: input should be greater than or equal to 1",
         '  orignals: unknown. Nearest: "originals". Known: about, always_with_finest, budget, exclude, include, name, '

@@ -25,7 +25,7 @@ batchsize = 4
     assert message(path) == (
         f"{path} has 5 faults.\n"
         '  network.build = \'BasicUNet\': must read "package.module:name" or "file.py:name".\n'
-        '  data.augmnt: unknown. Nearest: "augment". Known: augment, gap, validation_slices.\n'
+        '  data.augmnt: unknown. Nearest: "augment". Known: augment, gap, regions, validation_slices.\n'
         "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
         "  optimizer.lr = -0.001: input should be greater than 0\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
@@ -112,6 +112,6 @@ def test_a_part_of_the_labels_has_one_key_for_each_kind_of_data(recipe: str, key
 
 def test_the_other_key_is_named_where_data_have_none(tmp_path: Path) -> None:
     assert message("chest_ct", ["data.label_fraction=0.5"]).splitlines()[1:] == [
-        "  data.label_fraction: unknown. Known: augment, gap, validation_slices. "
+        "  data.label_fraction: unknown. Known: augment, gap, regions, validation_slices. "
         "For this kind of data, say search.label_fraction."
     ]

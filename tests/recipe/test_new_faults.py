@@ -149,6 +149,18 @@ def test_options_that_do_not_fit_the_data(tmp_path: Path) -> None:
     assert "--size 50 is no multiple of 16" in fault(tmp_path, folder, size=(50, 64, 64))
     assert "--modality picture does not go with volumes" in fault(tmp_path, folder, modality="picture")
     assert "--modality names 2 channels; the images have 1." in fault(tmp_path, folder, modality="T1,T2")
+    save_nifti(folder / "imagesTr" / "p0_0000.nii.gz", own.volumes(1, ct=True)[0][0], own.AFFINE)
+    assert own.plan(tmp_path, folder, window=(-150, 250)).decided.window == (-150, 250)
+    assert "--window goes with CT" in fault(tmp_path, folder, window=(0, 1), modality="mr")
     assert "is not a folder" in fault(tmp_path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no pair of an image and a mask" in fault(tmp_path, tmp_path / "empty")
+
+
+def test_frames_are_not_taken_for_channels(tmp_path: Path) -> None:
+    for n, (image, label) in enumerate(own.volumes(2, channels=6)):
+        save_nifti(tmp_path / "d" / f"p{n}.nii.gz", image, own.AFFINE)
+        save_nifti(tmp_path / "d" / f"p{n}_gt.nii.gz", label, own.AFFINE)
+    text = fault(tmp_path, tmp_path / "d")
+    assert text.startswith(f"{tmp_path}/d/p0.nii.gz: 6 values a voxel; channels or frames over time?")
+    assert own.plan(tmp_path, tmp_path / "d", modality="a,b,c,d,e,f").decided.modalities == tuple("abcdef")

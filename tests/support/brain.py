@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from lomix_search.data.case import Case
+from lomix_search.data.prepare import prepare_layout
 from lomix_search.recipe.recipe import Recipe, load_recipe
+from support.own_layout import cases
 
+LABELS = {1: "edema", 2: "necrosis", 3: "enhancing"}
 REGIONS = {"whole tumour": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
 MODALITIES = ("T1", "T1c", "T2", "FLAIR")
 _SHOWS = np.array([[0, 1, 1, 3], [0, 1, 1, 4], [0, 3, 2, 1], [0, 2, 2, 2]], np.float32)  # brightness by channel, label
@@ -116,3 +122,17 @@ def brain_recipe(folder: Path, root: Path, changes: Sequence[str] = ()) -> Recip
     (folder / "network.py").write_text(NETWORK)
     (folder / "recipe.toml").write_text(RECIPE.format(root=root))
     return load_recipe(folder, changes)
+
+
+def prepared_brain(folder: Path, number: int = 8, ignored: int | None = None, **known: Any) -> Path:
+    """Prepare the same heads, as slices of 32 × 32; ``known`` is what their layout says besides."""
+
+    def one(seed: int) -> Case:
+        image, label = head(seed, ignored=ignored)
+        return Case(f"head_{seed:03}", image.swapaxes(0, 1), label, (2.0, 1.0, 1.0))
+
+    folder.mkdir(exist_ok=True)
+    layout = cases(**{f"head_{seed:03}": partial(one, seed) for seed in range(number)})
+    options = {"regions": REGIONS, "modalities": MODALITIES, "ignore": ignored, "labels": LABELS} | known
+    prepare_layout(replace(layout, **options), folder / "raw", folder / "out", progress=False, workers=2)
+    return folder / "out"

@@ -14,6 +14,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from support.zoo import SmallUNet
 
 CLASSES = ("background", "disc", "square")
+REGIONS = {"either": (1, 2), "disc": (1,), "square": (2,)}
 
 
 class Shapes(Dataset[tuple[Tensor, Tensor]]):
@@ -35,6 +36,14 @@ class Shapes(Dataset[tuple[Tensor, Tensor]]):
         label[(rows - cy) ** 2 + (columns - cx) ** 2 < 12] = 1
         image = np.choose(label, [0.0, 1.0, 0.5]) + self.noise * np.random.randn(16, 16)
         return torch.from_numpy(image[None].astype(np.float32)), torch.from_numpy(label)
+
+
+class ShapeRegions(Shapes):
+    """The same with masks (3, 16, 16) of ``REGIONS``."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        return image, torch.stack([torch.isin(label, torch.tensor(values)) for values in REGIONS.values()])
 
 
 def build(space: str = "lomix") -> tuple[Instrumented, lomix.MixtureLoss]:

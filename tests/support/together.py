@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 
 import lomix_search as lomix
+from lomix_search.data.regions import region_masks
 from lomix_search.errors import LomixError, RunError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import build_weighting
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.utils import distributed
-from support.shapes import CLASSES, Shapes
+from support.shapes import CLASSES, REGIONS, Shapes
 
 IGNORED = 9
 SETTINGS: dict[str, Any] = {
@@ -62,12 +63,20 @@ class Wide(Shapes):
         return image.double(), label
 
 
-def build(weighting: str = "softplus", **settings: Any) -> tuple[Any, MixtureLoss]:
+class WideRegions(Wide):
+    """The same with a mask for each of three regions, one of which holds the others."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        return image, torch.from_numpy(region_masks(label, REGIONS, IGNORED))
+
+
+def build(weighting: str = "softplus", multilabel: bool = False, **settings: Any) -> tuple[Any, MixtureLoss]:
     torch.manual_seed(3)
     net = lomix.instrument(Instances(), torch.zeros(1, 1, 16, 16), stages=["middle", "up"]).double()
     space = SearchSpace.load("extended")
     kind = build_weighting(weighting, tuple(space.maps(2)), settings)
-    return net, MixtureLoss(space, 2, 3, kind, ignore_index=IGNORED).double()
+    return net, MixtureLoss(space, 2, 3, kind, ignore_index=IGNORED, multilabel=multilabel).double()
 
 
 BUILT = build()
@@ -75,8 +84,9 @@ BUILT = build()
 
 def run(folder: Path, built: Any = None, train: Any = None, **changes: Any) -> Any:
     net, loss = built or BUILT  # of a fork of the process that built it
-    settings = SETTINGS | changes
-    return lomix.search(net, loss, train or Wide(11), Wide(5, noise=0.0), folder=folder, classes=CLASSES, **settings)
+    settings = SETTINGS | {"classes": tuple(REGIONS) if loss.multilabel else CLASSES} | changes
+    kind = WideRegions if loss.multilabel else Wide
+    return lomix.search(net, loss, train or kind(11), kind(5, noise=0.0), folder=folder, **settings)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -152,7 +162,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "normalized": {"weighting": "normalized", "shrink": {"to": 3, "start": 0.2, "until": 0.6}},
     "lookahead": {"weighting": "lookahead", "interval": 2, "rate": 20.0},
     "difference": {"weighting": "lookahead", "interval": 3, "method": "difference"},
+    "regions": {"multilabel": True},
 }
+
+
+OF_LOSS = ("weighting", "interval", "rate", "method", "multilabel")
 
 
 def same(home: Path) -> object:
@@ -160,7 +174,7 @@ def same(home: Path) -> object:
 
     plans, built = {name: dict(settings) for name, settings in KINDS.items()}, {}
     for name, settings in plans.items():
-        own = {key: settings.pop(key) for key in ("weighting", "interval", "rate", "method") if key in settings}
+        own = {key: settings.pop(key) for key in OF_LOSS if key in settings}
         built[name] = build(**own)
         built[name][1].engine = settings.pop("engine", "auto")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lomix_search.data.masks.all_masks import AllMasks
+from lomix_search.data.masks.all_masks import AllMasks, how_to_read
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.grains import StoredValue, value_in_words
 from lomix_search.data.masks.mask_file import MaskSummary
@@ -15,7 +15,7 @@ def named_coding(seen: Sequence[MaskSummary], names: Mapping[int, str], ignore: 
     """Take label values as a file names them.
 
     Args:
-        seen: All masks, of numbers.
+        seen: All masks.
         names: Of the label values beside 0.
         ignore: Label value that counts nowhere.
         said: The file that names them.
@@ -24,9 +24,14 @@ def named_coding(seen: Sequence[MaskSummary], names: Mapping[int, str], ignore: 
         Every label value as it is.
 
     Raises:
-        DataError: values that the file does not name; the masks are named.
+        DataError: values that the file does not name, or colours; the masks are named.
     """
-    masks, known = AllMasks(seen, "number"), {0, *names, *([] if ignore is None else [ignore])}
+    masks, known = AllMasks(seen, how_to_read(seen)), {0, *names, *([] if ignore is None else [ignore])}
+    if masks.how == "colour":
+        raise DataError(
+            f"{next(s.path for s in seen if s.kind != 'number')}: a label in colours; {said} names numbers.",
+            hint='lomix new … --colors "name=#ff0000,…"',
+        )
     bad = {one.path: sorted(set(each) - known) for one, each in zip(seen, masks.each, strict=True)}
     if lines := [f"{path}: {', '.join(map(value_in_words, odd[:_SHOWN]))}" for path, odd in bad.items() if odd]:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
@@ -38,7 +43,7 @@ def named_coding(seen: Sequence[MaskSummary], names: Mapping[int, str], ignore: 
     counts = {value: len(masks.having([value])) for value in names}
     words = f"0 background, {', '.join(f'{v} {n}' for v, n in names.items())} ({said})"
     extra = f"; {ignore} counts nowhere" if ignore is not None else ""
-    return Coding("number", {v: v for v in (0, *names)}, dict(names), None, counts, words + extra, ignore)
+    return Coding(masks.how, {v: v for v in (0, *names)}, dict(names), None, counts, words + extra, ignore)
 
 
 def coloured_coding(seen: Sequence[MaskSummary], colours: Mapping[str, int]) -> Coding:

@@ -23,7 +23,7 @@ from lomix_search.data.masks.names import (
 )
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import sort_dicom
-from lomix_search.data.readers.formats import is_volume, suffix_of
+from lomix_search.data.readers.formats import SEGMENTS, is_volume, suffix_of
 from lomix_search.data.readers.image import stem_of, walk
 from lomix_search.errors import DataError
 
@@ -182,7 +182,7 @@ def _files(folder: Path, other: Path | None, faults: list[str]) -> Iterator[tupl
         place = unicodedata.normalize("NFC", here.relative_to(folder).as_posix())
         for path in paths:
             if suffix_of(path):
-                yield File((path,), place, stem_of(path)), None
+                yield File((path,), place, stem_of(path)), True if path.name.lower().endswith(SEGMENTS) else None
             elif path.name.lower().endswith(_FOREIGN):
                 faults.append(f"{path} is of a kind that is not read here")
         yield from _dicom(place, here.resolve().name, [p for p in paths if not suffix_of(p) and is_dicom(p)], faults)

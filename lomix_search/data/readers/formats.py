@@ -12,6 +12,9 @@ from lomix_search.data.readers.nrrd_file import read_nrrd_image, read_nrrd_label
 from lomix_search.data.readers.pages import is_stack, read_stack, read_stack_label
 from lomix_search.data.readers.picture_file import SUFFIXES, read_intensities
 
+SEGMENTS = ".seg.nrrd"
+"""Ending of files that are labels by it: 3D Slicer's segmentations."""
+
 _Read = tuple[Array, tuple[float, ...], Mapping[str, Any], str]
 _Label = tuple[Array, tuple[float, ...], Mapping[str, Any]]
 
@@ -51,7 +54,7 @@ PICTURES = ImageFormat("picture", SUFFIXES, _read_picture)
 STACKS = ImageFormat("TIFF of several pages", (), _volume(read_stack), read_stack_label)
 FORMATS = (
     ImageFormat("NIfTI", (".nii.gz", ".nii"), _volume(read_nifti_image), read_nifti_label),
-    ImageFormat("NRRD", (".seg.nrrd", ".nrrd"), _volume(read_nrrd_image), read_nrrd_label),
+    ImageFormat("NRRD", (SEGMENTS, ".nrrd"), _volume(read_nrrd_image), read_nrrd_label),
     ImageFormat("MetaImage", (".mha", ".mhd"), _volume(read_metaimage), read_metaimage_label),
     PICTURES,
 )

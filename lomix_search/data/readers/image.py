@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from lomix_search.data.case import Array, size_in_words
+from lomix_search.data.masks.names import MASK_FOLDERS, bare_images, bare_mask, looks_like_mask
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import read_series, sort_dicom
-from lomix_search.data.readers.formats import format_of, known_endings, suffix_of
+from lomix_search.data.readers.formats import SEGMENTS, format_of, known_endings, suffix_of
 from lomix_search.data.readers.grid import check_one_grid
 from lomix_search.errors import DataError
 
@@ -73,7 +74,8 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
     """Find all images below a folder.
 
     Args:
-        folder: Its subfolders are looked into; links to folders are followed.
+        folder: Its subfolders are looked into; links to folders are followed. Labels that lie beside images (``_seg``,
+            ``labels/``, ``.seg.nrrd``) are left out.
 
     Returns:
         The files of each image by its name, sorted: what :func:`read_image` takes. A name is the path below the folder
@@ -94,11 +96,20 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
         for number, members in enumerate(series.values(), 1):
             own = place if place != "." else root.resolve().name
             _add(found, own if len(series) == 1 else f"{own}/series {number}", members)
-        for stem, members in by_channel([path for path in files if suffix_of(path)]).items():
+        for stem, members in by_channel(_without_labels(here, root, files)).items():
             _add(found, prefix + stem, members)
     if not found:
         raise DataError(f"{root} holds no images.", hint=f"images end in {known_endings()}, or are DICOM slices")
     return dict(sorted(found.items()))
+
+
+def _without_labels(here: Path, root: Path, files: Sequence[Path]) -> list[Path]:
+    """Leave out what lies beside images as their labels: by the ending, the folder or the name."""
+    read = [path for path in files if suffix_of(path) and not path.name.lower().endswith(SEGMENTS)]
+    if here != root and here.name.lower() in MASK_FOLDERS:
+        return []
+    stems = {stem for path in read for stem in (stem_of(path), *bare_images(stem_of(path)))}
+    return [path for path in read if not looks_like_mask(stem_of(path)) or bare_mask(stem_of(path)) not in stems]
 
 
 def walk(root: Path, leave_out: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, list[Path]]]:

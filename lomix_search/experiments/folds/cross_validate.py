@@ -55,7 +55,7 @@ def cross_validate(
     with hold(folder):
         for number, (place, one) in enumerate(zip(places, recipes, strict=True)):
             if console is not None:
-                console.rule(f"fold {number} of {folds}")
+                console.rule(plain(f"fold {number} of {folds}"))
             if _finished(place, one):
                 _say(console, f"{place} is finished")
             else:

@@ -27,7 +27,12 @@ ENGINES: dict[str, _Engine] = {
 
 
 def choose_engine(
-    name: str, device: str, num_maps: int = 4, num_classes: int = 2, dtype: torch.dtype = torch.float32
+    name: str,
+    device: str,
+    num_maps: int = 4,
+    num_classes: int = 2,
+    dtype: torch.dtype = torch.float32,
+    special: str = "",
 ) -> str:
     """Pick the engine for a device.
 
@@ -37,6 +42,7 @@ def choose_engine(
         num_maps: L, number of originals.
         num_classes: C.
         dtype: Of the logits.
+        special: An option of the loss that plain PyTorch alone computes (``LossTerms.by_pixel``), if any.
 
     Returns:
         A name of ``ENGINES``.
@@ -45,11 +51,12 @@ def choose_engine(
         LossError: the engine asked for by name cannot run here; says why.
     """
     if name != "auto":
-        if why := _missing(name, device, num_maps, num_classes, dtype):
+        if why := _missing(name, device, num_maps, num_classes, dtype, special):
             raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
     order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
-    return next((engine for engine in order if not _missing(engine, device, num_maps, num_classes, dtype)), "reference")
+    given = (device, num_maps, num_classes, dtype, special)
+    return next((engine for engine in order if not _missing(engine, *given)), "reference")
 
 
 # What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
@@ -64,8 +71,10 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
+def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype, special: str) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
+    if special and name in ("native", "triton"):
+        return f"it does not compute {special}"
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"

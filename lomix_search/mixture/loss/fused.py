@@ -1,8 +1,9 @@
 """The mixture's losses in two passes over the pixels, holding no map: sums first, then the gradient.
 
-Cross-entropy and Dice of all maps follow from sums over pixels (pass 1). The gradient of the total with respect to the
-logits of a map needs those sums, so pass 2 builds every map again, tile by tile, and walks back to the originals. What
-walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three are one opaque operator to ``torch.compile``.
+Cross-entropy and region loss of all maps follow from sums over pixels (pass 1), by plain torch (``sums.py``), which
+autograd walks back. The gradient by the logits of a map needs that by its sums, so pass 2 builds every map again, tile
+by tile, and walks back to the originals. What walks is a back end: the C++ kernel, Triton, or plain PyTorch. All three
+are one opaque operator to ``torch.compile``.
 
 In a distributed run (``LossPlan.together``) the sums of all processes are added up between the passes: m·(2·C + 1) +
 C + 1 numbers in float64. Cross-entropy and Dice are then those of the whole batch.
@@ -12,7 +13,6 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.backends import native, tiled
+from lomix_search.mixture.loss.boundary import boundary_weights
 from lomix_search.mixture.loss.kernel_plan import kernel_plan, pack_parameters, split_supported
 from lomix_search.mixture.loss.label_checks import check_range
-from lomix_search.mixture.loss.plan import SMOOTH, LossPlan, plan_from_text, plan_to_text, widest
+from lomix_search.mixture.loss.plan import LossPlan, plan_from_text, plan_to_text, widest
+from lomix_search.mixture.loss.sums import Sums, map_losses, size_of
 from lomix_search.utils.distributed import size, sum_over_processes
 
 BACK_ENDS: dict[str, ModuleType] = {"native": native, "tiled": tiled}
@@ -34,49 +36,6 @@ def back_end_of(name: str) -> ModuleType:
     if name == "triton" and name not in BACK_ENDS:
         BACK_ENDS[name] = importlib.import_module("lomix_search.mixture.loss.backends.triton")
     return BACK_ENDS[name]
-
-
-class Sums(NamedTuple):
-    """What pass 1 adds up, over all pixels that count; every part float64.
-
-    Args:
-        ce: Σ −log p_label (m,).
-        overlap: Σ p·y (m, C).
-        squares: Σ p² (m, C).
-        counts: Σ y (C,), which is Σ y² too.
-        pixels: How many pixels count, ().
-    """
-
-    ce: Tensor
-    overlap: Tensor
-    squares: Tensor
-    counts: Tensor
-    pixels: Tensor
-
-    @classmethod
-    def split(cls, flat: Tensor, plan: LossPlan) -> "Sums":
-        """Cut the vector that back ends return."""
-        m, c = len(plan.maps), plan.num_classes
-        ce, overlap, squares, counts, pixels = torch.split(flat, [m, m * c, m * c, c, 1])
-        return cls(ce, overlap.view(m, c), squares.view(m, c), counts, pixels[0])
-
-    def losses(self, plan: LossPlan) -> tuple[Tensor, Tensor]:
-        """Return cross-entropies (m,) and Dice losses (m,)."""
-        dice = 1 - (2 * self.overlap + SMOOTH) / self._union()
-        return self.ce / self._judged(plan), dice.mean(1)
-
-    def factors(self, plan: LossPlan, grad_ce: Tensor, grad_dice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a, b (m, C) and g (m,): the total's gradient is a·p − b·y in p, and g·(p − y) in the logits."""
-        union, share = self._union(), grad_dice.double()[:, None] / self.overlap.shape[1]
-        a = share * 2 * (2 * self.overlap + SMOOTH) / union**2
-        return a, share * 2 / union, grad_ce.double() / self._judged(plan)
-
-    def _judged(self, plan: LossPlan) -> Tensor:
-        """Return how many cross-entropies of a map were added up: one a pixel, with a sigmoid one a channel."""
-        return self.pixels.clamp(min=1) * (plan.num_classes if plan.sigmoid else 1)
-
-    def _union(self) -> Tensor:
-        return self.squares + self.counts + SMOOTH
 
 
 def fused_losses(
@@ -112,54 +71,73 @@ def fused_losses(
 def _fused(
     maps: Sequence[Tensor], labels: Tensor, plan: LossPlan, operators: Mapping[str, nn.Module], back_end: str
 ) -> tuple[Tensor, Tensor]:
+    dtype = widest(maps)
+    params = pack_parameters(plan, operators, dtype, labels.device)
+    weights = _pixel_weights(labels, plan, dtype)
     flat = [one.flatten(2) for one in maps]
-    params = pack_parameters(plan, operators, widest(maps), labels.device)
     labels = labels.reshape(flat[0].shape) if plan.sigmoid else labels.flatten(1)
-    ce, dice, _ = mixture_losses(flat, labels, params, plan_to_text(plan), back_end)
-    return ce, dice
+    rows = mixture_sums(flat, labels, weights, params, plan_to_text(plan), back_end)
+    ce, region = map_losses(Sums.split(rows, plan), plan)
+    return ce.to(dtype), region.to(dtype)
 
 
-@torch.library.custom_op("lomix::mixture_losses", mutates_args=())
-def mixture_losses(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pixel_weights(labels: Tensor, plan: LossPlan, dtype: torch.dtype) -> Tensor:
+    """Return boundary weights (B, C, N), or an empty tensor where there are none."""
+    if not plan.terms.boundary_weight:
+        return labels.new_zeros(0, dtype=dtype)
+    given = labels if plan.multilabel else labels[:, None]
+    known = ((given >= 0) & (given < plan.num_values)).all(1, keepdim=True)
+    if plan.ignore_index is not None:
+        known = known & (given != plan.ignore_index).all(1, keepdim=True)
+    return boundary_weights(((given == 1) & known).to(dtype), plan.terms.boundary_weight).flatten(2)
+
+
+@torch.library.custom_op("lomix::mixture_sums", mutates_args=())
+def mixture_sums(
+    maps: Sequence[Tensor], labels: Tensor, weights: Tensor, params: Tensor, plan: str, back_end: str
+) -> Tensor:
     """Pass 1 as one operator.
 
     Args:
         maps: L originals (B, C, N).
         labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
+        weights: Of pixels (B, C, N), where the plan has boundary weights, else empty.
         params: Packed parameters.
         plan: A plan, as ``plan_to_text`` writes it.
         back_end: A name of ``BACK_ENDS``.
 
     Returns:
-        Cross-entropies (m,), Dice losses (m,) and the sums that the backward pass needs.
+        The rows (I, …) that ``Sums.split`` cuts, float64, and behind them what else the backward pass needs.
     """
     read = plan_from_text(plan)
     if labels.device.type == "cpu":  # here too, because a compiled step comes in by this door
         check_range(labels, read)
     held = _held(maps, params, back_end)
-    sums = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), kernel_plan(read))
-    if read.together:
-        sums = sum_over_processes(sums)
-    ce, dice = Sums.split(sums, read).losses(read)
-    return ce.to(params.dtype), dice.to(params.dtype), sums
+    more = (weights,) if weights.numel() else ()
+    rows = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), kernel_plan(read), *more)
+    if _reduced(read):
+        size = size_of(read)
+        rows = torch.cat([sum_over_processes(rows[:, :size]), rows[:, size:]], 1)
+    found: Tensor = rows
+    return found
 
 
-@mixture_losses.register_fake
-def _(maps: Sequence[Tensor], labels: Tensor, params: Tensor, plan: str, back_end: str) -> tuple[Tensor, ...]:
-    m, c = len(plan_from_text(plan).maps), plan_from_text(plan).num_classes
-    return params.new_empty(m), params.new_empty(m), params.new_empty(m * (2 * c + 1) + c + 1, dtype=torch.float64)
+@mixture_sums.register_fake
+def _(maps: Sequence[Tensor], labels: Tensor, weights: Tensor, params: Tensor, plan: str, back_end: str) -> Tensor:
+    read = plan_from_text(plan)
+    cuts = 2 * len(read.maps) if read.terms.top_k < 1 else 0
+    rows = maps[0].shape[0] if read.terms.per_image else 1
+    return params.new_empty(rows, size_of(read) + cuts, dtype=torch.float64)
 
 
 @torch.library.custom_op("lomix::mixture_gradients", mutates_args=())
 def mixture_gradients(
     maps: Sequence[Tensor],
     labels: Tensor,
+    weights: Tensor,
     params: Tensor,
-    sums: Tensor,
-    grad_ce: Tensor,
-    grad_dice: Tensor,
+    rows: Tensor,
+    grad_rows: Tensor,
     plan: str,
     back_end: str,
 ) -> list[Tensor]:
@@ -167,11 +145,11 @@ def mixture_gradients(
 
     Args:
         maps: L originals (B, C, N).
-        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
+        labels: As for ``mixture_sums``.
+        weights: As for ``mixture_sums``.
         params: Packed parameters.
-        sums: What pass 1 added up.
-        grad_ce: Gradient of the total with respect to the cross-entropies (m,).
-        grad_dice: Gradient of the total with respect to the Dice losses (m,).
+        rows: What pass 1 returned.
+        grad_rows: Gradient of the total with respect to that.
         plan: A plan, as ``plan_to_text`` writes it.
         back_end: A name of ``BACK_ENDS``.
 
@@ -181,10 +159,12 @@ def mixture_gradients(
     """
     read = plan_from_text(plan)
     held = _held(maps, params, back_end)
-    times = size() if read.together else 1
-    factors = Sums.split(sums, read).factors(read, grad_ce * times, grad_dice * times)
+    more: dict[str, Tensor] = {"weights": weights} if weights.numel() else {}
+    if read.terms.top_k < 1:
+        more["cuts"] = rows[0, size_of(read) :].view(2, -1)
+    factors = _factors(grad_rows * (size() if _reduced(read) else 1), read)
     given = (held, labels.contiguous(), params.contiguous(), kernel_plan(read), factors)
-    grads, grad_params = back_end_of(back_end).gradients(*given)
+    grads, grad_params = back_end_of(back_end).gradients(*given, **more)
     return [*(grad.to(one.dtype) for grad, one in zip(grads, maps, strict=True)), grad_params]
 
 
@@ -192,15 +172,27 @@ def mixture_gradients(
 def _(
     maps: Sequence[Tensor],
     labels: Tensor,
+    weights: Tensor,
     params: Tensor,
-    sums: Tensor,
-    grad_ce: Tensor,
-    grad_dice: Tensor,
+    rows: Tensor,
+    grad_rows: Tensor,
     plan: str,
     back_end: str,
 ) -> list[Tensor]:
     like = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in maps]
     return [*like, torch.empty_like(params)]
+
+
+def _factors(grad_rows: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a, b (I, m, C) and g (1 or I, m, K), which ``tiled.gradients`` explains."""
+    grads = Sums.split(grad_rows, plan)
+    a = 2 * grads.spread if plan.terms.of_squares else grads.spread
+    return a, -grads.overlap, grads.ce if plan.terms.boundary_weight else grads.ce[:1]
+
+
+def _reduced(plan: LossPlan) -> bool:
+    """Tell whether sums of all processes are added up: not those of each image."""
+    return plan.together and not plan.terms.per_image
 
 
 def _held(maps: Sequence[Tensor], params: Tensor, back_end: str) -> list[Tensor]:
@@ -213,20 +205,20 @@ def _held(maps: Sequence[Tensor], params: Tensor, back_end: str) -> list[Tensor]
     return [one.to(params.dtype).contiguous() for one in maps]
 
 
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    maps, labels, params, ctx.plan, ctx.back_end = inputs  # type: ignore[attr-defined]
-    ctx.save_for_backward(labels, params, output[2], *maps)  # type: ignore[arg-type, misc]
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+    maps, labels, weights, params, ctx.plan, ctx.back_end = inputs  # type: ignore[attr-defined]
+    ctx.save_for_backward(labels, weights, params, output, *maps)  # type: ignore[arg-type, misc]
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[object, ...]:
-    labels, params, sums, *maps = ctx.saved_tensors  # type: ignore[attr-defined]
-    found = mixture_gradients(maps, labels, params, sums, grads[0], grads[1], ctx.plan, ctx.back_end)  # type: ignore[attr-defined]
-    return found[:-1], None, found[-1], None, None
+def _backward(ctx: torch.autograd.function.FunctionCtx, grad_rows: Tensor) -> tuple[object, ...]:
+    labels, weights, params, rows, *maps = ctx.saved_tensors  # type: ignore[attr-defined]
+    found = mixture_gradients(maps, labels, weights, params, rows, grad_rows, ctx.plan, ctx.back_end)  # type: ignore[attr-defined]
+    return found[:-1], None, None, found[-1], None, None
 
 
 def _refuse(ctx: object, *grads: object) -> None:
     raise LossError("The fused mixture loss has no second derivative.", hint='MixtureLoss(…, engine="reference")')
 
 
-mixture_losses.register_autograd(_backward, setup_context=_save)
+mixture_sums.register_autograd(_backward, setup_context=_save)
 mixture_gradients.register_autograd(_refuse)

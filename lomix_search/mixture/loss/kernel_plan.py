@@ -83,7 +83,8 @@ class KernelPlan:
     def code(self) -> list[int]:
         """The plan as the numbers that the C++ kernel reads."""
         plan = self.plan
-        head = [plan.num_maps, plan.num_classes, plan.sigmoid, len(plan.maps), len(self.nodes), len(self.fusions)]
+        flags = plan.sigmoid, plan.terms.of_squares, plan.terms.per_image
+        head = [plan.num_maps, plan.num_classes, *flags, len(plan.maps), len(self.nodes), len(self.fusions)]
         nodes = [(n.kind, n.scale, n.depth, _NONE if n.map is None else n.map) for n in self.nodes]
         fusions = [(f.kind, f.map, len(f.scales), f.params or 0, *f.scales) for f in self.fusions]
         return [*head, *(number for row in (*nodes, *fusions) for number in row)]

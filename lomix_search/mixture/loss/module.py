@@ -1,7 +1,7 @@
 """``MixtureLoss``: the whole mixture of a search space as one loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.resize import resize_maps
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
+from lomix_search.mixture.loss.terms import LossTerms
 from lomix_search.mixture.loss.weight_watch import WeightWatch
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.maps import Map
@@ -32,7 +33,7 @@ from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
 
 
 class MixtureLoss(nn.Module):
-    """Σₖ wₖ·(ce·CEₖ + dice·Diceₖ) over all maps of a search space.
+    """Σₖ wₖ·(ce·CEₖ + dice·Diceₖ) over all maps of a search space; Dice may be another region loss.
 
     Operators that learn and the weighting are parameters of this module: give them to the optimizer of the network.
     Losses are computed in float32 at least, whatever autocast says: a product of four half-precision logits overflows.
@@ -53,9 +54,11 @@ class MixtureLoss(nn.Module):
             sets it.
         multilabel: Each channel is a class of its own, which overlaps others and has no background: labels
             (B, C, *spatial) of 0 and 1, sigmoid, cross-entropy and Dice per channel.
+        **terms: Another cross-entropy or region loss than the paper's, by the keywords of
+            :class:`~lomix_search.mixture.loss.terms.LossTerms`: ``class_weights``, ``focal_gamma``, ``region``, ….
 
     Raises:
-        LossError: unknown engine or weighting, or numbers that make no loss.
+        LossError: unknown engine, weighting or option, or numbers that make no loss.
         SpaceError: the space does not fit the number of maps.
 
     Source: LoMix (NeurIPS 2025). Differs from its code in: ``concat`` is learned, any number of maps, any of their
@@ -75,12 +78,17 @@ class MixtureLoss(nn.Module):
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         together: bool = False,
         multilabel: bool = False,
+        **terms: Any,
     ) -> None:
         super().__init__()
         _check_settings(num_classes, ce, dice, engine)
+        chosen = LossTerms.from_options(terms)
+        chosen.check_classes(num_classes, multilabel or num_classes == 1)
+        if loss is not None and chosen.changed:
+            raise LossError(f"{', '.join(chosen.changed)}: options of the shipped losses, whose place loss=… takes.")
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
         self.plan = LossPlan(
-            tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index, together, multilabel
+            tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index, together, multilabel, chosen
         )
         if not self.plan.maps:
             raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
@@ -134,6 +142,7 @@ class MixtureLoss(nn.Module):
             "loss": self.loss,
             "together": self.together,
             "multilabel": self.multilabel,
+            **asdict(self.plan.terms),
         }
 
     @property
@@ -293,7 +302,7 @@ class MixtureLoss(nn.Module):
                 other weighting begins anew on the mixture's maps.
             settings: Of the weighting, by keyword.
             trained_operators: Start from the operators' found parameters instead of new ones.
-            **options: ``ce``, ``dice``, ``ignore_index``, ``engine``, ``loss``, ``together``, ``multilabel``.
+            **options: Any other argument of ``MixtureLoss``.
 
         Returns:
             The loss.
@@ -349,7 +358,8 @@ class MixtureLoss(nn.Module):
         if self.loss is not None:
             return own_losses(maps, labels, plan, self._operators(), self.loss)
         name, dtype = self.engine, maps[0].dtype
-        engine = ENGINES[choose_engine(name, labels.device.type, plan.num_maps, plan.num_classes, dtype)]
+        counts = plan.num_maps, plan.num_classes
+        engine = ENGINES[choose_engine(name, labels.device.type, *counts, dtype, plan.terms.by_pixel)]
         ce, dice = engine(maps, labels, plan, self._operators())
         return self.ce * ce + self.dice * dice
 

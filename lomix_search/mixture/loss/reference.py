@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lomix_search.mixture.loss.plan import SMOOTH, LossPlan, widest
+from lomix_search.mixture.loss.boundary import boundary_weights
+from lomix_search.mixture.loss.plan import LossPlan, widest
+from lomix_search.mixture.loss.sums import Sums, map_losses
+from lomix_search.mixture.loss.top_k import number_of_largest, shares_of_largest, threshold
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.operators import find_operator
 from lomix_search.utils.distributed import sum_over_processes
@@ -28,15 +31,18 @@ def reference_losses(
 
     Returns:
         Cross-entropies (m,), the mean over the pixels that count and, with a sigmoid, over channels, 0 if no pixel
-        does; Dice losses (m,), over the whole batch, averaged over classes.
+        does; Dice losses (m,), over the whole batch, averaged over classes. ``plan.terms`` may say otherwise.
     """
     maps = [one.to(widest(maps)) for one in maps]
     valid, target = _split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
         maps = [one.masked_fill(~valid, 0) for one in maps]
-    losses = [_losses(fuse(m, maps, operators), target, valid, plan) for m in plan.maps]
-    ce, dice = zip(*losses, strict=True)
-    return torch.stack(ce), torch.stack(dice)
+    rows = [_sums(fuse(m, maps, operators), target, valid, plan) for m in plan.maps]
+    ce, overlap, spread, counts, pixels = zip(*rows, strict=True)
+    sums = Sums(torch.stack(ce, 1), torch.stack(overlap, 1), torch.stack(spread, 1), counts[0], pixels[0])
+    if plan.together and not plan.terms.per_image:
+        sums = Sums(*map(sum_over_processes, sums))
+    return map_losses(sums, plan)
 
 
 def fuse(m: Map, maps: Sequence[Tensor], operators: _Operators) -> Tensor:
@@ -72,23 +78,55 @@ def _split_labels(labels: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
     return valid, labels.where(valid if plan.multilabel else valid[:, 0], 0)
 
 
-def _losses(logits: Tensor, target: Tensor, valid: Tensor, plan: LossPlan) -> tuple[Tensor, Tensor]:
-    """Return cross-entropy and Dice loss of one map."""
+def _sums(
+    logits: Tensor, target: Tensor, valid: Tensor, plan: LossPlan
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the parts of ``Sums`` for one map."""
+    terms = plan.terms
     if plan.sigmoid:
         truth = target.view_as(logits).to(logits.dtype)
-        ce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1, keepdim=True)
-        probabilities = torch.sigmoid(logits)
+        p = torch.sigmoid(logits)
     else:
         truth = F.one_hot(target, plan.num_classes).movedim(-1, 1).to(logits.dtype)
-        ce = F.cross_entropy(logits, target, reduction="none")[:, None]
-        probabilities = torch.softmax(logits, dim=1)
-    over_all = sum_over_processes if plan.together else lambda sums: sums
-    mean = over_all((ce * valid).sum()) / over_all(valid.sum()).clamp(min=1)
-    return mean, _dice(probabilities * valid, truth * valid, over_all)
+        p = torch.softmax(logits, dim=1)
+    weight = valid.to(logits.dtype)
+    if terms.boundary_weight:
+        weight = weight * boundary_weights(truth * weight, terms.boundary_weight)
+    ce, judged = _pixel_losses(logits, p, truth, target, plan), weight
+    if terms.top_k < 1:
+        judged = _largest(ce, valid.expand_as(ce), terms.top_k)
+    spread = p * p if terms.of_squares else p
+    parts = [ce * judged, p * truth * weight, spread * weight, truth * weight, judged]
+    ce, overlap, spread, counts, pixels = (_added_up(part, plan) for part in parts)
+    if not terms.boundary_weight:
+        ce, pixels = ce.sum(1, keepdim=True), pixels.sum(1, keepdim=True)
+    return ce, overlap, spread, counts, pixels
 
 
-def _dice(p: Tensor, y: Tensor, over_all: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return mean over c of 1 − (2·Σ p·y + s) / (Σ p² + Σ y² + s), sums over batch and pixels; s = 1e-5."""
-    p, y = p.movedim(1, 0).flatten(1), y.movedim(1, 0).flatten(1)
-    overlap = 2 * over_all((p * y).sum(1)) + SMOOTH
-    return (1 - overlap / (over_all((p * p).sum(1) + (y * y).sum(1)) + SMOOTH)).mean()
+def _pixel_losses(logits: Tensor, p: Tensor, truth: Tensor, target: Tensor, plan: LossPlan) -> Tensor:
+    """Return the cross-entropy of each pixel (B, 1, *spatial), with a sigmoid of each channel (B, C, *spatial)."""
+    terms = plan.terms
+    weights = None if terms.class_weights is None else logits.new_tensor(terms.class_weights)
+    if plan.sigmoid:
+        weights = None if weights is None else weights.view(-1, *[1] * (logits.ndim - 2))
+        aim = truth * (1 - terms.label_smoothing) + terms.label_smoothing / 2
+        ce = F.binary_cross_entropy_with_logits(logits, aim, pos_weight=weights, reduction="none")
+        p = torch.where(truth > 0, p, torch.sigmoid(-logits))
+    else:
+        ce = F.cross_entropy(logits, target, weights, reduction="none", label_smoothing=terms.label_smoothing)[:, None]
+        p = p.gather(1, target[:, None])
+    if not terms.focal_gamma:
+        return ce
+    return ce * (1 - p).clamp(min=torch.finfo(p.dtype).tiny) ** terms.focal_gamma
+
+
+def _largest(ce: Tensor, valid: Tensor, share: float) -> Tensor:
+    """Return with which share each cross-entropy counts: 1 for the largest, 0 for the others."""
+    known = ce.detach().masked_fill(~valid, -1)
+    least, of_ties = threshold(known.reshape(1, -1), number_of_largest(int(valid.sum()), share))
+    return shares_of_largest(known, least, of_ties) * valid
+
+
+def _added_up(each: Tensor, plan: LossPlan) -> Tensor:
+    """Add up (B, k, *spatial) over pixels: of each image (B, k), or of the batch (1, k)."""
+    return each.flatten(2).sum(2) if plan.terms.per_image else each.movedim(1, 0).flatten(1).sum(1)[None]

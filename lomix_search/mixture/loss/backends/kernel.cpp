@@ -88,6 +88,24 @@ template <class S, class V = typename Real<S>::V> inline V exp_down(V given) {
   return given < R::low ? V{} : (q * (r * r) + r + 1) * scale;
 }
 
+// The logarithm of x ≥ 1, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
+// e·ln 2 + 2·artanh((m − 1) / (m + 1)).
+template <class S, class V = typename Real<S>::V> inline V log_up(V x) {
+  using R = Real<S>;
+  using I = typename R::I;
+  constexpr int terms = R::mantissa == 23 ? 5 : 11;
+  const I bits = (I)x, one = (I)(V{} + 1);
+  const V raw = (V)((bits & ((((I)V{} + 1) << R::mantissa) - 1)) | one);
+  const auto large = raw > S(1.41421356);
+  const V m = large ? raw * S(0.5) : raw;
+  const V e = __builtin_convertvector((bits >> R::mantissa) - (one >> R::mantissa), V) + (large ? V{} + 1 : V{});
+  const V f = (m - 1) / (m + 1), s = f * f;
+  V q = V{} + S(1) / (2 * terms - 1);
+#pragma GCC unroll 16
+  for (int i = terms - 2; i >= 0; --i) q = q * s + S(1) / (2 * i + 1);
+  return e * R::ln2 + 2 * f * q + (x - x);
+}
+
 template <class S> inline double lane_sum(typename Real<S>::V v) {
   constexpr int n = Real<S>::lanes;
   S x[n];
@@ -97,7 +115,7 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// What python says is to be computed: six numbers, then nodes, then fusions (see kernel_plan.py).
+// What python says is to be computed: eight numbers, then nodes, then fusions (see kernel_plan.py).
 struct TrieNode { int64_t kind, scale, depth, map; };
 enum { ADD, MUL };
 struct Fusion { int64_t kind, map, arity, params; const int64_t* scales; };
@@ -105,14 +123,16 @@ enum { SUB, AVG, MAX, CONCAT, ATTENTION };
 
 struct KernelPlan {
   int64_t L, C;
-  bool sigmoid;  // each channel is judged by itself, and has labels of its own
+  bool sigmoid;    // each channel is judged by itself, and has labels of its own
+  bool squares;    // sums of p², not of p
+  bool per_image;  // sums are those of each image
   int64_t m;
   std::vector<TrieNode> nodes;  // two tries in preorder: every sum and product extends a smaller one
   std::vector<Fusion> fusions;
-  explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), sigmoid(code[2]), m(code[3]) {
-    const int64_t* at = code + 6;
-    for (int64_t i = 0; i < code[4]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
-    for (int64_t i = 0; i < code[5]; ++i) {
+  explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), sigmoid(code[2]), squares(code[3]), per_image(code[4]), m(code[5]) {
+    const int64_t* at = code + 8;
+    for (int64_t i = 0; i < code[6]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
+    for (int64_t i = 0; i < code[7]; ++i) {
       fusions.push_back({at[0], at[1], at[2], at[3], at + 4});
       at += 4 + at[2];
     }
@@ -124,14 +144,18 @@ template <class S> struct Job {
   const S* const* maps;    // L originals, (B, C, N) each
   const int64_t* labels;   // (B, N); with a sigmoid (B, C, N)
   const S* params;         // all parameters of the operators
+  const S* weights;        // of the classes' cross-entropy (C), with a sigmoid of what is true; null where all are 1
   int64_t B, N, ignore, num_params, chunks;
-  // Pass 1: sums of a chunk: cross-entropy (m), overlap (m, C), squares (m, C), label counts (C), pixels that count.
+  // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m), overlap (m, C), Σ p² or Σ p (m, C), label
+  // counts (C), pixels that count.
   double* sums = nullptr;
-  // Pass 2: factors a (m, C), b (m, C), g (m) of the gradient p·(a·p − b·y) through softmax, plus g·(p − y).
+  // Pass 2: factors a (m, C), b (m, C), of each image, and g (m) of the gradient p·(a·p − b·y), or p·(a − b·y), through
+  // softmax, plus g·(p − y).
   const S *a = nullptr, *b = nullptr, *g = nullptr;
   S* const* grads = nullptr;
   double* grad_params = nullptr;  // (chunks, num_params)
   int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
+  int64_t rows() const { return plan->per_image ? B : 1; }
 };
 
 template <class S, int VECS> struct Worker {
@@ -147,6 +171,8 @@ template <class S, int VECS> struct Worker {
   V *P, *G, *Y, *E, *Z, *D, *X, *gates, *slopes;
   std::vector<const V*> on_way;  // maps, by depth in a trie
   V valid[VECS], inv[VECS];
+  V weight[VECS];                    // of the cross-entropy of each pixel
+  const S *a = nullptr, *b = nullptr;  // factors of the image
   double *sums = nullptr, *grad_params = nullptr;
 
   explicit Worker(const Job<S>& j) : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), on_way(L + 1) {
@@ -172,6 +198,7 @@ template <class S, int VECS> struct Worker {
       }
     std::memset(Y, 0, sizeof(V) * CV);
     std::memset(valid, 0, sizeof valid);
+    for (int v = 0; v < VECS; ++v) weight[v] = V{} + 1;
     S* y = (S*)Y;
     const int64_t rows = plan.sigmoid ? C : 1, top = plan.sigmoid ? 2 : C;
     const int64_t* labels = job.labels + image * rows * job.N + start;
@@ -186,6 +213,7 @@ template <class S, int VECS> struct Worker {
         continue;
       }
       ((S*)valid)[t] = 1;
+      if (job.weights && !plan.sigmoid) ((S*)weight)[t] = job.weights[labels[t]];
       if (plan.sigmoid) for (int64_t c = 0; c < C; ++c) y[c * TILE + t] = (S)labels[c * job.N + t];
       else y[labels[t] * TILE + t] = 1;
     }
@@ -210,9 +238,9 @@ template <class S, int VECS> struct Worker {
   }
 
   void forward(int64_t chunk) {
-    sums = job.sums + chunk * job.sums_size();
-    double* counts = sums + plan.m * (2 * C + 1);
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
+      sums = job.sums + (chunk * job.rows() + (plan.per_image ? image : 0)) * job.sums_size();
+      double* counts = sums + plan.m * (2 * C + 1);
       load(image, start, count);
       for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
       for (int64_t i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
@@ -227,6 +255,8 @@ template <class S, int VECS> struct Worker {
   void backward(int64_t chunk) {
     grad_params = job.grad_params + chunk * job.num_params;
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
+      const int64_t row = plan.per_image ? image * plan.m * C : 0;
+      a = job.a + row, b = job.b + row;
       load(image, start, count);
       std::memset(G, 0, sizeof(V) * CV * L);
       for (size_t i = 0; i < plan.nodes.size();) i = back_node(i);
@@ -258,7 +288,9 @@ template <class S, int VECS> struct Worker {
         sum += e;
       }
       inv[v] = valid[v] / sum;
-      if (LOSS) {
+      if (LOSS && job.weights) {
+        chosen -= valid[v] > 0 ? weight[v] * (log_up<S>(sum) - picked) : V{};
+      } else if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
         chosen += picked;
         if (v % 8 == 7) logs += take_logs(product);
@@ -271,18 +303,22 @@ template <class S, int VECS> struct Worker {
   // logits, so that what is infinite there is infinite here.
   template <bool LOSS> double sigmoid(const V* z) {
     double ce = 0;
-    for (int64_t c = 0; c < C; ++c) ce += sigmoid<LOSS>(z + c * VECS, Y + c * VECS, E + c * VECS);
+    for (int64_t c = 0; c < C; ++c)
+      ce += sigmoid<LOSS>(z + c * VECS, Y + c * VECS, E + c * VECS, job.weights ? job.weights[c] : 1);
     return ce;
   }
 
-  template <bool LOSS> double sigmoid(const V* z, const V* y, V* p) {
+  template <bool LOSS> double sigmoid(const V* z, const V* y, V* p, S weight) {
     V product = V{} + 1, rest = V{};
     double logs = 0;
     for (int v = 0; v < VECS; ++v) {
       const V negative = z[v] > 0 ? -z[v] : z[v];
       const V e = exp_down<S>(negative), sum = 1 + e;
       p[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
-      if (LOSS) {
+      if (LOSS && job.weights) {
+        const V lost = log_up<S>(sum) + (z[v] > 0 ? V{} : -z[v]);  // of what is true; of what is not it is z more
+        rest += valid[v] > 0 ? (y[v] > 0 ? weight * lost : lost + z[v]) : V{};
+      } else if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
         rest += (valid[v] - y[v]) * z[v] - valid[v] * (z[v] > 0 ? V{} : z[v]);
         if (v % 8 == 7) logs += take_logs(product);
@@ -306,7 +342,7 @@ template <class S, int VECS> struct Worker {
       V square = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
         const V p = plan.sigmoid ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
-        square += p * p;
+        square += plan.squares ? p * p : p;
         shared += p * Y[c * VECS + v];
       }
       overlap[c] += lane_sum<S>(shared);
@@ -316,13 +352,20 @@ template <class S, int VECS> struct Worker {
 
   // d = gradient of the total with respect to the logits z of a map.
   void adjoint(int64_t map, const V* z, V* d) {
-    const S *a = job.a + map * C, *b = job.b + map * C, g = job.g[map];
+    if (plan.squares) adjoint<true>(map, z, d);
+    else adjoint<false>(map, z, d);
+  }
+
+  template <bool SQUARES> void adjoint(int64_t map, const V* z, V* d) {
+    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
     if (plan.sigmoid) {
       sigmoid<false>(z);
       for (int64_t c = 0; c < C; ++c)
         for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
           const V p = E[i], y = Y[i], slope = p * (1 - p);
-          d[i] = slope * (a[c] * p - b[c] * y) + g * (p - y);
+          const V gain = job.weights ? g * (y > 0 ? V{} + job.weights[c] : V{} + 1) : V{} + g;
+          d[i] = slope * pull(c, p, y) + gain * (p - y);
         }
       return;
     }
@@ -332,12 +375,12 @@ template <class S, int VECS> struct Worker {
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v] * inv[v];
         E[c * VECS + v] = p;
-        mean[v] += p * (a[c] * p - b[c] * Y[c * VECS + v]);
+        mean[v] += p * pull(c, p, Y[c * VECS + v]);
       }
     for (int64_t c = 0; c < C; ++c)
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v], y = Y[c * VECS + v];
-        d[c * VECS + v] = p * ((a[c] * p - b[c] * y) - mean[v]) + g * (p - y);  // 0 to the last bit where p is y
+        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g * weight[v] * (p - y);  // 0 to the last bit where p is y
       }
   }
 
@@ -614,19 +657,19 @@ template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
 }
 
 template <class S>
-bool forward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
-             int64_t ignore, int64_t chunks, double* sums, int threads) {
+bool forward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, const S* weights,
+             int64_t B, int64_t N, int64_t ignore, int64_t chunks, double* sums, int threads) {
   const KernelPlan plan(code);
-  Job<S> job{&plan, maps, labels, params, B, N, ignore, 0, chunks, sums};
+  Job<S> job{&plan, maps, labels, params, weights, B, N, ignore, 0, chunks, sums};
   return run<S, false>(job, threads);
 }
 
 template <class S>
-bool backward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, int64_t B, int64_t N,
-              int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,
-              double* grad_params, int threads) {
+bool backward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, const S* weights,
+              int64_t B, int64_t N, int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b,
+              const S* g, S* const* grads, double* grad_params, int threads) {
   const KernelPlan plan(code);
-  Job<S> job{&plan, maps, labels, params, B, N, ignore, num_params, chunks};
+  Job<S> job{&plan, maps, labels, params, weights, B, N, ignore, num_params, chunks};
   job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params;
   return run<S, true>(job, threads);
 }
@@ -645,18 +688,19 @@ template <class Call> int guarded(Call call) {
 // Both return 0, or 1 if there was no memory.
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
   extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,                \
-                                      const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,           \
-                                      double* sums, int threads) {                                                     \
-    return guarded(                                                                                                    \
-        [&] { return forward<S>(code, maps, labels, params, B, N, ignore, chunks, sums, threads); });                  \
+                                      const S* params, const S* weights, int64_t B, int64_t N, int64_t ignore,         \
+                                      int64_t chunks, double* sums, int threads) {                                     \
+    return guarded([&] {                                                                                               \
+      return forward<S>(code, maps, labels, params, weights, B, N, ignore, chunks, sums, threads);                     \
+    });                                                                                                                \
   }                                                                                                                    \
   extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,               \
-                                       const S* params, int64_t B, int64_t N, int64_t ignore, int64_t chunks,          \
-                                       int64_t num_params, const S* a, const S* b, const S* g, S* const* grads,        \
-                                       double* grad_params, int threads) {                                             \
+                                       const S* params, const S* weights, int64_t B, int64_t N, int64_t ignore,        \
+                                       int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g,         \
+                                       S* const* grads, double* grad_params, int threads) {                            \
     return guarded([&] {                                                                                               \
-      return backward<S>(code, maps, labels, params, B, N, ignore, chunks, num_params, a, b, g, grads, grad_params,    \
-                         threads);                                                                                     \
+      return backward<S>(code, maps, labels, params, weights, B, N, ignore, chunks, num_params, a, b, g, grads,        \
+                         grad_params, threads);                                                                        \
     });                                                                                                                \
   }
 

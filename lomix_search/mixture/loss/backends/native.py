@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lomix_search.mixture.loss.backends.kernel_cache import library
 from lomix_search.mixture.loss.kernel_plan import KernelPlan
+from lomix_search.mixture.loss.sums import size_of
 
 _TYPES = {torch.float32: "f32", torch.float64: "f64"}
 _NO_LABEL = -(2**63)
@@ -21,8 +22,8 @@ _NO_LABEL = -(2**63)
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
     """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it; maps and labels are contiguous."""
     plan, chunks = work.plan, _chunks(maps[0], work)
-    size = len(plan.maps) * (2 * plan.num_classes + 1) + plan.num_classes + 1
-    found = torch.zeros(chunks, size, dtype=torch.float64)
+    rows = len(maps[0]) if plan.terms.per_image else 1
+    found = torch.zeros(chunks, rows, size_of(plan), dtype=torch.float64)
     _call("forward", maps, labels, params, work, chunks, _pointer(found))
     return found.sum(0)
 
@@ -43,7 +44,8 @@ def gradients(
 def _chunks(one: Tensor, work: KernelPlan) -> int:
     """Return how many parts the pixels are cut into: enough for many threads, but with sums of at most 64 MiB."""
     plan = work.plan
-    a_chunk = 8 * max(work.num_params, len(plan.maps) * (2 * plan.num_classes + 1))
+    rows = len(one) if plan.terms.per_image else 1
+    a_chunk = 8 * max(work.num_params, rows * len(plan.maps) * (2 * plan.num_classes + 1))
     tiles = one.shape[0] * -(-one.shape[2] // 32)
     return max(1, min(64, tiles, max(8, 2**26 // a_chunk)))
 
@@ -55,12 +57,14 @@ def _call(
     assert isinstance(loaded, ctypes.CDLL), loaded
     batch, _, pixels = maps[0].shape
     code = work.code
+    weights = torch.tensor(work.plan.terms.class_weights or [], dtype=params.dtype)
     ignored = work.plan.ignore_index
     failed = getattr(loaded, f"lomix_{name}_{_TYPES[maps[0].dtype]}")(
         (ctypes.c_int64 * len(code))(*code),
         _pointers(maps),
         _pointer(labels),
         _pointer(params),
+        _pointer(weights) if weights.numel() else None,
         *map(ctypes.c_int64, (batch, pixels, _NO_LABEL if ignored is None else ignored, chunks)),
         *rest,
         ctypes.c_int(torch.get_num_threads()),

@@ -39,7 +39,7 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
     triton_kernels.forward[(launch.programs,)](
         *launch.arguments(maps, labels, tables, params), rows, m, **launch.constants
     )
-    return rows.sum(0)
+    return rows.sum(0, keepdim=True)
 
 
 def gradients(
