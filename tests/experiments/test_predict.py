@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from support.brain import MODALITIES, REGIONS, write_brain
 from support.commands import call, failing
+from support.nifti_files import header
 from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_layout, run_on
 from support.undrawn import undrawn
 from typer.testing import CliRunner
@@ -214,7 +215,7 @@ def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: P
     (tmp_path / "bad").mkdir()
     nib.save(nib.Nifti1Image(np.ones((8, 8, 1), np.int16), AFFINE), tmp_path / "bad/flat.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), AFFINE), tmp_path / "bad/constant.nii.gz")
-    nib.save(nib.Nifti1Image(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.eye(4) * 0), tmp_path / "bad/no.nii")
+    header(tmp_path / "bad/no.nii.gz", srow_x=[0, 0, 0, 0], srow_y=[0, 0, 0, 0])
     faults = predict_images(run, tmp_path / "bad", tmp_path / "out2").faults
     assert "a single slice; volumes are needed" in faults["flat"] and "every voxel" in faults["constant"]
     assert "spacing or unit is wrong" in faults["no"]
@@ -267,8 +268,8 @@ def test_the_embedded_ct_comes_out_of_its_file_as_evaluation_has_it(tmp_path: Pa
     assert whole.shape == (34, 128, 128) and spacing == pytest.approx(of_held, rel=1e-3)
     np.testing.assert_array_equal(whole[slices], held)
     assert len(np.unique(held)) > 2
-    header = nrrd.read_header(str(ct))
+    head = nrrd.read_header(str(ct))
     made = nib.load(tmp_path / "out/CTChest4.nii.gz").affine
     lps = np.diag([-1, -1, 1, 1]) @ made
-    np.testing.assert_allclose(lps[:3, :3].T, header["space directions"], rtol=1e-5)
-    np.testing.assert_allclose(lps[:3, 3], header["space origin"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, :3].T, head["space directions"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, 3], head["space origin"], rtol=1e-5)
