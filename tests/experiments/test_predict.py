@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from support.brain import MODALITIES, REGIONS, write_brain
 from support.commands import call, failing
+from support.dicom_files import series
+from support.grid_files import save_meta, save_nrrd
 from support.nifti_files import header
 from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_layout, run_on
 from support.undrawn import undrawn
@@ -163,6 +165,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
         ((run, images, images + "/out"), "would be taken for images"),
         ((run, images + "/p0.nii.gz", images), "a prediction could take its place"),
         ((run, images, out, "--overlap", "1"), "outside [0, 1)"),
+        ((run, images, out, "--overlap", "0.5"), "predicts whole slices, without windows"),
         ((run, images, out, "--batch-size", "0"), "at least 1"),
         ((run, images, out, "--device", "abacus"), "there is no such device"),
         ((run, str(home / "one"), images, out), "cannot predict together: they differ in classes"),
@@ -170,6 +173,9 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
     ):
         assert said in failing(capfd, "predict", *words), said
     assert not (tmp_path / "out").exists() and not (volumes.images / "out").exists()
+    own = Path(shutil.copytree(volumes.images.parent / "masks", tmp_path / "own"))
+    assert "holds files that predictions would replace" in failing(capfd, "predict", run, images, str(own))
+    assert sorted(path.name for path in own.iterdir()) == [f"p{i}.nii.gz" for i in range(6)]
     (tmp_path / "twice").mkdir()
     for name in ("a", "a_probabilities"):
         shutil.copy(volumes.images / "p0.nii.gz", tmp_path / f"twice/{name}.nii.gz")
@@ -181,7 +187,7 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     home = tmp_path / "other"
     images, masks = nifti_folders(home, 4)
     other = run_on(home, images, masks, "search.seed=3", "search.steps=6")
-    shutil.copy(volumes.run / "data.json", other / "data.json")  # the same but for the folder
+    (other / "data.json").unlink()  # as a run of an earlier version: its data are looked at
     one = volumes.images / "p1.nii.gz"
     said = call("predict", str(volumes.run), str(other), str(one), str(tmp_path / "both"), "--probabilities")
     assert "1 predicted" in said
@@ -193,6 +199,27 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     )
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
     assert np.abs(first - second).max() > 0.05
+
+
+def test_other_formats_come_out_alike(volumes: Done, tmp_path: Path) -> None:
+    values = np.asarray(nib.load(volumes.images / "p1.nii.gz").dataobj).astype(np.int16)
+    images, affine = tmp_path / "in", np.diag([-0.8, -0.9, 4.0, 1.0])
+    (images / "patient/scan").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(values, affine), images / "nifti.nii")
+    save_nrrd(images / "nrrd.nrrd", values, affine)
+    save_meta(images / "meta.mha", values, affine)
+    series(images / "patient/scan", values.transpose(2, 1, 0), step=4.0, pixel=(0.9, 0.8))
+    pages = [Image.fromarray(page.astype(np.uint16)) for page in values.transpose(2, 1, 0)]
+    pages[0].save(images / "pages.tif", save_all=True, append_images=pages[1:])
+    found = predict_images(volumes.run, images, tmp_path / "out")
+    assert found.done == ("meta", "nifti", "nrrd", "pages", "patient/scan") and not found.faults
+    made = {name: nib.load(tmp_path / f"out/{name}.nii.gz") for name in found.done}
+    labels = {name: np.asarray(file.dataobj) for name, file in made.items()}
+    assert len(np.unique(labels["nifti"])) > 1
+    for name in found.done:
+        np.testing.assert_array_equal(labels[name], labels["nifti"], err_msg=name)
+        if name != "pages":  # a TIFF says no spacing
+            np.testing.assert_allclose(made[name].header.get_zooms(), (0.8, 0.9, 4.0), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -215,10 +242,13 @@ def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: P
     (tmp_path / "bad").mkdir()
     nib.save(nib.Nifti1Image(np.ones((8, 8, 1), np.int16), AFFINE), tmp_path / "bad/flat.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), AFFINE), tmp_path / "bad/constant.nii.gz")
+    pages = [Image.fromarray(np.full((8, 8), i, np.uint16)) for i in range(8)]
+    pages[0].save(tmp_path / "bad/pages.tif", save_all=True, append_images=pages[1:])
     header(tmp_path / "bad/no.nii.gz", srow_x=[0, 0, 0, 0], srow_y=[0, 0, 0, 0])
     faults = predict_images(run, tmp_path / "bad", tmp_path / "out2").faults
     assert "a single slice; volumes are needed" in faults["flat"] and "every voxel" in faults["constant"]
     assert "spacing or unit is wrong" in faults["no"]
+    assert "pages.tif: it has no spacing, and the others have one" in faults["pages"]
 
 
 @pytest.mark.slow
