@@ -187,8 +187,8 @@ class Slices(Dataset[Item]):
             return image, label
         own = label.shape[-len(self.window) :]
         corner = [int((have - wanted) / 2) for have, wanted in zip(own, self.window, strict=True)]
-        cut = (block(part.numpy(), corner, self.window) for part in (image, label))
-        return torch.from_numpy(next(cut)), torch.from_numpy(next(cut))
+        seen = [block(part.numpy(), corner, self.window) for part in (image, label)]
+        return torch.from_numpy(seen[0]), torch.from_numpy(seen[1])
 
     def _read(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read the image and the label of an item."""

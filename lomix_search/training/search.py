@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -243,6 +244,9 @@ def _plan(given: Mapping[str, Any]) -> TrainingPlan:
     rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
     known = set(SearchSection.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
+    if own is None and isinstance(getattr(torch.optim, str(given.get("optimizer")), None), type):
+        build = f"functools.partial(torch.optim.{given['optimizer']}, lr={given.get('lr', 1e-3)})"
+        faults += [] if given["optimizer"] in ("AdamW", "SGD") else [f"optimizer: give {build} for this one."]
     if own is not None:
         taken = sorted(optimizer.keys() - {"schedule", "power"})
         faults += [f"{key}: give it to the optimizer that you build yourself." for key in taken]

@@ -22,7 +22,7 @@ from lomix_search.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from lomix_search.training.given_optimizer import Factory, given_optimizer, optimizer_settings
+from lomix_search.training.given_optimizer import Factory, check_plain_state, given_optimizer, optimizer_settings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
 from lomix_search.training.surroundings import surroundings
@@ -209,6 +209,8 @@ class TrainingState:
         return surroundings(self.device, engine if loss.loss is None else "the user's loss")
 
     def _state(self) -> StateDict:
+        if self._given is not None:
+            check_plain_state(self.optimizer)
         return {
             "step": self.step,
             "best": [self.best_dice, self.best_step],
