@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,19 @@ import nrrd
 import numpy as np
 import pytest
 from PIL import Image
+from support.brain import MODALITIES, REGIONS, write_brain
 from support.commands import call, failing
-from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_on
+from support.dicom_files import series
+from support.grid_files import save_meta, save_nrrd
+from support.nifti_files import header
+from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_layout, run_on
 from support.undrawn import undrawn
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
+from lomix_search.data.benchmarks.layout import DatasetLayout, Source
+from lomix_search.data.case import Case
+from lomix_search.data.readers.image import find_images, read_image
 from lomix_search.data.readers.nifti import read_nifti_label
 from lomix_search.errors import DataError, RunError
 from lomix_search.experiments.evaluate_run import evaluate_run
@@ -157,6 +165,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
         ((run, images, images + "/out"), "would be taken for images"),
         ((run, images + "/p0.nii.gz", images), "a prediction could take its place"),
         ((run, images, out, "--overlap", "1"), "outside [0, 1)"),
+        ((run, images, out, "--overlap", "0.5"), "predicts whole slices, without windows"),
         ((run, images, out, "--batch-size", "0"), "at least 1"),
         ((run, images, out, "--device", "abacus"), "there is no such device"),
         ((run, str(home / "one"), images, out), "cannot predict together: they differ in classes"),
@@ -164,6 +173,9 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
     ):
         assert said in failing(capfd, "predict", *words), said
     assert not (tmp_path / "out").exists() and not (volumes.images / "out").exists()
+    own = Path(shutil.copytree(volumes.images.parent / "masks", tmp_path / "own"))
+    assert "holds files that predictions would replace" in failing(capfd, "predict", run, images, str(own))
+    assert sorted(path.name for path in own.iterdir()) == [f"p{i}.nii.gz" for i in range(6)]
     (tmp_path / "twice").mkdir()
     for name in ("a", "a_probabilities"):
         shutil.copy(volumes.images / "p0.nii.gz", tmp_path / f"twice/{name}.nii.gz")
@@ -175,7 +187,7 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     home = tmp_path / "other"
     images, masks = nifti_folders(home, 4)
     other = run_on(home, images, masks, "search.seed=3", "search.steps=6")
-    shutil.copy(volumes.run / "data.json", other / "data.json")  # the same but for the folder
+    (other / "data.json").unlink()  # as a run of an earlier version: its data are looked at
     one = volumes.images / "p1.nii.gz"
     said = call("predict", str(volumes.run), str(other), str(one), str(tmp_path / "both"), "--probabilities")
     assert "1 predicted" in said
@@ -187,6 +199,88 @@ def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_pa
     )
     np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
     assert np.abs(first - second).max() > 0.05
+
+
+def test_other_formats_come_out_alike(volumes: Done, tmp_path: Path) -> None:
+    values = np.asarray(nib.load(volumes.images / "p1.nii.gz").dataobj).astype(np.int16)
+    images, affine = tmp_path / "in", np.diag([-0.8, -0.9, 4.0, 1.0])
+    (images / "patient/scan").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(values, affine), images / "nifti.nii")
+    save_nrrd(images / "nrrd.nrrd", values, affine)
+    save_meta(images / "meta.mha", values, affine)
+    series(images / "patient/scan", values.transpose(2, 1, 0), step=4.0, pixel=(0.9, 0.8))
+    pages = [Image.fromarray(page.astype(np.uint16)) for page in values.transpose(2, 1, 0)]
+    pages[0].save(images / "pages.tif", save_all=True, append_images=pages[1:])
+    found = predict_images(volumes.run, images, tmp_path / "out")
+    assert found.done == ("meta", "nifti", "nrrd", "pages", "patient/scan") and not found.faults
+    made = {name: nib.load(tmp_path / f"out/{name}.nii.gz") for name in found.done}
+    labels = {name: np.asarray(file.dataobj) for name, file in made.items()}
+    assert len(np.unique(labels["nifti"])) > 1
+    for name in found.done:
+        np.testing.assert_array_equal(labels[name], labels["nifti"], err_msg=name)
+        if name != "pages":  # a TIFF says no spacing
+            np.testing.assert_allclose(made[name].header.get_zooms(), (0.8, 0.9, 4.0), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: Path) -> None:
+    images, masks = nifti_folders(tmp_path, slices=9)
+    for number in (4, 5):  # another spacing, which evaluation and prediction must bring to that of training and back
+        for folder in (images, masks):
+            file = nib.load(folder / f"p{number}.nii.gz")
+            affine = AFFINE * [[1.3], [0.8], [0.7], [1]]
+            nib.save(nib.Nifti1Image(np.asarray(file.dataobj), affine), folder / f"p{number}.nii.gz")
+    run = run_on(tmp_path, images, masks, "evaluate.flips=true", dims=3)
+    for subset in ("test", "val"):
+        evaluate_run(run, subset=subset)
+    shutil.rmtree(tmp_path / "data")
+    assert len(predict_images(run, images, tmp_path / "out").done) == 6
+    expected = [*run.glob("evaluation/*/predictions/*.nii.gz")]
+    for path in expected:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert len(expected) >= 3 and any(len(np.unique(np.asarray(nib.load(path).dataobj))) > 1 for path in expected)
+    (tmp_path / "bad").mkdir()
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 1), np.int16), AFFINE), tmp_path / "bad/flat.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), AFFINE), tmp_path / "bad/constant.nii.gz")
+    pages = [Image.fromarray(np.full((8, 8), i, np.uint16)) for i in range(8)]
+    pages[0].save(tmp_path / "bad/pages.tif", save_all=True, append_images=pages[1:])
+    header(tmp_path / "bad/no.nii.gz", srow_x=[0, 0, 0, 0], srow_y=[0, 0, 0, 0])
+    faults = predict_images(run, tmp_path / "bad", tmp_path / "out2").faults
+    assert "a single slice; volumes are needed" in faults["flat"] and "every voxel" in faults["constant"]
+    assert "spacing or unit is wrong" in faults["no"]
+    assert "pages.tif: it has no spacing, and the others have one" in faults["pages"]
+
+
+@pytest.mark.slow
+def test_regions_in_channels_of_their_own_files_come_out_as_evaluation_has_them(tmp_path: Path) -> None:
+    raw = write_brain(tmp_path / "raw")
+    found = find_images(raw / "imagesTr")
+
+    def read(name: str, files: tuple[Path, ...], label: Path) -> Case:
+        image = read_image(files)
+        return Case(name, image.image, read_nifti_label(label)[0], image.spacing, image.origin)
+
+    def find(_: Path) -> list[Source]:
+        pairs = [(name, files, raw / f"labelsTr/{name}.nii.gz") for name, files in found.items()]
+        return [Source(n, n, "", (*files, label), partial(read, n, files, label)) for n, files, label in pairs]
+
+    labels = {1: "edema", 2: "core alone", 3: "enhancing"}
+    layout = DatasetLayout("brain", find, labels, "mr", 32, modalities=MODALITIES, regions=REGIONS)
+    run = run_layout(tmp_path, layout, {}, {"channels": 4, "classes": 3})
+    evaluate_run(run)
+    made = predict_images(run, raw / "imagesTr", tmp_path / "out", probabilities=True)
+    assert len(made.done) == 8 and not made.faults
+    expected = [*run.glob("evaluation/final/predictions/*.nii.gz")]
+    for path in expected:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+        assert set(np.unique(np.asarray(nib.load(path).dataobj))) <= {0, 1, 2, 3}
+    scores = np.asarray(nib.load(tmp_path / "out/head_000_probabilities.nii.gz").dataobj)
+    label = np.asarray(nib.load(tmp_path / "out/head_000.nii.gz").dataobj)
+    assert scores.shape == (*label.shape, 3) and len(expected) >= 2
+    np.testing.assert_array_equal(label == 3, scores[..., 2] > 0.5)
+    assert not predict_images(run, raw / "imagesTr", tmp_path / "out", probabilities=True).done
+    lone = predict_images(run, raw / "imagesTr/head_000_0001.nii.gz", tmp_path / "lone").faults
+    assert "1 channels; the others have 4 (T1, T1c, T2, FLAIR)" in next(iter(lone.values()))
 
 
 @pytest.mark.slow
@@ -204,8 +298,8 @@ def test_the_embedded_ct_comes_out_of_its_file_as_evaluation_has_it(tmp_path: Pa
     assert whole.shape == (34, 128, 128) and spacing == pytest.approx(of_held, rel=1e-3)
     np.testing.assert_array_equal(whole[slices], held)
     assert len(np.unique(held)) > 2
-    header = nrrd.read_header(str(ct))
+    head = nrrd.read_header(str(ct))
     made = nib.load(tmp_path / "out/CTChest4.nii.gz").affine
     lps = np.diag([-1, -1, 1, 1]) @ made
-    np.testing.assert_allclose(lps[:3, :3].T, header["space directions"], rtol=1e-5)
-    np.testing.assert_allclose(lps[:3, 3], header["space origin"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, :3].T, head["space directions"], rtol=1e-5)
+    np.testing.assert_allclose(lps[:3, 3], head["space origin"], rtol=1e-5)

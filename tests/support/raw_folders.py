@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from lomix_search.data.readers.nifti import read_nifti_pair
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.utils.toml import to_toml
-from support.tiny_recipe import PARTS
+from support.brain import NETWORK
 from support.undrawn import undrawn
 
 AFFINE = np.array([[0, -0.9, 0, 11.0], [0.8, 0, 0, -7.0], [0, 0, -4.0, 3.0], [0, 0, 0, 1]])  # axes swapped and flipped
@@ -22,13 +23,13 @@ SMALL = ["search.steps=30", "search.batch_size=4", "optimizer.lr=0.03", "search.
          "space.name=deep_supervision"]  # fmt: skip
 
 
-def nifti_folders(root: Path, count: int = 6) -> tuple[Path, Path]:
+def nifti_folders(root: Path, count: int = 6, slices: int = 3) -> tuple[Path, Path]:
     """MR volumes of several sizes, int16, on a turned grid; masks of values 2 and 7."""
     images, masks = root / "images", root / "masks"
     images.mkdir(parents=True), masks.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
-        label = np.zeros((28 + 4 * number, 36, 3), np.uint8)
+        label = np.zeros((28 + 4 * number, 36, slices), np.uint8)
         label[6:16, 5:20] = 2
         label[17:24, 22:30] = 7
         values = label * 60 + rng.normal(200, 10, label.shape)
@@ -53,7 +54,7 @@ def picture_folders(root: Path, count: int = 6) -> tuple[Path, Path]:
     return images, masks
 
 
-def run_on(root: Path, images: Path, masks: Path, *changes: str) -> Path:
+def run_on(root: Path, images: Path, masks: Path, *changes: str, dims: Literal[2, 3] = 2) -> Path:
     """Prepare the data, run a small recipe on them, and return the run's folder ``root/run``."""
     volumes = next(images.iterdir()).suffix == ".gz"
 
@@ -64,17 +65,20 @@ def run_on(root: Path, images: Path, masks: Path, *changes: str) -> Path:
         return [Source(name, name, "", pair, partial(read_nifti_pair, name, *pair)) for name, pair in pairs.items()]
 
     labels = {2: "two", 7: "seven"} if volumes else {1: "object"}
-    layout = DatasetLayout("blobs", find, labels, "mr" if volumes else "picture", 32)
+    layout = DatasetLayout("blobs", find, labels, "mr" if volumes else "picture", 32, dims=dims)
+    network = {"channels": 1 if volumes else 3, "classes": 1 + len(labels), "dims": dims}
+    data = {"classes": list(labels.values())} | ({"size": [8, 16, 16]} if dims == 3 else {})
+    return run_layout(root, layout, data, network, *changes)
+
+
+def run_layout(root: Path, layout: DatasetLayout, data: dict[str, Any], network: dict[str, int], *changes: str) -> Path:
+    """Prepare what a layout finds, run a small recipe on it, and return the run's folder ``root/run``."""
     prepare_layout(layout, root, root / "data", progress=False, workers=1)
     content = {
-        "data": {"kind": "prepared", "root": str(root / "data"), "classes": list(labels.values()),
-                 "test_fraction": 0.3},
-        "network": {"build": "parts.py:build", "args": {"width": 8}} if volumes else {
-            "build": "monai.networks.nets:BasicUNet",
-            "args": {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "features": [4, 4, 4, 4, 4, 4]},
-        },
-    }  # fmt: skip
-    (root / "parts.py").write_text(PARTS)
+        "data": {"kind": "prepared", "root": str(root / "data"), "test_fraction": 0.3, **data},
+        "network": {"build": "network.py:build", "args": network},
+    }
+    (root / "network.py").write_text(NETWORK)
     (root / "recipe.toml").write_text(to_toml(content))
     with undrawn():
         run_recipe(load_recipe(root / "recipe.toml", [*SMALL, *changes]), root / "run")

@@ -1,5 +1,6 @@
 """The forms that a network is exported to: how each is written, and how it is read back to be checked."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,6 +100,12 @@ EXPORT_FORMS = {
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep back what exporters say of themselves: their deprecations, and of every branch that they follow."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)

@@ -114,6 +114,11 @@ def load_ensemble(
                   f"lomix export {first.folder} network.onnx   # or use the network in your own program"],
         )  # fmt: skip
     how = first.recipe.inference_of(first.data.item, first.data.window, multilabel=first.data.multilabel)
+    if overlap is not None and how.window is None:
+        raise RunError(
+            f"--overlap {overlap:g}: {first.folder} predicts whole slices, without windows.",
+            hint="leave --overlap out",
+        )
     changes = {"flips": flips, "overlap": overlap, "batch_size": batch_size}
     given = {key: value for key, value in changes.items() if value is not None}
     return Ensemble(members, first.data.form, replace(how, **given))  # type: ignore[arg-type]

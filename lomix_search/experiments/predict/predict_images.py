@@ -84,8 +84,10 @@ def predict_images(
     )
     with hold(target):
         _remove_leftovers(target)
-        claim_predictions(target, ensemble.settings() | {"probabilities": probabilities})
-        return _predict_all(ensemble, found, target, probabilities, progress)
+        targets = _targets(ensemble, found, target, probabilities)
+        every = (path for paths in targets.values() for path in paths)
+        claim_predictions(target, ensemble.settings() | {"probabilities": probabilities}, every)
+        return _predict_all(ensemble, found, targets, target, probabilities, progress)
 
 
 def _images(source: Path) -> dict[str, tuple[Path, ...]]:
@@ -123,10 +125,14 @@ def _remove_leftovers(out: Path) -> None:
 
 
 def _predict_all(
-    ensemble: Ensemble, found: Mapping[str, tuple[Path, ...]], out: Path, probabilities: bool, progress: bool
+    ensemble: Ensemble,
+    found: Mapping[str, tuple[Path, ...]],
+    targets: Mapping[str, list[Path]],
+    out: Path,
+    probabilities: bool,
+    progress: bool,
 ) -> Predicted:
     done, skipped, faults, readers = [], [], dict[str, str](), ensemble.readers()
-    targets = _targets(ensemble, found, out, probabilities)
     for name, files in track(found.items(), "predict", disable=not progress):
         if _made(targets[name], files):
             skipped.append(name)

@@ -1,7 +1,7 @@
 """``predictions.json`` of a folder of predictions: by what they were made, so that no others are mixed with them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from lomix_search.utils.shipped import VERSION
 NAME = "predictions.json"
 
 
-def claim_predictions(out: Path, settings: Mapping[str, Any]) -> None:
-    """Note by what predictions are made, or refuse a folder whose predictions were made by something else.
+def claim_predictions(out: Path, settings: Mapping[str, Any], targets: Iterable[Path]) -> None:
+    """Note by what predictions are made, or refuse a folder that holds something else.
 
     Args:
         out: The folder.
         settings: All that predictions depend on beside the image, as plain values.
+        targets: All files of predictions.
 
     Raises:
-        RunError: the folder holds other predictions, or cannot be written.
+        RunError: the folder holds other predictions, or files of their names that are none, or cannot be written.
     """
     path, now = out / NAME, json.loads(json.dumps(settings))
     if path.exists():
@@ -35,6 +36,12 @@ def claim_predictions(out: Path, settings: Mapping[str, Any]) -> None:
                 hint="another folder for these, or the same run and options as before",
             )
         return
+    if taken := [target for target in targets if target.exists()]:
+        raise RunError(
+            f"{out} holds files that predictions would replace, and no {NAME} that says they are predictions.",
+            seen=", ".join(str(target) for target in taken[:4]),
+            hint="an empty folder for predictions",
+        )
     content = {"version": 1, "lomix_search": VERSION, "settings": now}
     with writing(path):
         write_text(path, json.dumps(content, indent=1) + "\n")
