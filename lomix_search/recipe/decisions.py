@@ -314,7 +314,7 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
     rows = [
         Row("form", look.found.form, str(look.found.root)),
         Row("cases", str(len(shapes)), "; ".join(look.found.notes) or "each an image with its label"),
-        Row("modality", look.scaling.intensity, look.scaling.why, "--modality"),
+        Row("modality", _kinds_of(look, found), look.scaling.why, "--modality"),
         Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
         Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
         Row(
@@ -344,6 +344,12 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
         Row("split", *_split_words(found), "--split"),
         Row("patients", str(patients), _patients_words(look, choices, patients), "--patient"),
     )
+
+
+def _kinds_of(look: Look, found: Decisions) -> str:
+    """Return how intensities are scaled, of channels that have names by these: ``ct + mr`` of a CT with a PET."""
+    kinds = dict.fromkeys("ct" if is_ct(name) else "mr" for name in found.modalities)
+    return " + ".join(kinds) if kinds and look.volumes else look.scaling.intensity
 
 
 def _scaled(look: Look, found: Decisions, window: tuple[float, float] | None) -> str:
