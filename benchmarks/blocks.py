@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     splits, batch_size = recipe.build_data(), recipe.search.batch_size
     items = UniformDataset(splits.train, "training")
     net = build_net(recipe, splits).train()
-    loss = build_loss(recipe, net, net.num_classes)
+    loss = build_loss(recipe, net, splits)
     images, labels = collate([Seeded(items, 0)[(n, n)] for n in range(batch_size)])
     seconds = []
     for _ in range(_STEPS):

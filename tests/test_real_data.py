@@ -47,7 +47,7 @@ def own(images: str, masks: str, count: int) -> Callable[[Path], Recipe]:
         raw = home / "raw"
         copied(files, raw / "images")
         copied([DATA / masks / path.name for path in files], raw / "masks")
-        return small(new_recipe(home / "own", raw / "images", raw / "masks"), home, {}, None)
+        return small(new_recipe(home / "own", raw / "images", raw / "masks", dims=2), home, {}, None)
 
     return make
 

@@ -7,6 +7,7 @@ import typer
 
 from lomix_search.cli.common import Overrides, app, console, listed
 from lomix_search.cli.questions import asked, data_folders, measures
+from lomix_search.data.benchmarks.table import LAYOUTS
 from lomix_search.data.prepare import prepare
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.choices import colors_of, regions_of
@@ -82,18 +83,22 @@ def new_command(
 
 @app.command("prepare")
 def prepare_command(
-    benchmark: Annotated[str, typer.Argument(help="synapse, acdc, polyp, isic2018 or busi")],
+    benchmark: Annotated[str, typer.Argument(help=", ".join(LAYOUTS))],
     raw: Annotated[Path, typer.Argument(help="folder of the raw files")],
     out: Annotated[Path, typer.Argument(help="folder to write")],
     size: Annotated[
         int | None, typer.Option(help="rows and columns for training  [default: the benchmark's]", min=1, max=65536)
     ] = None,
+    spacing: Annotated[
+        str, typer.Option(help="of volumes: mm between slices, rows, columns: 3,1,1  [default: the median]")
+    ] = "",
     labels: Annotated[str, typer.Option(help="comma-separated names of labels 1, 2, … of renumbered files")] = "",
     workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]", min=1, max=1024)] = None,
 ) -> None:
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
     names = listed("--labels", labels)
-    manifest = prepare(benchmark, raw, out, size=size, label_names=names, workers=workers)
+    wanted = measures("--spacing", spacing)
+    manifest = prepare(benchmark, raw, out, size=size, spacing=wanted, label_names=names, workers=workers)
     console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
 
 

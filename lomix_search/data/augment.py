@@ -103,8 +103,8 @@ def _chest_ct() -> Augment:
 class Volume:
     """Blocks of volumes: flips, rotation with scaling, noise, brightness and gamma, with nnU-Net's ranges.
 
-    Rotation by up to 30° about each axis, or about the axis through slices alone where these lie far apart; scaling by
-    0.7 to 1.4. Blocks come larger by ``margin`` on every side than they leave, so that turned corners have an image.
+    Rotation by up to 30° about each axis, or within planes alone where these lie far apart; scaling by 0.7 to 1.4.
+    Blocks come larger by ``margin`` on every side than they leave, so that turned corners have an image.
 
     Args:
         size: Slices, rows and columns that leave.
@@ -148,13 +148,14 @@ AXES = ("slices", "rows", "columns")
 """Names of the axes of a volume."""
 
 
-def volume_augmentation(size: Sequence[int], flip: Sequence[str] = (), *, flat: bool = False) -> Volume:
+def volume_augmentation(size: Sequence[int], flip: Sequence[str] = (), *, flat: int | None = None) -> Volume:
     """Build the scheme ``"volume"``.
 
     Args:
         size: Slices, rows and columns of a block.
         flip: Axes (``"slices"``, ``"rows"``, ``"columns"``) that may be mirrored: those that no class is bound to.
-        flat: Slices lie far apart: blocks turn and scale within slices only.
+        flat: Axis (0 slices, 1 rows, 2 columns) along which voxels lie far apart: blocks turn and scale within its
+            planes only.
 
     Returns:
         The scheme.
@@ -169,8 +170,8 @@ def volume_augmentation(size: Sequence[int], flip: Sequence[str] = (), *, flat: 
     turn, resized = np.deg2rad(30), (-0.3, 0.4)
     affine = transforms.RandAffine(
         prob=0.35,
-        rotate_range=(turn, 0.0, 0.0) if flat else (turn, turn, turn),
-        scale_range=((0.0, 0.0), resized, resized) if flat else (resized, resized, resized),
+        rotate_range=tuple(turn if flat in (None, axis) else 0.0 for axis in range(3)),
+        scale_range=tuple((0.0, 0.0) if axis == flat else resized for axis in range(3)),
         spatial_size=tuple(size),
     )
     intensity = (
@@ -178,7 +179,7 @@ def volume_augmentation(size: Sequence[int], flip: Sequence[str] = (), *, flat: 
         transforms.RandScaleIntensity(0.25, prob=0.15),
         transforms.RandAdjustContrast(prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
     )
-    margin = tuple(0 if flat and axis == 0 else round(_MARGIN * n) for axis, n in enumerate(size))
+    margin = tuple(0 if axis == flat else round(_MARGIN * n) for axis, n in enumerate(size))
     return Volume(tuple(size), margin, tuple(AXES.index(axis) - len(AXES) for axis in flip), affine, intensity)
 
 

@@ -20,7 +20,8 @@ class Case:
     Args:
         name: Its name; may hold ``/``.
         image: (slices, channels, rows, columns).
-        label: (slices, rows, columns), raw label values.
+        label: (slices, rows, columns), raw label values. Masks (R, slices, rows, columns) of 0 and 1 where regions
+            overlap in a way that no label values tell.
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
             ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where

@@ -66,6 +66,11 @@ class Splits:
                 seen=f"classes {', '.join(self.classes)}; regions {', '.join(self.regions)}",
                 hint="Splits(…, classes=tuple(regions), regions=regions)",
             )
+        if self.multilabel and self.ignore_index in (0, 1):
+            raise DataError(
+                f"label {self.ignore_index} cannot be ignored: masks of regions are 0 outside and 1 inside.",
+                hint="loss.ignore_index=255   # and 255 in the labels; of prepared data: data.ignore",
+            )
         if any(part.multilabel != self.multilabel for part in (self.train, self.val, self.test)):
             raise DataError(
                 "Splits: some sets have one class a pixel, others masks that may overlap.",
@@ -182,8 +187,8 @@ class Slices(Dataset[Item]):
             return image, label
         own = label.shape[-len(self.window) :]
         corner = [int((have - wanted) / 2) for have, wanted in zip(own, self.window, strict=True)]
-        cut = (block(part.numpy(), corner, self.window) for part in (image, label))
-        return torch.from_numpy(next(cut)), torch.from_numpy(next(cut))
+        seen = [block(part.numpy(), corner, self.window) for part in (image, label)]
+        return torch.from_numpy(seen[0]), torch.from_numpy(seen[1])
 
     def _read(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Read the image and the label of an item."""

@@ -55,8 +55,9 @@ def prepare_image(image: Array, spacing: Sequence[float], how: Preparation, path
     check_image(image, spacing, how, path)
     native = scale_channels(image, how, Path(path))
     if how.dims == 3:
-        shape, flat = training_shape(image.shape, spacing, how), is_flat(spacing) or is_flat(how.spacing)
-        return PreparedImage(native, resize_volume(native, shape, flat=flat))
+        apart = [axis for axis in (flat_axis(spacing), flat_axis(how.spacing)) if axis is not None]
+        shape = training_shape(image.shape, spacing, how)
+        return PreparedImage(native, resize_volume(native, shape, flat=apart[0] if apart else None))
     if how.size is None:
         return PreparedImage(native, native)
     linear = how.scaling_of(0).kind in ("picture", "range")
@@ -81,16 +82,18 @@ def training_shape(shape: Sequence[int], spacing: Sequence[float], how: Preparat
     return made[0], made[1], made[2]
 
 
-def is_flat(spacing: Sequence[float]) -> bool:
-    """Say whether slices lie so far apart that they are resampled and turned by themselves.
+def flat_axis(spacing: Sequence[float]) -> int | None:
+    """Say along which axis voxels lie so far apart that its planes are resampled and turned by themselves.
 
     Args:
         spacing: Millimetres between slices, rows and columns; empty where unknown.
 
     Returns:
-        Whether they lie more than three times as far apart as pixels: nnU-Net's rule.
+        0, 1 or 2: the one axis along which they lie more than three times as far apart as along the finest (nnU-Net's
+        rule); None where there is none, or two.
     """
-    return bool(spacing) and spacing[0] > _FLAT * min(spacing[1:])
+    apart = [axis for axis, between in enumerate(spacing) if between > _FLAT * min(spacing)]
+    return apart[0] if len(apart) == 1 else None
 
 
 def check_image(image: Array, spacing: Sequence[float], how: Preparation, path: str | Path) -> None:

@@ -17,6 +17,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -24,7 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.benchmarks.table import find_layout
+from lomix_search.data.case import size_in_words
 from lomix_search.data.manifest import Entry, Manifest, Preparation, case_name
+from lomix_search.data.preparation import check_spacing
 from lomix_search.data.prepare_case import prepare_case
 from lomix_search.data.survey import VolumeFacts, plan_slices, plan_volumes, volume_facts
 from lomix_search.errors import DataError, LomixError, MissingExtraError
@@ -39,6 +42,7 @@ def prepare(
     out: str | Path,
     *,
     size: int | None = None,
+    spacing: Sequence[float] = (),
     label_names: Sequence[str] = (),
     workers: int | None = None,
     progress: bool = True,
@@ -50,6 +54,8 @@ def prepare(
         raw: Folder of the raw files.
         out: Folder to write; may hold an earlier preparation of the same kind.
         size: Rows and columns of the training form; the benchmark's own when left out.
+        spacing: Of volumes: millimetres between slices, rows and columns of the training form; when left out, the
+            benchmark's own or the median.
         label_names: Names of the label values 1, 2, …, for preprocessed files that renumbered them.
         workers: Threads; as many as there are cores when left out.
         progress: Show a progress bar.
@@ -61,10 +67,23 @@ def prepare(
         DataError: files that are missing, unreadable or inconsistent, each one named; all other cases are prepared and
             kept. Nothing half-written is ever left.
     """
-    layout = find_layout(benchmark)
+    layout = _at_spacing(find_layout(benchmark), spacing)
     return prepare_layout(
         layout, Path(raw), Path(out), size=size, label_names=label_names, workers=workers, progress=progress
     )
+
+
+def _at_spacing(layout: DatasetLayout, spacing: Sequence[float]) -> DatasetLayout:
+    if not spacing:
+        return layout
+    if layout.dims == 2:
+        raise DataError(
+            f"prepare {layout.name}: slices are brought to one size, not to a spacing.",
+            seen=f"spacing {size_in_words(tuple(map(float, spacing)))} mm",
+            hint="--size 224",
+        )
+    check_spacing(spacing, f"prepare {layout.name}")
+    return replace(layout, spacing=(spacing[0], spacing[1], spacing[2]))
 
 
 def prepare_layout(

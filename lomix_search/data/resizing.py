@@ -73,13 +73,14 @@ def resize_labels(labels: Array, size: Sequence[int], *, corners: bool = False) 
     return np.ascontiguousarray(labels[index])
 
 
-def resize_volume(image: Array, size: Sequence[int], *, flat: bool = False) -> Array:
+def resize_volume(image: Array, size: Sequence[int], *, flat: int | None = None) -> Array:
     """Resample a volume by cubic splines, each channel by itself, within the intensities that it has.
 
     Args:
         image: (slices, channels, rows, columns).
         size: Slices, rows and columns wanted; the borders of the volume stay its borders.
-        flat: Its slices lie far apart: cubic within slices, linear between them, where a spline would swing.
+        flat: Axis (0 slices, 1 rows, 2 columns) along which voxels lie far apart: linear along it, where a spline would
+            swing, and cubic within its planes.
 
     Returns:
         (slices, channels, rows, columns) of the same type.
@@ -87,7 +88,8 @@ def resize_volume(image: Array, size: Sequence[int], *, flat: bool = False) -> A
     own = image.shape[0], image.shape[2], image.shape[3]
     if own == tuple(size):
         return image
-    steps = [((size[0], *own[1:]), 1), (tuple(size), 3)] if flat else [(tuple(size), 3)]
+    along = tuple(size[axis] if axis == flat else n for axis, n in enumerate(own))
+    steps = [(along, 1), (tuple(size), 3)]  # the first changes nothing where no axis is flat
     made = np.empty((size[0], image.shape[1], *size[1:]), image.dtype)
     for channel in range(image.shape[1]):
         given = image[:, channel].astype(np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Array
 from lomix_search.data.manifest import ChannelScaling, Preparation
-from lomix_search.data.preparation import check_spacing, is_flat
+from lomix_search.data.preparation import check_spacing, flat_axis
 from lomix_search.errors import DataError
 
 _SAMPLES = 5000  # voxels of the foreground, a case and channel
@@ -120,7 +120,7 @@ def plan_volumes(layout: DatasetLayout, facts: Sequence[VolumeFacts]) -> Prepara
 
 
 def target_spacing(facts: Sequence[VolumeFacts]) -> tuple[float, float, float]:
-    """Return the median spacing; where slices lie far apart, that of the finest tenth between them, as nnU-Net does.
+    """Return the median spacing; where planes lie far apart, that of the finest tenth between them, as nnU-Net does.
 
     Args:
         facts: Of every volume, with spacings.
@@ -130,11 +130,11 @@ def target_spacing(facts: Sequence[VolumeFacts]) -> tuple[float, float, float]:
     """
     spacings = np.array([f.spacing for f in facts], float)
     shapes = np.array([(f.shape[0], *f.shape[2:]) for f in facts], float)
-    slices, rows, columns = (float(s) for s in np.median(spacings, 0))
-    depth, *sides = np.median(shapes, 0)
-    if is_flat((slices, rows, columns)) and 3 * depth < min(sides):
-        slices = max(float(np.percentile(spacings[:, 0], 10)), rows, columns)
-    return round(slices, 6), round(rows, 6), round(columns, 6)
+    target, sides = [float(s) for s in np.median(spacings, 0)], np.median(shapes, 0)
+    apart = flat_axis(target)
+    if apart is not None and 3 * sides[apart] < np.delete(sides, apart).min():
+        target[apart] = max(float(np.percentile(spacings[:, apart], 10)), *np.delete(target, apart).tolist())
+    return round(target[0], 6), round(target[1], 6), round(target[2], 6)
 
 
 def is_ct(modality: str) -> bool:

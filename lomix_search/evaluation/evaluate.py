@@ -77,10 +77,10 @@ def evaluate(
             save_prediction(folder / "predictions", case, prediction, len(classes))
         if folder is not None and number < overlays:
             overlay = folder / "overlays" / f"{file_name(case.name)}.png"
-            painted = case, prediction.label
-            if regions is not None:
-                painted = painted_regions(case, prediction, classes, regions, ignore_index)
-            save_overlay(overlay, *painted, ignore_index)
+            if regions is None:
+                save_overlay(overlay, case, prediction.label, ignore_index)
+            else:
+                save_overlay(overlay, *painted_regions(case, prediction, classes, regions, ignore_index))
     evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
     if folder is not None:
         write_text(folder / "scores.csv", evaluation.to_csv())

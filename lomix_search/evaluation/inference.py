@@ -176,21 +176,22 @@ def _volume(
     Logits, not probabilities, are averaged over flips and brought to another grid: as validation does it, and nnU-Net.
     """
     given = case.small if case.dims == 3 and case.small is not None else case.image
-    volume = torch.from_numpy(np.ascontiguousarray(given.swapaxes(0, 1), np.float32))[None].to(device)
+    volume = torch.from_numpy(np.ascontiguousarray(given.swapaxes(0, 1), np.float32))[None]
     shape = case.image.shape[0], *case.image.shape[2:]
-    slabs = [scores_on_grid(_over_flips(read, volume, how), shape) for read in readers]
+    slabs = [scores_on_grid(_over_flips(read, volume, how, device), shape) for read in readers]
     for parts in zip(*slabs, strict=True):
         probability = sum(probabilities(part[None], how.multilabel)[0] for part in parts) / len(parts)
         assert isinstance(probability, Tensor)
         yield _decide(probability, how, wanted)
 
 
-def _over_flips(read: Reader, volume: Tensor, how: InferenceOptions) -> Tensor:
-    """Return logits (C, slices, rows, columns) of a volume (1, channels, slices, rows, columns)."""
-    axes = _flips(how)
-    total = sum(_logits(read, volume.flip(a), how).float().flip(a) for a in axes)
+def _over_flips(read: Reader, volume: Tensor, how: InferenceOptions, device: torch.device | str | None) -> Tensor:
+    """Return logits (C, slices, rows, columns) of a volume (1, channels, slices, rows, columns); both on the CPU."""
+    assert how.window is not None
+    axes, whole = _flips(how), windowed(read, how.window, how.batch_size, how.overlap, device)
+    total = sum(whole(volume.flip(a)).flip(a) for a in axes)
     assert isinstance(total, Tensor)
-    return (total / len(axes))[0].cpu()
+    return (total / len(axes))[0]
 
 
 def _flips(how: InferenceOptions) -> list[tuple[int, ...]]:

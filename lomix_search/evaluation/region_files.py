@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from lomix_search.data.case import Array, Case
 from lomix_search.data.regions import Regions, class_map, painting_order
 from lomix_search.evaluation.inference import Prediction
@@ -87,15 +85,11 @@ def painted_regions(
         ignore_index: Label value whose pixels count nowhere.
 
     Returns:
-        The case with region numbers 1 … R for a label, ``ignore_index`` where pixels count nowhere, and the prediction
-        so.
+        The case with region numbers 1 … R for a label, 0 where pixels count nowhere, and the prediction so.
     """
     truth = true_masks(case, names, ignore_index, regions)
     order = by_size(truth, regions)
-    label = paint(truth, order)
-    if ignore_index is not None:
-        label = np.where(truth[0] == ignore_index, ignore_index, label)
-    return replace(case, label=label), paint(prediction.label, order)
+    return replace(case, label=paint(truth, order)), paint(prediction.label, order)
 
 
 def by_size(masks: Array, regions: Regions | None = None) -> tuple[int, ...]:

@@ -81,12 +81,12 @@ def score_items(
     """
     meter, weight = DiceMeter(tuple(classes), ignore_index, multilabel), next(model.parameters(), torch.zeros(()))
     items = UniformDataset(dataset, "scored", len(classes), ignore_index, weight.dtype, multilabel=multilabel)
-    read = reader_for(items, reader_of(model, len(classes), multilabel))
+    read = reader_for(items, reader_of(model, len(classes), multilabel), weight.device)
     batch_size = batch_size if items.window is None else 1  # whole volumes
     with evaluating(model):
         for numbers, images, labels in same_size_batches(Seeded(items, 0), share(range(len(items))), batch_size):
             with torch.no_grad():
-                logits = read(images.to(weight.device)).float()
+                logits = read(images).float()
             for number, one, label in zip(numbers, logits, labels, strict=True):
                 known = truth_of(dataset, number)
                 truth = Truth(label) if known is None else known

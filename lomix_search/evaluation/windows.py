@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lomix_search.data.nested_datasets import window_of
@@ -14,7 +15,13 @@ OVERLAP = 0.5
 _AT_ONCE = 2  # blocks that a network sees at a time
 
 
-def windowed(read: Reader, window: Sequence[int], at_once: int = _AT_ONCE, overlap: float = OVERLAP) -> Reader:
+def windowed(
+    read: Reader,
+    window: Sequence[int],
+    at_once: int = _AT_ONCE,
+    overlap: float = OVERLAP,
+    device: torch.device | str | None = None,
+) -> Reader:
     """Run a network block by block.
 
     Args:
@@ -22,6 +29,7 @@ def windowed(read: Reader, window: Sequence[int], at_once: int = _AT_ONCE, overl
         window: Size of a block; an image that is smaller lies in its middle, with 0 around.
         at_once: Blocks at a time.
         overlap: Share that neighbours have in common, in [0, 1).
+        device: Where blocks are moved to; images and logits stay where the images are, so that a GPU holds blocks only.
 
     Returns:
         Images (B, C, *spatial) → logits (B, classes, *spatial) of float32, for any size.
@@ -29,7 +37,8 @@ def windowed(read: Reader, window: Sequence[int], at_once: int = _AT_ONCE, overl
     sliding = require("monai.inferers", "data").sliding_window_inference
 
     def whole(images: Tensor) -> Tensor:
-        logits: Tensor = sliding(images, tuple(window), at_once, _full_size, overlap=overlap, mode="gaussian")
+        places = {"sw_device": device, "device": images.device}
+        logits: Tensor = sliding(images, tuple(window), at_once, _full_size, overlap=overlap, mode="gaussian", **places)
         return logits
 
     def _full_size(blocks: Tensor) -> Tensor:
@@ -38,15 +47,18 @@ def windowed(read: Reader, window: Sequence[int], at_once: int = _AT_ONCE, overl
     return whole
 
 
-def reader_for(items: Any, read: Reader) -> Reader:
+def reader_for(items: Any, read: Reader, device: torch.device) -> Reader:
     """Return what reads the logits of a dataset's items: block by block where the dataset says how large these are.
 
     Args:
         items: A dataset, however nested.
         read: The network's.
+        device: Where the network is.
 
     Returns:
-        ``read`` itself, or a reader of whole volumes.
+        A reader of images that lie on the CPU, whole volumes where there are blocks.
     """
     window = window_of(items)
-    return read if window is None else windowed(read, window)
+    if window is not None:
+        return windowed(read, window, device=device)
+    return lambda images: read(images.to(device))

@@ -153,13 +153,13 @@ def look(
         What was seen.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    read = reader_for(items, reader_of(net, len(classes), items.multilabel))
+    read = reader_for(items, reader_of(net, len(classes), items.multilabel), device)
     chosen, views = _spread(len(items), most), []
     with evaluating(net):
         for index in chosen:
             image, label = items[index]
             size: Sequence[int] = label.shape[1:] if items.multilabel else label.shape
-            prediction = predict_classes(read, image[None].to(device), size, items.multilabel)[0].cpu().numpy()
+            prediction = predict_classes(read, image[None], size, items.multilabel)[0].cpu().numpy()
             marked = label.numpy() if ignore_index is None else np.where(label == ignore_index, IGNORED, label.numpy())
             views += _views(image.numpy(), marked, prediction, items.names[index], max(1, most // len(chosen)))
     images, truth, predictions, names = zip(*views, strict=True)

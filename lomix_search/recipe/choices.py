@@ -23,8 +23,8 @@ class Choices(Frozen):
         modality: ``ct``, ``mr``, ``picture`` or ``range``: how intensities are scaled. Or the names of the channels,
             ``T1,FLAIR``.
         dims: 2: slices or pictures; 3: volumes.
-        spacing: Millimetres between slices, rows and columns that volumes are brought to; also that of files that do
-            not say theirs.
+        spacing: Millimetres between slices, rows and columns that volumes are brought to; also those of files that do
+            not say theirs among others that do. Where none does, they shape the network alone.
         ignore: Label value of pixels that count nowhere.
         regions: Overlapping regions to learn in place of classes, each with the names or values of its labels.
         colors: 0xRRGGBB of each class of masks in colours; ``background`` is black when left out.

@@ -67,7 +67,7 @@ class Decisions:
         dims: 2: slices or pictures; 3: volumes.
         size: Rows and columns of a slice (one number), or slices, rows and columns of a patch.
         spacing: Millimetres that volumes are brought to; empty: the median of all, or as they are.
-        stated: Millimetres of files that do not say theirs; empty where all do.
+        stated: Millimetres of files that do not say theirs, where others do; else empty.
         names: Names of the label values.
         regions: Label values of overlapping regions.
         ignore: Label value that counts nowhere.
@@ -116,16 +116,18 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     if dims == 3 and look.flat is not None:
         faults.append(look.flat)
     size = tried(lambda: _size(look, choices, dims), faults)
-    regions = tried(lambda: _regions(look, names or {}, choices.regions), faults)
+    regions = tried(lambda: _regions(look, names or {}, choices.regions, choices.binary), faults)
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
     tried(lambda: _check_window(look, choices.window), faults)
+    tried(lambda: _check_dims(look, choices, dims), faults)
     if faults or names is None or size is None or regions is None or modalities is None or split is None:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
     whose = {name: patient for name, patient in patients.items() if patient is not None}
     window = choices.window or (look.scaling.window if dims == 2 else None)  # of volumes it is measured when prepared
-    stated = choices.spacing if len(look.spacings) < len(look.pairs) and look.volumes else ()
+    # Where no file says its spacing, none is made up: neither could that of a new image be known.
+    stated = choices.spacing if 0 < len(look.spacings) < len(look.pairs) and look.volumes else ()
     decided = (dims, size, choices.spacing if dims == 3 else (), stated, names, regions, ignore, modalities, window)
     found = Decisions(*decided, whose, split)
     found = replace(found, scaled=_scaled(look, found, choices.window))
@@ -140,12 +142,23 @@ def _dims(look: Look, choices: Choices) -> tuple[Literal[2, 3], str, bool]:
     if not look.volumes:
         return 2, "pictures", True
     slices = int(np.median([min(shape[0], *shape[2:]) for shape in look.shapes]))
-    ratio = float(np.median([max(s) / min(s) for s in look.spacings])) if look.spacings else 1.0
+    known = look.spacings or ((choices.spacing,) if choices.spacing else ())
+    ratio = float(np.median([max(s) / min(s) for s in known])) if known else 1.0
     dims: Literal[2, 3] = 3 if slices >= FEWEST_SLICES and ratio < _FLAT else 2
     words = f"{slices} slices at the median (3D from {FEWEST_SLICES}), spacing ratio {ratio:.2g} (3D below {_FLAT:g})"
     if choices.dims is not None:
         return choices.dims, "--dims", True
-    return dims, words if look.spacings else f"{slices} slices at the median; no spacing is known", bool(look.spacings)
+    return dims, words if known else f"{slices} slices at the median; no spacing is known", bool(known)
+
+
+def _check_dims(look: Look, choices: Choices, dims: int) -> None:
+    """Refuse what goes with volumes alone."""
+    if choices.dims == 3 and not look.volumes:
+        raise DataError("--dims 3 goes with volumes; these are pictures.", hint="leave it out")
+    if choices.spacing and dims == 2 and (look.spacings or not look.volumes):
+        raise DataError(
+            "--spacing goes with 3D; slices and pictures keep their own pixels.", hint="--dims 3, or leave it out"
+        )
 
 
 def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:
@@ -208,10 +221,12 @@ def _names(look: Look, given: Sequence[str]) -> dict[int, str]:
     return dict(zip(look.labels, given, strict=True))
 
 
-def _regions(look: Look, names: Mapping[int, str], given: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, ...]]:
+def _regions(
+    look: Look, names: Mapping[int, str], given: Mapping[str, Sequence[str]], binary: bool
+) -> dict[str, tuple[int, ...]]:
     """Return the label values of each region, or name those that do not exist."""
     if not given:
-        return dict(look.found.regions)
+        return {} if binary else dict(look.found.regions)
     value_of = {name: value for value, name in names.items()} | {str(value): value for value in names}
     found = {}
     for region, members in given.items():
@@ -361,10 +376,11 @@ def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, st
 
 
 def _spacing(look: Look, choices: Choices, dims: int) -> tuple[str, str]:
+    if not look.spacings:
+        asked = f"; {size_in_words(choices.spacing)} mm shape the network alone" if choices.spacing else ""
+        return "not known", f"the files do not say it: distances will be in voxels{asked}"
     if choices.spacing:
         return size_in_words(choices.spacing) + " mm", "--spacing"
-    if not look.spacings:
-        return "not known", "the files do not say it; distances will be in voxels"
     median = size_in_words(round(float(s), 3) for s in np.median(np.array(look.spacings), 0)) + " mm"
     return median, "median of all" + (", volumes are brought to it" if dims == 3 else "; slices keep their own")
 

@@ -64,6 +64,7 @@ class FileTally:
         depths: Pictures by the type of their numbers.
         ends: Lowest and highest intensity of each image.
         modalities: What DICOM files say of themselves.
+        ignore: Label value that counts nowhere.
     """
 
     seen: list[MaskSummary] = field(default_factory=list)
@@ -74,6 +75,7 @@ class FileTally:
     depths: dict[str, list[Path]] = field(default_factory=dict)
     ends: list[tuple[float, float]] = field(default_factory=list)
     modalities: set[str] = field(default_factory=set)
+    ignore: int | None = None
 
     def add(self, path: Path, case: OwnCase) -> None:
         """Look at a case.
@@ -87,7 +89,7 @@ class FileTally:
         self.ends.append((float(values.min()), float(values.max())))
         if case.label is not None:
             self.lows.append(float(values.min()))
-            inside = values[:, 0][case.label > 0]
+            inside = values[:, 0][(case.label > 0) & (case.label != (self.ignore or 0))]
             self.inside.append(np.percentile(inside, (0.5, 99.5)) if inside.size else (np.nan, np.nan))
             self.modalities |= {str(case.image.origin[key]) for key in ("modality",) if key in case.image.origin}
         if case.image.spacing:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.case import Case
+from lomix_search.data.folders.found import FoundData
 from lomix_search.data.folders.reading import read_own
 from lomix_search.data.folders.recognise import recognise
 from lomix_search.data.manifest import Manifest
@@ -30,12 +31,14 @@ class NewRecipe:
 
     Args:
         home: Its folder.
-        look: What was seen in the data.
+        found: The files.
+        look: What was seen in them.
         decided: What was decided.
         choices: What the user decided.
     """
 
     home: Path
+    found: FoundData
     look: Look
     decided: Decisions
     choices: Choices
@@ -53,8 +56,8 @@ class NewRecipe:
             LomixError: as :func:`plan_recipe`.
         """
         choices = choices_of(**(self.choices.model_dump() | options))
-        look = look_at_data(self.look.found, choices) if choices.intensity != self.choices.intensity else self.look
-        return NewRecipe(self.home, look, decide_all(look, choices), choices)
+        look = look_at_data(self.found, choices) if choices.intensity != self.choices.intensity else self.look
+        return NewRecipe(self.home, self.found, look, decide_all(look, choices), choices)
 
     def write(self, progress: bool = True) -> Path:
         """Prepare the data and write the recipe.
@@ -123,7 +126,7 @@ def plan_recipe(
         )
     found = recognise(Path(data)) if masks is None else find_own(Path(data), Path(masks))
     look = look_at_data(found, choices, progress)
-    return NewRecipe(home, look, decide_all(look, choices), choices)
+    return NewRecipe(home, found, look, decide_all(look, choices), choices)
 
 
 def _layout(plan: NewRecipe) -> DatasetLayout:
@@ -216,7 +219,8 @@ def _content(plan: NewRecipe, manifest: Manifest) -> dict[str, Any]:
     batch, steps = _budget(decided, slices, len(manifest.cases))
     outputs = len(decided.regions) or 1 + len(decided.names)
     channels = manifest.cases[0].shape[1]
-    spacing = decided.spacing or (np.median(np.array(look.spacings), 0).tolist() if look.spacings else ())
+    median = np.median(np.array(look.spacings), 0).tolist() if look.spacings else plan.choices.spacing
+    spacing = decided.spacing or median
     return {
         "about": f"{len(manifest.cases)} cases of {patients} patients, {slices} slices, {count}",
         "data": _data(plan),

@@ -22,6 +22,7 @@ from lomix_search.recipe.file_tally import FileTally, IntensityRule
 
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
+_FEW = 5  # the same, where all are of one kind
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,17 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         DataError: files do not pair up, cannot be read, or hold what cannot be meant; all faults are listed.
     """
     if not found.pairs:
-        raise DataError(f"{found.root}: no pair of an image and a mask ({found.form}).", seen=[*found.faults[:_SHOWN]])
-    tally, faults = FileTally(), [DataError(fault) for fault in found.faults]
+        more = [f"and {len(found.faults) - _FEW} more"] if len(found.faults) > _FEW else []
+        raise DataError(
+            f"{found.root}: no pair of an image and a mask ({found.form}).",
+            seen=[*found.faults[:_FEW], *more],
+            hint=[
+                "lomix new FOLDER --images IMAGES --masks MASKS   # where they are",
+                "lomix prepare acdc RAW OUT   # or synapse: benchmarks that others have preprocessed to .npz and .h5",
+            ],
+        )
+    tally = FileTally(ignore=_ignored(found, choices))
+    faults = [DataError(fault) for fault in found.faults]
     found, numbers = _names(found, choices, faults)
     for name, pair in track(found.pairs.items(), "look", disable=not progress):
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
@@ -183,7 +193,9 @@ def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple
 
 
 def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
-    ignore = found.ignore if choices.ignore is None else choices.ignore
+    ignore = _ignored(found, choices)
+    if choices.ignore is not None and not any(ignore in one.grains or one.kind == "colour" for one in tally.seen):
+        raise DataError(f"--ignore {ignore}: no mask has this value.", hint="leave it out, or look at the masks")
     if choices.colors:
         return coloured_coding(tally.seen, choices.colors)
     if found.labels and not choices.binary:
@@ -195,6 +207,10 @@ def _coding(found: FoundData, tally: FileTally, choices: Choices) -> Coding:
             f"{found.root}: all masks are empty.", hint="masks hold class numbers, or 255 for the foreground"
         )
     return coding
+
+
+def _ignored(found: FoundData, choices: Choices) -> int | None:
+    return found.ignore if choices.ignore is None else choices.ignore
 
 
 def _told(check: Callable[[], object]) -> list[str]:

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lomix_search.errors import nearest
 from lomix_search.evaluation.protocols import PROTOCOLS
+from lomix_search.mixture.loss.terms import LossTerms, Region, exclusions
 from lomix_search.recipe.bounds import Count, CountFromZero, NotNegative, Positive, Seed
 from lomix_search.utils.schema import Frozen
 
@@ -56,23 +57,45 @@ class SpaceSection(Frozen):
 
 
 class LossSection(Frozen):
-    """``[loss]``: the loss of each map, ce·CE + dice·Dice.
+    """``[loss]``: the loss of each map, ce·CE + dice·Region; the defaults are the paper's CE and Dice.
 
     Args:
         ce: Share of cross-entropy.
-        dice: Share of Dice.
+        dice: Share of the region loss.
         ignore_index: Label value that counts nowhere.
+
+    All other keys are those of :class:`~lomix_search.mixture.loss.terms.LossTerms`, which describes them.
     """
 
     ce: NotNegative = 0.3
     dice: NotNegative = 0.7
     ignore_index: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    class_weights: tuple[NotNegative, ...] | None = None
+    focal_gamma: NotNegative = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    top_k: Annotated[float, Field(gt=0, le=1)] = 1.0
+    region: Region = "dice"
+    tversky_alpha: NotNegative = 0.5
+    tversky_beta: NotNegative = 0.5
+    squared: bool = True
+    per_image: bool = False
+    background: bool = True
+    smooth: Positive = 1e-5
+    boundary_weight: NotNegative = 0.0
 
     @model_validator(mode="after")
-    def _something(self) -> "LossSection":
-        if self.ce + self.dice == 0:
-            raise ValueError("ce and dice are both 0; nothing would be trained")
+    def _fitting(self) -> "LossSection":
+        faults = ["ce and dice are both 0; nothing would be trained"] if self.ce + self.dice == 0 else []
+        if self.class_weights is not None and not any(self.class_weights):
+            faults.append("class_weights are all 0; nothing would be trained")
+        if faults := [*faults, *exclusions(self)]:
+            raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def terms(self) -> LossTerms:
+        """All keys but ce, dice and ignore_index."""
+        return LossTerms(**self.model_dump(exclude={"ce", "dice", "ignore_index"}))
 
 
 class WeightingSection(Frozen):

@@ -15,7 +15,7 @@ from lomix_search.data.kinds.class_table import PreparedLabels
 from lomix_search.data.kinds.prepared import PreparedSettings, splits_of
 from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.split import Split
-from lomix_search.errors import DataError, LomixError
+from lomix_search.errors import DataError, LomixError, LossError
 from lomix_search.instrumentation.outputs import channels_for, reader_of
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.terminal import Table, plain
@@ -194,7 +194,17 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
         return str(error).splitlines()
     except Exception as error:  # a network of the user's may raise anything
         return [f"network: does not run on {tuple(splits.val.example()[0].shape)}: {type(error).__name__}: {error}"]
-    return _shape_faults(network, logits, label, splits)
+    sigmoid = splits.multilabel or logits.shape[1] == 1
+    return [*_shape_faults(network, logits, label, splits), *_loss_faults(recipe, logits.shape[1], sigmoid)]
+
+
+def _loss_faults(recipe: Recipe, channels: int, sigmoid: bool) -> list[str]:
+    """Check that the options of the loss fit the number of classes."""
+    try:
+        recipe.loss.terms.check_classes(channels, sigmoid)
+    except LossError as error:
+        return [f"loss: {line}" for line in str(error).splitlines()]
+    return []
 
 
 def _shape_faults(network: nn.Module, logits: torch.Tensor, label: torch.Tensor, splits: Splits) -> list[str]:

@@ -71,6 +71,30 @@ def optimizer_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {"optimizer.name": name, "optimizer.groups": groups}
 
 
+def check_plain_state(optimizer: torch.optim.Optimizer) -> None:
+    """Check that a checkpoint can hold an optimizer's state: tensors and plain values, from which nothing is executed.
+
+    Args:
+        optimizer: After a step.
+
+    Raises:
+        RunError: it holds something else; names its type.
+    """
+    waiting: list[Any] = [optimizer.state_dict()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += list(value)
+        elif not isinstance(value, torch.Tensor | bool | int | float | str | None):
+            raise RunError(
+                f"optimizer: {type(optimizer).__name__} keeps a {type(value).__name__} in its state; checkpoints hold "
+                "tensors and plain values only.",
+                hint="an optimizer whose state_dict() holds tensors, numbers and text",
+            )
+
+
 def _made(given: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if not callable(given):
         raise RunError(

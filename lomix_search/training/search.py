@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -58,9 +59,9 @@ def search(
         net: What ``instrument`` returned, on the device to train on.
         loss: The mixture loss; its parameters join the network's in one optimizer, as in the paper.
         train: Items (image (C, *spatial) float, label (*spatial) int64), or what ``data.uniform_dataset`` brings into
-            that form, such as MONAI's dictionaries. Random augmentation may draw from the global generators of python,
-            numpy or torch, or from those that the dataset holds, as MONAI's transforms do: all are seeded for each
-            item.
+            that form, such as MONAI's dictionaries; with a multi-label loss masks (R, *spatial). Random augmentation
+            may draw from the global generators of python, numpy or torch, or from those that the dataset holds, as
+            MONAI's transforms do: all are seeded for each item.
         val: Items to validate on, taken out of the training data, never the test data. Selects ``best.pt``.
         held_out: Items for the weighting ``lookahead`` to look at, of none of the other sets; by default it keeps a
             part of ``train`` aside until its looks are over.
@@ -243,6 +244,9 @@ def _plan(given: Mapping[str, Any]) -> TrainingPlan:
     rest = {key: value for key, value in given.items() if key not in of_optimizer | {"optimizer"}}
     known = set(SearchSection.model_fields) | of_optimizer | {"optimizer"}
     faults = [f"{key}: unknown. {nearest(key, known)}" for key in rest if key not in known]
+    if own is None and isinstance(getattr(torch.optim, str(given.get("optimizer")), None), type):
+        build = f"functools.partial(torch.optim.{given['optimizer']}, lr={given.get('lr', 1e-3)})"
+        faults += [] if given["optimizer"] in ("AdamW", "SGD") else [f"optimizer: give {build} for this one."]
     if own is not None:
         taken = sorted(optimizer.keys() - {"schedule", "power"})
         faults += [f"{key}: give it to the optimizer that you build yourself." for key in taken]

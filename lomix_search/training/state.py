@@ -22,7 +22,7 @@ from lomix_search.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from lomix_search.training.given_optimizer import Factory, given_optimizer, optimizer_settings
+from lomix_search.training.given_optimizer import Factory, check_plain_state, given_optimizer, optimizer_settings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
 from lomix_search.training.surroundings import surroundings
@@ -167,11 +167,28 @@ class TrainingState:
             )
         if state is not None:
             check_same(json.loads(state["settings"]), self.settings, self.folder)
+            self._check_task(json.loads(state.get("task", "{}")))
             if "data" in state:  # not in checkpoints of earlier versions
                 accept = self.plan.search.other_data
                 check_same_data(json.loads(state["data"]), self.data, self.folder, accept)
                 self._tell_surroundings(state["step"], json.loads(state["surroundings"]))
         return state
+
+    @property
+    def _task(self) -> dict[str, Any]:
+        """What the labels mean to the loss."""
+        loss = self.loss
+        return {"channels": loss.num_classes, "multilabel": loss.multilabel, "ignore_index": loss.ignore_index}
+
+    def _check_task(self, before: dict[str, Any]) -> None:
+        """Refuse to go on where labels mean something else than at the start; earlier versions do not say it."""
+        now = self._task
+        if found := [f"{key}: {before[key]} before, {now[key]} now" for key in before if before[key] != now[key]]:
+            raise RunError(
+                f"the checkpoint in {self.folder} is of another task.",
+                seen=found,
+                hint="the loss as it was; or another folder, to start anew",
+            )
 
     def _tell_surroundings(self, step: int, before: dict[str, str]) -> None:
         """Warn of what is different from the last start, other than settings and data."""
@@ -192,12 +209,15 @@ class TrainingState:
         return surroundings(self.device, engine if loss.loss is None else "the user's loss")
 
     def _state(self) -> StateDict:
+        if self._given is not None:
+            check_plain_state(self.optimizer)
         return {
             "step": self.step,
             "best": [self.best_dice, self.best_step],
             "skipped": self.skipped,
             "settings": json.dumps(self.settings, sort_keys=True),
             "data": json.dumps(self.data, sort_keys=True),
+            "task": json.dumps(self._task, sort_keys=True),
             "surroundings": json.dumps(self._surroundings(), sort_keys=True),
             "net": self.net.state_dict(),
             "loss": self.loss.state_dict(),

@@ -50,7 +50,7 @@ def test_only_asked_axes_are_mirrored(flip: tuple[str, ...]) -> None:
 
 
 def test_slices_far_apart_are_turned_within_themselves_only() -> None:
-    scheme = without_noise(volume_augmentation(SIZE, flat=True))
+    scheme = without_noise(volume_augmentation(SIZE, flat=0))
     assert scheme.margin[0] == 0
     scheme.affine.prob = 1.0
     image = torch.arange(12.0)[:, None, None].expand(

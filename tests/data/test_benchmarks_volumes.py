@@ -54,3 +54,18 @@ def test_nuclei_with_one_mask_a_picture(tmp_path: Path) -> None:
     (tmp_path / "masks" / "00071198d059.png").unlink()
     with pytest.raises(DataError, match=r"00071198d059\.png has no label"):
         LAYOUTS["nuclei"].find(tmp_path)
+
+
+def test_spacing_is_for_volumes_and_size_for_slices(tmp_path: Path) -> None:
+    raw = hippocampus_raw(tmp_path / "raw")
+    manifest = prepare("hippocampus", raw, tmp_path / "out", spacing=(2, 1, 0.5), progress=False)
+    assert manifest.preparation.spacing == (2, 1, 0.5)
+    case = tmp_path / "out" / "cases" / "hippocampus_001"
+    native, small = (np.load(case / f"label{end}.npy").shape for end in ("", "_volume"))
+    assert small == (native[0] // 2, native[1], 2 * native[2])
+    with pytest.raises(DataError, match="volumes are brought to one spacing, not to a size"):
+        prepare("hippocampus", raw, tmp_path / "out", size=32, progress=False)
+    with pytest.raises(DataError, match="the spacing must be a positive number"):
+        prepare("hippocampus", raw, tmp_path / "out", spacing=(0, 1, 1), progress=False)
+    with pytest.raises(DataError, match="slices are brought to one size, not to a spacing"):
+        prepare("polyp", raw, tmp_path / "out", spacing=(1, 1, 1), progress=False)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lomix_search.data.manifest import ChannelScaling, Preparation
-from lomix_search.data.preparation import is_flat, prepare_image, scores_on_grid
+from lomix_search.data.preparation import flat_axis, prepare_image, scores_on_grid
 from lomix_search.errors import DataError
 
 Z = (ChannelScaling(kind="zscore"),)
@@ -34,11 +34,14 @@ def test_resampling_keeps_a_smooth_image_where_it_is_and_within_its_values() -> 
 
 
 def test_slices_far_apart_are_linear_between_and_cubic_within() -> None:
-    assert is_flat((5, 1, 1)) and not is_flat((3, 1, 1)) and not is_flat(())
+    assert [flat_axis(s) for s in ((5, 1, 1), (1, 1, 4), (3, 1, 1), (4, 4, 1), ())] == [0, 2, None, None, None]
     how = Preparation(dims=3, spacing=(2.5, 1.0, 1.0), channels=1, intensity=Z)
     step = np.zeros((4, 1, 6, 6), np.float32)
     step[2:] = 1
     made = prepare_image(step, (5.0, 1.0, 1.0), how, "a.nii").small[:, 0, 3, 3].astype(float)
+    np.testing.assert_allclose(made, [-1, -1, -1, -0.5, 0.5, 1, 1, 1], atol=1e-3)
+    turned = how.model_copy(update={"spacing": (1.0, 1.0, 2.5)})
+    made = prepare_image(step.transpose(2, 1, 3, 0), (1.0, 1.0, 5.0), turned, "a.nii").small[3, 0, 3].astype(float)
     np.testing.assert_allclose(made, [-1, -1, -1, -0.5, 0.5, 1, 1, 1], atol=1e-3)
 
 

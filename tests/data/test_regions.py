@@ -108,6 +108,18 @@ def test_raw_values_become_class_numbers_and_regions_of_them() -> None:
     assert [sorted(labels.numbers(value)) for value in (0, 1, 2, 4, 7)] == [[0], [1, 2], [1], [1, 2, 3], []]
 
 
+def test_what_is_ignored_among_regions() -> None:
+    known = manifest({1: "edema", 2: "core", 3: "unsure"})
+    table = {"whole": ["edema", "core"], "core": [2]}
+    assert prepared_labels(known, (), table, None, 7).ignore_index == 7
+    assert prepared_labels(known, (), table, "unsure").ignore_index == 3
+    assert prepared_labels(known, (), table, None, -100).ignore_index == -100
+    assert prepared_labels(known, (), table, -5).table[np.array([0, 1, 2], np.uint8)].tolist() == [0, 1, 2]
+    assert prepared_labels(known, (), table, -5).table[np.array([65531], np.uint16)].tolist() == [0]
+    with pytest.raises(DataError, match="'x': it holds 'unsure', whose pixels count nowhere"):
+        prepared_labels(known, (), {"x": ["unsure", 1]}, 3)
+
+
 def test_regions_of_the_data_are_taken_where_the_recipe_names_none() -> None:
     known = manifest({}, regions={"whole": (1, 2), "core": (2,)})
     assert prepared_labels(known, ()).regions == {"whole": (1, 2), "core": (2,)}
@@ -192,6 +204,8 @@ def test_splits_of_regions() -> None:
         splits.with_regions({"whole": ["tumour"]})
     with pytest.raises(DataError, match="some sets have one class a pixel, others masks"):
         Splits(made.train, one, one, ("whole", "core"), 1, regions=made.regions)
+    with pytest.raises(DataError, match="label 1 cannot be ignored: masks of regions are 0 outside and 1 inside"):
+        Splits(one, one, one, classes, 1, ignore_index=1).with_regions({"core": [2]})
     with pytest.raises(DataError, match="classes and regions have different names"):
         Splits(made.train, made.val, made.test, classes, 1, regions=made.regions)
 

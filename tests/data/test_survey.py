@@ -1,5 +1,6 @@
 """What all images of a dataset have in common decides how they are prepared."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from lomix_search.data.benchmarks.layout import DatasetLayout, Source
 from lomix_search.data.manifest import Preparation, read_manifest
 from lomix_search.data.prepare import prepare_layout
 from lomix_search.data.readers.nifti import read_nifti_pair
-from lomix_search.data.survey import VolumeFacts, plan_slices, target_spacing
+from lomix_search.data.survey import VolumeFacts, plan_slices, target_spacing, volume_facts
 from lomix_search.errors import DataError
 
 
@@ -62,12 +63,21 @@ def test_a_ct_is_measured_in_the_foreground_of_all(tmp_path: Path) -> None:
     assert again.preparation == how
 
 
+def test_nothing_is_fitted_to_cases_that_their_folder_calls_test(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    given = layout(tmp_path, modalities=("CT",))
+    source = given.find(tmp_path)[0]
+    assert volume_facts(source, given).foreground.size > 0
+    assert volume_facts(replace(source, group="test"), given).foreground.size == 0
+
+
 def test_slices_far_apart_keep_the_finest_tenth_of_their_distances() -> None:
     def facts(spacing: tuple[float, ...]) -> VolumeFacts:
         return VolumeFacts("a", "a", (10, 1, 200, 200), spacing, 0, np.zeros((1, 0), np.float32))
 
     assert target_spacing([facts((s, 1.0, 1.0)) for s in (4.0, 5.0, 6.0, 7.0, 8.0)]) == (4.4, 1, 1)
     assert target_spacing([facts((s, 1.0, 1.0)) for s in (1.0, 2.0, 3.0)]) == (2, 1, 1)
+    assert target_spacing([facts((1.0, 1.0, s)) for s in (4.0, 5.0, 6.0, 7.0, 8.0)]) == (1, 1, 6)  # not few of them
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_each_region_is_scored_as_a_class_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("nested", [True, False])
 def test_regions_are_written_as_one_map_or_as_masks(nested: bool, tmp_path: Path) -> None:
     regions = TUMOUR if nested else {"a/b": (1, 2), "core": (2, 3), "enhancing": (3,)}
-    case = replace(brain("p/one", 1), origin={"size": [24, 20]}, values=())
+    case = replace(brain("p/one", 1), origin={"size": [24, 20]}, values=(0, 50, 100, 200))
     evaluate(Nested(), [case], tuple(regions), regions=regions, save=tmp_path, progress=False, masks=nested)
     found = sorted(str(path.relative_to(tmp_path / "predictions")) for path in tmp_path.rglob("*.png"))
     first = "whole tumour" if nested else "a%5Cb"
@@ -116,6 +116,15 @@ def test_a_network_with_a_channel_too_many_is_named() -> None:
     assert "3 output channels, one a region and none for the background" in str(error.value)
     with pytest.raises(RunError, match="returns 1 channels; the data has 2 regions"):
         reader_of(Nested(1), 2, multilabel=True)(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_protocol_of_probabilities_takes_those_of_each_region() -> None:
+    case = replace(brain("a", 1, shift=1), origin={"size": [24, 20]})
+    found = evaluate(Nested(), [case], tuple(TUMOUR), regions=TUMOUR, protocol="polyp", progress=False)
+    for number, row in enumerate(found.rows):
+        soft = torch.sigmoid(10 * (torch.tensor(case.image[0, 0]) - number - 0.5)).numpy()
+        soft = (soft - soft.min()) / (soft.max() - soft.min())
+        assert row.scores["mae"] == pytest.approx(measures.mae(soft, case.label[0] > number), abs=1e-6)
 
 
 def test_small_regions_lie_on_top() -> None:

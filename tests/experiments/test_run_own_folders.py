@@ -1,15 +1,18 @@
-"""From a newcomer's folder of each layout to scores: new, validate, run, evaluate."""
+"""From a newcomer's folder of each layout to scores and predictions: new, validate, run, evaluate, predict."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
 from support import own_folders as own
 
+from lomix_search.data.readers.image import find_images
 from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.predict.predict_images import predict_images
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.new import plan_recipe
 from lomix_search.recipe.recipe import load_recipe
@@ -30,7 +33,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
     "NRRD": (own.nrrd_folder, BLOCK),
     "MetaImage in 2D": (own.metaimage_folder, {"dims": 2}),
     "TIFF": (own.tiff_folder, BLOCK | {"spacing": (1.5, 1, 1)}),
-    "DICOM with segments": (lambda root: own.dicom_folder(root, "SEG"), BLOCK),
+    "DICOM with segments": (lambda root: own.dicom_folder(root, "SEG", 3), BLOCK),
     "a folder a patient": (own.patients, BLOCK),
     "nnU-Net preprocessed": (own.preprocessed, BLOCK),
 }
@@ -39,7 +42,7 @@ SMALL = ["search.steps=2", "search.batch_size=1", "search.validate_every=2", "sp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_folder_becomes_scores(name: str, tmp_path: Path) -> None:
+def test_a_folder_becomes_scores_and_predictions(name: str, tmp_path: Path) -> None:
     make, options = LAYOUTS[name]
     plan = plan_recipe(tmp_path / "recipe", make(tmp_path / "d"), progress=False, **options)
     path = plan.write(progress=False)
@@ -52,3 +55,12 @@ def test_a_folder_becomes_scores(name: str, tmp_path: Path) -> None:
     wanted = tuple(plan.decided.regions) or tuple(plan.decided.names.values())
     assert found.classes == wanted
     assert np.isfinite(found.matrix("dice")).any() and set(found.cases) <= set(plan.look.pairs)
+    if name == "nnU-Net preprocessed":
+        return  # what it was made from is gone
+    images = next(
+        (folder for key in ("imagesTr", "images") if (folder := tmp_path / "d" / key).is_dir()), tmp_path / "d"
+    )
+    made = predict_images(tmp_path / "run", images, tmp_path / "out")
+    assert not made.faults and set(made.done) == set(find_images(images)) and len(made.done) == len(plan.look.pairs)
+    affine = nib.load(next((tmp_path / "out").rglob("*.nii.gz"))).affine
+    assert name == "TIFF" or np.allclose(affine, own.AFFINE)

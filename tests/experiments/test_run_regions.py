@@ -7,7 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from support.brain import REGIONS, brain_recipe, prepared_brain
+from PIL import Image
+from support.brain import LABELS, NETWORK, REGIONS, brain_recipe, head, prepared_brain, write_brain
 
 from lomix_search.errors import DataError, LomixError, RecipeError, RunError
 from lomix_search.evaluation.score_table import read_evaluation
@@ -18,6 +19,8 @@ from lomix_search.experiments.report.run_content import read_run_content
 from lomix_search.experiments.report.run_page import run_page
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.run import run_recipe
+from lomix_search.recipe.new import new_recipe
+from lomix_search.recipe.recipe import load_recipe
 from lomix_search.recipe.validate import validate_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.trackers import read_lines
@@ -172,3 +175,49 @@ def test_the_recipe_decides_between_regions_and_classes(data: Path, tmp_path: Pa
     assert set(classes.test[3][1].unique().tolist()) <= {0, 1, 2, 9}
     with pytest.raises(LomixError, match=r"data\.regions"):
         brain_recipe(tmp_path, data, ["data.regions={whole=[true]}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_folder_of_nnunet_goes_all_the_way(dims: int, tmp_path: Path) -> None:
+    """Regions, modalities and the ignored label come from its dataset.json."""
+    raw = write_brain(tmp_path / "raw", 5, ignored=4, slices=8, size=32)
+    home = new_recipe(tmp_path / "mine", raw, progress=False, dims=dims).parent
+    (home / "network.py").write_text(NETWORK)
+    small = [f"network={{build='network.py:build',args={{dims={dims}}}}}", "space.name=deep_supervision"]
+    recipe = load_recipe(home, [*small, "search.steps=2", "search.validate_every=2", "search.batch_size=2"])
+    splits = recipe.build_data()
+    assert splits.regions == REGIONS and splits.ignore_index == 4 and splits.channels == 4
+    found = validate_recipe(recipe)
+    assert found.faults == () and [row.name for row in found.classes] == list(NAMES)
+    run_recipe(recipe, tmp_path / "run")
+    scores = evaluate_run(tmp_path / "run")
+    assert scores.classes == NAMES and scores.unit == "mm"
+    for case in splits.volumes["test"]:
+        saved = np.asarray(nib.load(tmp_path / f"run/evaluation/final/predictions/{case.name}.nii.gz").dataobj)
+        assert saved.shape == case.label.shape[::-1] and set(np.unique(saved)) <= {0, 1, 2, 3}
+    assert "whole tumour" in run_page(read_run_content(tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_pictures_with_masks_of_several_values_go_all_the_way(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for seed in range(8):
+        image, label = head(seed)
+        shown = np.clip(40 * image[0, 3] + 60, 0, 255).astype(np.uint8)
+        Image.fromarray(shown).save(tmp_path / f"images/{seed}.png")
+        Image.fromarray(label[3]).save(tmp_path / f"masks/{seed}.png")
+    options = {
+        "classes": list(LABELS.values()),
+        "regions": {"whole": ["edema", "necrosis", "enhancing"], "core": ["2", "3"]},
+    }
+    home = new_recipe(tmp_path / "mine", tmp_path / "images", tmp_path / "masks", progress=False, **options).parent
+    (home / "network.py").write_text(NETWORK)
+    small = ["network={build='network.py:build',args={channels=3,classes=2}}", "space.name=deep_supervision"]
+    recipe = load_recipe(home, [*small, "search.steps=2", "search.validate_every=2", "search.batch_size=2"])
+    assert validate_recipe(recipe).faults == ()
+    run_recipe(recipe, tmp_path / "run")
+    assert evaluate_run(tmp_path / "run", overlays=1).classes == ("whole", "core")
+    written = sorted(path.name for path in (tmp_path / "run/evaluation/final/predictions").rglob("*.png"))
+    assert set(written) == {"whole.png", "core.png"}, "2 and 3 cannot be told apart in one map"

@@ -12,6 +12,7 @@ from lomix_search.cli import app
 from lomix_search.experiments.evaluate_run import evaluate_run
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.recipe import load_recipe
+from lomix_search.recipe.validate import validate_recipe
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,17 @@ def test_a_run_repeats_with_looks_and_augmentation(home: Path, tmp_path: Path) -
         run_recipe(recipe, tmp_path / name, score_test=False)
     weights = [(tmp_path / name / "final.pt").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_regions_of_volumes_are_learned(home: Path, tmp_path: Path) -> None:
+    changes = [
+        "data.classes=",
+        'data.regions={"whole" = [1, 2], "core" = [2]}',
+        "network.args.out_channels=2",
+        "search.steps=2",
+    ]
+    recipe = load_recipe(home, changes)
+    assert validate_recipe(recipe).faults == ()
+    run_recipe(recipe, tmp_path / "run", score_test=False)
+    assert evaluate_run(tmp_path / "run").rows

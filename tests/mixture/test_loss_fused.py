@@ -94,15 +94,27 @@ def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
         compiled(x, labels + 3 * (labels == 1))
 
 
+def test_options_of_the_loss_are_one_opaque_operator_too() -> None:
+    """Rows of each image, thresholds behind them, pixel weights: with the shapes that torch.compile is told."""
+    for options in ({"top_k": 0.3, "per_image": True}, {"boundary_weight": 5.0, "per_image": True}):
+        loss = MixtureLoss("lomix", 2, 1, **options)
+        maps = [torch.randn(2, 1, 4, 5, requires_grad=True) for _ in range(2)]
+        labels = torch.randint(2, (2, 4, 5))
+        compiled = torch.compile(lambda given: loss(given, labels), fullgraph=True, backend="aot_eager")  # noqa: B023
+        found = torch.autograd.grad(compiled(maps), maps)
+        torch.testing.assert_close(found, torch.autograd.grad(loss(maps, labels), maps))
+
+
 @each
 def test_the_operators_keep_the_rules_of_torch_library(engine: str) -> None:
     plan = LossPlan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3)
     work = kernel_plan(plan)
     maps = [torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     params = torch.randn(work.num_params, dtype=torch.float64, requires_grad=True)
-    given = (maps, torch.randint(3, (2, 5)), params, plan_to_text(plan), engine)
+    none = torch.zeros(0, dtype=torch.float64)
+    given = (maps, torch.randint(3, (2, 5)), none, params, plan_to_text(plan), engine)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
-    torch.library.opcheck(fused.mixture_losses, given, test_utils=checks)
+    torch.library.opcheck(fused.mixture_sums, given, test_utils=checks)
 
 
 def test_a_plan_survives_its_text() -> None:

@@ -62,7 +62,7 @@ from lomix_search.mixture.loss.backends import triton as host, triton_kernels as
 
 def signature(kernel, logits):
     kinds = {"labels": "*i64", "order": "*i32", "members": "*i32", "factors": "*fp32"}
-    kinds |= dict.fromkeys("abg", "*fp32") | {"dense": "*fp32"}
+    kinds |= dict.fromkeys("abg", "*fp32") | {"dense": "*fp32", "weights": "*fp32"}
     kinds |= {"rows": "*fp64" if kernel is kernels.forward else "*fp32"}
     kinds |= {f"{letter}{i}": f"*{logits}" for letter in "MG" for i in range(6)}
     return {n: "constexpr" if n in sizes else kinds.get(n, "i32") for n in kernel.arg_names}
@@ -71,6 +71,7 @@ for logits, maps, classes, sigmoid in (("fp32", 4, 9, False), ("bf16", 2, 1, Tru
     lp, cp = host._pad(maps), host._pad_classes(classes)
     block = max(16, min(128, host.BLOCK_ELEMENTS // (lp * cp)))
     sizes = {"L": maps, "LP": lp, "C": classes, "CP": cp, "BLOCK": block, "SIGMOID": sigmoid}
+    sizes |= {"SQUARES": not sigmoid, "PER_IMAGE": sigmoid, "WEIGHTED": classes == 3}
     for kernel in (kernels.forward, kernels.backward):
         source = ASTSource(kernel, signature(kernel, logits), constexprs=sizes)
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32))

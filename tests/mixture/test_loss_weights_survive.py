@@ -64,20 +64,21 @@ MAKE: dict[str, Callable[[Logits, MixtureLoss], torch.optim.Optimizer]] = {
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "weighting"),
+    ("optimizer", "weighting", "steps"),
     [
-        ("SGD", "softplus"),
-        pytest.param("SGD", "normalized", marks=pytest.mark.slow),
-        pytest.param("SGD", "uncertainty", marks=pytest.mark.slow),
-        pytest.param("AdamW", "softplus", marks=pytest.mark.slow),
-        pytest.param("RMSprop", "normalized", marks=pytest.mark.slow),
+        ("SGD", "softplus", 150),
+        pytest.param("SGD", "softplus", 500, marks=pytest.mark.slow),
+        pytest.param("SGD", "normalized", 500, marks=pytest.mark.slow),
+        pytest.param("SGD", "uncertainty", 500, marks=pytest.mark.slow),
+        pytest.param("AdamW", "softplus", 500, marks=pytest.mark.slow),
+        pytest.param("RMSprop", "normalized", 500, marks=pytest.mark.slow),
     ],
 )
-def test_in_their_own_group_weights_neither_die_nor_explode(optimizer: str, weighting: str) -> None:
-    loss, finest, said = train(weighting, MAKE[optimizer])
+def test_in_their_own_group_weights_neither_die_nor_explode(optimizer: str, weighting: str, steps: int) -> None:
+    loss, finest, said = train(weighting, MAKE[optimizer], steps)
     weights = loss.weighting.weights().detach()
     assert said == [] and bool(weights.isfinite().all())
-    assert float(weights.max()) > 0.3 * 0.69 and finest[-1] < 0.2 * finest[0]
+    assert float(weights.max()) > 0.3 * 0.69 and finest[-1] < (0.2 if steps == 500 else 0.7) * finest[0]
     if weighting != "uncertainty":  # whose weights are 1 / ℓ, as they should
         assert float(weights.max()) < 7
 
@@ -138,8 +139,9 @@ def test_copies_watch_for_themselves_and_search_watches_instead() -> None:
     with loss.watch.paused():
         for _ in range(3 * EVERY):
             step()
-    with pytest.warns(UserWarning, match="the weights die"):
+    with pytest.warns(UserWarning, match="the weights die") as caught:
         loss.weighting.theta.data.zero_()
         for _ in range(3 * EVERY):
             step()
+    assert caught[0].filename == __file__  # where the loss is called
     assert not loss.watch.on and copy.deepcopy(loss).watch.on and pickle.loads(pickle.dumps(loss)).watch.on

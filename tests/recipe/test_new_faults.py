@@ -108,11 +108,13 @@ def test_colours_that_are_not_in_the_table(tmp_path: Path) -> None:
     colours = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
     masks = [blocks([1]), blocks([2]), blocks([1, 2])]
     images, folder = data(tmp_path, masks, lambda path, mask: Image.fromarray(colours[mask]).save(path))
+    assert "--dims 3 goes with volumes" in fault(tmp_path, images, masks=folder, dims=3)
     text = fault(tmp_path, images, masks=folder, colors=colors_of("liver=#ff0000"))
     assert text.startswith("2 of 3 masks do not have the colours of --colors alone.")
     assert f"{folder}/c1.png: #00ff00" in text and f"{folder}/c2.png: #00ff00" in text
 
 
+@pytest.mark.slow
 def test_regions_of_dicom_that_overlap_or_are_unknown(tmp_path: Path) -> None:
     folder = own.dicom_folder(tmp_path / "d", "RTSTRUCT")
     both = np.zeros((12, 18, 20), bool)
@@ -148,6 +150,8 @@ def test_options_that_do_not_fit_the_data(tmp_path: Path) -> None:
     assert "--size 64 does not go with 3D" in fault(tmp_path, folder, size=64)
     assert "--size 50 is no multiple of 16" in fault(tmp_path, folder, size=(50, 64, 64))
     assert "--modality picture does not go with volumes" in fault(tmp_path, folder, modality="picture")
+    assert "--ignore 9: no mask has this value." in fault(tmp_path, folder, ignore=9)
+    assert "--spacing goes with 3D" in fault(tmp_path, folder, dims=2, spacing=(1, 1, 1))
     assert "--modality names 2 channels; the images have 1." in fault(tmp_path, folder, modality="T1,T2")
     save_nifti(folder / "imagesTr" / "p0_0000.nii.gz", own.volumes(1, ct=True)[0][0], own.AFFINE)
     assert own.plan(tmp_path, folder, window=(-150, 250)).decided.window == (-150, 250)

@@ -74,7 +74,7 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["nrrd", "metaimage", pytest.param("tiff", marks=pytest.mark.slow)])
 def test_folders_of_volumes(name: str, tmp_path: Path) -> None:
     make, spacing = FORMATS[name]
     found, manifest = prepared(tmp_path, make(tmp_path / "d"), classes=["a", "b"])
@@ -88,12 +88,12 @@ def test_dicom_with_contours_or_segments(kind: str, tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.dicom_folder(tmp_path / "d", kind), dims=2)
     assert found["classes"] == "1 liver, 2 tumour" and found["modality"] == "ct"
     assert manifest.labels == {1: "liver", 2: "tumour"} and manifest.cases[0].name == "p0"
-    np.testing.assert_array_equal(labels_of(tmp_path, "p2"), own.volumes(3)[2][1].transpose(2, 1, 0))
+    np.testing.assert_array_equal(labels_of(tmp_path, "p1"), own.volumes(2)[1][1].transpose(2, 1, 0))
 
 
 def test_regions_of_dicom_that_are_named_are_taken(tmp_path: Path) -> None:
     plan = own.plan(tmp_path, own.dicom_folder(tmp_path / "d", "SEG"), classes=["tumour"])
-    assert own.decided(plan)["classes"] == "1 tumour" and plan.look.coding.masks == {1: 3}
+    assert own.decided(plan)["classes"] == "1 tumour" and plan.look.coding.masks == {1: 2}
 
 
 def test_a_folder_a_patient(tmp_path: Path) -> None:
@@ -147,6 +147,31 @@ def test_colours_are_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label, masks[0])
 
 
+def test_a_colour_that_counts_nowhere(tmp_path: Path) -> None:
+    colours = np.array([(0, 0, 0), (255, 0, 0), (255, 255, 255)], np.uint8)
+    masks = [blocks([1, 2], seed) for seed in range(4)]
+    images, folder = data(tmp_path, masks, lambda path, mask: Image.fromarray(colours[mask]).save(path))
+    plan = own.plan(tmp_path, images, folder, colors=colors_of("ignore=#ffffff,liver=#ff0000"))
+    assert (plan.decided.ignore, plan.decided.names) == (2, {1: "liver"})
+    plan.write(progress=False)
+    np.testing.assert_array_equal(labels_of(tmp_path, "c0")[0], masks[0])
+    with pytest.raises(DataError, match="a mask in colours; --ignore 255 goes with numbers"):
+        own.plan(tmp_path / "x", images, folder, ignore=255)
+
+
+def test_channels_in_pictures_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "d" / "images").mkdir(parents=True), (tmp_path / "d" / "masks").mkdir()
+    for n in range(4):
+        red, green, _ = photo(n).transpose(2, 0, 1)
+        Image.fromarray(red).save(tmp_path / "d" / "images" / f"c{n}_0000.png")
+        Image.fromarray(green).save(tmp_path / "d" / "images" / f"c{n}_0001.png")
+        save8(tmp_path / "d" / "masks" / f"c{n}.png", blocks([1], n))
+    found, manifest = prepared(tmp_path, tmp_path / "d")
+    assert found["channels"] == "2" and manifest.cases[0].shape == (1, 2, 40, 48)
+    image = np.load(tmp_path / "recipe" / "data" / "cases" / "c1" / "image.npy")
+    np.testing.assert_array_equal(image[0], photo(1).transpose(2, 0, 1)[:2])
+
+
 def test_an_ignored_value_of_pictures(tmp_path: Path) -> None:
     images, folder = data(tmp_path, [blocks([1, 2, 255], seed) for seed in range(4)], save8)
     new_recipe(tmp_path / "r", images, folder, ignore=255, progress=False)
@@ -166,3 +191,18 @@ def test_sets_that_folders_name_are_the_split(tmp_path: Path) -> None:
     splits = load_recipe(path).build_data()
     assert set(splits.test.cases) == {"test/c4", "test/c5"}
     assert {*splits.train.cases, *splits.val.cases} == {f"train/c{n}" for n in range(4)}
+
+
+def test_labels_of_another_format_and_orientation(tmp_path: Path) -> None:
+    """DICOM slices with labels as a converter writes them: on the same grid, rows the other way round."""
+    turned_over = own.AFFINE @ np.array([[1.0, 0, 0, 0], [0, -1, 0, own.SHAPE[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for n, (image, label) in enumerate(own.volumes(2)):
+        own.series(tmp_path / "i" / f"p{n}", image.transpose(2, 1, 0), step=1.5)
+        own.twins.save_nifti(tmp_path / "m" / f"p{n}.nii.gz", label[:, ::-1], turned_over)
+    plan = own.plan(tmp_path, tmp_path / "i", masks=tmp_path / "m", dims=2)
+    plan.write(progress=False)
+    np.testing.assert_array_equal(labels_of(tmp_path, "p1"), own.volumes(2)[1][1].transpose(2, 1, 0))
+    moved = turned_over @ np.diag([1.0, 1, 1, 1]) + np.array([[0, 0, 0, 3.0]] + [[0] * 4] * 3)
+    own.twins.save_nifti(tmp_path / "m" / "p1.nii.gz", own.volumes(2)[1][1][:, ::-1], moved)
+    with pytest.raises(DataError, match="image and label lie on different grids"):
+        own.plan(tmp_path / "x", tmp_path / "i", masks=tmp_path / "m")

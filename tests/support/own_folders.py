@@ -103,9 +103,9 @@ def patients(root: Path) -> Path:
     return root
 
 
-def dicom_folder(root: Path, kind: str) -> Path:
+def dicom_folder(root: Path, kind: str, count: int = 2) -> Path:
     """A folder a patient: the slices, and contours or a segmentation of two regions beside them."""
-    for n, (image, label) in enumerate(volumes(3, ct=True)):
+    for n, (image, label) in enumerate(volumes(count, ct=True)):
         planes, mask = image.transpose(2, 1, 0), label.transpose(2, 1, 0)
         series(root / f"p{n}", planes, step=1.5, modality="CT")
         write = contours if kind == "RTSTRUCT" else segmentation
@@ -130,8 +130,8 @@ def preprocessed(root: Path) -> Path:
     return root
 
 
-def plan(tmp_path: Path, data: Path, **options: Any) -> NewRecipe:
-    return plan_recipe(tmp_path / "recipe", data, progress=False, **options)
+def plan(tmp_path: Path, data: Path, masks: Path | None = None, **options: Any) -> NewRecipe:
+    return plan_recipe(tmp_path / "recipe", data, masks, progress=False, **options)
 
 
 def decided(of: NewRecipe) -> dict[str, str]:

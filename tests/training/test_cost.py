@@ -19,3 +19,8 @@ def test_doctor_measures_and_leaves_no_mark():
     assert "head parameters   27, in training only" in str(cost)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_doctor_measures_regions_that_overlap():
+    cost = doctor(SmallUNet(), torch.rand(2, 1, 32, 32), repeats=1, multilabel=True)
+    assert cost.maps == 6 and cost.seconds > 0 and cost.saved_bytes > cost.bare_saved_bytes > 0

@@ -99,7 +99,11 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a module": (lambda net, loss: 3, ("optimizer is a int; a name, an optimizer, or a function",)),
     "a function that fails": (lambda net, loss: fails, ("lr is missing", "functools.partial")),
     "a function of nothing": (lambda net, loss: lambda groups: None, ("returns a NoneType, not an optimizer",)),
-    "an unknown name": (lambda net, loss: "Lion", ("Lion",)),
+    "an unknown name": (lambda net, loss: "Lion", ("name = 'Lion': input should be 'AdamW' or 'SGD'",)),
+    "a name of torch's": (
+        lambda net, loss: "Adam",
+        ("give functools.partial(torch.optim.Adam, lr=0.001) for this one",),
+    ),
 }
 
 
@@ -116,6 +120,19 @@ def test_options_of_its_own_are_not_taken_beside_it(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         run(tmp_path / "run", lambda net, loss: RMSPROP, lr=1e-3, momentum=0.9)
     assert "has 2 faults" in str(caught.value) and "lr: give it to the optimizer that you build" in str(caught.value)
+
+
+class Odd(torch.optim.SGD):
+    """Keeps what no checkpoint may hold."""
+
+    def step(self, closure: Any = None) -> Any:
+        self.state[self.param_groups[0]["params"][0]]["path"] = Path()
+        return super().step(closure)
+
+
+def test_a_state_that_checkpoints_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="Odd keeps a PosixPath in its state"):
+        run(tmp_path, lambda net, loss: Odd(everything(net, loss), lr=0.1))
 
 
 def test_frozen_parts_need_not_be_in_it(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_masks_are_validated_by_region(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_search_on_masks_learns(tmp_path: Path) -> None:
-    result = run(tmp_path, steps=120, lr=3e-2, validate_every=40)
+    result = run(tmp_path, steps=60, lr=3e-2, validate_every=30)
     assert result.final.mean > 0.7
 
 
@@ -108,6 +108,20 @@ def test_what_is_no_mask_is_named_before_the_first_step(change: Any, message: st
     with pytest.raises(DataError, match=message):
         run(tmp_path, train=Odd(change))
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_checkpoint_of_another_task_is_refused_by_name(tmp_path: Path) -> None:
+    """Regions and classes have the same number of channels here, so that every tensor would fit."""
+    run(tmp_path, steps=2)
+    net, regions = built()
+    classes = lomix.MixtureLoss(regions.space, regions.plan.num_maps, 3)
+    with pytest.raises(RunError) as error:
+        run(tmp_path, (net, classes), Shapes(), Shapes(4), steps=4, classes=None, resume=True)
+    assert str(error.value) == (
+        f"the checkpoint in {tmp_path} is of another task.\n"
+        "  Seen: multilabel: True before, False now\n"
+        "  Try:  the loss as it was; or another folder, to start anew"
+    )
 
 
 def test_other_misfits_are_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lomix_search.errors import DataError
 from lomix_search.utils.files import read_json
 
 _ORDER = ("3d_fullres", "3d_lowres", "2d", "3d_cascade_fullres")  # which configuration is taken where there are several
+_AXES = 3
 _OUTSIDE = -1  # what nnU-Net writes for pixels outside the body that it cut off; they are background
 
 
@@ -117,12 +118,11 @@ def _check_member(path: Path, archive: zipfile.ZipFile, member: str) -> None:
 def _spacing(path: Path) -> tuple[float, ...]:
     """Return the spacing of the configuration that a file's folder is named after; empty where the plans lack it."""
     for plans in plans_of(path.parent.parent):
-        with readable(plans):
+        with readable(plans):  # whatever else it holds
             content: Any = read_json(plans, DataError)
-        made = content.get("configurations", {}) if isinstance(content, dict) else {}
-        for name, settings in made.items():
-            folder = settings.get("data_identifier", f"{content.get('plans_name', '')}_{name}")
-            spacing = settings.get("spacing", ())
-            if folder == path.parent.name and len(spacing) == 3:
-                return tuple(float(s) for s in spacing)
+            for name, settings in content.get("configurations", {}).items():
+                folder = settings.get("data_identifier", f"{content.get('plans_name', '')}_{name}")
+                spacing = tuple(float(s) for s in settings.get("spacing", ()))
+                if folder == path.parent.name and len(spacing) == _AXES:
+                    return spacing
     return ()

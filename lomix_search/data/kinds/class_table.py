@@ -42,7 +42,7 @@ class ClassTable:
         """Class numbers of all labels of 16 bits."""
         table = np.zeros(2**16, np.min_scalar_type(max(number for number, _ in self._pairs)))
         for number, value in self._pairs:
-            if value < len(table):
+            if 0 <= value < len(table):
                 table[value] = number
         return table
 
@@ -114,7 +114,7 @@ def prepared_labels(
             nowhere.
     """
     ignored, given = _value_of(manifest, ignore), manifest.regions if regions is None else regions
-    if given and ignored is None:
+    if given and ignored is None and (ignore_index or 0) > 0:
         ignored = ignore_index  # of regions there is no class whose number it could be
     known = {value: f"label {value}" for values in manifest.regions.values() for value in values}
     known = {value: name for value, name in {**known, **manifest.labels}.items() if value not in (0, ignored)}
@@ -124,7 +124,8 @@ def prepared_labels(
         index = _ignore_index(ignored, ignore_index, len(classes))
         table = class_table(manifest, classes, index, ignored)
         return PreparedLabels(table, ("background", *classes), {}, index)
-    read = read_regions(given, known | ({} if ignored is None else {ignored: "ignored"}), ignored)
+    all_known = known | ({} if ignored is None else {ignored: manifest.labels.get(ignored, "ignored")})
+    read = read_regions(given, all_known, ignored)
     values = tuple(sorted(known))
     number_of = {value: number for number, value in enumerate(values, 1)}
     index = _ignore_index(ignored, ignore_index, len(values))

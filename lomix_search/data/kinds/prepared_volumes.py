@@ -15,7 +15,7 @@ from lomix_search.data.kinds.class_table import ClassTable
 from lomix_search.data.kinds.prepared_arrays import PreparedFolder, open_array
 from lomix_search.data.manifest import Entry
 from lomix_search.data.patches import Patches
-from lomix_search.data.preparation import is_flat, training_shape
+from lomix_search.data.preparation import flat_axis, training_shape
 from lomix_search.errors import DataError
 
 _STEP = 16  # what U-shaped networks of up to five stages divide by
@@ -107,7 +107,7 @@ class PreparedVolumes:
         if self.options.augment != "volume":
             return augmentation(self.options.augment)
         spacing = self.opened.manifest.preparation.spacing
-        return volume_augmentation(self.options.size, self.options.flip, flat=is_flat(spacing))
+        return volume_augmentation(self.options.size, self.options.flip, flat=flat_axis(spacing))
 
 
 def suggested_patch(entries: Sequence[Entry], opened: PreparedFolder) -> tuple[int, int, int]:

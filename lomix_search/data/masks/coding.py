@@ -85,7 +85,9 @@ class Coding:
             cut = np.where(keys > self.cut, max(self.labels.values()), 0).astype(kind)
             return cut if self.ignore is None else np.where(keys == self.ignore, kind(self.ignore), cut)
         values, places = ranked(keys)
-        labels = dict(self.labels) if self.ignore is None else {self.ignore: self.ignore} | dict(self.labels)
+        labels = dict(self.labels)
+        if self.ignore is not None and self.how != "colour":
+            labels[self.ignore] = self.ignore
         if unknown := [value_in_words(v) for v in values if v not in labels]:
             raise DataError(f"{path}: {', '.join(unknown[:8])} was in no mask before.", hint="run lomix new again")
         return np.array([labels[v] for v in values], kind)[places]

@@ -42,17 +42,26 @@ def decide(
         DataError: values that cannot be classes, or masks that contradict each other; the first file is named.
     """
     if ignore is not None:
+        if coloured := [one.path for one in seen if one.kind == "colour"]:
+            raise DataError(
+                f"{coloured[0]}: a mask in colours; --ignore {ignore} goes with numbers.",
+                hint='lomix new … --colors "name=#ff0000,ignore=#ffffff"   # with each colour',
+            )
         without = [replace(one, grains={k: g for k, g in one.grains.items() if k != ignore}) for one in seen]
         coding = decide(without, binary=binary, united=united, named=named)
         return replace(coding, ignore=ignore, said=f"{coding.said}; {ignore} counts nowhere")
     masks = AllMasks(seen, how_to_read(seen))
+    if not masks.keys:
+        raise DataError(
+            f"{seen[0].path}: no mask holds anything but the ignored value.", hint="give the folder of masks"
+        )
     if binary and len(masks.keys) > 2:
         return halved_coding(masks, SOFT_SHARE)
     if masks.how == "colour" and 0 not in masks.keys:
         raise DataError(
             f"{masks.seen[0].path}: no pixel of any mask is black; which colour is the background is not known.",
             seen=f"{len(masks.keys)} colours: {masks.shown(masks.keys)}",
-            hint="save the masks with a black background, to a new folder",
+            hint='lomix new … --colors "background=#ffffff,name=#ff0000,…"   # with a name for each colour',
         )
     if len(masks.keys) <= 2:
         return binary_coding(masks, united or binary)

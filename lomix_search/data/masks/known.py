@@ -51,7 +51,8 @@ def coloured_coding(seen: Sequence[MaskSummary], colours: Mapping[str, int]) -> 
 
     Args:
         seen: All masks, of colours or palettes.
-        colours: 0xRRGGBB of each class, which become 1, 2, … in this order; ``background`` is 0, black if left out.
+        colours: 0xRRGGBB of each class, which become 1, 2, … in this order; ``background`` is 0, black if left out;
+            ``ignore`` counts nowhere and comes last.
 
     Returns:
         A label value for each colour.
@@ -62,6 +63,7 @@ def coloured_coding(seen: Sequence[MaskSummary], colours: Mapping[str, int]) -> 
     masks, table = AllMasks(seen, "colour"), {"background": 0} | dict(colours)
     numbers = [one for one in seen if one.kind == "number" and set(one.grains) - {0}]
     known: dict[StoredValue, int] = {table.pop("background"): 0}
+    table |= {"ignore": table.pop("ignore")} if "ignore" in table else {}
     known |= {colour: number for number, colour in enumerate(table.values(), 1)}
     lines = [f"{one.path} holds numbers, no colours" for one in numbers]
     for one, each in zip(seen, masks.each, strict=True):
@@ -74,7 +76,7 @@ def coloured_coding(seen: Sequence[MaskSummary], colours: Mapping[str, int]) -> 
             seen=[*lines[:_SHOWN], *more],
             hint='--colors "background=#000000,name=#ff0000,…" with each colour of the masks',
         )
-    names = dict(enumerate(table, 1))
-    counts = {n: len(masks.having([colour])) for n, colour in enumerate(table.values(), 1)}
+    names = {number: name for number, name in enumerate(table, 1) if name != "ignore"}
+    counts = {known[table[name]]: len(masks.having([table[name]])) for name in names.values()}
     words = ", ".join(f"#{colour:06x} {name}" for name, colour in table.items())
-    return Coding("colour", known, names, None, counts, f"colours {words}")
+    return Coding("colour", known, names, None, counts, f"colours {words}", known.get(table.get("ignore", -1)))

@@ -53,8 +53,8 @@ class File:
 
     @property
     def path(self) -> Path:
-        """What a message names: the file, or the folder of a series."""
-        return self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
+        """What a message names: the file, the first of channels, or the folder of a series."""
+        return self.paths[0] if len(self.paths) == 1 or suffix_of(self.paths[0]) else self.paths[0].parent
 
 
 @dataclass(frozen=True)

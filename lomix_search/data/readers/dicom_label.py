@@ -60,7 +60,9 @@ def read_dicom_label(path: Path, origin: Mapping[str, Any], numbers: Mapping[str
     affine = np.asarray(origin["affine"], float)
     read = _segments if value_of(d, "Modality") == "SEG" else _regions
     label, owner = np.zeros(shape, np.min_scalar_type(max(numbers.values(), default=0))), dict[int, str]()
-    for name, mask in read(path, d, affine, shape, numbers).items():
+    with readable(path):  # numbers or names that its sequences lack
+        masks = read(path, d, affine, shape, numbers)
+    for name, mask in masks.items():
         number = numbers[name]
         if (found := np.unique(label[mask & (label > 0)])).size:
             other = owner[int(found[0])]

@@ -112,6 +112,26 @@ def check_one_grid(
         )
 
 
+def canonical_grid(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the grid of the canonical axes, which files of one grid share however their own axes run.
+
+    Args:
+        origin: ``affine``, ``shape`` and ``unit`` of a file's own grid.
+
+    Returns:
+        The same of the array that :func:`canonical` returns, its axes in the order slices, rows, columns.
+    """
+    affine = np.asarray(origin["affine"], float)
+    order, flips = _axes(affine)
+    ends = np.zeros(4)
+    signs = np.ones(4)
+    for axis in flips:
+        ends[axis], signs[axis] = origin["shape"][axis] - 1, -1.0
+    turned_over = affine @ (np.diag(signs) + np.outer(ends, [0, 0, 0, 1]))
+    shape = [origin["shape"][axis] for axis in order]
+    return {"affine": turned_over[:, [*order, 3]].tolist(), "shape": shape, "unit": origin["unit"]}
+
+
 def affine_of(directions: Array, start: Array) -> Array:
     """Return the affine of a file that counts towards left, back and head (DICOM, NRRD, MetaImage).
 

@@ -7,7 +7,7 @@ from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_label import dicom_label_names, read_dicom_label
 from lomix_search.data.readers.formats import format_of, suffix_of
-from lomix_search.data.readers.grid import check_one_grid
+from lomix_search.data.readers.grid import canonical_grid, check_one_grid
 from lomix_search.data.readers.image import RawImage
 from lomix_search.data.readers.nrrd_file import segment_names
 from lomix_search.errors import DataError
@@ -35,12 +35,13 @@ def read_label(path: Path, image: RawImage, files: Sequence[Path], numbers: Mapp
         raise DataError(f"{path}: a label of a volume must be a volume too.")
     label, _, origin = kind.read_label(path)
     if "affine" in image.origin and "affine" in origin:
-        check_one_grid(files[0], image.origin, image.spacing or (1.0,), path, origin)
-    own = (image.image.shape[0], *image.image.shape[2:])
-    if label.shape != own:
+        own, other = canonical_grid(image.origin), canonical_grid(origin)
+        check_one_grid(files[0], own, image.spacing or (1.0,), path, other)
+    shape = (image.image.shape[0], *image.image.shape[2:])
+    if label.shape != shape:
         raise DataError(
             f"{path}: image and label have different shapes.",
-            seen=f"image {size_in_words(own)} ({files[0]}), label {size_in_words(label.shape)}",
+            seen=f"image {size_in_words(shape)} ({files[0]}), label {size_in_words(label.shape)}",
         )
     return label
 

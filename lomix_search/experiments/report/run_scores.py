@@ -36,7 +36,8 @@ def _per_class(content: RunContent) -> str:
         )
     means = [content.tested[name].mean for name in names]
     rows.append(("<th scope='row'>mean</th>", bar(known_or(means[0], 0.0), "var(--muted)"), *map(number, means)))
-    return table(("class", "", *(_FINAL_BEST[name] for name in names)), rows, "per-class total", "Mean of each class")
+    what = "region" if content.tested[names[0]].multilabel else "class"
+    return table((what, "", *(_FINAL_BEST[name] for name in names)), rows, "per-class total", f"Mean of each {what}")
 
 
 def _per_case(content: RunContent) -> str:

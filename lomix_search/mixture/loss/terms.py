@@ -66,7 +66,7 @@ class LossTerms:
     def __post_init__(self) -> None:
         if self.class_weights is not None and isinstance(self.class_weights, Sequence):
             object.__setattr__(self, "class_weights", tuple(self.class_weights))
-        _raise(_ranges(self) or _exclusions(self))
+        _raise(_ranges(self) or exclusions(self))
         object.__setattr__(self, "text", repr(tuple(getattr(self, field.name) for field in fields(self))))
 
     @classmethod
@@ -163,8 +163,15 @@ def _weight_faults(weights: Any) -> list[str]:
     return [] if any(weights) else ["class_weights are all 0; nothing would be trained"]
 
 
-def _exclusions(terms: LossTerms) -> list[str]:
-    """Say which options exclude each other."""
+def exclusions(terms: Any) -> list[str]:
+    """Say which options exclude each other.
+
+    Args:
+        terms: ``LossTerms``, or what has attributes of the same names, such as a recipe's section.
+
+    Returns:
+        One line a fault.
+    """
     faults = []
     if terms.focal_gamma and terms.label_smoothing:
         faults.append("focal_gamma and label_smoothing exclude each other: of a smoothed truth there is no one p")
@@ -181,6 +188,6 @@ def _is_number(value: object) -> bool:
 
 def _raise(faults: Sequence[str]) -> None:
     if len(faults) == 1:
-        raise LossError(f"{faults[0]}.")
+        raise LossError(f"{faults[0].removesuffix('.')}.")
     if faults:
-        raise LossError(f"{len(faults)} options of the loss do not fit.", seen=list(faults))
+        raise LossError(f"{len(faults)} options of the loss do not fit.", seen=[f.removesuffix(".") for f in faults])

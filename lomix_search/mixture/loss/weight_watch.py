@@ -67,7 +67,7 @@ class WeightWatch:
             "rate of their own without momentum or weight decay: "
             'torch.optim.SGD([{"params": net.parameters()}, *loss.parameter_groups()], lr=…, momentum=…); or take a '
             'weighting that keeps the sum of its weights: MixtureLoss(…, weighting="normalized").',
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def __reduce__(self) -> tuple[type["WeightWatch"], tuple[()]]:

@@ -17,6 +17,7 @@ from lomix_search.mixture.loss.backends import triton_kernels
 from lomix_search.mixture.loss.backends.limits import TRITON_MAPS
 from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
+from lomix_search.mixture.loss.sums import size_of
 
 LINEAR, MUL, MAX, ATTENTION, CONCAT = range(5)
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
@@ -33,13 +34,14 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
     Maps are contiguous, of any floating type, and within the numbers of ``limits``.
     """
     tables = _tables(work.plan, params.device)
-    m, c = len(work.plan.maps), work.plan.num_classes
-    launch = _launch(maps, work, m * (2 * c + 1) + c + 1)
-    rows = torch.zeros(launch.programs, m * (2 * c + 1) + c + 1, dtype=torch.float64, device=params.device)
+    m = len(work.plan.maps)
+    images = len(maps[0]) if work.plan.terms.per_image else 1
+    launch = _launch(maps, work, images * size_of(work.plan))
+    rows = torch.zeros(launch.programs, images, size_of(work.plan), dtype=torch.float64, device=params.device)
     triton_kernels.forward[(launch.programs,)](
-        *launch.arguments(maps, labels, tables, params), rows, m, **launch.constants
+        *launch.arguments(maps, labels, tables, params), rows, m, images, **launch.constants
     )
-    return rows.sum(0, keepdim=True)
+    return rows.sum(0)
 
 
 def gradients(
@@ -53,7 +55,7 @@ def gradients(
     held = [factor.to(params.dtype).contiguous() for factor in factors]
     given = launch.arguments(maps, labels, tables, params)
     triton_kernels.backward[(launch.programs,)](
-        *given, *held, *_padded(grads), rows, tables.learned, **launch.constants
+        *given, *held, len(work.plan.maps), *_padded(grads), rows, tables.learned, **launch.constants
     )
     flat = torch.cat([rows.double().sum(0), rows.new_zeros(1, dtype=torch.float64)])
     return grads, flat[tables.users].sum(1).to(params.dtype)
@@ -150,7 +152,8 @@ class _Launch:
         per_image = -(-self.pixels // self.block)
         numbers = (self.pixels, per_image, per_image * self.batch, -1 if ignored is None else ignored)
         factor = tables.factor.to(params.dtype)
-        return (*_padded(maps), labels, tables.order, tables.member, factor, dense, *numbers, *tables.counts)
+        weights = params.new_tensor(self.work.plan.terms.class_weights or [1.0] * self.work.plan.num_classes)
+        return (*_padded(maps), labels, weights, tables.order, tables.member, factor, dense, *numbers, *tables.counts)
 
     @property
     def constants(self) -> dict[str, int | bool]:
@@ -163,6 +166,9 @@ class _Launch:
             "CP": _pad_classes(plan.num_classes),
             "BLOCK": self.block,
             "SIGMOID": plan.sigmoid,
+            "SQUARES": plan.terms.of_squares,
+            "PER_IMAGE": plan.terms.per_image,
+            "WEIGHTED": plan.terms.class_weights is not None,
         }
 
 

@@ -72,6 +72,16 @@ def _labels(labels, image, pixel, c, N, ignored, C: tl.constexpr, SIGMOID: tl.co
 
 
 @triton.jit
+def _weights(weights, truth, c, C: tl.constexpr, SIGMOID: tl.constexpr):
+    """Return the weight of each cross-entropy: of a pixel (BLOCK), with a sigmoid of each channel (CP, BLOCK)."""
+    w = tl.load(weights + c, mask=c < C, other=0.0)
+    if SIGMOID:
+        return tl.where(truth, w[:, None], 1.0)
+    else:  # noqa: RET505
+        return tl.sum(tl.where(truth, w[:, None], 0.0), 0)
+
+
+@triton.jit
 def _probabilities(z, c, valid, C: tl.constexpr, SIGMOID: tl.constexpr):
     """Return p (CP, BLOCK), 0 where a pixel does not count, z − max and the normaliser; sigmoid: σ, z, 1 + e."""
     if SIGMOID:
@@ -88,35 +98,48 @@ def _probabilities(z, c, valid, C: tl.constexpr, SIGMOID: tl.constexpr):
 
 
 @triton.jit
-def _add_losses(z, index, c, truth, valid, row, m, C: tl.constexpr, SIGMOID: tl.constexpr):
+def _add_losses(
+    z, index, c, truth, valid, weight, row, m,
+    C: tl.constexpr, SIGMOID: tl.constexpr, SQUARES: tl.constexpr, WEIGHTED: tl.constexpr,
+):  # fmt: skip
     """Add a map's sums over the tile to the program's row."""
     p, d, total = _probabilities(z, c, valid, C, SIGMOID)
     if SIGMOID:
         rest = tl.where(truth, 0.0, 1.0) * z  # the terms of torch's: what is infinite there is infinite here
         each = tl.log(total) + rest - tl.where(z > 0, 0.0, z)
+        if WEIGHTED:
+            each *= weight
         ce = tl.sum(tl.where(c[:, None] < C, each, 0.0), 0)
     else:
         ce = tl.log(total) - tl.sum(tl.where(truth, d, 0.0), 0)
+        if WEIGHTED:
+            ce *= weight
     tl.atomic_add(row + index, tl.sum(tl.where(valid, ce, 0.0)).to(tl.float64))
     at = row + m + index * C + c
     shared = tl.sum(tl.where(truth, p, 0.0), 1)
     tl.atomic_add(at, shared.to(tl.float64), mask=c < C)
-    tl.atomic_add(at + m * C, tl.sum(p * p, 1).to(tl.float64), mask=c < C)
+    tl.atomic_add(at + m * C, tl.sum(p * p if SQUARES else p, 1).to(tl.float64), mask=c < C)
 
 
 @triton.jit
-def _adjoint(z, index, c, truth, valid, a, b, g, C: tl.constexpr, SIGMOID: tl.constexpr):
+def _adjoint(
+    z, index, c, truth, valid, weight, a, b, g,
+    C: tl.constexpr, SIGMOID: tl.constexpr, SQUARES: tl.constexpr, WEIGHTED: tl.constexpr,
+):  # fmt: skip
     """Return the gradient of the total with respect to a map's logits (CP, BLOCK)."""
     p, _d, _total = _probabilities(z, c, valid, C, SIGMOID)
     y = tl.where(truth, 1.0, 0.0).to(p.dtype)
     a_row = tl.load(a + index * C + c, mask=c < C, other=0.0)
     b_row = tl.load(b + index * C + c, mask=c < C, other=0.0)
     slope = tl.load(g + index)
-    pull = a_row[:, None] * p - b_row[:, None] * y
+    pull = (a_row[:, None] * p if SQUARES else a_row[:, None]) - b_row[:, None] * y
+    gain = slope
+    if WEIGHTED:
+        gain = slope * weight if SIGMOID else (slope * weight)[None, :]
     if SIGMOID:
-        return pull * p * (1.0 - p) + slope * (p - y)
+        return pull * p * (1.0 - p) + gain * (p - y)
     else:  # noqa: RET505
-        return p * (pull - tl.sum(p * pull, 0)[None, :]) + slope * (p - y)  # 0 to the last bit where p is y
+        return p * (pull - tl.sum(p * pull, 0)[None, :]) + gain * (p - y)  # 0 to the last bit where p is y
 
 
 @triton.jit
@@ -132,60 +155,56 @@ def _concat(P, scale, dense, member, k, LP: tl.constexpr, L: tl.constexpr, CP: t
 
 @triton.jit
 def forward(
-    M0, M1, M2, M3, M4, M5, labels, order, members, factors, dense, N, per_image, tiles, ignored,
-    n_linear, n_mul, n_max, n_attention, n_concat, rows, m,
-    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr, SIGMOID: tl.constexpr,
+    M0, M1, M2, M3, M4, M5, labels, weights, order, members, factors, dense, N, per_image, tiles, ignored,
+    n_linear, n_mul, n_max, n_attention, n_concat, rows, m, batch,
+    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+    SIGMOID: tl.constexpr, SQUARES: tl.constexpr, PER_IMAGE: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Pass 1: add the sums of every map to the program's row of ``rows``."""
     scale, c, lane = tl.arange(0, LP), tl.arange(0, CP), tl.arange(0, BLOCK)
     T = dense.dtype.element_ty
-    row = rows + tl.program_id(0).to(tl.int64) * (m * (2 * C + 1) + C + 1)
+    size = m * (2 * C + 1) + C + 1
+    first = rows + tl.program_id(0).to(tl.int64) * size * (batch if PER_IMAGE else 1)
     cat, bias = dense + n_attention * LP * (CP + 1), dense + n_attention * LP * (CP + 1) + n_concat * LP * CP * CP
     for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
         image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
         truth, valid = _labels(labels, image, pixel, c, N, ignored, C, SIGMOID)
+        weight = _weights(weights, truth, c, C, SIGMOID)
         P = _read((M0, M1, M2, M3, M4, M5), image, pixel, valid, scale, c, N, L, C, T)
+        row = first + (image * size if PER_IMAGE else 0)
         counts = row + m * (2 * C + 1)
         tl.atomic_add(counts + c, tl.sum(tl.where(truth, 1.0, 0.0), 1).to(tl.float64), mask=c < C)
         tl.atomic_add(counts + C, tl.sum(tl.where(valid, 1.0, 0.0)).to(tl.float64))
         for k in range(n_linear):
             member, factor = tl.load(members + k * LP + scale), tl.load(factors + k * LP + scale).to(T)
-            _add_losses(_linear(P, member, factor), tl.load(order + k), c, truth, valid, row, m, C, SIGMOID)
+            z = _linear(P, member, factor)
+            _add_losses(z, tl.load(order + k), c, truth, valid, weight, row, m, C, SIGMOID, SQUARES, WEIGHTED)
         at = n_linear
         for k in range(at, at + n_mul):
-            _add_losses(
-                _product(P, scale, tl.load(members + k * LP + scale)),
-                tl.load(order + k),
-                c,
-                truth,
-                valid,
-                row,
-                m,
-                C,
-                SIGMOID,
-            )
+            z = _product(P, scale, tl.load(members + k * LP + scale))
+            _add_losses(z, tl.load(order + k), c, truth, valid, weight, row, m, C, SIGMOID, SQUARES, WEIGHTED)
         at += n_mul
         for k in range(at, at + n_max):
-            _add_losses(
-                _largest(P, tl.load(members + k * LP + scale)), tl.load(order + k), c, truth, valid, row, m, C, SIGMOID
-            )
+            z = _largest(P, tl.load(members + k * LP + scale))
+            _add_losses(z, tl.load(order + k), c, truth, valid, weight, row, m, C, SIGMOID, SQUARES, WEIGHTED)
         at += n_max
         for k in range(n_attention):
             member, own = tl.load(members + (at + k) * LP + scale), dense + (k * LP + scale) * (CP + 1)
             gates = _gates(P, member, tl.load(own[:, None] + c[None, :]), tl.load(own + CP))
             z = tl.sum(tl.where(member[:, None, None] > 0, gates[:, None, :] * P, 0.0), 0)
-            _add_losses(z, tl.load(order + at + k), c, truth, valid, row, m, C, SIGMOID)
+            _add_losses(z, tl.load(order + at + k), c, truth, valid, weight, row, m, C, SIGMOID, SQUARES, WEIGHTED)
         at += n_attention
         for k in range(n_concat):
             z = _concat(P, scale, cat, members + (at + k) * LP, k, LP, L, CP) + tl.load(bias + k * CP + c)[:, None]
-            _add_losses(z, tl.load(order + at + k), c, truth, valid, row, m, C, SIGMOID)
+            _add_losses(z, tl.load(order + at + k), c, truth, valid, weight, row, m, C, SIGMOID, SQUARES, WEIGHTED)
 
 
 @triton.jit
 def backward(
-    M0, M1, M2, M3, M4, M5, labels, order, members, factors, dense, N, per_image, tiles, ignored,
-    n_linear, n_mul, n_max, n_attention, n_concat, a, b, g, G0, G1, G2, G3, G4, G5, rows, learned,
-    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr, SIGMOID: tl.constexpr,
+    M0, M1, M2, M3, M4, M5, labels, weights, order, members, factors, dense, N, per_image, tiles, ignored,
+    n_linear, n_mul, n_max, n_attention, n_concat, a, b, g, m, G0, G1, G2, G3, G4, G5, rows, learned,
+    L: tl.constexpr, LP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+    SIGMOID: tl.constexpr, SQUARES: tl.constexpr, PER_IMAGE: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Pass 2: store the gradients of the originals, add those of the parameters to the program's row of ``rows``."""
     scale, c, lane = tl.arange(0, LP), tl.arange(0, CP), tl.arange(0, BLOCK)
@@ -195,23 +214,28 @@ def backward(
     for tile in range(tl.program_id(0).to(tl.int64), tiles, tl.num_programs(0)):  # 64 bits: tiles may be many
         image, pixel = tile // per_image, (tile % per_image) * BLOCK + lane
         truth, valid = _labels(labels, image, pixel, c, N, ignored, C, SIGMOID)
+        a_own, b_own = a + (image * m * C if PER_IMAGE else 0), b + (image * m * C if PER_IMAGE else 0)
+        weight = _weights(weights, truth, c, C, SIGMOID)
         P = _read((M0, M1, M2, M3, M4, M5), image, pixel, valid, scale, c, N, L, C, T)
         G = tl.zeros((LP, CP, BLOCK), T)
         for k in range(n_linear):
             member, factor = tl.load(members + k * LP + scale), tl.load(factors + k * LP + scale).to(T)
-            d = _adjoint(_linear(P, member, factor), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
+            z = _linear(P, member, factor)
+            d = _adjoint(z, tl.load(order + k), c, truth, valid, weight, a_own, b_own, g, C, SIGMOID, SQUARES, WEIGHTED)
             G += tl.where(member[:, None, None] > 0, factor[:, None, None] * d[None], 0.0)
         at = n_linear
         for k in range(at, at + n_mul):
             member = tl.load(members + k * LP + scale)
-            d = _adjoint(_product(P, scale, member), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
+            z = _product(P, scale, member)
+            d = _adjoint(z, tl.load(order + k), c, truth, valid, weight, a_own, b_own, g, C, SIGMOID, SQUARES, WEIGHTED)
             for i in range(L):
                 others = _product(P, scale, tl.where(scale == i, 0, member))
                 G += tl.where(((scale == i) & (member > 0))[:, None, None], (d * others)[None], 0.0)
         at += n_mul
         for k in range(at, at + n_max):
             member = tl.load(members + k * LP + scale)
-            d = _adjoint(_largest(P, member), tl.load(order + k), c, truth, valid, a, b, g, C, SIGMOID)
+            z = _largest(P, member)
+            d = _adjoint(z, tl.load(order + k), c, truth, valid, weight, a_own, b_own, g, C, SIGMOID, SQUARES, WEIGHTED)
             for last in range(L):  # ties share in halves, of NaN both get it all, as torch.maximum does
                 i = L - 1 - last
                 if tl.load(members + k * LP + i) > 0:
@@ -226,7 +250,9 @@ def backward(
             member, w = tl.load(members + (at + k) * LP + scale), tl.load(dense + place[:, None] + c[None, :])
             gates = _gates(P, member, w, tl.load(dense + place + CP))
             z = tl.sum(tl.where(member[:, None, None] > 0, gates[:, None, :] * P, 0.0), 0)
-            d = _adjoint(z, tl.load(order + at + k), c, truth, valid, a, b, g, C, SIGMOID)
+            d = _adjoint(
+                z, tl.load(order + at + k), c, truth, valid, weight, a_own, b_own, g, C, SIGMOID, SQUARES, WEIGHTED
+            )
             pull = tl.where(member[:, None] > 0, tl.sum(d[None] * P, 1), 0.0)
             slope = gates * (pull - tl.sum(gates * pull, 0)[None, :])
             back = gates[:, None, :] * d[None] + slope[:, None, :] * w[:, :, None]
@@ -238,7 +264,9 @@ def backward(
         for k in range(n_concat):
             own, bias = members + (at + k) * LP, tl.load(dense + to_bias + k * CP + c)
             z = _concat(P, scale, dense + to_cat, own, k, LP, L, CP) + bias[:, None]
-            d = _adjoint(z, tl.load(order + at + k), c, truth, valid, a, b, g, C, SIGMOID)
+            d = _adjoint(
+                z, tl.load(order + at + k), c, truth, valid, weight, a_own, b_own, g, C, SIGMOID, SQUARES, WEIGHTED
+            )
             tl.atomic_add(row + to_bias + k * CP + c, tl.sum(d, 1), mask=c < C)
             for i in range(L):
                 if tl.load(own + i) > 0:
