@@ -185,6 +185,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
         predict_images(volumes.run, tmp_path / "twice", tmp_path / "out2", probabilities=True)
 
 
+@pytest.mark.slow
 def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_path: Path) -> None:
     home = tmp_path / "other"
     images, masks = nifti_folders(home, 4)
