@@ -2,6 +2,8 @@
 
     python benchmarks/loss_cost.py                     # the reference row: batch 6, 9 classes, 224 × 224, 4 scales
     python benchmarks/loss_cost.py --grid              # L, C, sizes and types, one at a time from the reference row
+    python benchmarks/loss_cost.py --options           # several channels of 0 and 1, and other losses than the paper's
+    python benchmarks/loss_cost.py --own               # a loss of MONAI's, called map by map
     python benchmarks/loss_cost.py --device cuda       # the same on a GPU
 
 Each measurement runs in a process of its own; the paths take turns, round after round, so that whatever else the
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,9 +32,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from lomix_search.mixture.loss import MixtureLoss  # noqa: E402 — the checkout's, whatever is installed
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine, engine_report  # noqa: E402
-from lomix_search.mixture.loss.reference import fuse  # noqa: E402
+from lomix_search.mixture.loss.reference import fuse, reference_losses  # noqa: E402
+from lomix_search.mixture.loss.single_map import FINEST_ALONE  # noqa: E402
 
-REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32"}
+REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32", "options": {}}
 PATHS = ("last layer", "deep supervision", "straightforward", "reference", "tiled", "native")
 KEYS = ("seconds", "processor", "mib")
 GRID: list[dict[str, object]] = [
@@ -41,6 +45,23 @@ GRID: list[dict[str, object]] = [
     {"size": [64, 64, 64], "batch": 1},
     {"size": [96, 96, 96], "batch": 1},
     {"dtype": "bfloat16"},
+]
+STRUCTURE = {"region": "iou", "squared": False, "per_image": True, "smooth": 1.0, "boundary_weight": 5.0}
+OPTIONS: list[dict[str, object]] = [
+    {},
+    {"options": {"multilabel": True}, "classes": 3},
+    {"options": {"multilabel": True}},
+    {"options": {"per_image": True, "squared": False, "background": False}},
+    {"options": {"class_weights": [0.1, *[1.0] * 8]}},
+    {"options": {"region": "tversky", "tversky_alpha": 0.3, "tversky_beta": 0.7}},
+    {"options": {"focal_gamma": 2.0}},
+    {"options": {"label_smoothing": 0.1}},
+    {"options": {"top_k": 0.1}},
+    {"options": STRUCTURE, "classes": 1},
+]
+"""The paper's loss first, so that the others can be held against it in the same run."""
+OWN: list[dict[str, object]] = [
+    {"size": [64, 64, 64], "batch": 1, "classes": 4, "scales": n, "own": True} for n in (2, 3, 4)
 ]
 
 
@@ -67,9 +88,33 @@ def straightforward(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> Te
     return total
 
 
+def each_map(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> Tensor:
+    """One loss after the other, with the options of the loss: each by the reference, autograd through everything."""
+    weights, operators, total = loss.weighting.weights(), dict(loss.operators.items()), maps[0].new_zeros(())
+    plan = replace(loss.plan, maps=FINEST_ALONE, num_maps=1)
+    for weight, m in zip(weights, loss.maps, strict=True):
+        ce, region = reference_losses([fuse(m, maps, operators)], labels, plan, {})
+        total = total + weight * (loss.ce * ce[0] + loss.dice * region[0])
+    return total
+
+
+def own_loss() -> Callable[[Tensor, Tensor], Tensor]:
+    """MONAI's DiceFocalLoss."""
+    from monai.losses import DiceFocalLoss
+
+    loss = DiceFocalLoss(softmax=True, to_onehot_y=True)
+    return lambda logits, labels: loss(logits, labels[:, None])
+
+
+def each_own(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> Tensor:
+    """A user's own loss of each map, autograd through everything."""
+    operators = dict(loss.operators.items())
+    return loss.weighting(torch.stack([loss.loss(fuse(m, maps, operators), labels) for m in loss.maps]))
+
+
 def check() -> None:
     """The baseline computes what the authors' module did."""
-    from test_loss_golden import GOLDEN, Golden
+    from support.golden import GOLDEN, Golden
 
     for path in GOLDEN:
         golden = Golden(path, "reference")
@@ -107,17 +152,23 @@ def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[],
     dtype, classes, scales = getattr(torch, case["dtype"]), case["classes"], case["scales"]
     shape = (case["batch"], classes, *case["size"])
     maps = [torch.randn(shape, device=device).to(dtype).requires_grad_() for _ in range(scales)]
-    labels = torch.randint(classes, (case["batch"], *case["size"]), device=device)
+    options = dict(case["options"])
+    several = options.get("multilabel", False)
+    labels = torch.randint(
+        2 if several else max(classes, 2), shape if several else (shape[0], *shape[2:]), device=device
+    )
     plain = {"last layer": "last_layer", "deep supervision": "deep_supervision"}
     weighting = "uniform" if path in plain else "softplus"
-    engine = path if path in ENGINES else "reference"
-    loss = MixtureLoss(plain.get(path, "lomix"), scales, classes, weighting, engine=engine).to(device)
-    if path in ENGINES:
+    engine = path if path in ENGINES else "auto"
+    options |= {"loss": own_loss()} if case.get("own") else {}
+    loss = MixtureLoss(plain.get(path, "lomix"), scales, classes, weighting, engine=engine, **options).to(device)
+    if path in (*ENGINES, "auto"):
         return (lambda: loss(maps, labels)), [*maps, *loss.parameters()]
     if path == "compiled straightforward":
         compiled = torch.compile(straightforward)
         return (lambda: compiled(loss, maps, labels)), [*maps, *loss.parameters()]
-    return (lambda: straightforward(loss, maps, labels)), [*maps, *loss.parameters()]
+    way = each_own if case.get("own") else each_map if options else straightforward
+    return (lambda: way(loss, maps, labels)), [*maps, *loss.parameters()]
 
 
 def memory(device: str, reset: bool = False) -> float:
@@ -194,11 +245,13 @@ def spread(values: list[float], factor: float = 1) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--options", action="store_true")
+    parser.add_argument("--own", action="store_true")
     parser.add_argument("--case", action="append", type=json.loads, help="""such as '{"scales": 6, "batch": 1}'""")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps-per-round", type=int, default=3)
-    parser.add_argument("--paths", nargs="+", default=list(PATHS))
+    parser.add_argument("--paths", nargs="+")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -209,8 +262,10 @@ def main() -> None:
         return
     check()
     print(f"torch {torch.__version__}, {options.threads} threads, {options.device}; {engine_report()}")
-    paths = [p for p in options.paths if p != "native" or choose_engine("auto", "cpu") == "native"]
-    for change in GRID if options.grid else options.case or [{}]:
+    given = options.paths or (("straightforward", "auto") if options.options or options.own else PATHS)
+    paths = [p for p in given if p != "native" or choose_engine("auto", "cpu") == "native"]
+    cases = GRID if options.grid else OPTIONS if options.options else OWN if options.own else options.case or [{}]
+    for change in cases:
         case = REFERENCE | change
         print(f"\n{case}\n")
         table(in_turns(paths, case, options))

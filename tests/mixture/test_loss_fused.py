@@ -94,6 +94,7 @@ def test_a_compiled_step_refuses_labels_out_of_range_too(engine: str) -> None:
         compiled(x, labels + 3 * (labels == 1))
 
 
+@pytest.mark.slow
 def test_options_of_the_loss_are_one_opaque_operator_too() -> None:
     """Rows of each image, thresholds behind them, pixel weights: with the shapes that torch.compile is told."""
     for options in ({"top_k": 0.3, "per_image": True}, {"boundary_weight": 5.0, "per_image": True}):

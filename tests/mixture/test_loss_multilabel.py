@@ -1,7 +1,6 @@
 """Several channels, each a class of its own: every engine agrees with the reference, and that with torch and MONAI."""
 
 import os
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,16 +15,14 @@ from lomix_search.mixture.space import SearchSpace
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 OPERATORS = RULES[:3] + RULES[5:] if INTERPRETED else RULES
-MASKS = ("none", "some", "an item", "all")
+MASKS = ("some",) if INTERPRETED else ("none", "some", "an item", "all")
 
 
 def built(
     channels: int, num_maps: int = 3, ignored: int | None = 200, dtype: torch.dtype = torch.float64
 ) -> MixtureLoss:
     space = SearchSpace(operator=tuple({"name": name} for name in OPERATORS))  # type: ignore[arg-type]
-    loss = MixtureLoss(space, num_maps, channels, ignore_index=ignored).to(dtype)
-    loss.plan = replace(loss.plan, multilabel=True)
-    return loss
+    return MixtureLoss(space, num_maps, channels, ignore_index=ignored, multilabel=True).to(dtype)
 
 
 def inputs(
@@ -54,7 +51,7 @@ def outcome(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) 
 
 
 @pytest.mark.parametrize("masked", MASKS)
-@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("channels", [3] if INTERPRETED else [1, 2, 5])
 @pytest.mark.parametrize("engine", able())
 def test_float64_agrees_to_1e_10(engine: str, channels: int, masked: str) -> None:
     loss, (maps, labels) = built(channels), inputs(channels, masked=masked)

@@ -18,17 +18,19 @@ from lomix_search.mixture.loss.dispatch import choose_engine
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
-FILES = ("", "_golden", "_exact", "_hostile", "_triton_branches")
+FILES = ("", "_golden", "_exact", "_hostile", "_triton_branches", "_multilabel", "_terms_engines")
 """Of the tests that the interpreter is given."""
 GOLDEN = ("with_the_authors", "ignored_pixels", "culprits", "ties", "left_out")
 """What the authors' module said; NaN at and beside ignored pixels, ties, maps left out."""
 HOSTILE = ("minus_infinity", "same_everywhere", "binary_infinities", "small_part", "no_item", "no_pixel", "several")
 """Infinities, no item, no pixel, mixed types."""
+OPTIONS = ("multilabel and float64", "terms_engines and float64")
+"""Several channels of 0 and 1; plain denominators, sums of each image, class weights."""
 
 
 def run_interpreted() -> list[str]:
     """Return the tests that passed on the interpreter, all of them in one process; none may fail."""
-    chosen = " or ".join((*GOLDEN, *HOSTILE, "branches"))
+    chosen = " or ".join((*GOLDEN, *HOSTILE, "branches", *OPTIONS))
     options = ["-v", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", chosen]
     files = [str(TESTS / "mixture" / f"test_loss{part}.py") for part in FILES]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
@@ -44,6 +46,7 @@ def test_the_kernels_agree_with_the_authors_and_with_the_reference_in_every_bran
     assert {part for part in (*GOLDEN, *HOSTILE) if not any(part in name for name in passed)} == set()
     branches = {name.rpartition("::")[2] for name in passed if "test_loss_triton_branches" in name}
     assert {f"test_float64[{case}]" for case in CASES} <= branches
+    assert sum("multilabel" in name or "terms_engines" in name for name in passed) == 5
     assert len(branches) == len(CASES) + 6
 
 

@@ -127,6 +127,17 @@ def test_nnunets_preprocessed_form(tmp_path: Path) -> None:
         own.plan(tmp_path / "b", tmp_path / "d")
 
 
+def test_folders_of_kinds_are_not_taken_for_patients(tmp_path: Path) -> None:
+    for n in range(33):
+        folder = tmp_path / "d" / ("benign", "malignant", "normal")[n % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(n)).save(folder / f"c{n}.png")
+        save8(folder / f"c{n}_mask.png", blocks([1], n))
+    plan = own.plan(tmp_path, tmp_path / "d")
+    assert own.decided(plan)["patients"] == "33" and [q.option for q in plan.decided.open] == ["patient"]
+    assert own.decided(plan.chosen(patient="folder"))["patients"] == "3"
+
+
 COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
 
 

@@ -1,10 +1,14 @@
 """``[loss]``: the options of ``LossTerms``, their faults, and that they reach the loss that is trained."""
 
+import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from pydantic.fields import FieldInfo
+from support.loss_terms import STRUCTURE
+from support.places import ROOT
 from support.recipe_files import MINIMAL, message, write
 
 from lomix_search.mixture.loss import MixtureLoss
@@ -62,3 +66,14 @@ def test_validate_names_options_that_do_not_fit_the_classes(tmp_path: Path) -> N
         "loss:   Seen: class_weights has 2 weights; 6 are needed, one a class, background first",
         "loss:         boundary_weight=5 is of binary and multi-label maps; these have 6 classes of which one is true",
     )
+
+
+@pytest.mark.parametrize("name", ["polyp", "isic2018", "busi"])
+def test_the_papers_loss_of_binary_sets_is_what_their_recipes_say(name: str) -> None:
+    """The keys in the comment of ``[loss]``, read as a user would uncomment them."""
+    text = (ROOT / "recipes" / name / "recipe.toml").read_text(encoding="utf-8")
+    told = ", ".join(re.findall(r"# ((?:\w+ = \S+, )*\w+ = \S+?),?$", text[text.index("[loss]") :], re.M)[:2])
+    recipe = load_recipe(name).override({f"loss.{k}": v for k, v in tomllib.loads(told.replace(", ", "\n")).items()})
+    assert recipe.loss.terms == LossTerms(**STRUCTURE)
+    assert (recipe.loss.ce, recipe.loss.dice) == (1, 1)
+    recipe.loss.terms.check_classes(1, sigmoid=True)
