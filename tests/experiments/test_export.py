@@ -23,7 +23,7 @@ def logits_of(run: Path, network: str, images: torch.Tensor) -> torch.Tensor:
         return load_trained(run, network, "cpu").net.logits(images)
 
 
-@pytest.mark.parametrize("form", ["torchscript", "torch-export"])
+@pytest.mark.parametrize("form", ["torchscript", pytest.param("torch-export", marks=pytest.mark.slow)])
 def test_the_file_says_what_the_network_says(form: str, home: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / ENDINGS[form]
     done = export_network(home / "one", file, form, "best")
