@@ -32,7 +32,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_decisions_are_shown_with_their_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)  # COLUMNS is read when the package is imported
     text = said(
         capsys, tmp_path / "r", unclear(tmp_path / "d"), "--classes", "a,b", "--size", "32,32,16", "--dims", "3"
     )
