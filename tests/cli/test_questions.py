@@ -8,7 +8,7 @@ from support import own_folders as own
 from support.twins import save_nifti
 
 from lomix_search.cli import questions
-from lomix_search.cli.common import app
+from lomix_search.cli.common import app, console
 from lomix_search.errors import RecipeError
 
 HALF = np.diag([-1.0, -1.0, 1.5, 1.0])
