@@ -65,6 +65,7 @@ def test_without_the_packages_of_onnx_it_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = call("export", str(home / "one"), str(tmp_path / "net.pt"))
     assert "largest difference from the network itself: " in said and "any number of images" in said

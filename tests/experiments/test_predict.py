@@ -120,6 +120,7 @@ def test_it_goes_on_where_it_was_killed(volumes: Done, tmp_path: Path) -> None:
     assert said["runs"] == ["run"] and said["flips"] is False and said["classes"][0] == "background"
 
 
+@pytest.mark.slow
 def test_predictions_of_another_run_or_setting_are_not_mixed(volumes: Done, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_images(volumes.run, volumes.images / "p0.nii.gz", out)
@@ -156,6 +157,7 @@ def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> Non
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
     volumes: Done, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def test_data_network_and_loss_of_a_recipe_agree(data: Path, tmp_path: Path) -> 
     assert torch.equal(loss(maps, masks[None]).detach(), before), "nothing is learned from the corner"
 
 
+@pytest.mark.slow
 def test_validate_counts_each_region(data: Path, tmp_path: Path) -> None:
     recipe = brain_recipe(tmp_path, data)
     found = validate_recipe(recipe)
