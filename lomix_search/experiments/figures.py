@@ -1,6 +1,7 @@
 """Figures of a run: predictions beside the truth, weights over time and by map."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,13 +55,18 @@ def draw_predictions(
             if column == 3:
                 axis.imshow(wrong, cmap="autumn", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(title)
+        axes[row, 0].set_ylabel(_beside(title))
     for axis, name in zip(axes[0], ("image", "truth", "prediction", "where they differ"), strict=True):
         axis.set_title(name)
     shown = [f" {name}" if name.startswith("_") else name for name in classes]  # matplotlib leaves out names with _
     patches = [patch(color=OKABE_ITO[(i - 1) % len(OKABE_ITO)], label=name) for i, name in enumerate(shown) if i]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     save_figure(figure, path)
+
+
+def _beside(title: str) -> str:
+    """Shorten the name of an item to what fits beside its row: the case without its folder, in three lines at most."""
+    return "\n".join(textwrap.wrap(title.rpartition(": ")[2], 30)[-3:])
 
 
 def draw_seen(path: Path, seen: PredictedSlices, noun: str = "") -> None:

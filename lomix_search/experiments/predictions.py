@@ -178,8 +178,17 @@ def _views(
         return [(picture, _small(label), _small(prediction), name)]
     return [
         (picture[d], _small(label[..., d, :, :]), _small(prediction[..., d, :, :]), f"{name}, plane {d}")
-        for d in _spread(image.shape[1], slices)
+        for d in _planes(label, slices)
     ]
+
+
+def _planes(label: NDArray[Any], most: int) -> list[int]:
+    """Choose planes of a volume (…, D, H, W): evenly spread over those with foreground; the fullest, if it is one."""
+    full = ((label != 0) & (label != IGNORED)).reshape(-1, *label.shape[-3:]).any(0).sum((1, 2))
+    if most == 1 and full.any():
+        return [int(full.argmax())]
+    candidates = np.flatnonzero(full) if full.any() else np.arange(len(full))
+    return [int(candidates[i]) for i in _spread(len(candidates), most)]
 
 
 def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -29,3 +29,14 @@ def test_what_a_network_saw_is_kept(tmp_path: Path) -> None:
     (tmp_path / "seen.npz").write_bytes(b"no")
     with pytest.raises(RunError, match="is damaged or holds no slices"):
         PredictedSlices.load(tmp_path / "seen.npz")
+
+
+def test_planes_that_show_something_are_shown() -> None:
+    labels = np.zeros((1, 30, 8, 8), np.int64)
+    labels[0, 11:20, 2, 2] = 1
+    labels[0, 17, 2:6, 2:6] = 1
+    labels[0, 25] = 255  # ignored
+    volumes = Slices(np.zeros((1, 1, 30, 8, 8)), labels, ["v"], num_classes=2, ignore_index=255)
+    for most, planes in ((1, (17,)), (3, (11, 15, 19))):
+        seen = look(torch.nn.Conv3d(1, 2, 1), volumes, ("background", "it"), most=most, ignore_index=255)
+        assert seen.names == tuple(f"v, item 0, plane {d}" for d in planes)

@@ -41,7 +41,7 @@ def test_masks_are_kept_and_painted(spatial: tuple[int, ...], tmp_path: Path) ->
     seen = look(Steps(), given, tuple(REGIONS), most=3, ignore_index=9)
     assert seen.truth.shape == seen.predictions.shape == (3, 3, 8, 6) and seen.images.shape == (3, 8, 6)
     assert (seen.truth[..., 0] == 255).all() and not seen.differences().any() and seen.foreground == tuple(REGIONS)
-    plane = given.labels[0] if len(spatial) == 2 else given.labels[0][0]
+    plane = given.labels[0] if len(spatial) == 2 else given.labels[0][int(seen.names[0].rpartition(" ")[2])]
     assert np.array_equal(seen.painted().truth[0, :, 1:], plane[:, 1:]), "of nested regions, the very class map"
     assert (seen.painted().truth[..., 0] == 255).all() and seen.painted().classes[1:] == tuple(REGIONS)
     seen.save(tmp_path / "seen.npz")
