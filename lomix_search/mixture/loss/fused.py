@@ -116,8 +116,8 @@ def mixture_sums(
     more = (weights,) if weights.numel() else ()
     rows = back_end_of(back_end).sums(held, labels.contiguous(), params.contiguous(), kernel_plan(read), *more)
     if _reduced(read):
-        size = size_of(read)
-        rows = torch.cat([sum_over_processes(rows[:, :size]), rows[:, size:]], 1)
+        end = size_of(read)
+        rows = torch.cat([sum_over_processes(rows[:, :end]), rows[:, end:]], 1)
     found: Tensor = rows
     return found
 
@@ -161,7 +161,7 @@ def mixture_gradients(
     held = _held(maps, params, back_end)
     more: dict[str, Tensor] = {"weights": weights} if weights.numel() else {}
     if read.terms.top_k < 1:
-        more["cuts"] = rows[0, size_of(read) :].view(2, -1)
+        more["cuts"] = rows[:1, size_of(read) :].reshape(2, -1)
     factors = _factors(grad_rows * (size() if _reduced(read) else 1), read)
     given = (held, labels.contiguous(), params.contiguous(), kernel_plan(read), factors)
     grads, grad_params = back_end_of(back_end).gradients(*given, **more)

@@ -333,9 +333,10 @@ class MixtureLoss(nn.Module):
         """Return the settings that are not modules."""
         plan = self.plan
         ignored = "" if plan.ignore_index is None else f", ignore_index={plan.ignore_index}"
+        terms = "".join(f", {name}={getattr(plan.terms, name)!r}" for name in plan.terms.changed)
         return (
             f'space="{self.space.name}" of {len(plan.maps)} maps, num_maps={plan.num_maps}, '
-            f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}, engine="{self.engine}"'
+            f'num_classes={plan.num_classes}, ce={self.ce}, dice={self.dice}{ignored}{terms}, engine="{self.engine}"'
         )
 
     def _checked(self, labels: Tensor, maps: tuple[Tensor, ...]) -> Tensor:

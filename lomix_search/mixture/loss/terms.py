@@ -64,8 +64,9 @@ class LossTerms:
     text: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.class_weights is not None and isinstance(self.class_weights, Sequence):
-            object.__setattr__(self, "class_weights", tuple(self.class_weights))
+        weights = self.class_weights
+        weights = weights.tolist() if hasattr(weights, "tolist") else weights  # of torch or numpy
+        object.__setattr__(self, "class_weights", tuple(weights) if isinstance(weights, list) else weights)
         _raise(_ranges(self) or exclusions(self))
         object.__setattr__(self, "text", repr(tuple(getattr(self, field.name) for field in fields(self))))
 

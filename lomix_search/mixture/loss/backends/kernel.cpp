@@ -274,6 +274,7 @@ template <class S, int VECS> struct Worker {
   // E = e^(z − max), inv = 1 / Σ E, or 0 where the pixel does not count. If LOSS, returns the cross-entropy of the tile,
   // Σ log Σ E − (z_label − max).
   template <bool LOSS> double softmax(const V* z) {
+    const bool weighted = job.weights;  // read once: the compiler cannot know that what is stored below is elsewhere
     V product = V{} + 1, chosen = V{};
     double logs = 0;
     for (int v = 0; v < VECS; ++v) {
@@ -288,7 +289,7 @@ template <class S, int VECS> struct Worker {
         sum += e;
       }
       inv[v] = valid[v] / sum;
-      if (LOSS && job.weights) {
+      if (LOSS && weighted) {
         chosen -= valid[v] > 0 ? weight[v] * (log_up<S>(sum) - picked) : V{};
       } else if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
@@ -309,13 +310,14 @@ template <class S, int VECS> struct Worker {
   }
 
   template <bool LOSS> double sigmoid(const V* z, const V* y, V* p, S weight) {
+    const bool weighted = job.weights;
     V product = V{} + 1, rest = V{};
     double logs = 0;
     for (int v = 0; v < VECS; ++v) {
       const V negative = z[v] > 0 ? -z[v] : z[v];
       const V e = exp_down<S>(negative), sum = 1 + e;
       p[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
-      if (LOSS && job.weights) {
+      if (LOSS && weighted) {
         const V lost = log_up<S>(sum) + (z[v] > 0 ? V{} : -z[v]);  // of what is true; of what is not it is z more
         rest += valid[v] > 0 ? (y[v] > 0 ? weight * lost : lost + z[v]) : V{};
       } else if (LOSS) {
@@ -337,16 +339,17 @@ template <class S, int VECS> struct Worker {
 
   void add_losses(int64_t map, const V* z) {
     sums[map] += plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
-    double *overlap = sums + plan.m + map * C, *squares = overlap + plan.m * C;
+    double *overlap = sums + plan.m + map * C, *spread = overlap + plan.m * C;
+    const bool channels = plan.sigmoid, squares = plan.squares;
     for (int64_t c = 0; c < C; ++c) {
-      V square = V{}, shared = V{};
+      V sum = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
-        const V p = plan.sigmoid ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
-        square += plan.squares ? p * p : p;
+        const V p = channels ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
+        sum += squares ? p * p : p;
         shared += p * Y[c * VECS + v];
       }
       overlap[c] += lane_sum<S>(shared);
-      squares[c] += lane_sum<S>(square);
+      spread[c] += lane_sum<S>(sum);
     }
   }
 
@@ -360,11 +363,12 @@ template <class S, int VECS> struct Worker {
     const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
     const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
     if (plan.sigmoid) {
+      const S* weights = job.weights;
       sigmoid<false>(z);
       for (int64_t c = 0; c < C; ++c)
         for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
           const V p = E[i], y = Y[i], slope = p * (1 - p);
-          const V gain = job.weights ? g * (y > 0 ? V{} + job.weights[c] : V{} + 1) : V{} + g;
+          const V gain = weights ? g * (y > 0 ? V{} + weights[c] : V{} + 1) : V{} + g;
           d[i] = slope * pull(c, p, y) + gain * (p - y);
         }
       return;

@@ -50,7 +50,7 @@ def sums(
     if cuts is None:
         return total
     total[:, -1] = 0
-    total[0, -1] = number
+    total[:1, -1] = number
     return torch.cat([total, cuts.double().reshape(1, -1).expand(rows, -1)], 1)
 
 
