@@ -28,7 +28,8 @@ def predict_command(
         bool | None, typer.Option("--flips/--no-flips", help="average over flips  [default: the recipe's]")
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="share that neighbouring windows have in common  [default: 0.25]")
+        float | None,
+        typer.Option(help="share that neighbouring windows have in common  [default: 0.5 of volumes, 0.25 of slices]"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="slices or windows at a time  [default: the recipe's]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …  [default: the GPU, if any]")] = None,

@@ -47,7 +47,9 @@ def new_command(
     images: Annotated[Path | None, typer.Option(help="folder of images, where masks lie elsewhere")] = None,
     masks: Annotated[Path | None, typer.Option(help="folder of masks, named like the images")] = None,
     classes: Annotated[str, typer.Option(help="comma-separated names of the label values in ascending order")] = "",
-    patient: Annotated[str, typer.Option(help="regular expression; its first group is the patient in a name")] = "",
+    patient: Annotated[
+        str, typer.Option(help="expression whose first group is the patient in a name; folder; case")
+    ] = "",
     binary: Annotated[bool, typer.Option("--binary", help="all label values above the lowest are one class")] = False,
     modality: Annotated[str, typer.Option(help="ct, mr, picture or range; or names of the channels: T1,FLAIR")] = "",
     dims: Annotated[int | None, typer.Option(help="3: whole volumes; 2: their slices", min=2, max=3)] = None,

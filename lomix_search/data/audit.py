@@ -11,7 +11,6 @@ import numpy as np
 from lomix_search.data.case import Array
 from lomix_search.data.dataset import Slices
 from lomix_search.data.manifest import READERS, Entry
-from lomix_search.data.regions import pack_masks
 from lomix_search.errors import DataError
 
 _LINES = 8  # of cases that are there twice; more would hide the rest
@@ -70,12 +69,13 @@ class Tally:
     counted: int
 
 
-def audit(cases: Sequence[CaseFacts], classes: Sequence[str]) -> list[str]:
+def audit(cases: Sequence[CaseFacts], classes: Sequence[str], noun: str = "class") -> list[str]:
     """Say what is odd.
 
     Args:
         cases: Of all sets.
         classes: Names by class number, or of regions; the background first.
+        noun: What to call one of them: ``class``, ``region``.
 
     Returns:
         One line a kind of finding, with the names of the cases.
@@ -90,9 +90,9 @@ def audit(cases: Sequence[CaseFacts], classes: Sequence[str]) -> list[str]:
     for number, name in list(enumerate(classes))[1:]:
         lacking = [c.called for c in filled if number not in c.classes]
         if len(lacking) == len(filled):
-            found.append(f"class {name!r} is in no case of any set.")
+            found.append(f"{noun} {name!r} is in no case of any set.")
         elif lacking and len(classes) > 2:
-            found.append(f"class {name!r} is lacking in {len(lacking)} of {len(cases)} cases: {_named(lacking)}.")
+            found.append(f"{noun} {name!r} is lacking in {len(lacking)} of {len(cases)} cases: {_named(lacking)}.")
     return [*found, *_twice(cases)]
 
 
@@ -136,17 +136,17 @@ def facts_of_items(part: Slices, name: str, classes: int) -> tuple[list[CaseFact
     facts: dict[str, CaseFacts] = {}
     for index in range(len(plain)):
         try:
-            image, label = (tensor.numpy() for tensor in plain[index])
+            image, masks = (tensor.numpy() for tensor in plain[index])
         except DataError as error:
             faults.append(str(error).splitlines()[0])
             continue
-        found = _tally(label, classes, part)
+        found = _tally(masks, classes, part)
         tally, counts = Tally(tally.of_class + found.of_class, tally.counted + found.counted), found.of_class
-        label = pack_masks(label, part.ignore_index) if part.multilabel else label
+        label = (masks == 1).sum(0) if part.multilabel else masks
         numbers, called = frozenset(np.flatnonzero(counts).tolist()), part.names[index]
         constant = _constant(image[None])
         images = {} if constant else {called: _hash(image)}
-        labels = {called: _hash(label)} if np.ptp(label) else {}
+        labels = {called: _hash(masks)} if np.ptp(label) else {}
         one = CaseFacts(part.case(index), name, numbers, images, labels, constant, _alike(image[None], label[None]))
         facts[one.name] = facts[one.name].and_(one) if one.name in facts else one
     return list(facts.values()), tally, faults

@@ -17,7 +17,8 @@ class Choices(Frozen):
 
     Args:
         classes: Names of the label values in ascending order; of DICOM files, the regions that are taken.
-        patient: Regular expression whose first group is the patient in a case's name.
+        patient: Regular expression whose first group is the patient in a case's name; ``folder``: the first folder of
+            each case is; ``case``: each case is one.
         size: Rows and columns for training; of volumes slices, rows and columns of a patch.
         binary: Take all label values above the lowest as one foreground, and cut soft edges halfway.
         modality: ``ct``, ``mr``, ``picture`` or ``range``: how intensities are scaled. Or the names of the channels,

@@ -14,6 +14,7 @@ from lomix_search.data.split import read_split
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
+from lomix_search.recipe.network_choice import STEP, patch_size
 from lomix_search.recipe.own_data import Look, all_of, tried
 
 FEWEST_SLICES = 8
@@ -21,8 +22,7 @@ FEWEST_SLICES = 8
 
 _FLAT = 3.0  # ratio of spacings from which on a volume is a stack of slices: nnU-Net's rule
 _MOST_CHANNELS = 4  # without names; more may be frames over time
-_STEP = 16  # patches are multiples of this, so that four halvings fit
-_MOST = 128 * 128 * 64  # voxels of a patch that a laptop trains on
+_FOLDERS, _CASES = 10, 10  # fewer folders than these with more cases each may be kinds of cases, no patients
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:
                 f"--size {size_in_words(choices.size)} does not go with {dims}D.",
                 hint="--size 224" if dims == 2 else "--size 48,64,48   # slices, rows, columns",
             )
-        if odd := [n for n in choices.size if n % _STEP]:
+        if odd := [n for n in choices.size if n % STEP]:
             raise DataError(
-                f"--size {odd[0]} is no multiple of {_STEP}, as networks need it.", hint=f"--size {_near(odd[0])}"
+                f"--size {odd[0]} is no multiple of {STEP}, as networks need it.", hint=f"--size {_near(odd[0])}"
             )
         return choices.size
     if dims == 2:
@@ -179,30 +179,7 @@ def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:
 
 
 def _near(side: int) -> int:
-    return max(_STEP, _STEP * round(side / _STEP))
-
-
-def patch_size(
-    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], target: Sequence[float] = ()
-) -> tuple[int, int, int]:
-    """Choose a patch that holds a median volume, or as much of it as can be trained on.
-
-    Args:
-        shapes: Slices, channels, rows and columns of each volume.
-        spacings: Of each volume, in mm; empty where not known.
-        target: Spacing that they are brought to; the median when empty.
-
-    Returns:
-        Slices, rows and columns, each a multiple of 16.
-    """
-    own = np.array([(shape[0], *shape[2:]) for shape in shapes], float)
-    if len(spacings) == len(shapes):
-        aim = np.array(target) if len(target) else np.median(np.array(spacings), 0)
-        own = own * np.array(spacings) / aim
-    sides = [max(_STEP, _STEP * int(np.ceil(side / _STEP))) for side in np.median(own, 0)]
-    while np.prod(sides) > _MOST:
-        sides[int(np.argmax(sides))] -= _STEP
-    return sides[0], sides[1], sides[2]
+    return max(STEP, STEP * round(side / STEP))
 
 
 def _names(look: Look, given: Sequence[str]) -> dict[int, str]:
@@ -289,12 +266,19 @@ def _check_window(look: Look, window: tuple[float, float] | None) -> None:
 
 
 def _patient(look: Look, name: str, pattern: str) -> str:
-    if not pattern:
-        return look.found.patients.get(name, name)
+    if pattern in ("", "folder", "case"):
+        by_folder = pattern == "folder" or (not pattern and not _doubtful(look))
+        return look.found.patients.get(name, name) if by_folder else name
     found = re.search(pattern, name)
     if found is None:
         raise DataError(f"the patient pattern {pattern!r} does not match the case {name!r}.")
     return found[1] if found.groups() else found[0]
+
+
+def _doubtful(look: Look) -> bool:
+    """Whether the first folders may be kinds of cases (benign, malignant) rather than patients: few with many each."""
+    folders = len(set(look.found.patients.values()))
+    return 0 < folders < _FOLDERS and len(look.pairs) > _CASES * folders
 
 
 def _split(look: Look, choices: Choices) -> str:
@@ -315,6 +299,10 @@ def _open(look: Look, choices: Choices, dims_sure: bool) -> tuple[Question, ...]
     if not dims_sure:
         text = "Train on whole volumes (3) or on their slices (2)? The files do not say how far apart slices are."
         found.append(Question("dims", text, ("2", "3"), "3" if _dims(look, choices)[0] == 3 else "2"))
+    if _doubtful(look) and not choices.patient:
+        names = ", ".join(sorted(set(look.found.patients.values()))[:4])
+        text = f"Is each folder ({names}, …) a patient, or each case one?"
+        found.append(Question("patient", text, ("folder", "case"), "case"))
     return tuple(found)
 
 
@@ -326,7 +314,7 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
     rows = [
         Row("form", look.found.form, str(look.found.root)),
         Row("cases", str(len(shapes)), "; ".join(look.found.notes) or "each an image with its label"),
-        Row("modality", look.scaling.intensity, look.scaling.why, "--modality"),
+        Row("modality", _kinds_of(look, found), look.scaling.why, "--modality"),
         Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
         Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
         Row(
@@ -356,6 +344,12 @@ def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tupl
         Row("split", *_split_words(found), "--split"),
         Row("patients", str(patients), _patients_words(look, choices, patients), "--patient"),
     )
+
+
+def _kinds_of(look: Look, found: Decisions) -> str:
+    """Return how intensities are scaled, of channels that have names by these: ``ct + mr`` of a CT with a PET."""
+    kinds = dict.fromkeys("ct" if is_ct(name) else "mr" for name in found.modalities)
+    return " + ".join(kinds) if kinds and look.volumes else look.scaling.intensity
 
 
 def _scaled(look: Look, found: Decisions, window: tuple[float, float] | None) -> str:
@@ -392,8 +386,8 @@ def _split_words(found: Decisions) -> tuple[str, str]:
 
 
 def _patients_words(look: Look, choices: Choices, patients: int) -> str:
-    if choices.patient:
+    if choices.patient not in ("", "folder"):
         return "--patient"
-    if look.found.patients:
+    if look.found.patients and (choices.patient or not _doubtful(look)):
         return "the first folder of each case"
     return "each case is taken for one; if some are of one patient, say how names tell it" if patients > 1 else "one"

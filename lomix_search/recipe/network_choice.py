@@ -1,8 +1,14 @@
-"""Which network a new recipe begins with, fitted to the size of what it sees."""
+"""Which network a new recipe begins with, and which patch of volumes it sees."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+STEP = 16
+"""Patches are multiples of this, so that four halvings fit."""
+
+_MOST = 128 * 128 * 64  # voxels of a patch that a laptop trains on
 _LEAST = 8  # voxels along an axis that can still be halved
 _WIDTHS = (32, 64, 128, 256, 320)
 _TOGETHER = 2  # axes that are halved by a stage; one alone makes it hardly coarser
@@ -61,3 +67,26 @@ def strides_for(size: Sequence[int], spacing: Sequence[float] = ()) -> list[list
         sides = [side // s for side, s in zip(sides, stride, strict=True)]
         mm = [own * s for own, s in zip(mm, stride, strict=True)]
     return strides
+
+
+def patch_size(
+    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], target: Sequence[float] = ()
+) -> tuple[int, int, int]:
+    """Choose a patch that holds a median volume, or as much of it as can be trained on.
+
+    Args:
+        shapes: Slices, channels, rows and columns of each volume.
+        spacings: Of each volume, in mm; empty where not known.
+        target: Spacing that they are brought to; the median when empty.
+
+    Returns:
+        Slices, rows and columns, each a multiple of 16.
+    """
+    own = np.array([(shape[0], *shape[2:]) for shape in shapes], float)
+    if len(spacings) == len(shapes):
+        aim = np.array(target) if len(target) else np.median(np.array(spacings), 0)
+        own = own * np.array(spacings) / aim
+    sides = [max(STEP, STEP * int(np.ceil(side / STEP))) for side in np.median(own, 0)]
+    while np.prod(sides) > _MOST:
+        sides[int(np.argmax(sides))] -= STEP
+    return sides[0], sides[1], sides[2]

@@ -247,6 +247,7 @@ def all_of(faults: Sequence[DataError], count: int) -> DataError:
     Returns:
         The error; the fault itself where there is one.
     """
+    faults = list({str(fault): fault for fault in faults}.values())  # a file that was read twice has one fault
     if len(faults) == 1:
         return faults[0]
     more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []

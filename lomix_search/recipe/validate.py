@@ -119,15 +119,15 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     """
     splits = recipe.build_data()
     if recipe.data.kind == "prepared":
-        found = _of_prepared(recipe, PreparedSettings.model_validate(recipe.data.settings), hashes)
+        found = _of_prepared(recipe, PreparedSettings.model_validate(recipe.data.settings), hashes, splits)
     else:
         found = _of_items(recipe.name, splits)
     faults = [*found.faults, *(_network_faults(recipe, splits) if network else [])]
-    warnings = [*found.warnings, *_balance(found.classes, found.sets)]
+    warnings = [*found.warnings, *_balance(found.classes, found.sets, _noun(splits))]
     return replace(found, warnings=tuple(warnings), faults=tuple(faults), multilabel=splits.multilabel)
 
 
-def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> RecipeFindings:
+def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool, splits: Splits) -> RecipeFindings:
     """Read what the manifest tells; arrays are opened for their hashes, and to find images of one value."""
     manifest, split = splits_of(settings)
     entries = {entry.name: entry for entry in manifest.cases}
@@ -141,7 +141,7 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool) -> Re
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, labels.named)]
+    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, labels.named, _noun(splits))]
     return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
 
 
@@ -179,7 +179,7 @@ def _of_items(name: str, splits: Splits) -> RecipeFindings:
     having = [[sum(n in c.classes for c in facts[key]) for key in ("train", "test")] for n in range(len(share))]
     classes = [ClassRow(n, float(share[i]), *having[i]) for i, n in enumerate(named)][1 if splits.multilabel else 0 :]
     spacing = " × ".join(f"{s:.3g}" for s in splits.spacing) + " mm" if splits.spacing else ""
-    warnings = audit([case for of in facts.values() for case in of], named)
+    warnings = audit([case for of in facts.values() for case in of], named, _noun(splits))
     return RecipeFindings(name, tuple(rows), tuple(classes), spacing, tuple(warnings), tuple(faults))
 
 
@@ -246,11 +246,17 @@ def _split_warnings(split: Split, used: Sequence[Entry]) -> list[str]:
     return found
 
 
-def _balance(classes: Sequence[ClassRow], sets: Sequence[SetRow]) -> list[str]:
-    found = [f"class {c.name!r} is in no training case; it cannot be learned." for c in classes if not c.cases]
+def _noun(splits: Splits) -> str:
+    return "region" if splits.multilabel else "class"
+
+
+def _balance(classes: Sequence[ClassRow], sets: Sequence[SetRow], noun: str) -> list[str]:
+    found = [f"{noun} {c.name!r} is in no training case; it cannot be learned." for c in classes if not c.cases]
     rare = [c for c in classes if c.cases and c.pixels < _RARE]
-    found += [f"class {c.name!r} fills {c.pixels:.4%} of the training pixels; Dice matters more than CE." for c in rare]
-    found += [f"class {c.name!r} is in no test case." for c in classes if not c.test_cases and sets[2].cases]
+    found += [
+        f"{noun} {c.name!r} fills {c.pixels:.4%} of the training pixels; Dice matters more than CE." for c in rare
+    ]
+    found += [f"{noun} {c.name!r} is in no test case." for c in classes if not c.test_cases and sets[2].cases]
     if sets[1].patients == 1:
         found.append("one patient validates; what is chosen by it may not hold for others.")
     return found

@@ -8,7 +8,7 @@ from support import own_folders as own
 from support.twins import save_nifti
 
 from lomix_search.cli import questions
-from lomix_search.cli.common import app
+from lomix_search.cli.common import app, console
 from lomix_search.errors import RecipeError
 
 HALF = np.diag([-1.0, -1.0, 1.5, 1.0])
@@ -32,7 +32,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_decisions_are_shown_with_their_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)  # COLUMNS is read when the package is imported
     text = said(
         capsys, tmp_path / "r", unclear(tmp_path / "d"), "--classes", "a,b", "--size", "32,32,16", "--dims", "3"
     )

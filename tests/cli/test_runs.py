@@ -58,6 +58,7 @@ def check_found(run: Path) -> None:
     assert load_recipe(run / "recipe.toml").search.steps == 2
 
 
+@pytest.mark.slow
 def test_results_are_plain_json() -> None:
     with undrawn():
         call("run", str(write_tiny(Path("recipe"))), "search.steps=2", "--folder", "here")

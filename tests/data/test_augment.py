@@ -34,6 +34,7 @@ def test_scheme_keeps_form_and_moves_image_and_label_together(name: str) -> None
     assert changed > 10
 
 
+@pytest.mark.slow
 def test_paper_scheme_has_its_shares() -> None:
     scheme, square = augmentation("paper"), torch.arange(64.0).reshape(1, 8, 8)
     assert scheme is not None

@@ -26,13 +26,13 @@ def without_noise(scheme: Volume) -> Volume:
 def test_labels_go_where_their_image_goes() -> None:
     scheme = without_noise(volume_augmentation(SIZE, ("rows",)))
     turned = 0
-    for seed in range(30):
+    for seed in range(12):
         np.random.seed(seed)
         image, label = scheme(*given(scheme))
         assert image.shape == (1, *SIZE) and label.shape == SIZE and label.dtype == torch.int64
         assert ((image[0] > 1.6) == (label == 1)).float().mean() > 0.95
         turned += int(not torch.equal(image, scheme._middle(given(scheme)[0])))
-    assert turned > 10
+    assert turned > 4
 
 
 @pytest.mark.parametrize("flip", [(), ("columns",), ("slices", "rows")])
@@ -41,7 +41,7 @@ def test_only_asked_axes_are_mirrored(flip: tuple[str, ...]) -> None:
     scheme.affine.prob = 0.0
     plain, seen = scheme._middle(given(scheme)[0])[0], set()
     mirrors = {(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)}
-    for seed in range(60):
+    for seed in range(40):
         np.random.seed(seed)
         image = scheme(*given(scheme))[0][0]
         seen |= {m for m in mirrors if torch.equal(image, plain.flip([i for i in range(3) if m[i]]))}

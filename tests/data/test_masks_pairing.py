@@ -106,6 +106,10 @@ WITHIN: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         "img_7.png mask_7.png image_8.png seg_8.png",
         {"img_7": ("img_7.png", "mask_7.png"), "image_8": ("image_8.png", "seg_8.png")},
     ),
+    "photos with masks that keep values": (
+        "a.jpg a.png b.JPEG b.png",
+        {"a": ("a.jpg", "a.png"), "b": ("b.JPEG", "b.png")},
+    ),
     "exact names first": (
         "images/a.png images/img_a.png masks/a.png masks/img_a_mask.png",
         {"a": ("a.png", "a.png"), "img_a": ("img_a.png", "img_a_mask.png")},

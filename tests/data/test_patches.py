@@ -50,6 +50,7 @@ def test_blocks_repeat_with_their_draw_and_differ_between_draws() -> None:
     assert all(len({i for _, i in Order(1, 2, 0).batch(step)}) == 1 for step in range(3))  # an item is a case
 
 
+@pytest.mark.slow
 def test_a_third_of_the_blocks_lie_round_a_class_and_rare_ones_as_often_as_others() -> None:
     label = np.zeros((40, 40, 40), np.uint8)
     label[2:12, 2:12, 2:12] = 1

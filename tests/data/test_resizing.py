@@ -234,6 +234,7 @@ def test_evaluation_feeds_what_training_saw(name: str, tmp_path: Path) -> None:
     assert np.corrcoef(again.numpy().ravel(), trained.numpy().ravel())[0, 1] > 0.9999
 
 
+@pytest.mark.slow
 def test_a_noisy_picture_set_scores_the_same_everywhere(tmp_path: Path) -> None:
     """0.972 in training and 0.500 in evaluation it was: the network met the noise without the filter it had learned."""
     splits = opened("polyp", tmp_path, 112)
@@ -265,6 +266,7 @@ def as_before(folder: Path, size: int = 48) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["linear", "nearest"])
 def test_folders_of_earlier_versions_keep_their_rule(how: str, tmp_path: Path) -> None:
     """What a network learned from them it meets again, and its predictions go back the way they came."""
@@ -283,6 +285,7 @@ def test_folders_of_earlier_versions_keep_their_rule(how: str, tmp_path: Path) -
     assert np.abs(edges - 35).max() <= (1 if how == "nearest" else 0)
 
 
+@pytest.mark.slow
 def test_folders_of_earlier_versions_are_made_anew_by_prepare(tmp_path: Path) -> None:
     opened("synapse", tmp_path)
     wanted = {entry.name: entry.files for entry in read_manifest(tmp_path / "out").cases}

@@ -46,6 +46,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "now", "told"),
     [
@@ -87,6 +88,7 @@ def test_a_recipe_s_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run_recipe(recipe.override({"search.other_data": True}), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_other_surroundings_are_said_in_one_message(begun: Path, tmp_path: Path) -> None:
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("checkpoints/*3.pt")
@@ -116,6 +118,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     same(tmp_path / "old", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_lost_best_network_is_said_and_the_next_takes_its_place(tmp_path: Path) -> None:
     run(tmp_path, steps=6)
     (tmp_path / "best.pt").write_bytes(b"PK")
@@ -151,6 +154,7 @@ def test_the_faults_of_both_sections_are_told(tmp_path: Path) -> None:
     assert [line.split(":")[0].split(" =")[0].strip() for line in lines[1:]] == ["unknown", "steps", "precision", "lr"]
 
 
+@pytest.mark.slow
 def test_the_last_validation_is_made_once(tmp_path: Path) -> None:
     val = Noting()
     net, loss = build("deep_supervision")

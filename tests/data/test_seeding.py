@@ -37,6 +37,7 @@ def test_seeded_restores_the_global_states() -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_is_the_same_whatever_the_workers_and_the_resume_point(workers: int) -> None:
     data, order = Seeded(toy("chest_ct"), 1), Order(10, 4, seed=1)

@@ -23,7 +23,7 @@ def logits_of(run: Path, network: str, images: torch.Tensor) -> torch.Tensor:
         return load_trained(run, network, "cpu").net.logits(images)
 
 
-@pytest.mark.parametrize("form", ["torchscript", "torch-export"])
+@pytest.mark.parametrize("form", ["torchscript", pytest.param("torch-export", marks=pytest.mark.slow)])
 def test_the_file_says_what_the_network_says(form: str, home: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / ENDINGS[form]
     done = export_network(home / "one", file, form, "best")
@@ -65,6 +65,7 @@ def test_without_the_packages_of_onnx_it_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = call("export", str(home / "one"), str(tmp_path / "net.pt"))
     assert "largest difference from the network itself: " in said and "any number of images" in said

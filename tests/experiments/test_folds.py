@@ -13,6 +13,7 @@ from support.prepared_recipe import prepared_recipe
 from support.tiny_recipe import write_tiny
 from support.undrawn import undrawn
 
+from lomix_search.cli.common import console
 from lomix_search.errors import DataError, RunError
 from lomix_search.evaluation.inference import predict_case
 from lomix_search.evaluation.score_table import ClassScores, Evaluation, read_evaluation
@@ -58,6 +59,17 @@ def test_each_patient_is_scored_once_and_out_of_fold(done: Path) -> None:
     assert mean["bootstrap"][0] <= mean["mean"] <= mean["bootstrap"][1]
     listed = call("runs", str(done))
     assert "fold0" in listed and "fold1" in listed and "finished" in listed
+
+
+def test_the_command_shows_intervals_and_skips_what_is_finished(
+    done: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 160)
+    weights = (done / "fold0/final.pt").stat().st_mtime_ns
+    said = call("run", str(recipe), "--folds", "2", "--folder", str(done), "--resume")
+    assert "2 folds: 6 cases of 6 patients" in said and "95 % (patients)" in said and "95 % (t)" in said
+    assert f"{done / 'fold0'} is finished" in " ".join(said.split()) and "the 2 networks together" in said
+    assert (done / "fold0/final.pt").stat().st_mtime_ns == weights
 
 
 def test_all_networks_together_are_scored_on_the_test_cases(done: Path) -> None:

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import os
+import resource
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +120,7 @@ def test_it_goes_on_where_it_was_killed(volumes: Done, tmp_path: Path) -> None:
     assert said["runs"] == ["run"] and said["flips"] is False and said["classes"][0] == "background"
 
 
+@pytest.mark.slow
 def test_predictions_of_another_run_or_setting_are_not_mixed(volumes: Done, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict_images(volumes.run, volumes.images / "p0.nii.gz", out)
@@ -154,6 +157,7 @@ def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> Non
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
     volumes: Done, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +187,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
         predict_images(volumes.run, tmp_path / "twice", tmp_path / "out2", probabilities=True)
 
 
+@pytest.mark.slow
 def test_runs_together_are_the_mean_of_their_probabilities(volumes: Done, tmp_path: Path) -> None:
     home = tmp_path / "other"
     images, masks = nifti_folders(home, 4)
@@ -220,6 +225,24 @@ def test_other_formats_come_out_alike(volumes: Done, tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels[name], labels["nifti"], err_msg=name)
         if name != "pages":  # a TIFF says no spacing
             np.testing.assert_allclose(made[name].header.get_zooms(), (0.8, 0.9, 4.0), rtol=1e-4)
+
+
+def test_a_full_disk_ends_it_and_leaves_nothing_half_written(
+    volumes: Done, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said = failing(capfd, "predict", str(volumes.run), str(volumes.images), str(tmp_path / "file"))
+    assert "cannot be written" in said and (tmp_path / "file").read_text() == "mine"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(RunError, match=r"p0_probabilities.nii.gz cannot be written: File too large") as caught:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            predict_images(volumes.run, volumes.images, tmp_path / "full", probabilities=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "the same command again" in str(caught.value)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["predictions.json"]
 
 
 @pytest.mark.slow

@@ -101,6 +101,7 @@ def test_the_verdict_is_the_monitors(finished_run: Path) -> None:
     assert selection_verdict(content, set_)[1] == "The weights were set, not searched"
 
 
+@pytest.mark.slow
 def test_the_graph_has_a_place_for_every_map_of_any_space() -> None:
     for name, stages in (("lomix", 4), ("lomix", 6), ("last_layer", 1), ("mutation", 3), ("extended", 5)):
         space = SearchSpace.load(name)

@@ -122,6 +122,7 @@ def test_nothing_in_a_file_of_a_run_is_executed(run: Path, tmp_path: Path, name:
         shown(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("results.json", "status.json", "environment.json"))
 def test_one_evil_value_among_good_ones_is_not_executed(run: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(run, tmp_path / "run")

@@ -17,6 +17,7 @@ from lomix_search.training.trackers import read_lines
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+@pytest.mark.slow
 def test_a_run_is_reproduced_bit_for_bit(home: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     found = reproduce(home / "one", again)

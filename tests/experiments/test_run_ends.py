@@ -46,6 +46,7 @@ def test_sigterm_around_the_loop_ends_cleanly_and_the_run_goes_on(moment: str, w
     assert (folder / "predictions.png").exists() and read_status(folder).state == "finished"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device", "predictions.png"), ValueError("no colours")])
 def test_what_fails_in_drawing_leaves_a_finished_run_finished(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,6 +55,7 @@ def test_its_mixture_is_shown_and_trains_on(old: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, trained[f"operators.{key}"]) for key, value in mixture.operators.items())
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_result_that_the_code_of_then_found(old: Path) -> None:
     call("run", str(old / "one/recipe.toml"), "search.steps=44", "--folder", str(old / "one"), "--resume")
     assert weights_of(old / "one") == pytest.approx(EXPECTED["weights"], rel=1e-4)

@@ -48,6 +48,7 @@ def test_data_network_and_loss_of_a_recipe_agree(data: Path, tmp_path: Path) -> 
     assert torch.equal(loss(maps, masks[None]).detach(), before), "nothing is learned from the corner"
 
 
+@pytest.mark.slow
 def test_validate_counts_each_region(data: Path, tmp_path: Path) -> None:
     recipe = brain_recipe(tmp_path, data)
     found = validate_recipe(recipe)
@@ -221,3 +222,47 @@ def test_pictures_with_masks_of_several_values_go_all_the_way(tmp_path: Path) ->
     assert evaluate_run(tmp_path / "run", overlays=1).classes == ("whole", "core")
     written = sorted(path.name for path in (tmp_path / "run/evaluation/final/predictions").rglob("*.png"))
     assert set(written) == {"whole.png", "core.png"}, "2 and 3 cannot be told apart in one map"
+
+
+OWN = """
+import numpy as np
+
+from lomix_search.data.case import Case
+from lomix_search.data.dataset import Slices, Splits
+
+
+def data():
+    draw = np.random.default_rng(0)
+    masks = np.zeros((8, 2, 32, 32), np.uint8)
+    for one in masks:
+        for mask in one:
+            y, x = draw.integers(4, 14, 2)
+            mask[y : y + 12, x : x + 12] = 1
+    images = (masks.sum(1, keepdims=True) + draw.normal(0, 0.1, (8, 1, 32, 32))).astype(np.float32)
+
+    def part(start, stop):
+        cases = [f"case{i}" for i in range(start, stop)]
+        return Slices(images[start:stop], masks[start:stop], cases, num_classes=2, multilabel=True)
+
+    volumes = [Case(f"case{i}", images[i : i + 1], masks[i][:, None], (1.0, 1.0, 1.0)) for i in (6, 7)]
+    return Splits(part(0, 4), part(4, 6), part(6, 8), ("heart", "lung"), 1, volumes={"test": volumes}, multilabel=True)
+"""
+
+
+@pytest.mark.slow
+def test_masks_of_a_function_of_ones_own_go_all_the_way(data: Path, tmp_path: Path) -> None:
+    """Organs seen through one another, which no class map holds."""
+    brain_recipe(tmp_path, data)
+    (tmp_path / "own.py").write_text(OWN)
+    text = (tmp_path / "recipe.toml").read_text().partition("[network]")
+    (tmp_path / "recipe.toml").write_text('[data]\nkind = "own.py:data"\n' + text[1] + text[2])
+    recipe = load_recipe(tmp_path, ["network.args={channels=1,classes=2}"])
+    found = validate_recipe(recipe)
+    assert found.faults == () and [row.name for row in found.classes] == ["heart", "lung"]
+    assert [row.pixels for row in found.classes] == pytest.approx([144 / 1024] * 2)
+    run_recipe(recipe, tmp_path / "run")
+    assert evaluate_run(tmp_path / "run", overlays=1).classes == ("heart", "lung")
+    written = sorted(path.name for path in (tmp_path / "run/evaluation/final/predictions/case6").iterdir())
+    assert written == ["heart.nii.gz", "lung.nii.gz"]
+    with pytest.raises(DataError, match="label 1 cannot be ignored"):
+        load_recipe(tmp_path, ["loss.ignore_index=1"]).build_data()

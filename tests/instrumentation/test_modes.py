@@ -60,6 +60,7 @@ def test_frozen_parts_stay_frozen_through_training_and_validation(tmp_path: Path
     assert net.training and net.model.middle[1].training and not net.model.down[1].training
 
 
+@pytest.mark.slow
 def test_a_network_left_in_eval_mode_trains_but_for_what_has_no_gradient(tmp_path: Path) -> None:
     net, loss = frozen()
     net.eval()

@@ -59,6 +59,7 @@ def some_slow(kinds: Iterable[str]) -> list[Any]:
     return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in kinds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", some_slow(KINDS))
 def test_training_evaluation_and_pictures_find_the_dice_of_a_hand_computation(kind: str) -> None:
     network = build(kind)

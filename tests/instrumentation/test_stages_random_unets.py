@@ -89,6 +89,7 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor, list[str]]:
     return net, torch.rand(1, 1, *[2**depth] * dims), [f"up.{i}" for i in range(depth - 1)]
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_every_random_network_shows_its_true_stages(case):

@@ -106,6 +106,7 @@ def test_options_of_the_loss_are_one_opaque_operator_too() -> None:
         torch.testing.assert_close(found, torch.autograd.grad(loss(maps, labels), maps))
 
 
+@pytest.mark.slow
 @each
 def test_the_operators_keep_the_rules_of_torch_library(engine: str) -> None:
     plan = LossPlan(tuple(SearchSpace.load("lomix").maps(2)), 2, 3)
@@ -138,6 +139,7 @@ def test_a_second_derivative_is_refused_in_words(engine: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_reference_has_a_second_derivative() -> None:
     loss = MixtureLoss("lomix", 2, 2, engine="reference").double()
     maps = [torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]

@@ -186,6 +186,7 @@ def test_no_place_at_all_is_said(set_: Set, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "reason"), [
     (r"printf 'Fehler: f\374r\n' >&2; exit 1", "failed: Fehler: f\ufffdr"),
     ("echo; echo '   '; exit 1", "returned non-zero exit status 1."),

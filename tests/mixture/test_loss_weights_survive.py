@@ -45,6 +45,7 @@ def train(
     return loss, finest, [str(one.message) for one in caught if "MixtureLoss" in str(one.message)]
 
 
+@pytest.mark.slow
 def test_sgd_with_momentum_kills_softplus_weights_and_that_is_said_once() -> None:
     together = lambda net, loss: torch.optim.SGD([*net.parameters(), *loss.parameters()], **SGD)  # noqa: E731
     loss, _, said = train("softplus", together, steps=120)
@@ -118,6 +119,7 @@ def falling(weighting: str = "softplus") -> tuple[MixtureLoss, Callable[[], Any]
     return loss, step
 
 
+@pytest.mark.slow
 def test_it_does_not_cry_wolf(recwarn: pytest.WarningsRecorder) -> None:
     for weighting in ("normalized", "uncertainty", "uniform", "anneal"):
         _, step = falling(weighting)

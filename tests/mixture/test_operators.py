@@ -26,6 +26,7 @@ def maps(arity: int, classes: int = 3, spatial: tuple[int, ...] = (4, 5)) -> lis
     return [torch.randn(2, classes, *spatial, dtype=torch.float64) for _ in range(arity)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -124,6 +125,7 @@ def test_names(table: dict[str, object]) -> None:
 # -- check_operator ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_good_operator_of_the_user_passes(table: dict[str, object]) -> None:
     @operator("geometric", symmetric=True)
     def geometric(*given: Tensor) -> Tensor:

@@ -82,6 +82,7 @@ def test_counting_agrees_with_enumerating(space: SearchSpace, stages: int) -> No
     assert len({m.id for m in maps}) == len(maps)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(space=spaces)
 def test_a_space_survives_its_file(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from lomix_search.recipe.decisions import patch_size
-from lomix_search.recipe.network_choice import network_for, strides_for
+from lomix_search.recipe.network_choice import network_for, patch_size, strides_for
 from lomix_search.recipe.objects import call, load_object
 
 SHAPES = [(36, 1, 50, 35)] * 3

@@ -145,6 +145,7 @@ def test_choices_that_make_no_sense() -> None:
             read(text)
 
 
+@pytest.mark.slow
 def test_options_that_do_not_fit_the_data(tmp_path: Path) -> None:
     folder = own.nnunet(tmp_path / "d", CT, ct=True, count=3)
     assert "--size 64 does not go with 3D" in fault(tmp_path, folder, size=64)

@@ -46,6 +46,7 @@ def test_nnunet_with_an_ignored_label(tmp_path: Path) -> None:
     assert "ignore = 3" in text and "1 images in imagesTs are left to lomix predict RUN" in text
 
 
+@pytest.mark.slow
 def test_nnunet_with_regions_and_channels(tmp_path: Path) -> None:
     data = own.nnunet(tmp_path / "d", REGIONS, values=(1, 2, 3), channels=2)
     found, manifest = prepared(tmp_path, data, dims=2)
@@ -60,6 +61,7 @@ def test_nnunet_with_regions_and_channels(tmp_path: Path) -> None:
     assert label.shape == (3, 64, 64) and (label[0] >= label[1]).all() and label[2].any()
 
 
+@pytest.mark.slow
 def test_the_decathlon_of_4d_files(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(32, 32, 32), spacing=(2, 1, 1))
     assert found["form"] == "Medical Segmentation Decathlon" and found["channels"] == "2 (FLAIR, T1w)"
@@ -83,6 +85,7 @@ def test_folders_of_volumes(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels_of(tmp_path, "p1"), own.volumes(2)[1][1].transpose(2, 1, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
 def test_dicom_with_contours_or_segments(kind: str, tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.dicom_folder(tmp_path / "d", kind), dims=2)
@@ -96,6 +99,7 @@ def test_regions_of_dicom_that_are_named_are_taken(tmp_path: Path) -> None:
     assert own.decided(plan)["classes"] == "1 tumour" and plan.look.coding.masks == {1: 2}
 
 
+@pytest.mark.slow
 def test_a_folder_a_patient(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.patients(tmp_path / "d"))
     assert found["patients"] == "4" and {case.patient for case in manifest.cases} == {"P0", "P1", "P2", "P3"}
@@ -125,6 +129,17 @@ def test_nnunets_preprocessed_form(tmp_path: Path) -> None:
         path.rename(path.with_suffix(".b2nd"))
     with pytest.raises(DataError, match=r"6 files are of the form \.b2nd, which is not read here"):
         own.plan(tmp_path / "b", tmp_path / "d")
+
+
+def test_folders_of_kinds_are_not_taken_for_patients(tmp_path: Path) -> None:
+    for n in range(33):
+        folder = tmp_path / "d" / ("benign", "malignant", "normal")[n % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(n)).save(folder / f"c{n}.png")
+        save8(folder / f"c{n}_mask.png", blocks([1], n))
+    plan = own.plan(tmp_path, tmp_path / "d")
+    assert own.decided(plan)["patients"] == "33" and [q.option for q in plan.decided.open] == ["patient"]
+    assert own.decided(plan.chosen(patient="folder"))["patients"] == "3"
 
 
 COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.uint8)
@@ -193,6 +208,7 @@ def test_sets_that_folders_name_are_the_split(tmp_path: Path) -> None:
     assert {*splits.train.cases, *splits.val.cases} == {f"train/c{n}" for n in range(4)}
 
 
+@pytest.mark.slow
 def test_labels_of_another_format_and_orientation(tmp_path: Path) -> None:
     """DICOM slices with labels as a converter writes them: on the same grid, rows the other way round."""
     turned_over = own.AFFINE @ np.array([[1.0, 0, 0, 0], [0, -1, 0, own.SHAPE[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -109,6 +109,7 @@ def test_numbers_that_no_setting_takes_are_refused_by_name(recipe: Path, key: st
     assert said.splitlines()[1].startswith(f"  {key} = ") and len(said) < 400
 
 
+@pytest.mark.slow
 def test_the_largest_seed_trains_and_the_next_is_refused(tmp_path: Path) -> None:
     from lomix_search.experiments.run import run_recipe
 

@@ -43,6 +43,7 @@ def test_it_takes_the_steps_of_the_same_optimizer_by_name(tmp_path: Path) -> Non
     same(tmp_path / "object", tmp_path / "name")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [lambda net, loss: RMSPROP(everything(net, loss)), lambda net, loss: RMSPROP], ids=["object", "function"]
 )

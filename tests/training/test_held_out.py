@@ -246,6 +246,7 @@ class Noting(Shapes):
         return super().__getitem__(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", [0.5, 1.0])
 def test_what_was_set_aside_joins_when_the_looks_are_over(until: float, tmp_path: Path) -> None:
     items = Noting(20)
@@ -260,6 +261,7 @@ def test_what_was_set_aside_joins_when_the_looks_are_over(until: float, tmp_path
     assert (set(items.read) == set(range(20))) is (until == 0.5)  # a longer run does not look at them again
 
 
+@pytest.mark.slow
 def test_it_runs_in_half_precision_and_beside_other_data(tmp_path: Path) -> None:
     held = ConcatDataset([Shapes(3)])
     result = run(tmp_path, steps=4, precision="bf16", held_out=held)

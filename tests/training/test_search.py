@@ -101,6 +101,7 @@ def test_it_runs_outside_the_main_thread(tmp_path: Path) -> None:
     assert (tmp_path / "mixture.json").exists()
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(tmp_path: Path) -> None:
     net, loss = build("deep_supervision")
     settings = {"steps": 3, "batch_size": 4, "progress": False, "classes": CLASSES}

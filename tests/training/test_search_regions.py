@@ -31,6 +31,7 @@ def run(folder: Path, given: Any = None, train: Any = None, val: Any = None, **c
     return lomix.search(*(given or built()), *data, folder=folder, **settings)
 
 
+@pytest.mark.slow
 def test_masks_are_validated_by_region(tmp_path: Path) -> None:
     net, loss = built()
     result = run(tmp_path, (net, loss), steps=4)
@@ -110,6 +111,7 @@ def test_what_is_no_mask_is_named_before_the_first_step(change: Any, message: st
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_task_is_refused_by_name(tmp_path: Path) -> None:
     """Regions and classes have the same number of channels here, so that every tensor would fit."""
     run(tmp_path, steps=2)
@@ -124,6 +126,7 @@ def test_a_checkpoint_of_another_task_is_refused_by_name(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_other_misfits_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         run(tmp_path, classes=("background", *REGIONS))

@@ -29,6 +29,7 @@ def trained_steps(folder: Path) -> list[int]:
     return [line["step"] for line in read_lines(folder / "metrics.jsonl") if "train/loss" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_leaves_a_run_that_resumes_bit_for_bit(
     number: int,
@@ -47,6 +48,7 @@ def test_a_signal_leaves_a_run_that_resumes_bit_for_bit(
     assert (tmp_path / "mixture.safetensors").exists() and trained_steps(tmp_path) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_to_more_steps(whole: Path, tmp_path: Path) -> None:
     run(tmp_path, steps=8)
     assert json.loads((tmp_path / "mixture.json").read_text())["provenance"]["steps"] == 8
@@ -65,6 +67,7 @@ def test_a_longer_run_takes_its_learning_rate_from_the_longer_schedule(tmp_path:
     assert any(not torch.equal(before[key], after[key]) for key in after)
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wild = np.random.default_rng(0)
     monkeypatch.setattr(time, "time", lambda: float(wild.uniform(-1e9, 1e10)))

@@ -29,6 +29,7 @@ class SickAt(Shapes):
         return (torch.full_like(image, torch.nan) if self.read in self.reads else image), label
 
 
+@pytest.mark.slow
 def test_a_sick_batch_is_skipped_and_leaves_no_trace_in_batch_norms(tmp_path: Path) -> None:
     result = run(tmp_path, SickAt(9, 30), built=normed())
     lines = {line["step"]: line for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line}

@@ -150,14 +150,22 @@ def pair_within(root: Path) -> Pairs:
 
 
 def _by_role(files: Sequence[tuple[File, bool | None]]) -> tuple[list[File], list[File]]:
-    """Tell images from masks by kind, by folder, and else by name."""
+    """Tell images from masks by kind, by folder, by name, and where none says it by ending."""
     images: list[File] = []
     masks: list[File] = []
     for file, is_label in files:
         roles = [_role(part) for part in reversed(file.folder.split("/")) if _role(part) is not None]
         said = is_label if is_label is not None else roles[0] if roles else looks_like_mask(file.stem)
         (masks if said else images).append(file)
-    return images, masks
+    return (images, masks) if masks else _by_ending(images)
+
+
+def _by_ending(files: list[File]) -> tuple[list[File], list[File]]:
+    """Take JPEGs as images where each has a file of its name beside it that keeps values: photos with their masks."""
+    photos = [file for file in files if suffix_of(file.paths[0]).lower() in (".jpg", ".jpeg")]
+    others = [file for file in files if file not in photos]
+    alike = Counter((f.folder, f.stem) for f in photos) == Counter((f.folder, f.stem) for f in others)
+    return (photos, others) if photos and alike else (files, [])
 
 
 def _role(folder: str) -> bool | None:

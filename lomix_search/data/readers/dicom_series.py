@@ -44,7 +44,7 @@ def sort_dicom(files: Iterable[Path]) -> tuple[dict[str, tuple[Path, ...]], list
         if (modality := value_of(d, "Modality")) in LABELS:
             labels.append(path)
         elif modality not in NO_IMAGES:
-            series.setdefault(str(d.get("SeriesInstanceUID", "")), []).append(path)
+            series.setdefault(_uid(d), []).append(path)
     return {uid: tuple(members) for uid, members in series.items()}, labels
 
 
@@ -63,7 +63,7 @@ def read_series(files: Sequence[Path]) -> tuple[Array, tuple[float, ...], dict[s
     """
     slices = [d for d in map(read_dicom_file, files) if value_of(d, "Modality") not in NO_IMAGES]
     folder = files[0].parent
-    if len(series := {str(d.get("SeriesInstanceUID", "")) for d in slices}) != 1:
+    if len(series := set(map(_uid, slices))) != 1:
         raise DataError(f"{folder}: {len(series)} series of DICOM slices; need one.", hint="keep one series a folder")
     ordered, affine = _grid(folder, slices)
     shape = (len(ordered), int(ordered[0].Rows), int(ordered[0].Columns))
@@ -113,6 +113,11 @@ def _step(folder: Path, ordered: Sequence[Any], heights: Array) -> float:
             hint="remove slices of other series or that are there twice, or find the missing ones",
         )
     return float(steps.mean())
+
+
+def _uid(d: Any) -> str:
+    with readable(path_of(d)):
+        return str(d.get("SeriesInstanceUID", ""))
 
 
 def _size_of(d: Any) -> tuple[Any, ...]:

@@ -98,7 +98,8 @@ def _stored(path: Path) -> tuple[Array, Array]:
         check_memory(path, shape)
         values = nrrd.read(str(path))[0]
     check_real_values(path, values.dtype)
-    return _with_channels(path, values, header), _affine(path, header)
+    with readable(path):
+        return _with_channels(path, values, header), _affine(path, header)
 
 
 def _spatial(path: Path, header: Mapping[str, Any]) -> list[int]:
@@ -135,4 +136,4 @@ def _affine(path: Path, header: Mapping[str, Any]) -> Array:
         else:
             steps = np.diag([float(header["spacings"][n]) for n in axes] if "spacings" in header else [1.0] * 3)
         start = np.asarray(header.get("space origin", np.zeros(3)), float)
-    return affine_of(factors[:, None] * steps, factors * start)
+        return affine_of(factors[:, None] * steps, factors * start)

@@ -129,7 +129,7 @@ def _examples(trained: Trained) -> tuple[Tensor, str]:
             return images, f"two validation items of the run's data: {items.names[0]}; {items.names[len(items) - 1]}"
         block = items.example()[0]
         return torch.stack([block, block.flip(-1)]), f"a block of the run's data and its mirror image: {items.names[0]}"
-    except (LomixError, RuntimeError):  # the data are gone, or pictures differ in size
+    except (LomixError, OSError, RuntimeError):  # the data are gone, or pictures differ in size
         with seeded(0):
             return torch.rand(2, *trained.data.item), "noise in 0 … 1, for the run's data could not be opened"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from lomix_search.data.case import Case
 from lomix_search.data.readers.image import find_images, read_image, stem_of
 from lomix_search.errors import DataError, LomixError, RunError
-from lomix_search.evaluation.inference import predict_case
+from lomix_search.evaluation.inference import Prediction, predict_case
 from lomix_search.experiments.predict.ensemble import Ensemble, load_ensemble
-from lomix_search.experiments.predict.record import NAME, claim_predictions
+from lomix_search.experiments.predict.record import claim_predictions
 from lomix_search.instrumentation.outputs import Reader
-from lomix_search.training.run_folder import hold, writing
+from lomix_search.training.run_folder import hold
 from lomix_search.utils.files import UNFINISHED
 
 
@@ -138,17 +139,17 @@ def _predict_all(
             skipped.append(name)
             continue
         try:
-            _predict_one(ensemble, readers, name, files, out, probabilities)
-            done.append(name)
+            made = _predict_one(ensemble, readers, name, files, probabilities)
         except torch.OutOfMemoryError as cause:
             fault = RunError(f"{files[0]} needs more memory than the GPU has.", seen=str(cause), hint="--batch-size 1")
             faults[name] = str(fault)
         except MemoryError as cause:
             faults[name] = str(DataError(f"{files[0]} does not fit into memory.", seen=str(cause)))
-        except _CannotWrite:
-            raise
         except LomixError as fault:
             faults[name] = str(fault)
+        else:
+            _save(ensemble, out, *made)
+            done.append(name)
     return Predicted(tuple(done), tuple(skipped), faults)
 
 
@@ -168,10 +169,6 @@ def _targets(
     return targets
 
 
-class _CannotWrite(RunError):
-    """A disk that is full or read-only: no other image could be written either."""
-
-
 def _made(targets: Sequence[Path], files: Sequence[Path]) -> bool:
     """Say whether an image was predicted after it was last changed."""
     if not all(path.is_file() for path in targets):
@@ -181,13 +178,19 @@ def _made(targets: Sequence[Path], files: Sequence[Path]) -> bool:
 
 
 def _predict_one(
-    ensemble: Ensemble, readers: Sequence[Reader], name: str, files: Sequence[Path], out: Path, probabilities: bool
-) -> None:
+    ensemble: Ensemble, readers: Sequence[Reader], name: str, files: Sequence[Path], probabilities: bool
+) -> tuple[Case, Prediction]:
     case = ensemble.form.prepare(read_image(files), name, files)
     networks = [member.net for member in ensemble.members]
-    prediction = predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
+    return case, predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
+
+
+def _save(ensemble: Ensemble, out: Path, case: Case, prediction: Prediction) -> None:
+    """Write a prediction; where the disk is full or read-only, no other could be written either, and all ends."""
     try:
-        with writing(out / NAME):
-            ensemble.save(out, case, prediction)
-    except RunError as cause:
-        raise _CannotWrite(str(cause)) from None
+        ensemble.save(out, case, prediction)
+    except OSError as cause:
+        raise RunError(
+            f"{cause.filename or out} cannot be written: {cause.strerror or cause}.",
+            hint="free some space, then the same command again; what was written before is whole",
+        ) from None

@@ -64,7 +64,7 @@ class LossTerms:
     text: ClassVar[str]
 
     def __post_init__(self) -> None:
-        weights = self.class_weights
+        weights: Any = self.class_weights
         weights = weights.tolist() if hasattr(weights, "tolist") else weights  # of torch or numpy
         object.__setattr__(self, "class_weights", tuple(weights) if isinstance(weights, list) else weights)
         _raise(_ranges(self) or exclusions(self))

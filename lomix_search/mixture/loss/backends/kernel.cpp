@@ -340,11 +340,11 @@ template <class S, int VECS> struct Worker {
   void add_losses(int64_t map, const V* z) {
     sums[map] += plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
     double *overlap = sums + plan.m + map * C, *spread = overlap + plan.m * C;
-    const bool channels = plan.sigmoid, squares = plan.squares;
+    const bool given = plan.sigmoid, squares = plan.squares;
     for (int64_t c = 0; c < C; ++c) {
       V sum = V{}, shared = V{};
       for (int v = 0; v < VECS; ++v) {
-        const V p = channels ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
+        const V p = given ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
         sum += squares ? p * p : p;
         shared += p * Y[c * VECS + v];
       }
