@@ -107,7 +107,6 @@ def compare(case: dict[str, object], engine: str) -> None:
 FEW = 4 if os.environ.get("TRITON_INTERPRET") == "1" else 25  # the interpreter takes seconds for one
 
 
-@pytest.mark.slow
 @engines
 @settings(max_examples=FEW, deadline=None, derandomize=True)
 @given(case=hostile())
