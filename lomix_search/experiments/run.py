@@ -153,27 +153,32 @@ def _check_data(folder: Path, before: Environment, now: Environment) -> None:
 def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse to mix two runs in one folder, and to start without what the recipe's trackers need."""
     check_trackers(recipe)
-    held = folder / "recipe.toml"
-    if not held.exists():
+    check_place(folder, recipe, resume)
+
+
+def check_place(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse a folder that holds a run which is not gone on with, or one of another recipe.
+
+    Args:
+        folder: The run folder; an empty one, or none, is fine.
+        recipe: What is to be run there.
+        resume: Whether to go on with a run that is there.
+
+    Raises:
+        RunError: it holds a run, and ``resume`` is not asked for, or its recipe differs.
+    """
+    if not (folder / "recipe.toml").exists():
         return
     if not resume:
         raise RunError(
             f"{folder} holds a run already; nothing was changed.",
             hint=["--resume           to go on with it", "--folder runs/new  to start another"],
         )
-    check_recipe(folder, recipe)
+    _check_recipe(folder, recipe)
 
 
-def check_recipe(folder: Path, recipe: Recipe) -> None:
-    """Refuse to go on with a run by another recipe than it was started with.
-
-    Args:
-        folder: The run folder.
-        recipe: What the run is to go on with.
-
-    Raises:
-        RunError: they differ in what a result depends on.
-    """
+def _check_recipe(folder: Path, recipe: Recipe) -> None:
+    """Refuse to go on with a run by a recipe that differs in what a result depends on."""
     before, now = load_recipe(folder / "recipe.toml").model_dump(), recipe.model_dump()
     check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")

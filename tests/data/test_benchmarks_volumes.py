@@ -69,3 +69,11 @@ def test_spacing_is_for_volumes_and_size_for_slices(tmp_path: Path) -> None:
         prepare("hippocampus", raw, tmp_path / "out", spacing=(0, 1, 1), progress=False)
     with pytest.raises(DataError, match="slices are brought to one size, not to a spacing"):
         prepare("polyp", raw, tmp_path / "out", spacing=(1, 1, 1), progress=False)
+
+
+def test_two_pictures_in_a_folder_of_one_are_refused(tmp_path: Path) -> None:
+    raw = nuclei_raw(tmp_path / "raw")
+    picture = LAYOUTS["nuclei"].find(raw)[0].files[0]
+    shutil.copy(picture, picture.with_name("another.png"))
+    with pytest.raises(DataError, match="holds 2 pictures; a folder of the set holds one"):
+        LAYOUTS["nuclei"].find(raw)

@@ -27,7 +27,7 @@ def find_nuclei(raw: Path) -> list[Source]:
         One source a picture; all nuclei are one foreground.
 
     Raises:
-        DataError: no such pictures, or pictures without a mask.
+        DataError: no such pictures, several in one folder, or pictures without a mask.
     """
     if (raw / "images").is_dir() and (raw / "masks").is_dir():
         images, masks = (files_by_name(_pictures(raw / name)) for name in ("images", "masks"))
@@ -36,6 +36,12 @@ def find_nuclei(raw: Path) -> list[Source]:
     sources = []
     for folder in sorted({p.parent for p in raw.rglob("images") if p.is_dir() and _NAME.fullmatch(p.parent.name)}):
         inside = {name: _pictures(folder / name) for name in ("images", "masks")}
+        if len(inside["images"]) > 1:
+            raise DataError(
+                f"{folder / 'images'} holds {len(inside['images'])} pictures; a folder of the set holds one.",
+                seen=", ".join(path.name for path in inside["images"][:4]),
+                hint="move the others away",
+            )
         images, masks = ({folder.name: files[0]} if files else {} for files in inside.values())
         check_pairs(folder, images, masks, "images/ID.png with masks/*.png")
         sources += [picture_source(folder.name, "", inside["images"][0], tuple(inside["masks"]))]

@@ -13,7 +13,7 @@ from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
 from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.fold_scores import FoldScores, check_folds
-from lomix_search.experiments.run import check_recipe, run_recipe
+from lomix_search.experiments.run import check_place, run_recipe
 from lomix_search.experiments.status import read_status
 from lomix_search.experiments.trained import load_trained
 from lomix_search.recipe.objects import load_object
@@ -114,14 +114,7 @@ def _claim(folder: Path, places: Sequence[Path], recipes: Sequence[Recipe], resu
             hint="--folds as before, or --folder runs/new",
         )
     for place, recipe in zip(places, recipes, strict=True):
-        if not (place / "recipe.toml").exists():
-            continue
-        if not resume:
-            raise RunError(
-                f"{place} holds a run already; nothing was changed.",
-                hint=["--resume           to go on with it", "--folder runs/new  to start another"],
-            )
-        check_recipe(place, recipe)
+        check_place(place, recipe, resume)
 
 
 def _check_cases(recipe: Recipe) -> None:
