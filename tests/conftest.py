@@ -15,6 +15,9 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+FRAMEWORKS = {"nnunet": "nnunetv2", "monai": "ignite", "lightning": "lightning", "huggingface": "accelerate"}
+"""Marker of a framework's tests, and the package by which one knows that it is here; .ci/frameworks runs them."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too (CI does)")
@@ -30,6 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device"))
         if "paper" in item.keywords and importlib.util.find_spec("transformers") is None:
             item.add_marker(pytest.mark.skip(reason="paper: transformers is not installed; .ci/paper runs this"))
+        for name in FRAMEWORKS.keys() & set(item.keywords):
+            if any(item.iter_markers(name)) and importlib.util.find_spec(FRAMEWORKS[name]) is None:
+                reason = f"{name}: {FRAMEWORKS[name]} is not installed; .ci/frameworks runs this"
+                item.add_marker(pytest.mark.skip(reason=reason))
         if "realdata" in item.keywords and not os.environ.get("LOMIX_DATA"):
             item.add_marker(pytest.mark.skip(reason="realdata: LOMIX_DATA names no folder of data sets"))
 
