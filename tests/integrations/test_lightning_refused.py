@@ -111,7 +111,7 @@ def instrumented() -> Segmentation:
 REFUSED: list[tuple[Callable[[], Segmentation], dict[str, Any], str]] = [
     (Functional, {}, "nothing in Functional looks like a loss; LoMixCallback replaces one that is an attribute."),
     (Two, {}, "2 attributes of Two look like a loss; the mixture takes the place of one.\n  Seen: dice, loss"),
-    (Unused, {}, "the network ran, and the loss was called without its output; looked for: self.net and self.loss"),
+    (Unused, {}, "the loss was called without its output; looked for: self.net and self.loss"),
     (Judged, {}, "what training_step of Judged returned does not come from its loss"),
     (Changed, {}, "the loss of SmallUNet was called with what MulBackward0 made of its output, of which the maps would"),
     (DeepLoss, {}, "the loss of Deep was called with output[1], which is not the map that the network is used for."),
@@ -120,7 +120,7 @@ REFUSED: list[tuple[Callable[[], Segmentation], dict[str, Any], str]] = [
     (ByLBFGS, {}, "LBFGS takes one parameter group; the mixture needs its own."),
     (Elsewhere, {}, "no optimizer trains SmallUNet.\n  Seen: SGD"),
     (instrumented, {}, "Segmentation.net is instrumented already: two plug-ins would train it at once."),
-    (Manual, {}, '2 submodules with parameters; LoMixCallback looks for the one network.\n  Seen: net, judge\n  Try:  LoMixC'),
+    (Manual, {}, 'LoMixCallback looks for the one network.\n  Seen: net, judge\n  Try:  LoMixCallback(network="net")'),
     (Segmentation, {"network": "nte"}, 'Segmentation has no module "nte".\n  Seen: net'),
     (Segmentation, {"loss": "criterion"}, 'Segmentation has no loss "criterion".'),
     (Segmentation, {"weighting": "lookahead"}, 'weighting "lookahead" looks at held-out data'),
