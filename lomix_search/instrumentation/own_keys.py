@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-State = dict[str, Any]
+_State = dict[str, Any]
 
 _HEADS = "lomix_heads"
 _MODEL, _OLD_HEADS = "model.", "heads."
 
 
-def set_apart(state: State, prefix: str) -> None:
+def set_apart(state: _State, prefix: str) -> None:
     """Rename what ``nn.Module.state_dict`` has just put into a state.
 
     Args:
@@ -29,7 +29,7 @@ def set_apart(state: State, prefix: str) -> None:
     own = {key.removeprefix(prefix): state.pop(key) for key in [key for key in state if key.startswith(prefix)]}
     heads = {key.removeprefix(_OLD_HEADS): value for key, value in own.items() if key.startswith(_OLD_HEADS)}
     state.update({prefix + key[len(_MODEL) :]: value for key, value in own.items() if key.startswith(_MODEL)})
-    metadata: State | None = getattr(state, "_metadata", None)
+    metadata: _State | None = getattr(state, "_metadata", None)
     if metadata is None:  # a plain dict: nowhere to lie apart
         state.update({f"{prefix}{_HEADS}.{key}": value for key, value in heads.items()})
         return
@@ -39,7 +39,7 @@ def set_apart(state: State, prefix: str) -> None:
     metadata[prefix[:-1]] = {**metadata.get(prefix[:-1], {}), _HEADS: heads}
 
 
-def bring_together(state: State, prefix: str, noted: State, bare: Iterable[str], heads: State) -> None:
+def bring_together(state: _State, prefix: str, noted: _State, bare: Iterable[str], heads: _State) -> None:
     """Rename the keys of a state for ``nn.Module.load_state_dict``: the opposite of ``set_apart``.
 
     Args:
