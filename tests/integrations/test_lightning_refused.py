@@ -113,7 +113,7 @@ REFUSED: list[tuple[Callable[[], Segmentation], dict[str, Any], str]] = [
     (Two, {}, "2 attributes of Two look like a loss; the mixture takes the place of one.\n  Seen: dice, loss"),
     (Unused, {}, "the loss was called without its output; looked for: self.net and self.loss"),
     (Judged, {}, "what training_step of Judged returned does not come from its loss"),
-    (Changed, {}, "the loss of SmallUNet was called with what MulBackward0 made of its output, of which the maps would"),
+    (Changed, {}, "the loss of SmallUNet was called with what MulBackward0 made of its output, of which the maps"),
     (DeepLoss, {}, "the loss of Deep was called with output[1], which is not the map that the network is used"),
     (Weighted, {}, "loss was called with 2 values beside the logits; the mixture takes one.\n  Seen: Tensor, Tensor"),
     (lambda: Segmentation(Single()), {}, "Single has no decoder stage that was found; a mixture needs at least 2."),
