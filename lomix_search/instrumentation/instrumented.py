@@ -125,6 +125,21 @@ class Instrumented(nn.Module):
                 if not self._scope.hooked:
                     self._attach()
         output, kept = self._scope.keep(lambda: eager_of(self.model)(*args, **kwargs))
+        return self.maps_of(output, kept)
+
+    def maps_of(self, output: Any, kept: dict[int, Tensor]) -> list[Tensor]:
+        """Make the maps of a pass in train mode that somebody else ran, as a :class:`~.tape.Tape` does.
+
+        Args:
+            output: What the model returned.
+            kept: The tensors that the hooks kept.
+
+        Returns:
+            Logits, coarse to fine.
+
+        Raises:
+            StageError: a stage was not reached in that pass.
+        """
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
 
