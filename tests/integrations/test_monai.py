@@ -6,8 +6,8 @@ from pathlib import Path
 import monai
 import pytest
 import torch
-from support.monai_engines import EXAMPLE, Training, dynunet, items, loader, trained_by
-from torch import Tensor
+from support.monai_engines import EXAMPLE, Training, dynunet, in_two_processes, items, loader, trained_by
+from torch import Tensor, nn
 
 import lomix_search as lomix
 from lomix_search.errors import RunError
@@ -94,6 +94,26 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
     stock = dynunet()
     CheckpointLoader(str(tmp_path / "last.pt"), {"network": stock})(first.trainer)  # no LoMix in load_dict
     assert all(torch.equal(a, b) for a, b in zip(stock.parameters(), first.unet.parameters(), strict=True))
+
+
+def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
+    from monai.data import DataLoader
+
+    def train(rank: int) -> None:
+        share = DataLoader(items(4)[2 * rank : 2 * rank + 2], batch_size=2)
+        folder = tmp_path / str(rank)
+        run = Training(folder, epochs=3, train_data_loader=share, wrap=nn.parallel.DistributedDataParallel)
+        run.trainer.run()
+        torch.save([p.detach() for p in (*run.net.parameters(), *run.loss.parameters())], tmp_path / f"{rank}.pt")
+        assert (folder / "mixture.json").exists() == (rank == 0)
+
+    in_two_processes(train, tmp_path / "meeting")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    alone = Training(tmp_path, epochs=3, train_data_loader=DataLoader(items(4), batch_size=4))
+    alone.trainer.run()
+    for a, b in zip(first, [*alone.net.parameters(), *alone.loss.parameters()], strict=True):
+        torch.testing.assert_close(a, b.detach(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path) -> None:
@@ -201,6 +221,10 @@ def test_handlers_in_the_wrong_place(tmp_path: Path) -> None:
     evaluator = SupervisedEvaluator(device=torch.device("cpu"), val_data_loader=loader(2), network=run.net)
     with pytest.raises(RunError, match="LoMixHandler belongs to an engine that trains, not to a SupervisedEvaluator."):
         LoMixHandler(run.loss, run.net).attach(evaluator)
+    with pytest.raises(
+        RunError, match=r"LoMixHandler\(loss\) without a network .* LoMixLoss reads them, not MixtureLoss."
+    ):
+        LoMixHandler(run.loss)
     with pytest.raises(RunError, match=r"LoMixHandler\(loss, network\) needs an instrumented network, not a DynUNet."):
         LoMixHandler(run.loss, run.unet)
 

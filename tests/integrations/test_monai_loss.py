@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
 from support.mixture_losses import sample
+from support.monai_engines import EXAMPLE, dynunet
 from torch import Tensor
 
 import lomix_search as lomix
@@ -66,6 +67,15 @@ def test_maps_of_one_size_need_a_word() -> None:
     )
     assert torch.equal(pair(finest="first")[0](same, labels), plain(same[::-1], labels))
     assert torch.equal(pair(finest="last")[0](same, labels), plain(same, labels))
+
+
+def test_an_instrumented_network_with_maps_of_one_size() -> None:
+    net = lomix.instrument(dynunet(deep_supervision=True), EXAMPLE).train()
+    own, plain = LoMixLoss.for_network(net), MixtureLoss.for_network(net)
+    plain.load_state_dict(own.state_dict())
+    images, labels = torch.rand(2, 1, 32, 32), torch.randint(0, 3, (2, 1, 32, 32))
+    maps = net(images)
+    assert len({one.shape for one in maps}) == 1 and torch.equal(own(maps, labels), plain(maps, labels))
 
 
 def test_one_map_is_the_finest_and_in_training_a_warning() -> None:

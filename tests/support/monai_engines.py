@@ -1,9 +1,13 @@
 """Small pieces of a training with MONAI: labelled squares in dictionaries of MetaTensors, a network, a trainer."""
 
+import os
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from monai.data.dataloader import DataLoader
 from monai.data.meta_tensor import MetaTensor
 from monai.networks.nets.dynunet import DynUNet
@@ -43,6 +47,28 @@ def loader(count: int = 8) -> DataLoader:
     return DataLoader(items(count), batch_size=2)
 
 
+def in_two_processes(act: Callable[[int], None], meeting: Path) -> None:
+    """Run a function in two forks that know each other, as torchrun's processes do; fails where one of them does.
+
+    Args:
+        act: Gets the number of its process.
+        meeting: A file that does not exist yet.
+    """
+    children = []
+    for rank in (0, 1):
+        if (child := os.fork()) == 0:
+            failed = 1
+            try:
+                dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+                act(rank)
+                failed = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(failed)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+
+
 def trained_by(net: nn.Module, loss: MixtureLoss, lr: float = 1e-2) -> torch.optim.Optimizer:
     return torch.optim.Adam([{"params": net.parameters()}, *loss.parameter_groups()], lr=lr)
 
@@ -55,6 +81,7 @@ class Training:
 
         self.unet = dynunet()
         self.net = lomix.instrument(self.unet, EXAMPLE)
+        wrap = options.pop("wrap", lambda net: net)
         self.loss = lomix.MixtureLoss.for_network(self.net, weighting=weighting)
         self.optimizer = trained_by(self.net, self.loss)
         self.lomix = LoMixHandler(self.loss, self.net, folder / "mixture.json", log_weights=True)
@@ -63,7 +90,7 @@ class Training:
             "device": "cpu",
             "max_epochs": epochs,
             "train_data_loader": loader(),
-            "network": self.net,
+            "network": wrap(self.net),
             "optimizer": self.optimizer,
             "loss_function": self.loss,
         }

@@ -51,6 +51,12 @@ class LoMixHandler:
         name: str | None = "lomix",
     ) -> None:
         check_for_plug_in(loss, "MONAI")
+        if network is None and not isinstance(loss, LoMixLoss):
+            raise RunError(
+                f"LoMixHandler(loss) without a network is for maps that the trainer's network returns itself; "
+                f"LoMixLoss reads them, not {type(loss).__name__}.",
+                hint="LoMixHandler(loss, net), or loss = LoMixLoss(space, num_maps, num_classes)",
+            )
         self.loss, self.path, self.log_weights = loss, None if path is None else Path(path), log_weights
         self.net = None if network is None else _instrumented(network)
         self.name = name

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.loss.map_checks import list_shapes
+from lomix_search.mixture.loss.network import NetworkLike, network_counts
 
 
 class LoMixLoss(MixtureLoss):
@@ -37,6 +38,21 @@ class LoMixLoss(MixtureLoss):
         super().__init__(space, num_maps, num_classes, **options)
         self.finest = finest
         self._told = False
+
+    @classmethod
+    def for_network(cls, net: NetworkLike | nn.Module, space: Any = "lomix", **options: Any) -> "LoMixLoss":
+        """Build the loss for an instrumented network, whose last map is the finest.
+
+        Args:
+            net: What ``instrument`` returned.
+            space: The search space, or the name or path of one.
+            **options: Any other argument of ``LoMixLoss``.
+
+        Returns:
+            The loss.
+        """
+        num_maps, num_classes = network_counts(net)
+        return cls(space, num_maps, num_classes, **({"finest": "last"} | options))
 
     def forward(self, maps: Sequence[Tensor] | Tensor, labels: Tensor | Sequence[Tensor]) -> Tensor:
         """Compute the total, as ``MixtureLoss`` does.
