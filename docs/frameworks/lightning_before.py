@@ -1,5 +1,7 @@
 """A segmentation network in Lightning, as its users write it."""
 
+# ruff: noqa: D101, D102
+
 import task
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything

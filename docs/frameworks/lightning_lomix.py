@@ -1,5 +1,7 @@
 """A segmentation network in Lightning, with a mixture of its scales."""
 
+# ruff: noqa: D101, D102
+
 import task
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything

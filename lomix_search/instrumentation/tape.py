@@ -54,16 +54,16 @@ class TapedPass:
         """
         stages = self.net.stages
         main = stages.returned.place if stages[-1].own is None else stages[-1].own
-        for place, leaf in leaves(self.output):
-            way = _way(tensor, leaf) if isinstance(leaf, Tensor) else None
-            if way is None:
-                continue
-            if tuple(place) != tuple(main)[: len(place)]:
-                raise self._refused(f"output{spell(place)}", "which is not the map that the network is used for")
-            if strange := [node.name() for node in way if not _is_form(node, leaf)]:
-                raise self._refused(f"what {', '.join(strange)} made of its output", "of which the maps would not know")
-            return True
-        return False
+        outputs = [(place, leaf) for place, leaf in leaves(self.output) if isinstance(leaf, Tensor)]
+        ways = [(way, place, leaf) for place, leaf in outputs if (way := _way(tensor, leaf)) is not None]
+        if not ways:
+            return False
+        way, place, leaf = min(ways, key=lambda one: len(one[0]))  # an output may be made of another one
+        if tuple(place) != tuple(main)[: len(place)]:
+            raise self._refused(f"output{spell(place)}", "which is not the map that the network is used for")
+        if strange := [node.name() for node in way if not _is_form(node, leaf)]:
+            raise self._refused(f"what {', '.join(strange)} made of its output", "of which the maps would not know")
+        return True
 
     def _refused(self, what: str, why: str) -> StageError:
         return StageError(

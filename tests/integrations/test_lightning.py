@@ -11,7 +11,9 @@ from torch import nn
 
 pytest.importorskip("lightning.pytorch")
 
-from support.lightning_modules import Segmentation, shapes, smooth, trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.tuner import Tuner
+from support.lightning_modules import Manual, Scheduled, Segmentation, shapes, smooth, trainer
 from support.zoo import SmallUNet
 
 import lomix_search as lomix
@@ -62,11 +64,6 @@ def test_the_module_is_the_stock_one_at_all_times(tmp_path: Path) -> None:
     module = Segmentation()
     keys, inside = list(module.state_dict()), []
 
-    class Look(torch.nn.Identity):
-        pass
-
-    from lightning.pytorch import Callback
-
     class Peek(Callback):
         def on_train_batch_end(self, _trainer: object, pl_module: nn.Module, *_: object) -> None:
             inside.append((list(pl_module.state_dict()), len(list(pl_module.parameters()))))
@@ -76,11 +73,10 @@ def test_the_module_is_the_stock_one_at_all_times(tmp_path: Path) -> None:
     trainer(tmp_path, LoMixCallback(), Peek()).fit(module, shapes())
     assert all(seen == keys and number > count for seen, number in inside) and len(inside) == 6
     assert list(module.state_dict()) == keys and len(list(module.parameters())) == count
-    after = {name: set(vars(part)) for name, part in module.named_modules()}
-    assert {name: after[name] - before[name] for name in after} == {name: set() for name in before} | {
-        "": after[""] - before[""]
-    }
-    assert not {key for key in after[""] - before[""] if "lomix" in key or key == "configure_model"}
+    for name, part in module.named_modules():
+        assert not {
+            key for key in vars(part).keys() - before[name] if "lomix" in key or key in ("forward", "configure_model")
+        }
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
@@ -184,3 +180,56 @@ def test_losses_batches_and_networks_of_many_forms(tmp_path: Path) -> None:
     own, paper = fitted(Segmentation(smooth()), own_loss=True), fitted(Segmentation(smooth()), ce=1.0, dice=0.0)
     for a, b in zip(weights(own), weights(paper), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
+def test_heads_follow_the_networks_schedule_and_weights_do_not(tmp_path: Path) -> None:
+    seen: list[list[dict[str, Any]]] = []
+
+    class Peek(Callback):
+        def on_before_optimizer_step(self, _run: Any, _module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            seen.append([{**group, "params": None} for group in optimizer.param_groups])
+
+    trainer(tmp_path, LoMixCallback(weights_lr=0.03), Peek(), max_epochs=3).fit(Scheduled(), shapes())
+    assert len({user["lr"] for user, *_ in seen}) == len({user["momentum"] for user, *_ in seen}) == 9
+    for user, heads, mixture in seen:
+        assert user.items() <= heads.items()
+        assert (mixture["lr"], mixture["momentum"], mixture["weight_decay"]) == (0.03, 0.0, 0.0)
+
+    run = trainer(tmp_path, callback := LoMixCallback(network="net"))
+    run.fit(Manual(), shapes())
+    judge, net = run.optimizers
+    ours = {id(p) for p in callback.attachment.here.parameters()}
+    assert len(judge.param_groups) == 1 and len(net.param_groups) == 3
+    assert {id(p) for group in net.param_groups[1:] for p in group["params"]} == ours
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision(tmp_path: Path, precision: Any) -> None:
+    """On a CPU Lightning takes bfloat16 for both."""
+    module, callback = Segmentation(), LoMixCallback()
+    before = weights(module)
+    trainer(tmp_path, callback, precision=precision).fit(module, shapes())
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in module.parameters())
+    assert not any(map(torch.equal, before, weights(module)))
+    theta = callback.attachment.here.loss.weighting.theta
+    assert theta.dtype == torch.float32 and theta.grad is not None
+
+
+def test_a_tuner_and_a_trial_run_leave_the_module_as_it_was(tmp_path: Path) -> None:
+    class Tuned(Segmentation):
+        lr = 1e-3
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.net.parameters(), lr=self.lr)
+
+    module = Tuned()
+    before, keys = weights(module), [name for name, _ in module.named_modules()]
+    run = trainer(tmp_path, LoMixCallback())
+    Tuner(run).lr_find(module, shapes(), num_training=5, update_attr=False)
+    assert all(map(torch.equal, before, weights(module)))
+    assert [name for name, _ in module.named_modules()] == keys
+    run.fit(module, shapes())
+    assert len(run.optimizers[0].param_groups) == 3
+    (tmp_path / "mixture.json").unlink()
+    trainer(tmp_path, LoMixCallback(), fast_dev_run=True).fit(module, shapes())
+    assert not (tmp_path / "mixture.json").exists()

@@ -9,7 +9,7 @@ from typing import Any
 from lomix_search.errors import require
 from lomix_search.integrations.lightning.attach import Attachment, Wanted
 from lomix_search.integrations.lightning.checks import builds_late, check_company, progress
-from lomix_search.integrations.lightning.groups import add_groups, follow, with_ours, without_ours
+from lomix_search.integrations.lightning.groups import add_groups, follow_theirs, with_ours, without_ours
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Weighting
 
@@ -139,7 +139,7 @@ class LoMixCallback(_PL.Callback):  # type: ignore[misc, name-defined]
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Let our groups follow theirs."""
-        follow(optimizer)
+        follow_theirs(optimizer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the weights, as often as the Trainer logs."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lomix_search.errors import RunError
-from lomix_search.integrations.lightning.guest import NAME
+from lomix_search.integrations.lightning.guest import GUEST_NAME
 from lomix_search.mixture.weighting import Weighting
 
 _FRAMEWORK = ("lightning", "pytorch_lightning")
@@ -22,7 +22,7 @@ def check_company(trainer: Any, module: Any, callback: Any) -> None:
             f"LoMixCallback runs with {' and '.join(_STRATEGIES)}; this Trainer has {strategy}.",
             hint='Trainer(strategy="ddp")  # or "auto", on one device',
         )
-    if hasattr(module, NAME):
+    if hasattr(module, GUEST_NAME):
         raise RunError(
             f"{type(module).__name__} has a LoMixCallback already: two plug-ins would train it at once.",
             hint="one LoMixCallback, in one Trainer at a time",

@@ -13,8 +13,8 @@ MARK = "lomix"
 """A key of our parameter groups: the number of the group that they follow."""
 
 _NOT_FOLLOWED = ("params", "param_names", "name", MARK)
-State = dict[str, Any]
-OwnGroups = list[tuple[int, State, list[Any]]]
+_State = dict[str, Any]
+OwnGroups = list[tuple[int, _State, list[Any]]]
 """For each of our groups its place, itself, and the state of each of its parameters; None where it has none yet."""
 
 
@@ -58,7 +58,7 @@ _PLAIN = {"weight_decay": 0.0, "momentum": 0.0}
 """Of the weights: momentum sums gradients that have one sign, and the weights of softplus are gone."""
 
 
-def follow(optimizer: Optimizer) -> None:
+def follow_theirs(optimizer: Optimizer) -> None:
     """Bring our groups to what theirs is now: schedulers know ours not at all, or all too well.
 
     Args:
@@ -69,7 +69,7 @@ def follow(optimizer: Optimizer) -> None:
             group.update(_followed(optimizer.param_groups[group[MARK]]) | group["fixed"])
 
 
-def without_ours(state: State) -> tuple[State, OwnGroups]:
+def without_ours(state: _State) -> tuple[_State, OwnGroups]:
     """Split the state of an optimizer into that of a stock run, and our groups.
 
     Args:
@@ -93,7 +93,7 @@ def without_ours(state: State) -> tuple[State, OwnGroups]:
     }, ours
 
 
-def with_ours(state: State, ours: OwnGroups) -> State:
+def with_ours(state: _State, ours: OwnGroups) -> _State:
     """Put our groups into the state of a stock run's optimizer.
 
     Args:
@@ -106,7 +106,7 @@ def with_ours(state: State, ours: OwnGroups) -> State:
     rows = [(group, [state["state"].get(p) for p in group["params"]]) for group in state["param_groups"]]
     for place, group, states in ours:
         rows.insert(place, (group, states))
-    groups: list[State] = []
+    groups: list[_State] = []
     values: list[Any] = []
     for group, states in rows:
         groups.append({**group, "params": list(range(len(values), len(values) + len(states)))})
@@ -114,7 +114,7 @@ def with_ours(state: State, ours: OwnGroups) -> State:
     return {**state, "state": {i: s for i, s in enumerate(values) if s is not None}, "param_groups": groups}
 
 
-def _followed(group: State) -> State:
+def _followed(group: _State) -> _State:
     return {key: value for key, value in group.items() if key not in _NOT_FOLLOWED}
 
 

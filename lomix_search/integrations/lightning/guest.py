@@ -12,7 +12,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.instrumentation.tape import Tape
 from lomix_search.mixture.loss import MixtureLoss
 
-NAME = "_lomix"
+GUEST_NAME = "_lomix"
 """The attribute of the LightningModule under which its guest lives, so that it is moved, synchronised and averaged."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lomix_search.integrations.lightning.guest import NAME, Guest, MixedLoss
+from lomix_search.integrations.lightning.guest import GUEST_NAME, Guest, MixedLoss
 
 _STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
 
@@ -31,8 +31,8 @@ def put_in(module: Any, guest: Guest, name: str, loss: Any) -> list[Callable[[],
         path, _, last = name.rpartition(".")
         owner: Any = module.get_submodule(path)
         _replace(owner, last, MixedLoss(guest, loss, name), undo)
-    module.add_module(NAME, guest)
-    undo.append(lambda: delattr(module, NAME))
+    module.add_module(GUEST_NAME, guest)
+    undo.append(lambda: delattr(module, GUEST_NAME))
     guest.tape.attach()
     undo.append(guest.tape.detach)
     return undo
