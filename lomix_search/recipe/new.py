@@ -154,6 +154,7 @@ def _layout(plan: NewRecipe) -> DatasetLayout:
         modalities=decided.modalities,
         ignore=decided.ignore,
         regions=dict(decided.regions),
+        written=decided.written,
     )
 
 
@@ -246,6 +247,7 @@ def _data(plan: NewRecipe) -> dict[str, Any]:
         "augment": "volume" if decided.dims == 3 else "chest_ct" if plan.look.volumes else "paper",
         **shares,
         **({} if decided.ignore is None else {"ignore": decided.ignore}),
+        **({"written": list(decided.written)} if decided.written else {}),
         **({"regions": {name: list(values) for name, values in decided.regions.items()}} if decided.regions else {}),
     }
 

@@ -74,6 +74,15 @@ def test_regions_are_written_as_one_map_or_as_masks(nested: bool, tmp_path: Path
         assert np.array_equal(mask, 255 * (case.image[0, 0] > number))
 
 
+def test_regions_are_written_as_nnunet_writes_them(tmp_path: Path) -> None:
+    regions = {"whole": (1, 2, 3), "enhancing": (3,)}  # by themselves no map could hold them: 1 or 2?
+    case = brain("a")
+    evaluate(Nested(2), [case], tuple(regions), regions=regions, save=tmp_path, progress=False, written=(1, 3))
+    saved = np.asarray(nib.load(tmp_path / "predictions/a.nii.gz").dataobj)
+    expected = np.select([case.image[:, 0] > 1, case.image[:, 0] > 0], [4, 1])  # 3 is 4 in the raw files
+    assert np.array_equal(np.sort(saved, None), np.sort(expected, None)) and set(np.unique(saved)) == {0, 1, 4}
+
+
 def test_masks_of_a_case_are_scored_without_a_table(tmp_path: Path) -> None:
     """Masks that no class map could hold, such as organs seen through one another."""
     case = brain("a", shift=1)

@@ -61,6 +61,18 @@ def test_nnunet_with_regions_and_channels(tmp_path: Path) -> None:
     assert label.shape == (3, 64, 64) and (label[0] >= label[1]).all() and label[2].any()
 
 
+def test_regions_are_written_as_dataset_json_says(tmp_path: Path) -> None:
+    order = {"labels": {"background": 0, "core": [2, 3], "whole": [1, 3]}, "regions_class_order": [2, 1]}
+    plan = own.plan(tmp_path, own.nnunet(tmp_path / "d", REGIONS | order, values=(1, 2, 3), channels=2), dims=2)
+    (row,) = [row for row in plan.decided.rows if row.what == "written as"]
+    assert (row.value, row.why) == ("core as 2, then whole as 1", "regions_class_order of dataset.json")
+    plan.write(progress=False)
+    splits = load_recipe(tmp_path / "recipe" / "recipe.toml").build_data()
+    assert splits.classes == ("core", "whole") and splits.written == (2, 1)
+    other = plan.chosen(regions={"a": ("1", "3"), "b": ("2", "3")})
+    assert own.decided(other)["written as"] == "one mask for each region"
+
+
 @pytest.mark.slow
 def test_the_decathlon_of_4d_files(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(32, 32, 32), spacing=(2, 1, 1))

@@ -93,6 +93,7 @@ def _with_json(root: Path, known: DatasetJson) -> FoundData:
         modalities=known.modalities,
         ignore=known.ignore,
         regions=known.regions,
+        written=known.written,
         said="dataset.json",
         notes=_notes(root),
     )
