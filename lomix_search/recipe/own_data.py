@@ -159,7 +159,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
     if not tally.seen:
         raise all_of(faults, len(found.pairs))
-    coding = tried(lambda: _coding(found, tally, choices), faults)
+    coding = tried(lambda: _coding(found, tally, choices).coloured_as(tally.seen), faults)
     scaling = tried(lambda: tally.scaling(found.modalities, choices.intensity), faults)
     channels = tried(tally.check_channels, faults) if scaling is not None else None
     if coding is None or scaling is None or channels is None or faults:
