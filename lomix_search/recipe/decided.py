@@ -59,6 +59,7 @@ class Decisions:
         scaled: How intensities are scaled, in words.
         rows: The decisions in words.
         open: What the data leave open.
+        measured: Cases whose intensities are measured: those of training.
     """
 
     dims: Literal[2, 3]
@@ -76,3 +77,4 @@ class Decisions:
     rows: tuple[Row, ...] = ()
     open: tuple[Question, ...] = ()
     written: tuple[int, ...] = ()
+    measured: frozenset[str] = frozenset()

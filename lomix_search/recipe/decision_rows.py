@@ -56,7 +56,7 @@ def decision_rows(look: Look, choices: Choices, found: Decisions, why_dims: str)
         Row(
             "intensities",
             found.scaled,
-            "--window" if window else "all images",
+            "--window" if window else _measured_words(look, found),
             "--window" if look.scaling.window else "",
         ),
         Row("split", *_split_words(found), "--split"),
@@ -96,6 +96,13 @@ def scaled_words(look: Look, found: Decisions, window: tuple[float, float] | Non
     if look.scaling.intensity == "ct":
         return "cut at the 0.5 and 99.5 percentiles of what is labelled, less its mean, by its deviation"
     return "each channel of each image less its mean, by its deviation"
+
+
+def _measured_words(look: Look, found: Decisions) -> str:
+    """Say which images the scaling was taken from."""
+    if look.scaling.intensity != "ct":
+        return "all images"
+    return f"measured in the {len(found.measured)} cases of training"
 
 
 def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, str]:

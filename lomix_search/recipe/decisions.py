@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from lomix_search.data.case import size_in_words
-from lomix_search.data.split import read_split
+from lomix_search.data.split import SplitFile, SplitPlan, make_split, read_split
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
@@ -55,12 +55,14 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
     whose = {name: patient for name, patient in patients.items() if patient is not None}
+    measured = _measured(look, whose, split)
+    look = _measured_alone(look, measured)
     window = choices.window or (look.scaling.window if dims == 2 else None)  # of volumes it is measured when prepared
     # Where no file says its spacing, none is made up: neither could that of a new image be known.
     stated = choices.spacing if 0 < len(look.spacings) < len(look.pairs) and look.volumes else ()
     decided = (dims, size, choices.spacing if dims == 3 else (), stated, names, regions, ignore, modalities, window)
     written = look.found.written if regions and not choices.regions else ()
-    found = Decisions(*decided, whose, split, written=written)
+    found = Decisions(*decided, whose, split, written=written, measured=measured)
     found = replace(found, scaled=scaled_words(look, found, choices.window))
     return replace(found, rows=decision_rows(look, choices, found, why), open=_open(look, choices, sure))
 
@@ -211,6 +213,65 @@ def _split(look: Look, choices: Choices) -> str:
         return "folders" if look.found.groups else "random"
     read_split(Path(choices.split))
     return str(Path(choices.split).resolve())
+
+
+# -- what intensities are measured in ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    patient: str
+    group: str
+
+
+def split_shares(split: str) -> dict[str, float]:
+    """Return the shares that a recipe draws, by the keys of ``[data]``.
+
+    Args:
+        split: ``random``, ``folders`` or a split file.
+
+    Returns:
+        Of validation, and of test where the split is drawn.
+    """
+    return {"val_fraction": 0.1} | ({"test_fraction": 0.2} if split == "random" else {})
+
+
+def split_of_folders(groups: Mapping[str, str]) -> dict[str, Any]:
+    """Return the split file that says what folders say: the sets that they name.
+
+    Args:
+        groups: The set of each case.
+
+    Returns:
+        Its content.
+    """
+    sets = {key: [f"group:{key}"] for key in ("train", "val", "test") if key in groups.values()}
+    return {"source": "the folders of the data"} | sets
+
+
+def _measured(look: Look, patients: Mapping[str, str], split: str) -> frozenset[str]:
+    """Return the cases that the recipe will train on: nothing is fitted to those that validate and test."""
+    members = [_Member(name, whose, look.found.groups.get(name, "")) for name, whose in patients.items()]
+    file = None if split in ("random", "folders") else Path(split)
+    items = SplitFile.model_validate(split_of_folders(look.found.groups)) if split == "folders" else None
+    shares = split_shares(split)
+    plan = SplitPlan(
+        file, val_fraction=shares["val_fraction"], test_fraction=shares.get("test_fraction", 0.0), items=items
+    )
+    try:
+        return frozenset(make_split(members, plan).train)
+    except DataError:  # too few patients to split: lomix validate says so, and all are taken
+        return frozenset(patients)
+
+
+def _measured_alone(look: Look, measured: frozenset[str]) -> Look:
+    """Return the same with the window of a CT taken from these cases alone."""
+    inside = [ends for name, ends in zip(look.pairs, look.inside, strict=False) if name in measured]
+    if look.scaling.intensity != "ct" or not inside or np.isnan(inside).all():
+        return look
+    low, high = (float(v) for v in np.nanmedian(inside, 0))
+    return replace(look, scaling=replace(look.scaling, window=(low, high)))
 
 
 # -- what is left open -------------------------------------------------------------------------------------------------

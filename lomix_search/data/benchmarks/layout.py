@@ -55,6 +55,8 @@ class DatasetLayout:
             label of its own (multi-label). Empty: the labels are classes.
         written: The raw value that each region is written as, in the order in which they are painted over one another;
             found out when left out.
+        measured: Cases whose intensities are measured where all images have one scaling (CT); those that their folder
+            does not call test when left out.
     """
 
     name: str
@@ -70,3 +72,4 @@ class DatasetLayout:
     ignore: int | None = None
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     written: tuple[int, ...] = ()
+    measured: frozenset[str] | None = None
