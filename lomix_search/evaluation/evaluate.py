@@ -83,7 +83,7 @@ def evaluate(
                 save_overlay(overlay, case, prediction.label, ignore_index)
             else:
                 save_overlay(overlay, *painted_regions(case, prediction, classes, regions, ignore_index))
-    evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
+    evaluation = Evaluation(protocol, _one_unit(units), tuple(rows), multilabel)
     if folder is not None:
         write_text(folder / "scores.csv", evaluation.to_csv())
         write_text(folder / "scores.md", evaluation.to_markdown())

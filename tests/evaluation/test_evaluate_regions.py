@@ -53,7 +53,12 @@ def test_each_region_is_scored_as_a_class_of_its_own(tmp_path: Path) -> None:
             assert row["dice"] == pytest.approx(measures.dice(predicted, true)) and 0.3 < row["dice"] < 1
             assert row["hd95"] == pytest.approx(measures.hd95(predicted, true, case.spacing)) and row["hd95"] > 0
     assert read_evaluation(tmp_path) == found
-    assert "| whole tumour |" in (tmp_path / "scores.md").read_text()
+    markdown = (tmp_path / "scores.md").read_text()
+    assert "| whole tumour |" in markdown and markdown.startswith("| region |")
+    csv = tmp_path / "scores.csv"
+    assert csv.read_text().startswith("protocol,unit,case,patient,region,")
+    csv.write_text(csv.read_text().replace("patient,region,", "patient,class,"))  # as earlier versions wrote it
+    assert read_evaluation(csv).rows == found.rows
     saved = np.asarray(nib.load(tmp_path / "predictions/a.nii.gz").dataobj)
     assert sorted(np.unique(saved)) == [0, 1, 2, 4], "the label values of the raw files"
     overlay = np.asarray(Image.open(tmp_path / "overlays/a.png"))
