@@ -88,6 +88,8 @@ class ImageForm(Frozen):
                 seen=f"a picture of {raw.depth}" if picture else f"{raw.image.shape[0]} slices",
                 hint="predict with a run that was trained on such files",
             )
+        if raw.image.size and (same := raw.image.min()) == raw.image.max():
+            raise DataError(f"{path}: every pixel is {same:g}; nothing can be seen in it.", hint="move it away")
         low, ways = float(raw.image.min(initial=0)), {scaling.kind for scaling in self.preparation.intensity}
         if not picture and ways <= {"mr", "zscore"} and low < _AIR:
             raise DataError(

@@ -128,14 +128,14 @@ def _split_words(found: Decisions) -> tuple[str, str]:
 
 
 def _patients_words(look: Look, choices: Choices, patients: int) -> str:
-    if choices.patient not in ("", "folder"):
+    if choices.patient and not (choices.patient == "folder" and look.found.by_folder):
         return "--patient"
     if look.found.patients and (choices.patient or not doubtful_folders(look)):
-        return "the first folder of each case"
+        return look.found.grouped
     return "each case is taken for one; if some are of one patient, say how names tell it" if patients > 1 else "one"
 
 
 def doubtful_folders(look: Look) -> bool:
     """Whether the first folders may be kinds of cases (benign, malignant) rather than patients: few with many each."""
-    folders = len(set(look.found.patients.values()))
+    folders = len(set(look.found.patients.values())) if look.found.by_folder else 0
     return 0 < folders < _FOLDERS and len(look.pairs) > _CASES * folders

@@ -200,6 +200,8 @@ def _check_window(look: Look, window: tuple[float, float] | None) -> None:
 
 def _patient(look: Look, name: str, pattern: str) -> str:
     if pattern in ("", "folder", "case"):
+        if pattern == "folder" and not look.found.by_folder:
+            return name.partition("/")[0]
         by_folder = pattern == "folder" or (not pattern and not doubtful_folders(look))
         return look.found.patients.get(name, name) if by_folder else name
     found = re.search(pattern, name)

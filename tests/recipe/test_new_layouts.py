@@ -118,6 +118,26 @@ def test_a_folder_a_patient(tmp_path: Path) -> None:
     assert [case.name for case in manifest.cases][:2] == ["P0/scan_0", "P0/scan_1"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_dicom_files_say_whose_they_are(known: bool, tmp_path: Path) -> None:
+    """Two studies of one patient are in one set; what the files call the patient is written nowhere."""
+    for n, (image, label) in enumerate(own.volumes(4)):
+        planes, mask = image.transpose(2, 1, 0), label.transpose(2, 1, 0)
+        own.series(tmp_path / "d" / f"study{n}", planes, step=1.5, patient=f"DOE^{n // 2}" if known else "ANON")
+        own.segmentation(tmp_path / "d" / f"study{n}" / "label.dcm", {"liver": mask == 1}, step=1.5)
+    plan = own.plan(tmp_path, tmp_path / "d", dims=2)
+    (row,) = [row for row in plan.decided.rows if row.what == "patients"]
+    assert own.decided(plan.chosen(patient="folder"))["patients"] == "4"
+    if not known:
+        assert row.value == "4" and "each case is taken for one" in row.why
+        return
+    assert (row.value, row.why) == ("2", "PatientID of the DICOM files")
+    plan.write(progress=False)
+    manifest = read_manifest(tmp_path / "recipe" / "data")
+    assert [case.patient for case in manifest.cases] == ["study0", "study0", "study2", "study2"]
+    assert not any(b"DOE^" in path.read_bytes() for path in (tmp_path / "recipe").rglob("*") if path.is_file())
+
+
 def test_flat_volumes_are_slices(tmp_path: Path) -> None:
     for n, (image, label) in enumerate(own.volumes(shape=(20, 18, 12))):
         own.twins.save_nifti(tmp_path / "d" / f"p{n}.nii.gz", image, np.diag([-1.0, -1, 5, 1]))
