@@ -60,8 +60,13 @@ def supervise(
 
 def _check_trainer(trainer: Any) -> None:
     """Refuse what would train something else, or nothing."""
-    kind, own = type(trainer), trainer.compute_loss_func
-    args = trainer.args
+    stock, kind = require("transformers", "huggingface").Trainer, type(trainer)
+    if not isinstance(trainer, stock):
+        raise RunError(
+            f"supervise needs a Trainer of transformers, not a {kind.__name__}.",
+            hint="trainer = Trainer(model=model, …); lomix = supervise(trainer)",
+        )
+    own, args = trainer.compute_loss_func, trainer.args
     refused = {
         "has LoMix already; two would mix twice": isinstance(own, LoMixSupervision),
         "has a compute_loss_func, whose place LoMix takes: leave it out": own is not None,
