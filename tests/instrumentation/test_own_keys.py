@@ -148,6 +148,7 @@ def test_the_type_is_public() -> None:
     assert isinstance(lomix.instrument(*small_unet_2d()[:2]), lomix.Instrumented)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_told_that_it_trains_uncompiled() -> None:
     model, example, _ = small_unet_2d()
     with pytest.warns(UserWarning) as caught:
