@@ -30,6 +30,9 @@ def message(error: type[LomixError], act: Any) -> str:
 
 
 def test_a_trainer_whose_loss_is_anothers(tmp_path: Path) -> None:
+    assert message(RunError, lambda: supervise(quarter())).startswith(
+        "supervise needs a Trainer of transformers, not a QuarterUNet."
+    )
     own = trainer_of(quarter(), tmp_path, compute_loss_func=lambda *_, **__: torch.zeros(()))
     assert message(RunError, lambda: supervise(own)) == (
         "this Trainer has a compute_loss_func, whose place LoMix takes.\n  Try:  leave it out"

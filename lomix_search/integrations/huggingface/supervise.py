@@ -60,17 +60,21 @@ def supervise(
 
 def _check_trainer(trainer: Any) -> None:
     """Refuse what would train something else, or nothing."""
-    kind, own = type(trainer), trainer.compute_loss_func
-    args = trainer.args
+    stock, kind = require("transformers", "huggingface").Trainer, type(trainer)
+    if not isinstance(trainer, stock):
+        raise RunError(
+            f"supervise needs a Trainer of transformers, not a {kind.__name__}.",
+            hint="trainer = Trainer(model=model, …); lomix = supervise(trainer)",
+        )
+    own, args = trainer.compute_loss_func, trainer.args
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     refused = {
         "has LoMix already; two would mix twice": isinstance(own, LoMixSupervision),
         "has a compute_loss_func, whose place LoMix takes: leave it out": own is not None,
-        "overrides compute_loss, which would not ask LoMix": kind.compute_loss
-        is not require("transformers", "huggingface").Trainer.compute_loss,
+        "overrides compute_loss, which would not ask LoMix": kind.compute_loss is not stock.compute_loss,
         "makes its model by model_init; LoMix needs the model: Trainer(model=…)": trainer.model_init is not None,
         "has a scheduler for fewer parameters: optimizers=(optimizer, None)": trainer.lr_scheduler is not None,
-        "shards its model (FSDP or DeepSpeed); LoMix runs in DDP": trainer.is_fsdp_enabled
-        or trainer.is_deepspeed_enabled,
+        "shards its model (FSDP or DeepSpeed); LoMix runs in DDP": sharded,
         "would use DataParallel: start it with torchrun, or with one GPU in CUDA_VISIBLE_DEVICES": args.n_gpu > 1,
         "compiles its model, whose code skips hooks: torch_compile=False": args.torch_compile,
         "trains in fp16 on several processes: bf16=True": args.fp16 and args.world_size > 1,
