@@ -35,7 +35,7 @@ def train_set() -> Dataset[tuple[Tensor, Tensor]]:
 
 
 def network(deep_supervision: bool = False) -> nn.Module:
-    """A U-Net of MONAI's with four stages; with deep supervision it returns all of them in training."""
+    """A U-Net of MONAI's that decodes three levels; with deep supervision it returns all of them in training."""
     return DynUNet(
         spatial_dims=2,
         in_channels=1,

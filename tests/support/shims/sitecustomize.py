@@ -1,0 +1,36 @@
+"""For processes of other packages' commands that tests start, in whose PYTHONPATH this folder stands.
+
+torchvision comes as a CUDA build: beside a torch without CUDA it is imported only where two of its operators are
+declared first. ``LOMIX_ABSENT`` hides lomix_search, as where it was never installed.
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+
+class _Before(importlib.abc.MetaPathFinder):
+    """Sees every import before it happens, and finds nothing itself."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name == "lomix_search" and os.environ.get("LOMIX_ABSENT"):
+            raise ModuleNotFoundError("lomix_search is hidden", name=name)
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            if torch.version.cuda is None:
+                library = torch.library.Library("torchvision", "FRAGMENT")
+                sys._torchvision_operators = library  # type: ignore[attr-defined]  # as long as the process lives
+                for operator in ("nms", "qnms"):
+                    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            sys.meta_path.insert(0, self)
+        return None
+
+
+sys.meta_path.insert(0, _Before())
