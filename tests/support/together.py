@@ -113,6 +113,8 @@ def fork(act: Callable[[], Any], number: int = 0, of: int = 1, port: int = 0, **
     except LomixError as error:
         said = {"process": number, "told": getattr(error, "told", False), "text": str(error)}
         os.write(2, f"\nERROR {json.dumps(said)}\n".encode())  # at once: two processes may speak at a time
+        if of > 1 and number == 0:
+            time.sleep(0.5)  # it holds the store, in which the others may still wait for it; torchrun's agent lives on
         code = 2
     except BaseException:
         traceback.print_exc()
@@ -318,11 +320,13 @@ SCENARIOS = {act.__name__: act for act in (same, resumed, lost, stopped, told, t
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    """Return all that a run found: network, operators, weights, optimizer's moments."""
+    """Return all that a run found: network, heads, operators, weights, optimizer's moments."""
     state = read_tensors(max((folder / "checkpoints").glob("step_*.pt")))
-    moments = state["optimizer"]["state"]
+    moments, heads = state["optimizer"]["state"], state["net"]._metadata[""]["lomix_heads"]
+    assert heads, "heads are trained too"
     return {
         **{f"net.{key}": value for key, value in state["net"].items()},
+        **{f"heads.{key}": value for key, value in heads.items()},
         **{f"loss.{key}": value for key, value in state["loss"].items()},
         **{f"{i}.{key}": value for i, one in moments.items() for key, value in one.items()},
     }

@@ -90,7 +90,7 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     run(free, steps=2, optimizer="SGD", momentum=0.0, weight_decay=0.0)
     run(clipped, steps=2, optimizer="SGD", momentum=0.0, weight_decay=0.0, clip_grad=1e-3)
     assert read_lines(free / "metrics.jsonl")[0]["train/grad_norm"] > 1e-2
-    start = {name: p.detach() for name, p in build("deep_supervision")[0].named_parameters()}
+    start = {name: p.detach() for name, p in build("deep_supervision")[0].model.named_parameters()}
     moved = []
     for folder in (free, clipped):
         found = read_tensors(folder / "checkpoints/step_00000002.pt")["net"]
