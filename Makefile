@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Modules are compiled when they are first imported: most never are, and compiling them all takes longer than unpacking.
+INSTALL = $(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 # Compiled modules are kept even where the machine says otherwise: many tests start processes, and each would compile anew.
 unexport PYTHONDONTWRITEBYTECODE

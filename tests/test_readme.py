@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,10 @@ def test_the_repository_names_nothing_it_must_not() -> None:
     may = re.compile(r"^tests/support/old_run/")  # a run of some kilobytes, that earlier versions wrote
     wrong = [n for n in tracked if re.search(r"^(runs|wandb)/|\.(pt|ckpt|nii|gz|dcm)$", n) and not may.match(n)]
     assert not wrong
+
+
+def test_the_page_of_frameworks_shows_the_diffs_of_today() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/frameworks/diffs.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -25,8 +25,8 @@ class Case:
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form: ``affine``, ``shape`` and ``header`` of a NIfTI file;
             ``size`` of a picture, with ``values``, pairs of a label value and what the file has in its place, where
-            the reader changed them, or with ``colours``, pairs of a label value and 0xRRGGBB, where masks are coloured;
-            empty otherwise.
+            the reader changed them; with ``colours``, pairs of a label value and 0xRRGGBB, where masks are coloured; or
+            with ``palette``, pairs of an index and 0xRRGGBB, where they have one. Empty otherwise.
         patient: Whose it is; intervals are drawn by patient. The case's own name when left out.
         small: The image as training sees it, (slices, channels, rows, columns) of that size; resized from ``image``
             when left out.

@@ -37,6 +37,7 @@ class Splits:
             empty otherwise.
         multilabel: Labels are masks that may overlap, one for each of ``classes``; true wherever there are regions.
         ignore_index: Label value of pixels that count nowhere; None leaves it to ``loss.ignore_index``.
+        written: Label value that each region is written as, in the order of painting; empty: found out.
     """
 
     train: "Slices"
@@ -49,6 +50,7 @@ class Splits:
     regions: Regions = field(default_factory=dict)
     multilabel: bool = False
     ignore_index: int | None = None
+    written: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that sets, classes and regions fit each other."""
@@ -93,7 +95,7 @@ class Splits:
         parts = {what: copy.copy(getattr(self, what)) for what in ("train", "val", "test")}
         for part in parts.values():
             part.regions, part.multilabel = regions, True
-        return replace(self, classes=tuple(regions), regions=regions, **parts)
+        return replace(self, classes=tuple(regions), regions=regions, written=(), **parts)
 
 
 @dataclass(frozen=True)

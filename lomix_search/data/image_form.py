@@ -34,6 +34,7 @@ class ImageForm(Frozen):
         pictures: Images are pictures rather than volumes.
         values: What a file of labels holds for class 0, 1, …; empty for the class numbers themselves.
         colours: 0xRRGGBB of each label value, where masks are pictures in colours.
+        palette: 0xRRGGBB of each index, where masks are pictures with a palette.
     """
 
     preparation: Preparation
@@ -42,6 +43,7 @@ class ImageForm(Frozen):
     pictures: bool = False
     values: tuple[int, ...] = ()
     colours: dict[int, int] = Field(default_factory=dict)
+    palette: dict[int, int] = Field(default_factory=dict)
 
     def prepare(self, raw: RawImage, name: str, files: Sequence[Path]) -> Case:
         """Turn a new image into the case that a network of this form predicts.
@@ -64,7 +66,8 @@ class ImageForm(Frozen):
         made = prepare_image(image, raw.spacing, self.preparation, path)
         native, small = (self._finished(array) for array in (made.native, made.small))
         nothing = np.broadcast_to(np.uint8(0), (native.shape[0], *native.shape[2:]))
-        origin = {**raw.origin, "colours": list(self.colours.items())} if self.colours else raw.origin
+        coloured = {"colours": self.colours, "palette": self.palette}
+        origin = {**raw.origin, **{key: list(table.items()) for key, table in coloured.items() if table}}
         return Case(
             name, native, nothing, raw.spacing, origin, name, small, values=self.values, dims=self.preparation.dims
         )
@@ -85,6 +88,8 @@ class ImageForm(Frozen):
                 seen=f"a picture of {raw.depth}" if picture else f"{raw.image.shape[0]} slices",
                 hint="predict with a run that was trained on such files",
             )
+        if raw.image.size and (same := raw.image.min()) == raw.image.max():
+            raise DataError(f"{path}: every pixel is {same:g}; nothing can be seen in it.", hint="move it away")
         low, ways = float(raw.image.min(initial=0)), {scaling.kind for scaling in self.preparation.intensity}
         if not picture and ways <= {"mr", "zscore"} and low < _AIR:
             raise DataError(
@@ -117,6 +122,7 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
         pictures="size" in first.origin,
         values=opened.values_of(first),
         colours=dict(first.origin.get("colours", ())),
+        palette=dict(first.origin.get("palette", ())),
     )
 
 

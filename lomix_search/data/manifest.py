@@ -120,6 +120,8 @@ class Manifest(Frozen):
         modalities: Names of the channels, where they are known.
         ignore: Raw label value of pixels that count nowhere.
         regions: Names of overlapping regions, each with its raw label values; empty: the labels are classes.
+        written: The raw value that each region is written as, in the order in which they are painted over one another;
+            empty: found out.
         prepared: How images were prepared; None in folders of earlier versions, see ``preparation``.
     """
 
@@ -133,6 +135,7 @@ class Manifest(Frozen):
     modalities: tuple[str, ...] = ()
     ignore: int | None = None
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    written: tuple[int, ...] = ()
     prepared: Preparation | None = None
 
     @property

@@ -145,6 +145,7 @@ def prepare_layout(
         modalities=layout.modalities,
         ignore=layout.ignore,
         regions=dict(layout.regions),
+        written=layout.written,
         prepared=how.model_copy(update={"channels": entries[0].shape[1] if entries else 0}),
     )
     write_text(out / "manifest.json", manifest.model_dump_json(indent=1) + "\n")

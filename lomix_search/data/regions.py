@@ -65,17 +65,21 @@ def class_map(masks: Array, order: Sequence[tuple[int, int]]) -> Array:
     return label
 
 
-def painting_order(regions: Regions) -> tuple[tuple[int, int], ...] | None:
+def painting_order(regions: Regions, written: Sequence[int] = ()) -> tuple[tuple[int, int], ...] | None:
     """Say in which order regions are painted over one another so that a class map comes out.
 
     Args:
         regions: Names and values of the regions.
+        written: The value that each region is written as; they are painted in the order of the regions then, as
+            nnU-Net's ``regions_class_order`` says. Found out when left out.
 
     Returns:
         (channel, label value), the largest region first: the value is the one that none of the smaller regions within
         it has. None where no class map can say what the regions say: two of them cross, or a region has no value of
         its own or several, between which its mask does not tell.
     """
+    if written:
+        return tuple(enumerate(written))
     sets = [frozenset(values) for values in regions.values()]
     order = sorted(range(len(sets)), key=lambda i: -len(sets[i]))
     painted: list[tuple[int, int]] = []
@@ -88,6 +92,41 @@ def painting_order(regions: Regions) -> tuple[tuple[int, int], ...] | None:
             return None
         painted += [(i, value) for value in own]
     return tuple(painted) or None
+
+
+def faults_of_order(regions: Regions, written: Sequence[int]) -> list[str]:
+    """Say what is wrong with the values that regions are written as.
+
+    Args:
+        regions: Names and values of the regions.
+        written: One value for each, in their order, in which they are painted over one another.
+
+    Returns:
+        One line each: another number of values than of regions, a value that its region has not or that stands for two
+        regions, a region that is painted over whole.
+    """
+    if len(written) != len(regions):
+        return [f"{len(written)} values for {len(regions)} regions ({', '.join(regions)})"]
+    names, faults = list(regions), []
+    for place, (name, value) in enumerate(zip(names, written, strict=True)):
+        own = regions[name]
+        if value not in own:
+            faults.append(f"region {name!r} would be written as {value}, which it does not have ({_listed(own)})")
+        faults += [
+            f"{names[other]!r} and {name!r} would both be written as {value}"
+            for other in range(place)
+            if written[other] == value
+        ]
+        faults += [
+            f"{name!r} lies in {later!r}, which would be painted over it"
+            for later in names[place + 1 :]
+            if set(own) <= set(regions[later])
+        ]
+    return faults
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def read_regions(

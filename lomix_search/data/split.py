@@ -14,14 +14,33 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from lomix_search.data.manifest import Entry
 from lomix_search.data.subsets import nested_share
 from lomix_search.errors import DataError, nearest
 from lomix_search.utils.files import read_toml
 from lomix_search.utils.schema import Frozen, build_typed
+
+
+class Sorted(Protocol):
+    """What a split must know of a case: its name, whose it is, and the set that its raw folder named."""
+
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        ...
+
+    @property
+    def patient(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """The set that its raw folder named, or empty."""
+        ...
 
 
 class SplitFile(Frozen):
@@ -70,6 +89,7 @@ class SplitPlan:
         fold: Which fold validates, from 0; None for no cross-validation.
         label_fraction: Share of the training patients whose labels are used; smaller shares are subsets of larger ones.
         leave_out: Test on this patient and train on all others, whatever the file says.
+        items: What a split file says that is not written yet.
     """
 
     file: Path | None = None
@@ -80,9 +100,10 @@ class SplitPlan:
     fold: int | None = None
     label_fraction: float = 1.0
     leave_out: str = ""
+    items: SplitFile | None = None
 
 
-def make_split(entries: Iterable[Entry], plan: SplitPlan) -> Split:
+def make_split(entries: Iterable[Sorted], plan: SplitPlan) -> Split:
     """Assign every case to a set.
 
     Args:
@@ -98,10 +119,12 @@ def make_split(entries: Iterable[Entry], plan: SplitPlan) -> Split:
     cases = {entry.name: entry for entry in entries}
     if plan.leave_out:
         train, val, test = _left_out(cases, plan.leave_out)
+    elif plan.items is not None:
+        train, val, test = _listed(cases, plan.items, "the split")
     elif plan.file is None:
         train, val, test = _drawn(cases, plan)
     else:
-        train, val, test = _from_file(cases, plan.file)
+        train, val, test = _listed(cases, read_split(plan.file), str(plan.file))
     if plan.fold is not None:
         train, val = _folded(cases, [*train, *val], plan)
     elif not val:
@@ -135,8 +158,8 @@ def read_split(path: Path) -> SplitFile:
     return build_typed(SplitFile, read_toml(path, DataError), str(path), DataError)
 
 
-def _from_file(cases: Mapping[str, Entry], path: Path) -> tuple[list[str], list[str], list[str]]:
-    file, faults, sets = read_split(path), [], []
+def _listed(cases: Mapping[str, Sorted], file: SplitFile, path: str) -> tuple[list[str], list[str], list[str]]:
+    faults, sets = list[str](), []
     for items in (file.train, file.val, file.test):
         found = {item: _matching(cases, item) for item in items}
         faults += [item for item, names in found.items() if not names]
@@ -151,7 +174,7 @@ def _from_file(cases: Mapping[str, Entry], path: Path) -> tuple[list[str], list[
     return sets[0], sets[1], sets[2]
 
 
-def _matching(cases: Mapping[str, Entry], item: str) -> list[str]:
+def _matching(cases: Mapping[str, Sorted], item: str) -> list[str]:
     if item.startswith("group:"):
         return [name for name, entry in cases.items() if entry.group == item.removeprefix("group:")]
     if item in cases:
@@ -160,14 +183,14 @@ def _matching(cases: Mapping[str, Entry], item: str) -> list[str]:
     return of_patient or fnmatch.filter(cases, item)
 
 
-def _drawn(cases: Mapping[str, Entry], plan: SplitPlan) -> tuple[list[str], list[str], list[str]]:
+def _drawn(cases: Mapping[str, Sorted], plan: SplitPlan) -> tuple[list[str], list[str], list[str]]:
     train, test = _held_out(cases, list(cases), plan.test_fraction, (plan.seed, 0))
     share = min(0.9, plan.val_fraction / max(1e-9, 1 - plan.test_fraction))  # of all patients, not of those left
     train, val = _held_out(cases, train, share, (plan.seed, 1))
     return train, val, test
 
 
-def _left_out(cases: Mapping[str, Entry], patient: str) -> tuple[list[str], list[str], list[str]]:
+def _left_out(cases: Mapping[str, Sorted], patient: str) -> tuple[list[str], list[str], list[str]]:
     patients = {entry.patient for entry in cases.values()}
     if patient not in patients:
         raise DataError(f'leave_out = "{patient}": no such patient. {nearest(patient, patients)}')
@@ -176,7 +199,7 @@ def _left_out(cases: Mapping[str, Entry], patient: str) -> tuple[list[str], list
 
 
 def _held_out(
-    cases: Mapping[str, Entry], names: Sequence[str], fraction: float, seed: tuple[int, int]
+    cases: Mapping[str, Sorted], names: Sequence[str], fraction: float, seed: tuple[int, int]
 ) -> tuple[list[str], list[str]]:
     """Split off a share of the patients, at least one if the share is not 0."""
     patients = _shuffled(cases, names, seed)
@@ -185,7 +208,7 @@ def _held_out(
     return [n for n in names if cases[n].patient not in held], [n for n in names if cases[n].patient in held]
 
 
-def _folded(cases: Mapping[str, Entry], names: Sequence[str], plan: SplitPlan) -> tuple[list[str], list[str]]:
+def _folded(cases: Mapping[str, Sorted], names: Sequence[str], plan: SplitPlan) -> tuple[list[str], list[str]]:
     patients = _shuffled(cases, names, (plan.seed, 2))
     if not (plan.fold is not None and 0 <= plan.fold < plan.folds <= len(patients)):
         raise DataError(
@@ -196,18 +219,18 @@ def _folded(cases: Mapping[str, Entry], names: Sequence[str], plan: SplitPlan) -
     return [n for n in names if cases[n].patient not in held], [n for n in names if cases[n].patient in held]
 
 
-def _first(cases: Mapping[str, Entry], names: Sequence[str], fraction: float, seed: int) -> list[str]:
+def _first(cases: Mapping[str, Sorted], names: Sequence[str], fraction: float, seed: int) -> list[str]:
     """Keep the cases of a share of the patients, at least one; smaller shares are subsets of larger ones."""
     kept = nested_share(sorted({cases[name].patient for name in names}), fraction, (seed, 3))
     return [name for name in names if cases[name].patient in kept]
 
 
-def _shuffled(cases: Mapping[str, Entry], names: Iterable[str], seed: tuple[int, int]) -> list[str]:
+def _shuffled(cases: Mapping[str, Sorted], names: Iterable[str], seed: tuple[int, int]) -> list[str]:
     patients = sorted({cases[name].patient for name in names})
     return [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
 
 
-def _check_patients(cases: Mapping[str, Entry], sets: Mapping[str, Sequence[str]]) -> None:
+def _check_patients(cases: Mapping[str, Sorted], sets: Mapping[str, Sequence[str]]) -> None:
     where: dict[str, set[str]] = {}
     for name, members in sets.items():
         for member in members:

@@ -47,7 +47,8 @@ def volume_facts(source: Source, layout: DatasetLayout) -> VolumeFacts:
         layout: What is known of them.
 
     Returns:
-        The facts. Cases that the raw folder calls test give no intensities: nothing is fitted to them.
+        The facts. Cases that the layout does not measure, or that the raw folder calls test, give no intensities:
+        nothing is fitted to them.
 
     Raises:
         DataError: it cannot be read, or its spacing is not positive.
@@ -55,7 +56,8 @@ def volume_facts(source: Source, layout: DatasetLayout) -> VolumeFacts:
     case, path = source.read(), str(source.files[0])
     check_spacing(case.spacing, path)
     counts = case.label > 0 if layout.ignore is None else (case.label > 0) & (case.label != layout.ignore)
-    places = np.flatnonzero(counts) if source.group != "test" else np.zeros(0, np.int64)
+    measured = source.group != "test" if layout.measured is None else source.name in layout.measured
+    places = np.flatnonzero(counts) if measured else np.zeros(0, np.int64)
     if len(places) > _SAMPLES:
         places = np.random.default_rng(0).choice(places, _SAMPLES, replace=False)
     channels = range(case.image.shape[1])

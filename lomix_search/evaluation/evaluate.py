@@ -33,6 +33,7 @@ def evaluate(
     ignore_index: int | None = None,
     regions: Regions | None = None,
     masks: bool = False,
+    written: Sequence[int] = (),
 ) -> Evaluation:
     """Score a network on whole cases.
 
@@ -50,6 +51,7 @@ def evaluate(
         regions: Label values of overlapping regions (multi-label): each is scored as a class of its own. Empty where
             the cases hold masks (R, slices, rows, columns) already; None of data that have one class a pixel.
         masks: Save regions as one mask each, also where one label map could hold them.
+        written: Label value that each region is saved as, in the order of painting; found out when left out.
 
     Returns:
         All scores.
@@ -72,7 +74,7 @@ def evaluate(
         prediction = predict_case(network, case, options, foreground=chosen.soft, read=read)
         rows += score_case(case, prediction, classes, protocol, ignore_index, regions)
         if folder is not None and regions is not None:
-            save_regions(folder / "predictions", case, prediction, classes, regions, masks)
+            save_regions(folder / "predictions", case, prediction, classes, regions, masks, written)
         elif folder is not None:
             save_prediction(folder / "predictions", case, prediction, len(classes))
         if folder is not None and number < overlays:
@@ -81,7 +83,7 @@ def evaluate(
                 save_overlay(overlay, case, prediction.label, ignore_index)
             else:
                 save_overlay(overlay, *painted_regions(case, prediction, classes, regions, ignore_index))
-    evaluation = Evaluation(protocol, _one_unit(units), tuple(rows))
+    evaluation = Evaluation(protocol, _one_unit(units), tuple(rows), multilabel)
     if folder is not None:
         write_text(folder / "scores.csv", evaluation.to_csv())
         write_text(folder / "scores.md", evaluation.to_markdown())

@@ -32,8 +32,8 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
             case does not say which values its file has.
 
     Returns:
-        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits (of colours where masks are coloured) for a
-        picture, ``NAME.tif`` of 32 bits for a picture with a label above 65535.
+        The file: ``NAME.nii.gz`` for a volume, ``NAME.png`` of 8 or 16 bits (in the colours or with the palette that
+        the masks have) for a picture, ``NAME.tif`` of 32 bits for a picture with a label above 65535.
     """
     label, picture = prediction.label, "size" in case.origin
     path = prediction_paths(folder, case.name, picture, values=case.values)[-1]
@@ -49,8 +49,11 @@ def save_prediction(folder: Path, case: Case, prediction: Prediction, classes: i
     plane = label[0].astype(np.int32) if path.suffix == ".tif" else label[0]
     if case.values and (colours := dict(case.origin.get("colours", ()))):  # without values it is no label of the file
         plane = _coloured(plane, colours)
+    made = require("PIL.Image", "data").fromarray(plane)
+    if case.values and (palette := dict(case.origin.get("palette", ()))):
+        made.putpalette(_coloured(np.arange(1 + max(palette)), palette).tobytes())  # turns it into indices
     with appearing(path) as file:
-        require("PIL.Image", "data").fromarray(plane).save(file)
+        made.save(file)
     return path
 
 

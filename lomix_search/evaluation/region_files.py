@@ -18,6 +18,7 @@ def save_regions(
     names: Sequence[str],
     regions: Regions,
     masks: bool = False,
+    written: Sequence[int] = (),
 ) -> list[Path]:
     """Write predicted regions in the raw file's own form.
 
@@ -28,13 +29,14 @@ def save_regions(
         names: Of the regions.
         regions: Their label values; empty where there are none.
         masks: Write masks, also where a label map could hold the regions.
+        written: Label value that each region is written as, in the order of painting; found out when left out.
 
     Returns:
         One file as ``save_prediction`` names it, with the label values of the raw file, where the regions are nested or
         apart: a region within another is painted over it. Else, or if asked for, ``NAME/REGION`` for each, 1 inside
         (255 in pictures).
     """
-    order = painting_order(regions)
+    order = painting_order(regions, written)
     if order is not None and not masks:
         classes = 1 + max(value for values in regions.values() for value in values)
         return [save_prediction(folder, case, Prediction(class_map(prediction.label, order)), classes)]
@@ -51,7 +53,14 @@ def _parts(name: str, names: Sequence[str]) -> list[str]:
 
 
 def region_paths(
-    folder: Path, name: str, picture: bool, names: Sequence[str], regions: Regions, masks: bool, values: Sequence[int]
+    folder: Path,
+    name: str,
+    picture: bool,
+    names: Sequence[str],
+    regions: Regions,
+    masks: bool,
+    values: Sequence[int],
+    written: Sequence[int] = (),
 ) -> list[Path]:
     """Return the files that :func:`save_regions` writes.
 
@@ -63,11 +72,12 @@ def region_paths(
         regions: As there.
         masks: As there.
         values: What the labels' file holds for class 0, 1, …
+        written: As there.
 
     Returns:
         One path, or one for each region.
     """
-    if painting_order(regions) is not None and not masks:
+    if painting_order(regions, written) is not None and not masks:
         return prediction_paths(folder, name, picture, values=values)
     return [path for part in _parts(name, names) for path in prediction_paths(folder, part, picture)]
 

@@ -41,11 +41,18 @@ class Evaluation:
         protocol: How they were scored.
         unit: Of distances: ``mm`` or ``voxel``.
         rows: One for each case and foreground class.
+        multilabel: What is scored are regions that may overlap.
     """
 
     protocol: str
     unit: str
     rows: tuple[ClassScores, ...]
+    multilabel: bool = False
+
+    @property
+    def what(self) -> str:
+        """What a row is about: ``class``, or ``region`` of multi-label data."""
+        return "region" if self.multilabel else "class"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -103,7 +110,7 @@ class Evaluation:
         """Return one line for each case and class; :func:`read_evaluation` reads it back."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["protocol", "unit", "case", "patient", "class", *self.measures])
+        writer.writerow(["protocol", "unit", "case", "patient", self.what, *self.measures])
         for r in self.rows:
             values = [repr(float(v)) for v in r.scores.values()]
             writer.writerow([self.protocol, self.unit, r.case, r.patient, r.label, *values])
@@ -111,7 +118,7 @@ class Evaluation:
 
     def to_markdown(self) -> str:
         """Return class by class, the mean with its interval by patient, and the test sets if there are several."""
-        head = ["class", *(_titled(m, self.unit) for m in self.measures)]
+        head = [self.what, *(_titled(m, self.unit) for m in self.measures)]
         lines = [head, ["---"] * len(head)]
         lines += [[c, *(_shown(self.per_class(m)[c]) for m in self.measures)] for c in self.classes]
         lines += [["**mean**", *(_shown(self.mean(m)) for m in self.measures)]]
@@ -122,7 +129,7 @@ class Evaluation:
 
     def __rich__(self) -> Table:
         """Lay out classes × measures with the means below."""
-        table = Table("class", *(_titled(m, self.unit) for m in self.measures), title=f"protocol {self.protocol}")
+        table = Table(self.what, *(_titled(m, self.unit) for m in self.measures), title=f"protocol {self.protocol}")
         for label in self.classes:
             table.add_row(label, *(_shown(self.per_class(m)[label]) for m in self.measures))
         table.add_section()
@@ -151,19 +158,20 @@ def read_evaluation(path: str | Path) -> Evaluation:
     path = Path(path) / "scores.csv" if Path(path).is_dir() else Path(path)
     with readable(path):
         lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    fixed = ("protocol", "unit", "case", "patient", "class")
+    what = "region" if lines and "region" in lines[0] and "class" not in lines[0] else "class"  # earlier: always class
+    fixed = ("protocol", "unit", "case", "patient", what)
     if not lines or any(key not in lines[0] for key in fixed):
         raise DataError(f"{path} holds no scores.", hint="lomix evaluate RUN   # writes scores.csv")
     try:
         rows = [
             ClassScores(
-                line["case"], line["patient"], line["class"], {k: float(v) for k, v in line.items() if k not in fixed}
+                line["case"], line["patient"], line[what], {k: float(v) for k, v in line.items() if k not in fixed}
             )
             for line in lines
         ]
     except (ValueError, TypeError) as cause:  # a value that is no number, or a row that is too short or too long
         raise DataError(f"{path} is damaged.", seen=str(cause), hint="lomix evaluate RUN   # writes it anew") from None
-    return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows))
+    return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows), what == "region")
 
 
 def _titled(measure: str, unit: str) -> str:

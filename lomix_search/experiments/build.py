@@ -57,7 +57,7 @@ def build_loss(recipe: Recipe, net: Instrumented, splits: Splits) -> MixtureLoss
     name, settings = recipe.weighting.name, recipe.weighting.settings
     if recipe.weighting.mixture is not None:
         mixture = Mixture.load(recipe.weighting.mixture)
-        mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages])
+        mixture.check(len(net.stages), num_classes, [stage.name for stage in net.stages], splits.multilabel)
         return MixtureLoss.from_mixture(mixture, weighting=name, settings=settings, **options)
     space = recipe.build_space()
     weighting = build_weighting(name, tuple(space.maps(len(net.stages))), settings)

@@ -25,6 +25,7 @@ class RunData(Frozen):
         classes: Names, the background first; of multi-label data those of the regions.
         multilabel: The network's channels are regions that may overlap.
         regions: Class numbers of each region.
+        written: Class number that each region is written as, in the order of painting; empty: found out.
         item: Shape of an item without its batch: (C, *spatial).
         window: Size of the blocks by which whole items are predicted; None: not by blocks.
         form: How new images are prepared; None for data of one's own function, which alone knows.
@@ -35,6 +36,7 @@ class RunData(Frozen):
     classes: tuple[str, ...]
     multilabel: bool = False
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    written: tuple[int, ...] = ()
     item: tuple[int, ...]
     window: tuple[int, ...] | None = None
     form: ImageForm | None = None
@@ -55,6 +57,7 @@ def data_of(recipe: Recipe, splits: Splits) -> RunData:
         classes=splits.classes,
         multilabel=splits.multilabel,
         regions=dict(splits.regions),
+        written=splits.written,
         item=tuple(splits.val.example()[0].shape),
         window=window_of(splits.val),
         form=form,

@@ -43,12 +43,23 @@ class HookScope:
         Returns:
             What it returned, and the tensors that hooks kept, by the number of their stage.
         """
-        call, running = ForwardPass(self), _running()
-        running.append(call)
+        call = self.begin()
         try:
             return run(), call.kept
         finally:
-            running.pop()
+            self.end(call)
+
+    def begin(self) -> ForwardPass:
+        """Begin a forward pass of this thread: what is tapped from now on is kept in it."""
+        call = ForwardPass(self)
+        _running().append(call)
+        return call
+
+    def end(self, call: ForwardPass) -> None:
+        """End a pass, and those that began within it and were left open by an exception."""
+        running = _running()
+        if call in running:
+            del running[running.index(call) :]
 
     def call(self) -> ForwardPass | None:
         """Return the pass of this scope that the thread is in, if it is in one."""

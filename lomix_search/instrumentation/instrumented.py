@@ -1,6 +1,7 @@
 """Stages → an instrumented network: heads on the stages in training, the user's own network otherwise."""
 
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,9 +20,13 @@ from lomix_search.instrumentation.hooks import (
     run_tapped,
 )
 from lomix_search.instrumentation.logits import LOGITS, logits_in
+from lomix_search.instrumentation.own_keys import bring_together, set_apart
 from lomix_search.instrumentation.stages import Stages, Tap, find_stages
 from lomix_search.instrumentation.stages.read_logits import returned_map, undo_ending
-from lomix_search.instrumentation.trace import ALONE, unwrap
+from lomix_search.instrumentation.trace import ALONE, is_compiled, unwrap
+
+_OWN = frozenset(("model", "heads", "stages", "num_classes", "training"))
+"""What is this object's own, whatever the model has of the name."""
 
 _CHANGING = threading.Lock()
 """Held while hooks are put on and taken off, so that two threads never leave two sets."""
@@ -64,6 +69,12 @@ def instrument(
     with ALONE:  # another thread may be reading this very model
         found = find_stages(model, example, num_classes, stages)
         heads = make_heads(found.stages, found.num_classes, found.tensors)
+        if is_compiled(model):
+            warnings.warn(
+                f"{found.stages.network} is compiled; with heads it trains uncompiled, as compiled code skips hooks.\n"
+                "  Try:  net = torch.compile(lomix.instrument(model, example))  # of the bare model: trains compiled",
+                stacklevel=2,
+            )
         return Instrumented(model, found.stages, found.num_classes, heads)
 
 
@@ -73,8 +84,10 @@ class Instrumented(nn.Module):
     In train mode it returns a list of logits, coarse to fine, each B × C × its own size; the last is the model's own
     output, with an axis for its one class if it came without. In eval mode it returns exactly what the model returns.
 
-    The user's weights are in ``net.model``: ``net.model.load_state_dict(bare)`` and
-    ``bare.load_state_dict(net.model.state_dict())`` carry them in both directions.
+    It is a good guest: public attributes of the model are reached and set through it (``net.decoder``); its own are
+    ``model``, ``heads``, ``stages``, ``num_classes`` and its methods. ``state_dict`` has the model's keys, the heads
+    lie beside them, so that ``net.load_state_dict(bare)`` and ``bare.load_state_dict(net.state_dict())`` carry weights
+    in both directions, strictly; see :mod:`~lomix_search.instrumentation.own_keys`.
 
     Args:
         model: The user's network; becomes ``net.model``.
@@ -98,11 +111,44 @@ class Instrumented(nn.Module):
             detach_hooks(model, self._scope)
             raise
 
+    def __getattr__(self, name: str) -> Any:
+        """Return the model's attribute where this object has none of the name.
+
+        Raises:
+            AttributeError: neither has it.
+        """
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            model = self.__dict__.get("_modules", {}).get("model")
+            if name.startswith("_") or model is None or not hasattr(model, name):
+                raise
+            return getattr(model, name)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        """Let the hooks follow the mode, whoever sets it: ``train()``, or a loop that sets ``.training`` itself."""
+        """Let the hooks follow the mode, whoever sets it: ``train()``, or a loop that sets ``.training`` itself.
+
+        What the model alone has is set there: ``net.deep_supervision = False`` would change nothing here.
+        """
+        if not name.startswith("_") and name not in _OWN and not self._has(name) and hasattr(self.model, name):
+            setattr(self.model, name, value)
+            return
         super().__setattr__(name, value)
         if name == "training" and "_stripped" in self.__dict__:
             self._sync()
+
+    def _has(self, name: str) -> bool:
+        return name in self.__dict__ or name in self._modules or hasattr(type(self), name)
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Return the model's state by the model's own keys; the heads lie in its metadata."""
+        state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        set_apart(state, args[1] if len(args) > 1 else prefix)
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, noted: Any, *rest: Any) -> None:
+        bring_together(state_dict, prefix, noted, self.model.state_dict(), self.heads.state_dict())
+        super()._load_from_state_dict(state_dict, prefix, noted, *rest)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network.
@@ -125,6 +171,21 @@ class Instrumented(nn.Module):
                 if not self._scope.hooked:
                     self._attach()
         output, kept = self._scope.keep(lambda: eager_of(self.model)(*args, **kwargs))
+        return self.maps_of(output, kept)
+
+    def maps_of(self, output: Any, kept: dict[int, Tensor]) -> list[Tensor]:
+        """Make the maps of a pass in train mode that somebody else ran, as a :class:`~.tape.Tape` does.
+
+        Args:
+            output: What the model returned.
+            kept: The tensors that the hooks kept.
+
+        Returns:
+            Logits, coarse to fine.
+
+        Raises:
+            StageError: a stage was not reached in that pass.
+        """
         *coarse, finest = (self._logits(i, kept, output) for i in range(len(self.stages)))
         return [*(_with_frames(logits, finest) for logits in coarse), finest]
 

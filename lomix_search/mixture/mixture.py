@@ -40,6 +40,7 @@ class Mixture(Frozen):
         num_maps: L, the number of stages.
         weighting: Name of the rule that found the weights.
         maps: Ids and weights in the space's stable order.
+        multilabel: Each channel was a class of its own, which may overlap others; None where it was not noted.
         operators_sha256: Checksum of the operator parameters in the safetensors file beside the JSON; None without any.
         spread: How selective the weights are; in files only, ``concentration()`` computes it.
         provenance: Where it comes from.
@@ -54,6 +55,7 @@ class Mixture(Frozen):
     stages: tuple[StageInfo, ...] = ()
     weighting: str
     maps: Annotated[tuple[MapWeight, ...], Field(min_length=1)]
+    multilabel: bool | None = None
     operators_sha256: _Checksum | None = None
     spread: Concentration | None = None
     provenance: Provenance = Provenance()
@@ -269,13 +271,16 @@ class Mixture(Frozen):
         theirs = torch.tensor([other.weights[name] for name in shared], dtype=torch.float64)
         return kendall(mine, theirs)
 
-    def check(self, num_maps: int, num_classes: int, stages: Sequence[str] = ()) -> None:
+    def check(
+        self, num_maps: int, num_classes: int, stages: Sequence[str] = (), multilabel: bool | None = None
+    ) -> None:
         """Check that the mixture belongs to a network.
 
         Args:
             num_maps: The network's number of stages.
             num_classes: Its number of classes.
             stages: Names of its stages, coarse to fine; compared when both sides know them.
+            multilabel: Whether its channels are classes that may overlap; compared in the same way.
 
         Raises:
             MixtureError: it was found on another network; says what differs.
@@ -287,6 +292,9 @@ class Mixture(Frozen):
         ]
         if stages and names:
             facts.append(("stage names", ", ".join(names), ", ".join(stages)))
+        if None not in (multilabel, self.multilabel):
+            kinds = {True: "regions that may overlap", False: "classes"}
+            facts.append(("channels", kinds[bool(self.multilabel)], kinds[bool(multilabel)]))
         if different := [f"{what}: mixture {mine}, network {theirs}" for what, mine, theirs in facts if mine != theirs]:
             raise MixtureError(
                 "this mixture was found on another network.",

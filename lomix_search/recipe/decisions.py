@@ -1,19 +1,21 @@
-"""What is decided about somebody's data, each decision with what it was decided by and the option that changes it."""
+"""How everything about somebody's data is decided: by the user, else by the files, else by what was seen in them."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from lomix_search.data.case import size_in_words
-from lomix_search.data.split import read_split
+from lomix_search.data.split import SplitFile, SplitPlan, make_split, read_split
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
+from lomix_search.recipe.decided import Decisions, Question
+from lomix_search.recipe.decision_rows import decision_rows, doubtful_folders, scaled_words
 from lomix_search.recipe.network_choice import STEP, patch_size
 from lomix_search.recipe.own_data import Look, all_of, tried
 
@@ -22,78 +24,6 @@ FEWEST_SLICES = 8
 
 _FLAT = 3.0  # ratio of spacings from which on a volume is a stack of slices: nnU-Net's rule
 _MOST_CHANNELS = 4  # without names; more may be frames over time
-_FOLDERS, _CASES = 10, 10  # fewer folders than these with more cases each may be kinds of cases, no patients
-
-
-@dataclass(frozen=True)
-class Row:
-    """One decision, as it is shown.
-
-    Args:
-        what: It is about.
-        value: What was decided.
-        why: What it was decided by.
-        option: What changes it.
-    """
-
-    what: str
-    value: str
-    why: str
-    option: str = ""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A decision that the data leave open.
-
-    Args:
-        option: The field of ``Choices`` that answers it.
-        text: The question.
-        answers: What can be answered.
-        default: What is taken when nobody answers.
-    """
-
-    option: str
-    text: str
-    answers: tuple[str, ...]
-    default: str
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """All that was decided.
-
-    Args:
-        dims: 2: slices or pictures; 3: volumes.
-        size: Rows and columns of a slice (one number), or slices, rows and columns of a patch.
-        spacing: Millimetres that volumes are brought to; empty: the median of all, or as they are.
-        stated: Millimetres of files that do not say theirs, where others do; else empty.
-        names: Names of the label values.
-        regions: Label values of overlapping regions.
-        ignore: Label value that counts nowhere.
-        modalities: Names of the channels.
-        window: Lowest and highest intensity that is told apart.
-        patients: Whose each case is.
-        split: ``random``, ``folders`` or a split file.
-        scaled: How intensities are scaled, in words.
-        rows: The decisions in words.
-        open: What the data leave open.
-    """
-
-    dims: Literal[2, 3]
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    stated: tuple[float, ...]
-    names: Mapping[int, str]
-    regions: Mapping[str, tuple[int, ...]]
-    ignore: int | None
-    modalities: tuple[str, ...]
-    window: tuple[float, float] | None
-    patients: Mapping[str, str]
-    split: str
-    scaled: str = ""
-    rows: tuple[Row, ...] = ()
-    open: tuple[Question, ...] = ()
 
 
 def decide_all(look: Look, choices: Choices) -> Decisions:
@@ -125,13 +55,16 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
         raise all_of(faults, len(look.pairs))
     ignore = look.coding.ignore
     whose = {name: patient for name, patient in patients.items() if patient is not None}
+    measured = _measured(look, whose, split)
+    look = _measured_alone(look, measured)
     window = choices.window or (look.scaling.window if dims == 2 else None)  # of volumes it is measured when prepared
     # Where no file says its spacing, none is made up: neither could that of a new image be known.
     stated = choices.spacing if 0 < len(look.spacings) < len(look.pairs) and look.volumes else ()
     decided = (dims, size, choices.spacing if dims == 3 else (), stated, names, regions, ignore, modalities, window)
-    found = Decisions(*decided, whose, split)
-    found = replace(found, scaled=_scaled(look, found, choices.window))
-    return replace(found, rows=_rows(look, choices, found, why), open=_open(look, choices, sure))
+    written = look.found.written if regions and not choices.regions else ()
+    found = Decisions(*decided, whose, split, written=written, measured=measured)
+    found = replace(found, scaled=scaled_words(look, found, choices.window))
+    return replace(found, rows=decision_rows(look, choices, found, why), open=_open(look, choices, sure))
 
 
 # -- one decision ------------------------------------------------------------------------------------------------------
@@ -267,18 +200,14 @@ def _check_window(look: Look, window: tuple[float, float] | None) -> None:
 
 def _patient(look: Look, name: str, pattern: str) -> str:
     if pattern in ("", "folder", "case"):
-        by_folder = pattern == "folder" or (not pattern and not _doubtful(look))
+        if pattern == "folder" and not look.found.by_folder:
+            return name.partition("/")[0]
+        by_folder = pattern == "folder" or (not pattern and not doubtful_folders(look))
         return look.found.patients.get(name, name) if by_folder else name
     found = re.search(pattern, name)
     if found is None:
         raise DataError(f"the patient pattern {pattern!r} does not match the case {name!r}.")
     return found[1] if found.groups() else found[0]
-
-
-def _doubtful(look: Look) -> bool:
-    """Whether the first folders may be kinds of cases (benign, malignant) rather than patients: few with many each."""
-    folders = len(set(look.found.patients.values()))
-    return 0 < folders < _FOLDERS and len(look.pairs) > _CASES * folders
 
 
 def _split(look: Look, choices: Choices) -> str:
@@ -288,7 +217,66 @@ def _split(look: Look, choices: Choices) -> str:
     return str(Path(choices.split).resolve())
 
 
-# -- in words ----------------------------------------------------------------------------------------------------------
+# -- what intensities are measured in ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    patient: str
+    group: str
+
+
+def split_shares(split: str) -> dict[str, float]:
+    """Return the shares that a recipe draws, by the keys of ``[data]``.
+
+    Args:
+        split: ``random``, ``folders`` or a split file.
+
+    Returns:
+        Of validation, and of test where the split is drawn.
+    """
+    return {"val_fraction": 0.1} | ({"test_fraction": 0.2} if split == "random" else {})
+
+
+def split_of_folders(groups: Mapping[str, str]) -> dict[str, Any]:
+    """Return the split file that says what folders say: the sets that they name.
+
+    Args:
+        groups: The set of each case.
+
+    Returns:
+        Its content.
+    """
+    sets = {key: [f"group:{key}"] for key in ("train", "val", "test") if key in groups.values()}
+    return {"source": "the folders of the data"} | sets
+
+
+def _measured(look: Look, patients: Mapping[str, str], split: str) -> frozenset[str]:
+    """Return the cases that the recipe will train on: nothing is fitted to those that validate and test."""
+    members = [_Member(name, whose, look.found.groups.get(name, "")) for name, whose in patients.items()]
+    file = None if split in ("random", "folders") else Path(split)
+    items = SplitFile.model_validate(split_of_folders(look.found.groups)) if split == "folders" else None
+    shares = split_shares(split)
+    plan = SplitPlan(
+        file, val_fraction=shares["val_fraction"], test_fraction=shares.get("test_fraction", 0.0), items=items
+    )
+    try:
+        return frozenset(make_split(members, plan).train)
+    except DataError:  # too few patients to split: lomix validate says so, and all are taken
+        return frozenset(patients)
+
+
+def _measured_alone(look: Look, measured: frozenset[str]) -> Look:
+    """Return the same with the window of a CT taken from these cases alone."""
+    inside = [ends for name, ends in zip(look.pairs, look.inside, strict=False) if name in measured]
+    if look.scaling.intensity != "ct" or not inside or np.isnan(inside).all():
+        return look
+    low, high = (float(v) for v in np.nanmedian(inside, 0))
+    return replace(look, scaling=replace(look.scaling, window=(low, high)))
+
+
+# -- what is left open -------------------------------------------------------------------------------------------------
 
 
 def _open(look: Look, choices: Choices, dims_sure: bool) -> tuple[Question, ...]:
@@ -299,95 +287,8 @@ def _open(look: Look, choices: Choices, dims_sure: bool) -> tuple[Question, ...]
     if not dims_sure:
         text = "Train on whole volumes (3) or on their slices (2)? The files do not say how far apart slices are."
         found.append(Question("dims", text, ("2", "3"), "3" if _dims(look, choices)[0] == 3 else "2"))
-    if _doubtful(look) and not choices.patient:
+    if doubtful_folders(look) and not choices.patient:
         names = ", ".join(sorted(set(look.found.patients.values()))[:4])
         text = f"Is each folder ({names}, …) a patient, or each case one?"
         found.append(Question("patient", text, ("folder", "case"), "case"))
     return tuple(found)
-
-
-def _rows(look: Look, choices: Choices, found: Decisions, why_dims: str) -> tuple[Row, ...]:
-    said, shapes = look.found.said, look.shapes
-    named = f" ({', '.join(found.modalities)})" if found.modalities else ""
-    classes = ", ".join(f"{value} {name}" for value, name in found.names.items())
-    patients = len(set(found.patients.values()))
-    rows = [
-        Row("form", look.found.form, str(look.found.root)),
-        Row("cases", str(len(shapes)), "; ".join(look.found.notes) or "each an image with its label"),
-        Row("modality", _kinds_of(look, found), look.scaling.why, "--modality"),
-        Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
-        Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
-        Row(
-            "classes",
-            classes,
-            "--classes" if choices.classes else said if look.found.labels else look.coding.said,
-            "--classes",
-        ),
-    ]
-    if found.regions:
-        words = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in found.regions.items())
-        rows.append(Row("regions", words, "--regions" if choices.regions else said, "--regions"))
-    ignored, why = "none" if found.ignore is None else str(found.ignore), said or "no file names one"
-    rows.append(Row("ignored label", ignored, "--ignore" if choices.ignore is not None else why, "--ignore"))
-    if look.volumes:
-        rows.append(Row("spacing", *_spacing(look, choices, found.dims), "--spacing"))
-    window = choices.window
-    return (
-        *rows,
-        Row("size", *_size_words(look, choices, found), "--size"),
-        Row(
-            "intensities",
-            found.scaled,
-            "--window" if window else "all images",
-            "--window" if look.scaling.window else "",
-        ),
-        Row("split", *_split_words(found), "--split"),
-        Row("patients", str(patients), _patients_words(look, choices, patients), "--patient"),
-    )
-
-
-def _kinds_of(look: Look, found: Decisions) -> str:
-    """Return how intensities are scaled, of channels that have names by these: ``ct + mr`` of a CT with a PET."""
-    kinds = dict.fromkeys("ct" if is_ct(name) else "mr" for name in found.modalities)
-    return " + ".join(kinds) if kinds and look.volumes else look.scaling.intensity
-
-
-def _scaled(look: Look, found: Decisions, window: tuple[float, float] | None) -> str:
-    """Return how intensities are scaled, in words; of volumes, as they are prepared."""
-    if window:
-        return "{:g} … {:g} become 0 … 1".format(*window)
-    if found.dims == 2:
-        return look.scaling.words if len(found.modalities) < 2 else "each channel by itself becomes 0 … 1"
-    if look.scaling.intensity == "ct":
-        return "cut at the 0.5 and 99.5 percentiles of what is labelled, less its mean, by its deviation"
-    return "each channel of each image less its mean, by its deviation"
-
-
-def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, str]:
-    sides = [(shape[0], *shape[2:])[3 - found.dims :] for shape in look.shapes]
-    why = f"median {size_in_words(int(side) for side in np.median(sides, 0))}"
-    return size_in_words(found.size * (2 if found.dims == 2 else 1)), "--size" if choices.size else why
-
-
-def _spacing(look: Look, choices: Choices, dims: int) -> tuple[str, str]:
-    if not look.spacings:
-        asked = f"; {size_in_words(choices.spacing)} mm shape the network alone" if choices.spacing else ""
-        return "not known", f"the files do not say it: distances will be in voxels{asked}"
-    if choices.spacing:
-        return size_in_words(choices.spacing) + " mm", "--spacing"
-    median = size_in_words(round(float(s), 3) for s in np.median(np.array(look.spacings), 0)) + " mm"
-    return median, "median of all" + (", volumes are brought to it" if dims == 3 else "; slices keep their own")
-
-
-def _split_words(found: Decisions) -> tuple[str, str]:
-    if found.split == "folders":
-        return "train and test as in the folders", "the folders' names"
-    return ("random", "70 / 10 / 20 by patient") if found.split == "random" else (found.split, "--split")
-
-
-def _patients_words(look: Look, choices: Choices, patients: int) -> str:
-    if choices.patient not in ("", "folder"):
-        return "--patient"
-    if look.found.patients and (choices.patient or not _doubtful(look)):
-        return "the first folder of each case"
-    return "each case is taken for one; if some are of one patient, say how names tell it" if patients > 1 else "one"

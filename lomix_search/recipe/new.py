@@ -1,6 +1,5 @@
 """``lomix new``: look at somebody's images and masks, decide what they are, and write a recipe that works on them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,8 @@ from lomix_search.data.masks.pairing import Pair
 from lomix_search.data.prepare import prepare_layout
 from lomix_search.errors import DataError
 from lomix_search.recipe.choices import Choices, choices_of
-from lomix_search.recipe.decisions import Decisions, decide_all
+from lomix_search.recipe.decided import Decisions
+from lomix_search.recipe.decisions import decide_all, split_of_folders, split_shares
 from lomix_search.recipe.network_choice import network_for
 from lomix_search.recipe.own_data import Look, find_own, look_at_data
 from lomix_search.utils.files import write_text
@@ -73,7 +73,7 @@ class NewRecipe:
         """
         manifest = prepare_layout(_layout(self), self.look.found.root, self.home / "data", progress=progress)
         if self.decided.split == "folders":
-            write_text(self.home / "split.toml", to_toml(_split(self.look.found.groups)))
+            write_text(self.home / "split.toml", to_toml(split_of_folders(self.look.found.groups)))
         write_text(self.home / "recipe.toml", _recipe(self, manifest))
         return self.home / "recipe.toml"
 
@@ -154,6 +154,8 @@ def _layout(plan: NewRecipe) -> DatasetLayout:
         modalities=decided.modalities,
         ignore=decided.ignore,
         regions=dict(decided.regions),
+        written=decided.written,
+        measured=decided.measured,
     )
 
 
@@ -176,11 +178,6 @@ def _read(name: str, pair: Pair, look: Look, decided: Decisions) -> Case:
         label = look.coding.apply(own.label, own.mask)
     origin = dict(own.image.origin) | look.coding.origin
     return Case(name, own.image.image, label, own.image.spacing or decided.stated, origin)
-
-
-def _split(groups: Mapping[str, str]) -> dict[str, Any]:
-    sets = {key: [f"group:{key}"] for key in ("train", "val", "test") if key in groups.values()}
-    return {"source": "the folders of the data"} | sets
 
 
 def _recipe(plan: NewRecipe, manifest: Manifest) -> str:
@@ -236,7 +233,6 @@ def _data(plan: NewRecipe) -> dict[str, Any]:
     """Return ``[data]``."""
     decided = plan.decided
     split = {"random": "random", "folders": "split.toml"}.get(decided.split, decided.split)
-    shares = {"val_fraction": 0.1} | ({"test_fraction": 0.2} if split == "random" else {})
     return {
         "kind": "prepared",
         "root": str((plan.home / "data").resolve()),
@@ -244,8 +240,9 @@ def _data(plan: NewRecipe) -> dict[str, Any]:
         **({} if decided.regions else {"classes": list(decided.names.values())}),
         "size": list(decided.size) if decided.dims == 3 else decided.size[0],
         "augment": "volume" if decided.dims == 3 else "chest_ct" if plan.look.volumes else "paper",
-        **shares,
+        **split_shares(split),
         **({} if decided.ignore is None else {"ignore": decided.ignore}),
+        **({"written": list(decided.written)} if decided.written else {}),
         **({"regions": {name: list(values) for name, values in decided.regions.items()}} if decided.regions else {}),
     }
 

@@ -40,6 +40,7 @@ class Look:
         spacings: Of each volume that says them: millimetres between slices, rows and columns.
         numbers: Label value of each region that DICOM files name.
         flat: The error about single slices among volumes, where there are any.
+        inside: Percentiles of what is labelled in each volume, in the order of the pairs; empty of pictures.
     """
 
     found: FoundData
@@ -52,6 +53,7 @@ class Look:
     spacings: tuple[tuple[float, ...], ...]
     numbers: Mapping[str, int]
     flat: DataError | None = None
+    inside: tuple[tuple[float, float], ...] = ()
 
     @property
     def pairs(self) -> Mapping[str, Pair]:
@@ -159,7 +161,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
     if not tally.seen:
         raise all_of(faults, len(found.pairs))
-    coding = tried(lambda: _coding(found, tally, choices), faults)
+    coding = tried(lambda: _coding(found, tally, choices).coloured_as(tally.seen), faults)
     scaling = tried(lambda: tally.scaling(found.modalities, choices.intensity), faults)
     channels = tried(tally.check_channels, faults) if scaling is not None else None
     if coding is None or scaling is None or channels is None or faults:
@@ -169,7 +171,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
     tried(tally.check_slices, flat)
     return Look(
         found, coding, tally.sides(), median, scaling, channels, tuple(tally.shapes.values()), tuple(tally.spacings),
-        numbers, flat[0] if flat and scaling.depth == "volumes" else None,
+        numbers, flat[0] if flat and scaling.depth == "volumes" else None, tuple(tally.inside),
     )  # fmt: skip
 
 

@@ -207,6 +207,7 @@ class Recipe(Frozen):
             ignore_index=splits.ignore_index,
             regions=splits.regions if splits.multilabel else None,
             masks=self.evaluate.masks,
+            written=splits.written,
         )
 
     def inference(self, splits: Splits) -> InferenceOptions:

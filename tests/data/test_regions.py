@@ -10,6 +10,7 @@ from lomix_search.data.kinds.class_table import prepared_labels
 from lomix_search.data.manifest import Manifest
 from lomix_search.data.regions import (
     class_map,
+    faults_of_order,
     pack_masks,
     painting_order,
     read_regions,
@@ -50,6 +51,33 @@ def test_nested_regions_come_back_as_the_very_class_map() -> None:
     assert painting_order({"a": (1, 2), "b": (2, 3)}) is None, "they cross"
     assert painting_order({"a": (1, 2, 3), "b": (3,)}) is None, "1 and 2 cannot be told apart"
     assert painting_order({"a": (1, 2), "b": (1,), "c": (2,)}) is None, "a has nothing of its own"
+
+
+def test_values_that_regions_are_written_as() -> None:
+    """nnU-Net's regions_class_order: painted in the order of the channels, also where no map could say it all."""
+    crossing = {"a": (1, 2), "b": (2, 3)}
+    assert painting_order(crossing) is None and painting_order(crossing, (1, 3)) == ((0, 1), (1, 3))
+    assert class_map(np.array([[1, 1, 0], [0, 1, 1]]), ((0, 1), (1, 3))).tolist() == [1, 3, 3]
+    assert faults_of_order(TUMOUR, (1, 2, 3)) == [] and faults_of_order(crossing, (2, 3)) == []
+    assert faults_of_order(TUMOUR, (1, 2)) == ["2 values for 3 regions (whole tumour, core, enhancing)"]
+    assert faults_of_order(TUMOUR, (1, 1, 3)) == [
+        "region 'core' would be written as 1, which it does not have (2, 3)",
+        "'whole tumour' and 'core' would both be written as 1",
+    ]
+    inside_out = dict(reversed(TUMOUR.items()))
+    assert "'core' lies in 'whole tumour', which would be painted over it" in faults_of_order(inside_out, (3, 2, 1))
+
+
+def test_the_datas_order_goes_with_the_datas_regions() -> None:
+    labels = {1: "a", 2: "b", 4: "c"}
+    data = manifest(labels, regions={"x": (1, 2), "y": (2, 4)}, written=(1, 4))
+    assert prepared_labels(data, ()).written == (1, 3), "class numbers"
+    assert prepared_labels(data, (), {"x": (1, 2), "z": (4,)}).written == ()
+    assert prepared_labels(data, (), {"x": (1, 2), "z": (4,)}, written=(2, 4)).written == (2, 3)
+    with pytest.raises(DataError, match=r"data.written = \[1\]: 1 values for 2 regions"):
+        prepared_labels(data, (), written=(1,))
+    with pytest.raises(DataError, match="data.written goes with data.regions"):
+        prepared_labels(data, ("a",), {}, written=(1,))
 
 
 def test_a_smaller_region_wins_where_a_network_puts_it_outside_of_the_larger() -> None:

@@ -53,7 +53,12 @@ def test_each_region_is_scored_as_a_class_of_its_own(tmp_path: Path) -> None:
             assert row["dice"] == pytest.approx(measures.dice(predicted, true)) and 0.3 < row["dice"] < 1
             assert row["hd95"] == pytest.approx(measures.hd95(predicted, true, case.spacing)) and row["hd95"] > 0
     assert read_evaluation(tmp_path) == found
-    assert "| whole tumour |" in (tmp_path / "scores.md").read_text()
+    markdown = (tmp_path / "scores.md").read_text()
+    assert "| whole tumour |" in markdown and markdown.startswith("| region |")
+    csv = tmp_path / "scores.csv"
+    assert csv.read_text().startswith("protocol,unit,case,patient,region,")
+    csv.write_text(csv.read_text().replace("patient,region,", "patient,class,"))  # as earlier versions wrote it
+    assert read_evaluation(csv).rows == found.rows
     saved = np.asarray(nib.load(tmp_path / "predictions/a.nii.gz").dataobj)
     assert sorted(np.unique(saved)) == [0, 1, 2, 4], "the label values of the raw files"
     overlay = np.asarray(Image.open(tmp_path / "overlays/a.png"))
@@ -72,6 +77,15 @@ def test_regions_are_written_as_one_map_or_as_masks(nested: bool, tmp_path: Path
     for number, name in enumerate((first, "core", "enhancing")):
         mask = np.asarray(Image.open(tmp_path / f"predictions/p/one/{name}.png"))
         assert np.array_equal(mask, 255 * (case.image[0, 0] > number))
+
+
+def test_regions_are_written_as_nnunet_writes_them(tmp_path: Path) -> None:
+    regions = {"whole": (1, 2, 3), "enhancing": (3,)}  # by themselves no map could hold them: 1 or 2?
+    case = brain("a")
+    evaluate(Nested(2), [case], tuple(regions), regions=regions, save=tmp_path, progress=False, written=(1, 3))
+    saved = np.asarray(nib.load(tmp_path / "predictions/a.nii.gz").dataobj)
+    expected = np.select([case.image[:, 0] > 1, case.image[:, 0] > 0], [4, 1])  # 3 is 4 in the raw files
+    assert np.array_equal(np.sort(saved, None), np.sort(expected, None)) and set(np.unique(saved)) == {0, 1, 4}
 
 
 def test_masks_of_a_case_are_scored_without_a_table(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -243,6 +246,28 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "the same command again" in str(caught.value)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["predictions.json"]
+
+
+@pytest.mark.slow  # a process of its own
+def test_ctrl_c_leaves_whole_files_and_it_goes_on(volumes: Done, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number in range(300):
+        (images / f"i{number:03d}.nii.gz").symlink_to(volumes.images / f"p{number % 6}.nii.gz")
+    command = [sys.executable, "-m", "lomix_search", "predict", str(volumes.run), str(images), str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while not [*out.glob("*.nii.gz")]:
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=60)
+    made = [*out.glob("*.nii.gz")]
+    assert running.returncode == 130 and "Traceback" not in said and 0 < len(made) < 300
+    assert all(np.asarray(nib.load(path).dataobj).shape for path in made), "every file is whole"
+    found = predict_images(volumes.run, images, out)
+    assert set(found.skipped) == {path.name.removesuffix(".nii.gz") for path in made} and not found.faults
+    assert len(found.done) == 300 - len(made) and not [*out.glob(".unfinished*")]
 
 
 @pytest.mark.slow

@@ -116,7 +116,8 @@ def test_a_compiled_model_is_looked_into():
     model, example, _ = small_unet_2d()
     compiled = torch.compile(model.eval(), backend="eager")
     before = compiled(example)
-    net = instrument(compiled, example)
+    with pytest.warns(UserWarning, match="SmallUNet is compiled; with heads it trains uncompiled"):
+        net = instrument(compiled, example)
     assert torch.equal(net.eval()(example), before)
     assert len(net.train()(example)) == 2
     assert net.strip() is compiled

@@ -52,6 +52,17 @@ def test_every_form_gives_the_loss_of_class_numbers(form: str, engine: str) -> N
     assert torch.equal(loss(stacked, FORMS[form](labels)), loss([maps[-1]] * 3, labels))
 
 
+def test_maps_of_a_subclass_give_plain_tensors() -> None:
+    maps, labels = sample()
+    loss = build()
+    given = [MetaTensor(one.detach()).requires_grad_() for one in maps]
+    total = loss(given, MetaTensor(labels[:, None].float()))
+    total.backward()
+    assert type(total) is Tensor and type(loss.per_map.losses) is Tensor
+    assert torch.equal(total, loss(maps, labels)) and given[0].grad is not None
+    assert type(loss(given[-1], labels)) is Tensor  # as in eval mode
+
+
 def test_binary_masks_of_every_form() -> None:
     maps, labels = sample(classes=1)
     loss = build(num_classes=1)

@@ -10,14 +10,12 @@ from lomix_search.mixture.loss.dispatch import choose_engine
 
 def pairs() -> list[tuple[str, str]]:
     """Engines and the cases that they take; Triton's interpreter has time for few."""
-    found = [(e, n) for e in able() for n, (_, options) in CASES.items() if e == "tiled" or not by_pixel(options)]
+    found = [(e, n) for e in able() for n, (_, options) in CASES.items() if not LACKING[e] & set(options)]
     return [(e, n) for e, n in found if e != "triton" or any(part in n for part in FEW)]
 
 
-def by_pixel(options: dict[str, object]) -> bool:
-    return bool({"focal_gamma", "label_smoothing", "top_k", "boundary_weight"} & set(options))
-
-
+SELECTED = {"top_k", "boundary_weight"}
+LACKING = {"tiled": set(), "native": SELECTED, "triton": {"focal_gamma", "label_smoothing", *SELECTED}}
 FEW = ("classes: weights plain per image", "regions: weights", "regions: plain", "binary: per image")
 
 
@@ -36,11 +34,28 @@ def test_float32_agrees_to_1e_5(engine: str, name: str) -> None:
     agree([one.double() for one in found], expected, 1e-5, plain)
 
 
+BY_PIXEL = ({"focal_gamma": 2.0}, {"focal_gamma": 0.5}, {"label_smoothing": 0.1})
+
+
+@pytest.mark.parametrize("options", BY_PIXEL, ids=str)
+@pytest.mark.parametrize("kind", ["classes", "regions", "binary"])
+@pytest.mark.parametrize("engine", [e for e in able() if e != "triton"])
+def test_certain_pixels_right_or_wrong_agree_in_float32(engine: str, kind: str, options: dict[str, float]) -> None:
+    """Logits up to ±60: p of what is true rounds to 1, and to 1e-26."""
+    loss, (maps, labels) = built(kind, options, operators=("add", "sub")).float(), given(kind)
+    maps = [12 * one for one in maps]
+    found = outcome(loss, [one.float() for one in maps], labels, engine)
+    expected = outcome(loss.double(), maps, labels, "reference")
+    agree([one.double() for one in found], expected, 1e-5, plain | {"scale": 12.0})
+
+
 def test_an_engine_asked_for_by_name_says_what_it_cannot_do() -> None:
-    loss, (maps, labels) = built("classes", {"focal_gamma": 2.0}, engine="native"), given("classes")
+    loss, (maps, labels) = built("classes", {"top_k": 0.3, "focal_gamma": 2.0}, engine="native"), given("classes")
     with pytest.raises(LossError) as caught:
         loss(maps, labels)
     assert str(caught.value) == (
-        'engine "native" cannot run on cpu: it does not compute focal_gamma.\n  Try:  MixtureLoss(…, engine="auto")'
+        'engine "native" cannot run on cpu: it does not compute top_k.\n  Try:  MixtureLoss(…, engine="auto")'
     )
+    assert choose_engine("auto", "cpu", special="focal_gamma") == choose_engine("auto", "cpu")
+    assert choose_engine("auto", "cuda", special="focal_gamma") == "tiled"
     assert choose_engine("auto", "cpu", special="top_k") == choose_engine("auto", "cuda", special="top_k") == "tiled"

@@ -24,6 +24,22 @@ def test_schema_in_docs_is_current() -> None:
     assert published == Mixture.model_json_schema()
 
 
+def test_it_says_whether_classes_may_overlap(tmp_path: Path, mixture: Mixture) -> None:
+    found = MixtureLoss("deep_supervision", 3, 2, multilabel=True).mixture()
+    found.save(tmp_path / "mixture.json")
+    read = Mixture.load(tmp_path / "mixture.json")
+    assert read.multilabel is True and MixtureLoss("lomix", 3, 2).mixture().multilabel is False
+    assert MixtureLoss.from_mixture(read).multilabel and not MixtureLoss.from_mixture(read, multilabel=False).multilabel
+    with pytest.raises(MixtureError, match="channels: mixture regions that may overlap, network classes"):
+        read.check(3, 2, multilabel=False)
+    content = json.loads((tmp_path / "mixture.json").read_text())
+    del content["multilabel"], content["sha256"]  # as earlier versions wrote it
+    (tmp_path / "mixture.json").write_text(json.dumps(content))
+    old = Mixture.load(tmp_path / "mixture.json")
+    assert old.multilabel is None and not MixtureLoss.from_mixture(old).multilabel
+    old.check(3, 2, multilabel=True)
+
+
 def test_ranking_and_printing(mixture: Mixture) -> None:
     ranked = mixture.ranked()
     assert [m.weight for m in ranked] == sorted(mixture.weights.values(), reverse=True)

@@ -42,7 +42,7 @@ def test_a_dataset_json_that_contradicts_itself(tmp_path: Path) -> None:
         '{"background": 0, "a": 1, "b": 1}': "label 1 has two names",
         '{"background": 0, "a": "one"}': "need a whole number",
         '{"background": 0}': "no label beside the background",
-        '{"background": 0, "a": [1, 2], "b": 2}': "regions_class_order has label 5, which no region has",
+        '{"background": 0, "a": [1, 2], "b": 2}': "region 'b' would be written as 5, which it",
     }.items():
         content = CT | {"labels": json.loads(labels), "regions_class_order": [1, 5]}
         (folder / "dataset.json").write_text(json.dumps(content))

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import own_folders as own
+from support import twins
 from support.mask_files import blocks, data, make, save8, save16
 from support.picture_files import tiff
 
 from lomix_search.data.manifest import read_manifest
 from lomix_search.recipe.recipe import load_recipe
+
+CT = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2}}
 
 
 def test_what_a_file_holds_is_in_the_manifest(tmp_path: Path) -> None:
@@ -68,3 +73,24 @@ def test_floats_within_0_and_1_stay(tmp_path: Path) -> None:
         tiff(found[0] / f"c{i}.tif", values)
     make(tmp_path, *found)
     np.testing.assert_array_equal(np.load(tmp_path / "r" / "data" / "cases" / "c0" / "image.npy")[0, 0], values)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_no_intensity_of_cases_that_test_or_validate_is_measured(dims: int, tmp_path: Path) -> None:
+    """The cases that the recipe draws for training are the very ones whose foreground scales a CT."""
+    folder = own.nnunet(tmp_path / "d", CT, values=(1, 2), ct=True, count=8)
+    options = {"dims": dims, "size": (32,) if dims == 2 else (16, 16, 16)}
+    plan = own.plan(tmp_path / "a", folder, **options)
+    plan.write(progress=False)
+    splits = load_recipe(tmp_path / "a" / "recipe" / "recipe.toml").build_data()
+    assert plan.decided.measured == {f"p{n}" for n in range(8)} - {*splits.val.cases, *splits.test.cases}
+    (row,) = [row for row in plan.decided.rows if row.what == "intensities"]
+    assert row.why == f"measured in the {len(plan.decided.measured)} cases of training"
+    for name in {*splits.val.cases, *splits.test.cases}:
+        path = folder / "imagesTr" / f"{name}_0000.nii.gz"
+        values = np.asarray(nib.load(path).dataobj)
+        twins.save_nifti(path, np.where(values > -500, values + 700, values), own.AFFINE)
+    other = own.plan(tmp_path / "b", folder, **options)
+    other.write(progress=False)
+    one, two = (read_manifest(tmp_path / of / "recipe" / "data").preparation for of in "ab")
+    assert one == two and one.intensity[0].kind == ("ct" if dims == 2 else "foreground")

@@ -61,6 +61,18 @@ def test_nnunet_with_regions_and_channels(tmp_path: Path) -> None:
     assert label.shape == (3, 64, 64) and (label[0] >= label[1]).all() and label[2].any()
 
 
+def test_regions_are_written_as_dataset_json_says(tmp_path: Path) -> None:
+    order = {"labels": {"background": 0, "core": [2, 3], "whole": [1, 3]}, "regions_class_order": [2, 1]}
+    plan = own.plan(tmp_path, own.nnunet(tmp_path / "d", REGIONS | order, values=(1, 2, 3), channels=2), dims=2)
+    (row,) = [row for row in plan.decided.rows if row.what == "written as"]
+    assert (row.value, row.why) == ("core as 2, then whole as 1", "regions_class_order of dataset.json")
+    plan.write(progress=False)
+    splits = load_recipe(tmp_path / "recipe" / "recipe.toml").build_data()
+    assert splits.classes == ("core", "whole") and splits.written == (2, 1)
+    other = plan.chosen(regions={"a": ("1", "3"), "b": ("2", "3")})
+    assert own.decided(other)["written as"] == "one mask for each region"
+
+
 @pytest.mark.slow
 def test_the_decathlon_of_4d_files(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(32, 32, 32), spacing=(2, 1, 1))
@@ -104,6 +116,26 @@ def test_a_folder_a_patient(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.patients(tmp_path / "d"))
     assert found["patients"] == "4" and {case.patient for case in manifest.cases} == {"P0", "P1", "P2", "P3"}
     assert [case.name for case in manifest.cases][:2] == ["P0/scan_0", "P0/scan_1"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_dicom_files_say_whose_they_are(known: bool, tmp_path: Path) -> None:
+    """Two studies of one patient are in one set; what the files call the patient is written nowhere."""
+    for n, (image, label) in enumerate(own.volumes(4)):
+        planes, mask = image.transpose(2, 1, 0), label.transpose(2, 1, 0)
+        own.series(tmp_path / "d" / f"study{n}", planes, step=1.5, patient=f"DOE^{n // 2}" if known else "ANON")
+        own.segmentation(tmp_path / "d" / f"study{n}" / "label.dcm", {"liver": mask == 1}, step=1.5)
+    plan = own.plan(tmp_path, tmp_path / "d", dims=2)
+    (row,) = [row for row in plan.decided.rows if row.what == "patients"]
+    assert own.decided(plan.chosen(patient="folder"))["patients"] == "4"
+    if not known:
+        assert row.value == "4" and "each case is taken for one" in row.why
+        return
+    assert (row.value, row.why) == ("2", "PatientID of the DICOM files")
+    plan.write(progress=False)
+    manifest = read_manifest(tmp_path / "recipe" / "data")
+    assert [case.patient for case in manifest.cases] == ["study0", "study0", "study2", "study2"]
+    assert not any(b"DOE^" in path.read_bytes() for path in (tmp_path / "recipe").rglob("*") if path.is_file())
 
 
 def test_flat_volumes_are_slices(tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ from lomix_search.cli.common import app
 from lomix_search.data.manifest import read_manifest
 from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.mask_file import open_mask
+from lomix_search.data.readers.image import read_image
 from lomix_search.errors import DataError
+from lomix_search.evaluation.inference import Prediction
+from lomix_search.evaluation.prediction_files import save_prediction
+from lomix_search.experiments.run_data import data_of
 from lomix_search.recipe.own_data import look_at
 from lomix_search.recipe.recipe import load_recipe
 
@@ -239,3 +243,31 @@ def test_what_it_says_is_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFi
         "of 3 masks: 1 class 1 in 1, 7 class 7 in 3",
     ):
         assert words in said and words in (tmp_path / "r" / "recipe.toml").read_text()
+
+
+FORMS: dict[str, tuple[list[int], Write]] = {
+    "palette": ([1, 2, 4], lambda p, m: palette(p, m.astype(np.uint8), VOC)),
+    "two indices of a palette": ([3], lambda p, m: palette(p, m.astype(np.uint8), VOC)),
+    "one channel": ([80, 160, 255], channel(0)),
+    "one colour": ([1], lambda p, m: Image.fromarray(np.array([(0, 0, 0), (0, 255, 0)], np.uint8)[m]).save(p)),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_predictions_look_like_the_masks(name: str, tmp_path: Path) -> None:
+    """Those of ``evaluate`` and of ``predict`` alike: the truth, written as a prediction, is the very mask."""
+    values, write = FORMS[name]
+    images, masks = data(tmp_path, [blocks(values, seed) for seed in range(6)], write)
+    make(tmp_path, images, masks)
+    recipe = load_recipe(tmp_path / "r" / "recipe.toml")
+    splits = recipe.build_data()
+    case = splits.volumes["test"][0]
+    form = data_of(recipe, splits).form
+    assert form is not None
+    new = form.prepare(read_image(images / f"{case.name}.png"), case.name, [images / f"{case.name}.png"])
+    for folder, one in (("evaluate", case), ("predict", new)):
+        path = save_prediction(tmp_path / folder, one, Prediction(case.label), len(splits.classes))
+        with Image.open(path) as made, Image.open(masks / f"{case.name}.png") as raw:
+            assert made.mode == raw.mode
+            np.testing.assert_array_equal(np.asarray(made), np.asarray(raw))
+            np.testing.assert_array_equal(np.asarray(made.convert("RGB")), np.asarray(raw.convert("RGB")))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 — every optimizer imports it: here once, not in each fork
+
 from support.runs import run
 from support.shapes import build
 

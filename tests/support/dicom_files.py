@@ -27,6 +27,7 @@ def series(
     turned: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
     modality: str = "MR",
     name: str = "series",
+    patient: str = "",
 ) -> list[Path]:
     """Write (slices, rows, columns), each slice ``step`` mm further along its normal."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +39,7 @@ def series(
         d.SeriesInstanceUID = generate_uid(entropy_srcs=[str(folder), name])
         d.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(folder)])
         d.Modality, d.Rows, d.Columns = modality, *plane.shape
+        d.PatientID = patient
         d.PixelSpacing, d.SliceThickness = list(pixel), step
         d.ImageOrientationPatient, d.ImagePositionPatient = list(turned), [float(v) for v in normal * step * n]
         d.SamplesPerPixel, d.PhotometricInterpretation, d.PixelRepresentation = 1, "MONOCHROME2", 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # noqa: F401 — every optimizer imports it: here once, not in each fork
 from torch import Tensor, nn
 
 import lomix_search as lomix
@@ -25,6 +26,7 @@ from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import build_weighting
 from lomix_search.training.checkpoint import read_tensors
+from lomix_search.training.search import search
 from lomix_search.utils import distributed
 from support.shapes import CLASSES, REGIONS, Shapes
 
@@ -86,7 +88,7 @@ def run(folder: Path, built: Any = None, train: Any = None, **changes: Any) -> A
     net, loss = built or BUILT  # of a fork of the process that built it
     settings = SETTINGS | {"classes": tuple(REGIONS) if loss.multilabel else CLASSES} | changes
     kind = WideRegions if loss.multilabel else Wide
-    return lomix.search(net, loss, train or kind(11), kind(5, noise=0.0), folder=folder, **settings)
+    return search(net, loss, train or kind(11), kind(5, noise=0.0), folder=folder, **settings)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # noqa: F401 — every optimizer imports it: here once, not in each fork
 
 from lomix_search.cli import main
 from support.places import ROOT

@@ -53,6 +53,10 @@ class DatasetLayout:
         ignore: Raw label value of pixels that count nowhere.
         regions: Names of overlapping regions, each with the raw label values that belong to it: each region is then a
             label of its own (multi-label). Empty: the labels are classes.
+        written: The raw value that each region is written as, in the order in which they are painted over one another;
+            found out when left out.
+        measured: Cases whose intensities are measured where all images have one scaling (CT); those that their folder
+            does not call test when left out.
     """
 
     name: str
@@ -67,3 +71,5 @@ class DatasetLayout:
     modalities: tuple[str, ...] = ()
     ignore: int | None = None
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    written: tuple[int, ...] = ()
+    measured: frozenset[str] | None = None

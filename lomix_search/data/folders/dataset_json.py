@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.data.readers.guard import readable
+from lomix_search.data.regions import faults_of_order
 from lomix_search.errors import DataError
 from lomix_search.utils.files import read_json
 
@@ -23,6 +24,7 @@ class DatasetJson:
         labels: Names of the label values beside the background.
         ignore: Label value that counts nowhere.
         regions: Names of overlapping regions, each with its label values; empty where each label is a class.
+        written: The label value that each region is written as, ``regions_class_order``; empty where it is not said.
         training: (image, label) of each case, where the file lists them.
         second: nnU-Net's second form, which names ``channel_names``.
     """
@@ -32,6 +34,7 @@ class DatasetJson:
     labels: Mapping[int, str]
     ignore: int | None
     regions: Mapping[str, tuple[int, ...]]
+    written: tuple[int, ...]
     training: tuple[tuple[Path, Path], ...]
     second: bool
 
@@ -58,16 +61,28 @@ def read_dataset_json(path: Path) -> DatasetJson:
     values = _values(content["labels"], faults)
     ignore = next((v[0] for name, v in values.items() if name.lower() == _IGNORE), None)
     named = {n: v for n, v in values.items() if n.lower() not in (_IGNORE, *_BACKGROUND) and v != (0,)}
-    faults += _contradictions(named, ignore, content.get("regions_class_order"))
+    overlap = any(len(v) > 1 for v in named.values())
+    written = _written(named, content.get("regions_class_order"), faults) if overlap else ()
+    faults += _contradictions(named, ignore)
     names = content.get("channel_names", content.get("modality", {}))
     modalities = _in_order(names, faults)
     training = _training(path.parent, content.get("training"), faults)
     if faults:
         raise DataError(f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}.", seen=faults)
-    overlap = any(len(v) > 1 for v in named.values())
     labels = _label_names(named) if overlap else {v[0]: name for name, v in named.items()}
     regions = {name: v for name, v in named.items()} if overlap else {}
-    return DatasetJson(path, modalities, labels, ignore, regions, training, "channel_names" in content)
+    return DatasetJson(path, modalities, labels, ignore, regions, written, training, "channel_names" in content)
+
+
+def _written(named: Mapping[str, tuple[int, ...]], order: Any, faults: list[str]) -> tuple[int, ...]:
+    """Return the value that each region is written as, in the order of the regions."""
+    if order is None:
+        return ()
+    if not isinstance(order, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in order):
+        faults.append(f"regions_class_order is {order!r}; need a list with a label value for each region")
+        return ()
+    faults += [f"regions_class_order {order}: {fault}" for fault in faults_of_order(named, order)]
+    return tuple(order)
 
 
 def _values(labels: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[int, ...]]:
@@ -86,7 +101,7 @@ def _values(labels: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[int
     return found
 
 
-def _contradictions(named: Mapping[str, tuple[int, ...]], ignore: int | None, order: Any) -> list[str]:
+def _contradictions(named: Mapping[str, tuple[int, ...]], ignore: int | None) -> list[str]:
     """Return what labels, regions and the ignored value say against each other."""
     faults = [] if named else ["no label beside the background"]
     overlap = any(len(values) > 1 for values in named.values())
@@ -99,8 +114,6 @@ def _contradictions(named: Mapping[str, tuple[int, ...]], ignore: int | None, or
         twice = sorted({v[0] for v in named.values() if [o[0] for o in named.values()].count(v[0]) > 1})
         faults.append(f"label {', '.join(map(str, twice))} has two names")
     faults += [f"region {name!r} has label 0, the background" for name, v in named.items() if 0 in v]
-    if overlap and isinstance(order, list) and (unknown := [v for v in order if v not in known]):
-        faults.append(f"regions_class_order has label {', '.join(map(str, unknown))}, which no region has")
     return faults
 
 

@@ -20,8 +20,11 @@ class FoundData:
         modalities: Names of the channels, where a file says them.
         ignore: Label value of pixels that count nowhere, where a file says it.
         regions: Names of overlapping regions, each with its label values, where a file says them.
+        written: The label value that each region is written as, in the order in which they are painted, where a file
+            says it.
         groups: The set of each case, where folders name sets (``train``, ``test``).
-        patients: Whose each case is, where folders say it.
+        patients: Whose each case is, where folders or DICOM files say it.
+        grouped: What says so, in words; empty where nothing does.
         said: Which file said so, for messages and comments; empty where none did.
         notes: What else there is to know, one line each.
     """
@@ -34,7 +37,14 @@ class FoundData:
     modalities: tuple[str, ...] = ()
     ignore: int | None = None
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    written: tuple[int, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
+    grouped: str = ""
     said: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether folders say whose a case is, which may be kinds of cases too."""
+        return bool(self.patients) and "folder" in self.grouped

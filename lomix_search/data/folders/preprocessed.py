@@ -62,6 +62,7 @@ def find_preprocessed(root: Path, plans: list[Path]) -> FoundData:
         labels=known.labels,
         ignore=known.ignore,
         regions=known.regions,
+        written=known.written,
         said="dataset.json",
         notes=(
             f"{taken.name} is read" + f"; {', '.join(others)} are not" * bool(others),

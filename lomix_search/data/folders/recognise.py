@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lomix_search.data.folders.dataset_json import DatasetJson, read_dataset_json
 from lomix_search.data.folders.found import FoundData
+from lomix_search.data.folders.patients import patients_of
 from lomix_search.data.folders.preprocessed import find_preprocessed, plans_of
 from lomix_search.data.masks.pairing import Pair, Pairs, pair_up, pair_within
 from lomix_search.data.readers.image import find_images, stem_of
@@ -55,11 +56,19 @@ def data_of_pairs(pairs: Pairs, root: Path, form: str) -> FoundData:
     Returns:
         With the sets and patients that folders name.
     """
-    groups, patients = _groups(pairs.pairs), _patients(pairs.pairs)
+    groups, (patients, grouped) = _groups(pairs.pairs), patients_of(pairs.pairs, _patients(pairs.pairs))
     modalities = pairs.channels if not all(key.isdigit() for key in pairs.channels) else ()
     said = "the files' names" if modalities else ""
     return FoundData(
-        form, root, pairs.pairs, pairs.faults, modalities=modalities, groups=groups, patients=patients, said=said
+        form,
+        root,
+        pairs.pairs,
+        pairs.faults,
+        modalities=modalities,
+        groups=groups,
+        patients=patients,
+        grouped=grouped,
+        said=said,
     )
 
 
@@ -93,6 +102,7 @@ def _with_json(root: Path, known: DatasetJson) -> FoundData:
         modalities=known.modalities,
         ignore=known.ignore,
         regions=known.regions,
+        written=known.written,
         said="dataset.json",
         notes=_notes(root),
     )

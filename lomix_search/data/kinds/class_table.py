@@ -9,7 +9,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.manifest import Manifest
-from lomix_search.data.regions import GivenRegions, Regions, read_regions
+from lomix_search.data.regions import GivenRegions, Regions, faults_of_order, read_regions
 from lomix_search.errors import DataError, nearest
 
 
@@ -63,12 +63,14 @@ class PreparedLabels:
         classes: Names of what is learned: classes, the background first, or regions.
         regions: Class numbers of each region; empty where one class a pixel is learned.
         ignore_index: What stands in labels for pixels that count nowhere.
+        written: Class number that each region is written as, in the order of painting; empty: found out.
     """
 
     table: ClassTable
     classes: tuple[str, ...]
     regions: Regions = field(default_factory=dict)
     ignore_index: int | None = None
+    written: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -96,6 +98,7 @@ def prepared_labels(
     regions: GivenRegions | None = None,
     ignore: int | str | None = None,
     ignore_index: int | None = None,
+    written: Sequence[int] | None = None,
 ) -> PreparedLabels:
     """Read what a recipe says of labels, and what the data say where it says nothing.
 
@@ -105,6 +108,7 @@ def prepared_labels(
         regions: Raw values, or names of labels, of each region; None takes those of the manifest, an empty table none.
         ignore: Raw value of pixels that count nowhere, or the name of that label; None takes the manifest's.
         ignore_index: ``loss.ignore_index``.
+        written: Raw value that each region is written as; None takes the manifest's with its regions.
 
     Returns:
         The labels.
@@ -123,6 +127,8 @@ def prepared_labels(
     if not given:
         index = _ignore_index(ignored, ignore_index, len(classes))
         table = class_table(manifest, classes, index, ignored)
+        if written:
+            raise DataError("data.written goes with data.regions, and classes are learned.", hint="leave it out")
         return PreparedLabels(table, ("background", *classes), {}, index)
     all_known = known | ({} if ignored is None else {ignored: manifest.labels.get(ignored, "ignored")})
     read = read_regions(given, all_known, ignored)
@@ -130,7 +136,21 @@ def prepared_labels(
     number_of = {value: number for number, value in enumerate(values, 1)}
     index = _ignore_index(ignored, ignore_index, len(values))
     numbers = {name: tuple(number_of[value] for value in of) for name, of in read.items()}
-    return PreparedLabels(ClassTable(values, ignored, index), tuple(numbers), numbers, index)
+    order = tuple(number_of[value] for value in _order(manifest, read, written))
+    return PreparedLabels(ClassTable(values, ignored, index), tuple(numbers), numbers, index, order)
+
+
+def _order(manifest: Manifest, regions: Regions, written: Sequence[int] | None) -> Sequence[int]:
+    """Return the raw value that each region is written as; empty where it is found out."""
+    if written is None:
+        return manifest.written if list(regions.items()) == list(manifest.regions.items()) else ()
+    if written and (faults := faults_of_order(regions, written)):
+        raise DataError(
+            f"data.written = {list(written)}: {faults[0]}.",
+            seen=faults[1:],
+            hint="a label value for each region, in their order; a later region is painted over earlier ones",
+        )
+    return written
 
 
 def _value_of(manifest: Manifest, ignore: int | str | None) -> int | None:

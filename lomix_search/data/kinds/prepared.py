@@ -31,6 +31,9 @@ class PreparedSettings(Frozen):
             out where regions are learned.
         regions: Regions that may overlap, each with its raw label values or names of labels, in the order of the
             network's channels (multi-label). Those that the data name when left out; ``{}`` learns classes even so.
+        written: Of regions: the raw label value that each is written as where predictions become one label; in the
+            order of the regions, of which later ones are painted over earlier ones (nnU-Net's
+            ``regions_class_order``). Found out, or as the data say, when left out.
         ignore: Raw label value (or the name of that label) of pixels that count nowhere; the one that the data name
             when left out.
         split: A split file beside the recipe; ``"random"`` draws one by patient.
@@ -52,6 +55,7 @@ class PreparedSettings(Frozen):
     root: str
     classes: tuple[str, ...] = ()
     regions: dict[str, tuple[StrictInt | str, ...]] | None = None
+    written: tuple[StrictInt, ...] | None = None
     ignore: StrictInt | str | None = None
     split: str = "random"
     size: _Side | tuple[_BlockSide, _BlockSide, _BlockSide] | None = None
@@ -81,7 +85,7 @@ class PreparedSettings(Frozen):
 
     def labels(self, manifest: Manifest, ignore_index: int | None = None) -> PreparedLabels:
         """Return what is made of the raw labels; ``ignore_index`` as for :func:`load_prepared`."""
-        return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index)
+        return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index, self.written)
 
     def plan(self) -> SplitPlan:
         """Return how to split."""
@@ -119,6 +123,7 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         volumes={"val": PreparedCases(read, split.val), "test": PreparedCases(read, split.test)},
         regions=labels.regions,
         ignore_index=labels.ignore_index,
+        written=labels.written,
     )
 
 

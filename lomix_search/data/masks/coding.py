@@ -1,8 +1,8 @@
 """The decision about the masks of a dataset, and how it turns what a file holds into label values."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.masks.grains import StoredValue, ranked, value_in_words
-from lomix_search.data.masks.mask_file import MaskFile, ReadAs
+from lomix_search.data.masks.mask_file import MaskFile, MaskSummary, ReadAs, key_of
 from lomix_search.errors import DataError
 
 
@@ -26,6 +26,8 @@ class Coding:
         masks: In how many masks each label value is.
         said: The decision in words.
         ignore: Label value that stays what it is, because its pixels count nowhere.
+        colours: 0xRRGGBB of what is stored, where masks have colours but are read as numbers.
+        palette: All masks have one palette, whose indices are the numbers.
     """
 
     how: ReadAs
@@ -35,6 +37,24 @@ class Coding:
     masks: Mapping[int, int]
     said: str
     ignore: int | None = None
+    colours: Mapping[StoredValue, int] = field(default_factory=dict)
+    palette: bool = False
+
+    def coloured_as(self, seen: Sequence[MaskSummary]) -> "Coding":
+        """Return the same with the colours that the masks have, so that predictions can be written like them.
+
+        Args:
+            seen: All masks.
+
+        Returns:
+            The same where masks are grey, or differ in their form.
+        """
+        kinds = {one.kind for one in seen}
+        if self.how in ("colour", "grey") or "number" in kinds or len(kinds) != 1 or self.cut is not None:
+            return self
+        found = [(key_of(value, one.colours, self.how), c) for one in seen for value, c in one.colours.items()]
+        one_each = len(set(found)) == len({key for key, _ in found})
+        return replace(self, colours=dict(sorted(found)), palette=self.how == "number") if one_each else self
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -45,6 +65,12 @@ class Coding:
         known = self.cut is None and len(set(self.labels.values())) == len(self.labels)
         if known and self.how == "colour":
             return {"masks": self.said, "colours": [[label, int(key)] for key, label in self.labels.items()]}
+        if known and self.colours and not self.palette:
+            named = [[label, self.colours[key]] for key, label in self.labels.items() if key in self.colours]
+            return {"masks": self.said, "colours": named}
+        if known and self.palette:  # by index, which is what a file of labels holds
+            entries = [[int(key), colour] for key, colour in self.colours.items()]
+            return {"masks": self.said, "palette": entries} | ({"values": pairs} if pairs else {})
         return {"masks": self.said} | ({"values": pairs} if pairs and known else {})
 
     @property

@@ -48,6 +48,24 @@ def read_dicom_file(path: Path, pixels: bool = True) -> Any:
             raise ValueError(str(cause)) from None
 
 
+def patient_key(path: Path) -> tuple[str, ...]:
+    """Return what tells the patient of a file from others; it may be personal data, and is never to be written.
+
+    Args:
+        path: A DICOM file; its pixels are not read.
+
+    Returns:
+        PatientID and who issued it; empty where the file has none.
+
+    Raises:
+        DataError: it is no DICOM file.
+    """
+    d = read_dicom_file(path, pixels=False)
+    with readable(path):
+        found = str(d.get("PatientID") or "").strip()
+        return (found, str(d.get("IssuerOfPatientID") or "").strip()) if found else ()
+
+
 def pixel_values(d: Any) -> NDArray[np.float64]:
     """Return the values of a slice, slope and intercept applied: Hounsfield units of a CT.
 

@@ -48,7 +48,8 @@ class FoldScores:
     def all(self) -> Evaluation:
         """All cases of all folds as one table; each case stands in it once."""
         first = self.folds[0]
-        return Evaluation(first.protocol, first.unit, tuple(row for fold in self.folds for row in fold.rows))
+        rows = tuple(row for fold in self.folds for row in fold.rows)
+        return Evaluation(first.protocol, first.unit, rows, first.multilabel)
 
     def spread(self, measure: str, label: str | None = None) -> Spread:
         """Return the mean of a measure and how sure it is.
@@ -95,7 +96,7 @@ class FoldScores:
         main, *others = whole.measures
         count = f"{len(whole.cases)} cases of {len({row.patient for row in whole.rows})} patients"
         table = Table(
-            "class", main, "95 % (patients)", "95 % (t)", "folds", *others,
+            whole.what, main, "95 % (patients)", "95 % (t)", "folds", *others,
             title=f"{len(self.folds)} folds: {count}, protocol {whole.protocol}",
             caption="each case is scored by the final network of the fold that did not train on it",
         )  # fmt: skip

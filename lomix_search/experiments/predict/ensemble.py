@@ -47,7 +47,7 @@ class Ensemble:
             return prediction_paths(out, name, picture, probabilities=probabilities, values=values)
         masks = self.members[0].recipe.evaluate.masks
         of_scores = prediction_paths(out, name, picture, probabilities=True)[:-1] if probabilities else []
-        return [*of_scores, *region_paths(out, name, picture, data.classes, data.regions, masks, values)]
+        return [*of_scores, *region_paths(out, name, picture, data.classes, data.regions, masks, values, data.written)]
 
     def save(self, out: Path, case: Case, prediction: Prediction) -> None:
         """Write an image's prediction, as evaluation writes it."""
@@ -56,7 +56,7 @@ class Ensemble:
             save_probabilities(out, case, prediction.probabilities)
         if data.multilabel:
             masks = self.members[0].recipe.evaluate.masks
-            save_regions(out, case, prediction, data.classes, data.regions, masks)
+            save_regions(out, case, prediction, data.classes, data.regions, masks, data.written)
         else:
             save_prediction(out, case, prediction, len(data.classes))
 
@@ -68,6 +68,7 @@ class Ensemble:
             "network": self.members[0].network,
             "classes": list(self.classes),
             "masks": self.members[0].recipe.evaluate.masks,
+            **({"written": list(written)} if (written := self.members[0].data.written) else {}),
             "flips": self.how.flips,
             "window": None if self.how.window is None else list(self.how.window),
             "overlap": None if self.how.window is None else self.how.overlap,
@@ -131,6 +132,7 @@ def _check_alike(members: Sequence[Trained]) -> None:
         for what, one, two in (
             ("classes", first.data.classes, other.data.classes),
             ("regions", first.data.regions, other.data.regions),
+            ("values of regions", first.data.written, other.data.written),
             ("size of an item", first.data.item, other.data.item),
             ("preparation of images", first.data.form, other.data.form),
             ("[evaluate]", first.recipe.evaluate, other.recipe.evaluate),

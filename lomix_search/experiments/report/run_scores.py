@@ -65,7 +65,7 @@ def _evaluated(name: str, found: Evaluation) -> str:
     unit = f", distances in {found.unit}" if any(m in ("hd95", "asd") for m in measures) else ""
     count = "1 whole case" if len(found.cases) == 1 else f"{len(found.cases)} whole cases"
     caption = f"{count} by protocol {text(found.protocol)}, {text(name)} network{unit}"
-    return table(("class", *map(text, measures)), rows, "total", caption)
+    return table((found.what, *map(text, measures)), rows, "total", caption)
 
 
 def known_or(value: float | str | None, otherwise: float) -> float:

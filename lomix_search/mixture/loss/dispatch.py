@@ -13,7 +13,7 @@ from torch import Tensor
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
 from lomix_search.mixture.loss.backends.kernel_cache import library
-from lomix_search.mixture.loss.backends.limits import NATIVE_CLASSES, TRITON_CLASSES, TRITON_MAPS
+from lomix_search.mixture.loss.backends.limits import NATIVE_BY_PIXEL, NATIVE_CLASSES, TRITON_CLASSES, TRITON_MAPS
 
 _Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -42,7 +42,7 @@ def choose_engine(
         num_maps: L, number of originals.
         num_classes: C.
         dtype: Of the logits.
-        special: An option of the loss that plain PyTorch alone computes (``LossTerms.by_pixel``), if any.
+        special: An option that changes each pixel's loss (``LossTerms.by_pixel``), if any: not all engines know it.
 
     Returns:
         A name of ``ENGINES``.
@@ -73,7 +73,7 @@ def engine_report() -> str:
 
 def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype, special: str) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
-    if special and name in ("native", "triton"):
+    if special and (name == "triton" or (name == "native" and special not in NATIVE_BY_PIXEL)):
         return f"it does not compute {special}"
     if name == "native":
         if device != "cpu":

@@ -1,5 +1,6 @@
 """A loss plan in the order in which the fused back ends walk it: tries of sums and products, then all other fusions."""
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,10 +82,11 @@ class KernelPlan:
 
     @property
     def code(self) -> list[int]:
-        """The plan as the numbers that the C++ kernel reads."""
+        """The plan as the numbers that the C++ kernel reads; of fractions their bits."""
         plan = self.plan
         flags = plan.sigmoid, plan.terms.of_squares, plan.terms.per_image
         head = [plan.num_maps, plan.num_classes, *flags, len(plan.maps), len(self.nodes), len(self.fusions)]
+        head += struct.unpack("2q", struct.pack("2d", plan.terms.label_smoothing, plan.terms.focal_gamma))
         nodes = [(n.kind, n.scale, n.depth, _NONE if n.map is None else n.map) for n in self.nodes]
         fusions = [(f.kind, f.map, len(f.scales), f.params or 0, *f.scales) for f in self.fusions]
         return [*head, *(number for row in (*nodes, *fusions) for number in row)]

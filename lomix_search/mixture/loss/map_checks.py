@@ -19,7 +19,7 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: LossPlan) -> tuple[Tensor,
         plan: What the loss computes.
 
     Returns:
-        The originals as a tuple.
+        The originals as a tuple of plain tensors, whatever subclass (MONAI's ``MetaTensor``, say) they came as.
 
     Raises:
         LossError: they do not fit; names the first one that does not.
@@ -41,7 +41,7 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: LossPlan) -> tuple[Tensor,
             raise LossError(f"Map {i + 1} is {one.dtype}; logits are floating point.")
         if 0 in one.shape[2:]:
             raise LossError(f"Map {i + 1} has no pixel.", seen=list_shapes(given))
-    return given
+    return tuple(one if type(one) is Tensor else one.as_subclass(Tensor) for one in given)
 
 
 def _check_tensors(given: tuple[Tensor, ...]) -> None:

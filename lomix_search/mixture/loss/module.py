@@ -257,6 +257,7 @@ class MixtureLoss(nn.Module):
             stages=tuple(StageInfo(name=s.name, channels=s.channels, stride=tuple(s.stride)) for s in stages),
             weighting=self.weighting.name,
             maps=tuple(MapWeight(id=name, weight=w) for name, w in zip(self.map_ids, weights, strict=True)),
+            multilabel=self.plan.multilabel,
             provenance=provenance or Provenance(),
         ).with_operators(self.operators.state_dict())
 
@@ -302,7 +303,7 @@ class MixtureLoss(nn.Module):
                 other weighting begins anew on the mixture's maps.
             settings: Of the weighting, by keyword.
             trained_operators: Start from the operators' found parameters instead of new ones.
-            **options: Any other argument of ``MixtureLoss``.
+            **options: Any other argument of ``MixtureLoss``; ``multilabel`` as the mixture says when left out.
 
         Returns:
             The loss.
@@ -324,7 +325,8 @@ class MixtureLoss(nn.Module):
             built: Weighting = Fixed(maps, given)
         else:
             built = build_weighting(weighting, maps, own | ({"given": given} if weighting == "anneal" else {}))
-        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=built, **options)
+        kind = {} if mixture.multilabel is None else {"multilabel": mixture.multilabel}
+        loss = cls(space, mixture.num_maps, mixture.num_classes, weighting=built, **(kind | options))
         if trained_operators:
             loss.operators.load_state_dict(mixture.operators_like(loss.operators.state_dict()))
         return loss

@@ -128,10 +128,9 @@ class LossTerms:
 
     @property
     def by_pixel(self) -> str:
-        """Name the option that changes each pixel's loss, which plain PyTorch alone computes; empty if none does."""
-        special = ("focal_gamma", "label_smoothing", "boundary_weight")
-        named = next((name for name in special if getattr(self, name)), "")
-        return named or ("top_k" if self.top_k < 1 else "")
+        """Name the option that changes each pixel's loss, if any. Of two, the one that fewer engines know."""
+        special = ("boundary_weight", "top_k", "focal_gamma", "label_smoothing")
+        return next((name for name in special if name in self.changed), "")
 
 
 def _ranges(terms: LossTerms) -> list[str]:

@@ -40,7 +40,7 @@ template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
   static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 3;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -43.0f;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -43.0f, tiny = 1.2e-38f;
   static constexpr float magic = 12582912.0f + 127.0f;  // 1.5·2²³ rounds to an integer; 127 is the exponent's bias
   static constexpr float c[] = {0.49999146265318839f, 0.16666458601945933f, 0.041898360355760077f,
                                 0.0083745163708146917f};
@@ -50,7 +50,7 @@ template <> struct Real<double> {
   using V = f64v;
   using I = i64v;
   static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 9;
-  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -300.0;
+  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -300.0, tiny = 2.3e-308;
   static constexpr double magic = 6755399441055744.0 + 1023.0;
   static constexpr double c[] = {0.49999999999999084,    0.1666666666666228,    0.041666666667195797,
                                  0.0083333333345971816,  0.0013888888804308864, 0.00019841268333127844,
@@ -115,7 +115,8 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// What python says is to be computed: eight numbers, then nodes, then fusions (see kernel_plan.py).
+// What python says is to be computed: ten numbers, two of them the bits of doubles, then nodes, then fusions (see
+// kernel_plan.py).
 struct TrieNode { int64_t kind, scale, depth, map; };
 enum { ADD, MUL };
 struct Fusion { int64_t kind, map, arity, params; const int64_t* scales; };
@@ -127,10 +128,13 @@ struct KernelPlan {
   bool squares;    // sums of p², not of p
   bool per_image;  // sums are those of each image
   int64_t m;
+  double smoothing, gamma;  // of the cross-entropy: labels spread over the classes, the focal exponent; one of them is 0
   std::vector<TrieNode> nodes;  // two tries in preorder: every sum and product extends a smaller one
   std::vector<Fusion> fusions;
   explicit KernelPlan(const int64_t* code) : L(code[0]), C(code[1]), sigmoid(code[2]), squares(code[3]), per_image(code[4]), m(code[5]) {
-    const int64_t* at = code + 8;
+    std::memcpy(&smoothing, code + 8, sizeof smoothing);
+    std::memcpy(&gamma, code + 9, sizeof gamma);
+    const int64_t* at = code + 10;
     for (int64_t i = 0; i < code[6]; ++i, at += 4) nodes.push_back({at[0], at[1], at[2], at[3]});
     for (int64_t i = 0; i < code[7]; ++i) {
       fusions.push_back({at[0], at[1], at[2], at[3], at + 4});
@@ -167,8 +171,8 @@ template <class S, int VECS> struct Worker {
   const int64_t L, C, CV;
   std::vector<V> memory;
   // Originals, their gradients, one-hot labels, exponentials, maps on the way down a trie, their adjoints, space to work
-  // in; then for each scale one row of VECS vectors: attention's gates, and their slopes.
-  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *slopes;
+  // in; then for each scale one row of VECS vectors: attention's gates, and their slopes; what shapes a cross-entropy.
+  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *slopes, *shapes;
   std::vector<const V*> on_way;  // maps, by depth in a trie
   V valid[VECS], inv[VECS];
   V weight[VECS];                    // of the cross-entropy of each pixel
@@ -178,7 +182,8 @@ template <class S, int VECS> struct Worker {
   explicit Worker(const Job<S>& j) : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), on_way(L + 1) {
     const std::pair<V**, int64_t> parts[] = {{&P, L * CV},       {&G, L * CV},       {&Y, CV},
                                              {&E, CV},           {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
-                                             {&X, L * CV},       {&gates, L * VECS}, {&slopes, L * VECS}};
+                                             {&X, L * CV},       {&gates, L * VECS}, {&slopes, L * VECS},
+                                             {&shapes, plan.smoothing > 0 || plan.gamma > 0 ? CV : 0}};
     int64_t size = 0;
     for (auto [part, count] : parts) size += count;
     memory.resize(size);
@@ -337,8 +342,125 @@ template <class S, int VECS> struct Worker {
     return logs;
   }
 
+  // -- cross-entropies with a focal factor, or of smoothed labels -------------------------------------------------------
+  //
+  // With t what a pixel is to be, weights included, the loss is −Σ t·log p, and its slope (Σ t)·p − t. A focal loss has
+  // the factor u^γ, its slope u^γ·(1 − γ·p·(log p) / u), with u = 1 − p and p that of what is true. `shapes` holds the
+  // factors of the slopes, 0 where a pixel does not count: a row for each pixel, with a sigmoid one for each channel.
+
+  bool shaped() const { return plan.smoothing > 0 || plan.gamma > 0; }
+
+  // Factors of a focal loss and of its slope, from what is true: p, u = 1 − p, and −log p.
+  std::pair<V, V> focal(V p, V u, V lost) const {
+    const S gamma = (S)plan.gamma;
+    const V power = exp_down<S>(-gamma * log_up<S>(1 / larger(V{} + Real<S>::tiny, u)));
+    const V pull = u > 0 ? (p > 0 ? p * lost / u : V{}) : V{} + 1;
+    return {power, power * (1 + gamma * pull)};
+  }
+
+  S class_weight(int64_t c) const { return job.weights ? job.weights[c] : 1; }
+
+  // Σ w over the classes, times what smoothing gives to each of them.
+  S spread_weight() const {
+    S all = 0;
+    for (int64_t c = 0; c < C; ++c) all += class_weight(c);
+    return all * (S)plan.smoothing / C;
+  }
+
+  // As softmax. What is true of a pixel keeps weight·(1 − ε), and every class gets w·ε/C.
+  template <bool LOSS> double shaped_softmax(const V* z) {
+    const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
+    V total = V{};
+    for (int v = 0; v < VECS; ++v) {
+      V top = z[v];
+      for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS + v]);
+      V sum = V{}, picked = V{}, mine = V{}, others = V{}, away = V{};
+      for (int64_t c = 0; c < C; ++c) {
+        const V d = z[c * VECS + v] - top, e = exp_down<S>(d);
+        const auto own = Y[c * VECS + v] > 0;
+        E[c * VECS + v] = e;
+        sum += e;
+        picked += own ? d : V{};
+        mine += own ? e : V{};
+        others += own ? V{} : e;
+        if (part > 0 && class_weight(c) > 0) away += part * class_weight(c) * d;
+      }
+      inv[v] = valid[v] / sum;
+      const V log_sum = log_up<S>(sum), lost = log_sum - picked, aim = kept * weight[v];
+      V each = aim > 0 ? aim * lost : V{}, factor = V{} + 1;
+      if (part > 0) each += spread * log_sum - away;
+      if (plan.gamma > 0) {
+        const auto [power, slope] = focal(mine / sum, others / sum, lost);
+        each *= power, factor = slope;
+      }
+      shapes[v] = valid[v] > 0 ? factor : V{};
+      if (LOSS) total += valid[v] > 0 ? each : V{};
+    }
+    return lane_sum<S>(total);
+  }
+
+  // As sigmoid: of what is true w·y', of what is not 1 − y', with y' = (1 − ε)·y + ε/2.
+  template <bool LOSS> double shaped_sigmoid(const V* z) {
+    V total = V{};
+    for (int64_t c = 0; c < C; ++c)
+      for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
+        const auto above = z[i] > 0;
+        const V e = exp_down<S>(above ? -z[i] : z[i]), sum = 1 + e, log_sum = log_up<S>(sum);
+        const V p = (above ? V{} + 1 : e) / sum, u = (above ? e : V{} + 1) / sum;
+        const V lost = log_sum + (above ? V{} : -z[i]), lost_other = log_sum + (above ? z[i] : V{});
+        const V aim = channel_aim(c, Y[i]), other = 1 - smoothed(Y[i]);
+        V each = (aim > 0 ? aim * lost : V{}) + (other > 0 ? other * lost_other : V{}), factor = V{} + 1;
+        if (plan.gamma > 0) {
+          const auto own = Y[i] > 0;
+          const auto [power, slope] = focal(own ? p : u, own ? u : p, own ? lost : lost_other);
+          each *= power, factor = slope;
+        }
+        const auto counts = valid[i % VECS] > 0;
+        E[i] = counts ? p : V{};
+        shapes[i] = counts ? factor : V{};
+        if (LOSS) total += counts ? each : V{};
+      }
+    return lane_sum<S>(total);
+  }
+
+  V smoothed(V y) const { return (1 - (S)plan.smoothing) * y + (S)plan.smoothing / 2; }
+  V channel_aim(int64_t c, V y) const { return class_weight(c) * smoothed(y); }
+
+  double shaped_loss(const V* z) { return plan.sigmoid ? shaped_sigmoid<true>(z) : shaped_softmax<true>(z); }
+
+  template <bool SQUARES> void shaped_adjoint(int64_t map, const V* z, V* d) {
+    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
+    if (plan.sigmoid) {
+      shaped_sigmoid<false>(z);
+      for (int64_t c = 0; c < C; ++c)
+        for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
+          const V p = E[i], y = Y[i], aim = channel_aim(c, y), whole = aim + 1 - smoothed(y);
+          d[i] = p * (1 - p) * pull(c, p, y) + g * shapes[i] * (whole * p - aim);
+        }
+      return;
+    }
+    shaped_softmax<false>(z);
+    const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
+    V mean[VECS] = {};
+    for (int64_t c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) {
+        const V p = E[c * VECS + v] * inv[v];
+        E[c * VECS + v] = p;
+        mean[v] += p * pull(c, p, Y[c * VECS + v]);
+      }
+    for (int64_t c = 0; c < C; ++c)
+      for (int v = 0; v < VECS; ++v) {
+        const V p = E[c * VECS + v], y = Y[c * VECS + v], own = kept * weight[v];
+        const V aim = own * y + part * class_weight(c), whole = own + spread;
+        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g * shapes[v] * (whole * p - aim);
+      }
+  }
+
+  // -- what both passes do with a map ---------------------------------------------------------------------------------
+
   void add_losses(int64_t map, const V* z) {
-    sums[map] += plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
+    sums[map] += shaped() ? shaped_loss(z) : plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
     double *overlap = sums + plan.m + map * C, *spread = overlap + plan.m * C;
     const bool given = plan.sigmoid, squares = plan.squares;
     for (int64_t c = 0; c < C; ++c) {
@@ -355,6 +477,7 @@ template <class S, int VECS> struct Worker {
 
   // d = gradient of the total with respect to the logits z of a map.
   void adjoint(int64_t map, const V* z, V* d) {
+    if (shaped()) return plan.squares ? shaped_adjoint<true>(map, z, d) : shaped_adjoint<false>(map, z, d);
     if (plan.squares) adjoint<true>(map, z, d);
     else adjoint<false>(map, z, d);
   }

@@ -2,6 +2,8 @@
 
 NATIVE_CLASSES = 2**16 - 1
 """The C++ kernel multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
+NATIVE_BY_PIXEL = ("focal_gamma", "label_smoothing")
+"""Options that change each pixel's loss and that the C++ kernel computes; Triton's computes none."""
 TRITON_MAPS = 6
 """Originals that the Triton kernels have arguments for."""
 TRITON_CLASSES = 64
