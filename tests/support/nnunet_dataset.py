@@ -71,8 +71,7 @@ def chest_ct_dataset(root: Path, name: str = "Dataset901_Chest") -> Path:
 def environment(root: Path, *trainers: Path, **more: str) -> dict[str, str]:
     """Return the variables that nnU-Net's commands run with: few processes, one thread each."""
     paths = {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
-    # On a CPU nnU-Net sets one thread a core; beside other tests these wait for one another, many times as long.
-    single = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1"}
+    single = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "ONE_CORE": "1"}
     python_path = os.pathsep.join([str(ROOT / "tests" / "support" / "shims"), str(ROOT)])
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("nnUNet_", "SHORT_"))}
     search = {"nnUNet_extTrainer": os.pathsep.join(map(str, trainers))} if trainers else {}

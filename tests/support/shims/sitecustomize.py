@@ -1,7 +1,9 @@
 """For processes of other packages' commands that tests start, in whose PYTHONPATH this folder stands.
 
 torchvision comes as a CUDA build: beside a torch without CUDA it is imported only where two of its operators are
-declared first. ``LOMIX_ABSENT`` hides lomix_search, as where it was never installed.
+declared first. ``LOMIX_ABSENT`` hides lomix_search, as where it was never installed. ``ONE_CORE``: nnU-Net takes a
+thread for each core, and on busy cores these wait for one another, many times as long (OMP_THREAD_LIMIT=1 makes oneDNN
+hang).
 """
 
 import importlib.abc
@@ -34,3 +36,5 @@ class _Before(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, _Before())
+if os.environ.get("ONE_CORE"):
+    os.cpu_count = lambda: 1
