@@ -24,8 +24,10 @@ def scale_channels(image: Array, how: Preparation, path: Path) -> Array:
         The same shape; types as of :func:`scale_intensities`, float16 for volumes.
 
     Raises:
-        DataError: as :func:`scale_intensities`; or a channel of a volume that is constant.
+        DataError: as :func:`scale_intensities`; or an image, or a channel of a volume, of one value.
     """
+    if image.min() == image.max():  # NaN is told below
+        raise _constant(path, "", float(image.min()))
     if how.dims == 2 and len(how.intensity) == 1 and (image.shape[1] == 1 or how.intensity[0].kind == "picture"):
         return scale_intensities(image, how.intensity[0].kind, path, how.intensity[0].window)
     return np.concatenate(
@@ -44,7 +46,7 @@ def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array
         raise DataError(f"{path}: NaN or infinite intensities{where}.")
     low, high = float(image.min()), float(image.max())
     if low == high:
-        raise DataError(f"{path}: every voxel{where} is {low:g}; nothing can be seen in it.", hint="move it away")
+        raise _constant(path, where, low)
     if how.kind not in ("foreground", "zscore"):
         return scale_intensities(image, how.kind, path, how.window)
     if how.kind == "foreground":
@@ -57,6 +59,10 @@ def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array
         clipped = image.astype(np.float32) if how.window is None else np.clip(image, *how.window)
         return ((clipped - np.float32(how.mean)) / np.float32(how.std)).astype(np.float16)
     return _zscore(image, how.nonzero)
+
+
+def _constant(path: Path, where: str, value: float) -> DataError:
+    return DataError(f"{path}: every voxel{where} is {value:g}; nothing can be seen in it.", hint="move it away")
 
 
 def _zscore(image: Array, nonzero: bool) -> Array:

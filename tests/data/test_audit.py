@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.own_layout import CUBE, TEN, case, flip, validated, written, written_ten
+from support.own_layout import TEN, case, flip, validated, written, written_ten
 from support.preparing import settings
 
 from lomix_search.data.case import Case
@@ -20,7 +20,6 @@ def test_nothing_is_said_of_data_that_are_well(tmp_path: Path) -> None:
 
 def test_odd_cases_are_told_by_name(tmp_path: Path) -> None:
     made = TEN | {
-        "c1": case(1, image=CUBE + 7),  # constant
         "c2": Case("c2", case(2).label[:, None] * 40.0 + 3, case(2).label, (2.0, 1.0, 1.0)),  # image and mask are one
         "c3": case(3, ()),  # empty
         "c4": case(4, (1,)),  # lacks a class
@@ -32,14 +31,13 @@ def test_odd_cases_are_told_by_name(tmp_path: Path) -> None:
         n: p for p in ("train", "val", "test") for n in getattr(prepared.splits_of(settings(out, ("one", "two")))[1], p)
     }
     warnings = validated(out, tmp_path).warnings
-    assert f"c1 ({part['c1']}): the image has one value; nothing can be seen in it." in warnings
     assert f"c2 ({part['c2']}): image and label are one picture; there is nothing to learn." in warnings
     assert f"c3 ({part['c3']}): the label is empty." in warnings
     assert f"class 'two' is lacking in 1 of 10 cases: c4 ({part['c4']})." in warnings
     told = "what is learned from one is tested on the other" if part["c5"] != part["c6"] else "one counts twice"
     assert any(w.startswith("c5 (") and f"c6 ({part['c6']}) have the same image; {told}." in w for w in warnings)
     assert "c7, c8: different images have the same label, to the pixel." in warnings
-    assert len(warnings) == 7 + sum(w.startswith("one patient validates") for w in warnings), warnings
+    assert len(warnings) == 6 + sum(w.startswith("one patient validates") for w in warnings), warnings
 
 
 def test_a_class_that_no_case_has(tmp_path: Path) -> None:

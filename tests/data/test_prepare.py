@@ -217,7 +217,9 @@ def test_what_was_prepared_anew_in_one_process_is_read_anew(tmp_path: Path) -> N
     assert before.train[0][1].max() == 1 and before.train[0][0].min() < 0.9
     mask, picture = next(raw.rglob(f"{name}_segmentation.png")), next(raw.rglob(f"{name}.jpg"))
     Image.new("1", (50, 36)).save(mask)
-    Image.new("RGB", (50, 36), "white").save(picture)
+    white = Image.new("RGB", (50, 36), "white")
+    white.putpixel((49, 35), (0, 0, 0))  # an image of one value is refused
+    white.save(picture)
     go("isic2018", raw, out)
     splits = prepared.load_prepared(loaded)
     image, label = splits.train[0]

@@ -288,7 +288,8 @@ def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: P
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     assert len(expected) >= 3 and any(len(np.unique(np.asarray(nib.load(path).dataobj))) > 1 for path in expected)
     (tmp_path / "bad").mkdir()
-    nib.save(nib.Nifti1Image(np.ones((8, 8, 1), np.int16), AFFINE), tmp_path / "bad/flat.nii.gz")
+    flat = np.arange(64, dtype=np.int16).reshape(8, 8, 1)
+    nib.save(nib.Nifti1Image(flat, AFFINE), tmp_path / "bad/flat.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), AFFINE), tmp_path / "bad/constant.nii.gz")
     pages = [Image.fromarray(np.full((8, 8), i, np.uint16)) for i in range(8)]
     pages[0].save(tmp_path / "bad/pages.tif", save_all=True, append_images=pages[1:])

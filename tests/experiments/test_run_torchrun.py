@@ -3,16 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from support.places import ROOT, TESTS
 from support.tiny_recipe import write_tiny
+from support.torchrun import torchrun
 
 from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.status import read_status
@@ -20,22 +18,11 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.trackers import read_lines
 
-ALONE = {
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]),
-}
 RECIPE = [
     "chest_ct", "network.args.features=[4, 4, 8, 8, 8, 4]", "data.augment=chest_ct", "search.batch_size=3",
     "search.validate_every=2", "search.checkpoint_every=2", "optimizer.name=SGD", "optimizer.lr=0.05",
     "search.steps=6",
 ]  # fmt: skip
-
-
-def torchrun(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "lomix_search", "run", *arguments]
-    return subprocess.Popen(command, env=os.environ | ALONE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def members(folder: Path) -> Iterator[tuple[int, str]]:
