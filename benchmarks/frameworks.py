@@ -66,13 +66,13 @@ def main() -> None:
     """Print the table."""
     every = sorted({path.stem.partition("_")[0] for path in SCRIPTS.glob("*_before.py")})
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("frameworks", nargs="*", choices=[*every, []], default=every)
+    asked.add_argument("frameworks", nargs="*", metavar="|".join(every))
     asked.add_argument("--steps", type=int, default=150)
     asked.add_argument("--seeds", type=int, default=3)
     options = asked.parse_args()
     print(f"{options.steps} steps, seeds 0 to {options.seeds - 1}, one thread\n")
     print("| script | Dice (95 % over seeds) | s a step | times plain | MiB beyond imports |\n|---|---|---|---|---|")
-    for name in options.frameworks:
+    for name in options.frameworks or every:
         runs: dict[Path, list[dict[str, float]]] = {script: [] for script in scripts(name)}
         for seed in range(options.seeds):
             for script in runs:

@@ -223,7 +223,7 @@ def test_what_was_prepared_anew_in_one_process_is_read_anew(tmp_path: Path) -> N
     go("isic2018", raw, out)
     splits = prepared.load_prepared(loaded)
     image, label = splits.train[0]
-    assert splits.train.case(0) == name and label.max() == 0 and image.min() == 1
+    assert splits.train.case(0) == name and label.max() == 0 and image.mean() > 0.9
 
 
 def test_a_name_belongs_to_one_label(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from lomix_search.experiments.status import read_status
 
 @pytest.mark.slow  # starts torchrun
 def test_two_processes_run_the_folds_together(tmp_path: Path) -> None:
-    recipe, folder = prepared_recipe(tmp_path / "data"), tmp_path / "cv"
+    recipe, folder = prepared_recipe(tmp_path), tmp_path / "cv"
     out, err = torchrun(str(recipe), "--folds", "2", "--folder", str(folder)).communicate(timeout=300)
     found = json.loads((folder / "folds.json").read_text())
     assert found["folds"] == 2 and len(found["validation"]["dice"]["classes"]["one"]["folds"]) == 2, err

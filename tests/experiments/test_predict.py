@@ -295,7 +295,10 @@ def test_volumes_of_three_dimensions_come_out_as_evaluation_has_them(tmp_path: P
     pages[0].save(tmp_path / "bad/pages.tif", save_all=True, append_images=pages[1:])
     header(tmp_path / "bad/no.nii.gz", srow_x=[0, 0, 0, 0], srow_y=[0, 0, 0, 0])
     faults = predict_images(run, tmp_path / "bad", tmp_path / "out2").faults
-    assert "a single slice; volumes are needed" in faults["flat"] and "every voxel" in faults["constant"]
+    assert (
+        "a single slice; volumes are needed" in faults["flat"]
+        and "every pixel is 1; nothing can be seen" in faults["constant"]
+    )
     assert "spacing or unit is wrong" in faults["no"]
     assert "pages.tif: it has no spacing, and the others have one" in faults["pages"]
 

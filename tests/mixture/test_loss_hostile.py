@@ -319,6 +319,7 @@ class Repeated:
             where = libc.mmap(self.start + i * self.size, self.size, both, shared | fixed, handle, at)
             assert where == self.start + i * self.size, ctypes.get_errno()
         os.close(handle)
+        self.unmap = lambda: libc.munmap(ctypes.c_void_p(self.start), ctypes.c_size_t(self.size * times))
         raw = (ctypes.c_byte * (self.size * times)).from_address(self.start)
         self.tensor = torch.frombuffer(raw, dtype=image.dtype).view(times, *image.shape)
 
@@ -358,3 +359,5 @@ def test_sums_and_gradients_beyond_two_to_the_31_elements(tmp_path: Path) -> Non
     rest = (ctypes.c_int64(0), *map(native._pointer, factors), native._pointers([grads.tensor]), native._pointer(to))
     native._call("backward", [maps.tensor], labels.tensor, none, work, chunks, *rest)
     assert torch.equal(grads.halves(), torch.stack(expected))
+    for one in (maps, labels, grads):  # else each process that a later test forks has thousands of mappings to copy
+        one.unmap()
