@@ -15,7 +15,7 @@ from lomix_search.data.case import Array, Case
 from lomix_search.data.kinds.chest_ct import HOUNSFIELD, ChestCTSettings
 from lomix_search.data.kinds.prepared import PreparedSettings
 from lomix_search.data.kinds.prepared_arrays import FinishItem, PreparedFolder
-from lomix_search.data.manifest import ChannelScaling, Preparation, read_manifest
+from lomix_search.data.manifest import ChannelScaling, Manifest, Preparation, read_manifest
 from lomix_search.data.preparation import prepare_image
 from lomix_search.data.readers.image import RawImage
 from lomix_search.errors import DataError
@@ -35,6 +35,7 @@ class ImageForm(Frozen):
         values: What a file of labels holds for class 0, 1, …; empty for the class numbers themselves.
         colours: 0xRRGGBB of each label value, where masks are pictures in colours.
         palette: 0xRRGGBB of each index, where masks are pictures with a palette.
+        scaled_by: Who preprocessed the images of training in a way that is not repeated here; empty: nobody.
     """
 
     preparation: Preparation
@@ -44,6 +45,7 @@ class ImageForm(Frozen):
     values: tuple[int, ...] = ()
     colours: dict[int, int] = Field(default_factory=dict)
     palette: dict[int, int] = Field(default_factory=dict)
+    scaled_by: str = ""
 
     def prepare(self, raw: RawImage, name: str, files: Sequence[Path]) -> Case:
         """Turn a new image into the case that a network of this form predicts.
@@ -58,9 +60,16 @@ class ImageForm(Frozen):
 
         Raises:
             DataError: a picture where volumes are needed or the other way round, another number of channels, no
-                spacing where one is needed, or intensities of another modality; the message names the file.
+                spacing where one is needed, or intensities of another modality; the message names the file. Or the
+                images of training were preprocessed elsewhere.
         """
         path = files[0]
+        if self.scaled_by:
+            raise DataError(
+                f"{path}: the network was trained on files that {self.scaled_by} had cropped, resampled and scaled; "
+                "what was done to them is not repeated here.",
+                hint="train from the raw form, which predict then takes: lomix new FOLDER nnUNet_raw/DATASET",
+            )
         self._check(raw, path)
         image = raw.image if self.clip is None else np.clip(raw.image, *self.clip)
         made = prepare_image(image, raw.spacing, self.preparation, path)
@@ -117,6 +126,7 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
     first = manifest.cases[0]
     opened = PreparedFolder(Path(settings.root), manifest, settings.labels(manifest, ignore_index), settings.normalize)
     return ImageForm(
+        scaled_by="nnU-Net" if is_preprocessed(manifest) else "",
         preparation=manifest.preparation,
         normalize=settings.normalize,
         pictures="size" in first.origin,
@@ -124,6 +134,11 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
         colours=dict(first.origin.get("colours", ())),
         palette=dict(first.origin.get("palette", ())),
     )
+
+
+def is_preprocessed(manifest: Manifest) -> bool:
+    """Tell whether the cases are nnU-Net's ``.npz`` files: no other data of a user's own are read from such."""
+    return manifest.benchmark == "own" and all(s.endswith(".npz") for one in manifest.cases for s in one.sources)
 
 
 def chest_ct_form(settings: ChestCTSettings, ignore_index: int | None = None) -> ImageForm:
