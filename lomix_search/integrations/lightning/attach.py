@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from lomix_search.errors import LossError
 from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.instrumentation.trace import is_compiled
 from lomix_search.integrations.lightning.checks import check_length
@@ -17,7 +16,7 @@ from lomix_search.integrations.lightning.guest import EachMap, Guest
 from lomix_search.integrations.lightning.places import put_in
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.provenance import Provenance
-from lomix_search.mixture.weighting import Lookahead
+from lomix_search.training.plug_in import check_for_plug_in
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,5 @@ def mixture_for(net: Instrumented, loss: Any, own: bool, options: dict[str, Any]
             kind = type(loss).__name__
             notes.append(f"{kind}(weight=…) is left out: LoMixCallback(class_weights=[…]) or own_loss=True")
     built = MixtureLoss.for_network(net, **options)
-    if isinstance(built.weighting, Lookahead):
-        raise LossError(
-            'weighting "lookahead" looks at held-out data, which lomix_search.search() has and a callback has not.',
-            hint='LoMixCallback(weighting="normalized")',
-        )
+    check_for_plug_in(built, "Lightning")
     return built, notes
