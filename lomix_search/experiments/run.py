@@ -31,6 +31,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.provenance import Provenance
 from lomix_search.recipe.recipe import Recipe, load_recipe
+from lomix_search.recipe.validate import check_blocks
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.result import Result
 from lomix_search.training.run_folder import hold, writing
@@ -96,6 +97,8 @@ def run_recipe(
         seed_everything(recipe.search.seed)
         with alike():
             splits = recipe.build_data()
+            if not resume:  # what a run of before began with, it goes on with
+                check_blocks(recipe)
             net = build_net(recipe, splits)
             loss = build_loss(recipe, net, splits)
         say.print(net.stages)
