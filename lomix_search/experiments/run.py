@@ -31,7 +31,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.provenance import Provenance
 from lomix_search.recipe.recipe import Recipe, load_recipe
-from lomix_search.recipe.validate import check_blocks
+from lomix_search.recipe.validate import check_blocks, data_notes
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.result import Result
 from lomix_search.training.run_folder import hold, writing
@@ -101,6 +101,8 @@ def run_recipe(
                 check_blocks(recipe)
             net = build_net(recipe, splits)
             loss = build_loss(recipe, net, splits)
+        for note in data_notes(recipe):
+            say.print(plain((f"note: {note}", "yellow")), soft_wrap=True)
         say.print(net.stages)
         count = sum(p.numel() for p in loss.parameters())
         say.print(plain(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights"))

@@ -13,7 +13,7 @@ from lomix_search.data.audit import audit, facts_of_entry, facts_of_items, old_e
 from lomix_search.data.block_fit import BlockFit
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.kinds.class_table import PreparedLabels
-from lomix_search.data.kinds.prepared import PreparedSettings, block_fit_of, splits_of
+from lomix_search.data.kinds.prepared import PreparedSettings, block_fit_of, measured_outside, splits_of
 from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError, LossError
@@ -131,6 +131,16 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     return replace(found, warnings=tuple(warnings), faults=tuple(faults), multilabel=splits.multilabel)
 
 
+def data_notes(recipe: Recipe) -> list[str]:
+    """Return what is to be known of a recipe's data before it is trained on them, one line each."""
+    prepared = recipe.data.kind == "prepared"
+    return _outside(PreparedSettings.model_validate(recipe.data.settings)) if prepared else []
+
+
+def _outside(settings: PreparedSettings) -> list[str]:
+    return [found] if (found := measured_outside(settings)) else []
+
+
 def check_blocks(recipe: Recipe) -> None:
     """Refuse to train on blocks that are larger than every volume, before anything is trained.
 
@@ -162,7 +172,12 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool, split
     faults += [] if sets["test"] else ["the test set is empty"]
     fit = block_fit_of(settings, recipe.loss.ignore_index)
     faults += [fault] if (fault := _fault_of(fit)) else []
-    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, labels.named, _noun(splits))]
+    warnings = [
+        *_outside(settings),
+        *_split_warnings(split, used),
+        *old_entries(used),
+        *audit(facts, labels.named, _noun(splits)),
+    ]
     padding = fit.words if fit is not None else ""
     return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults), padding=padding)
 

@@ -193,6 +193,29 @@ def block_fit_of(settings: PreparedSettings, ignore_index: int | None = None) ->
     return fit_of_blocks(opened, check_block(settings.size, opened), split.train)
 
 
+def measured_outside(settings: PreparedSettings) -> str:
+    """Say whether intensities were scaled by figures of cases that are held out, as another seed or fold has it.
+
+    Args:
+        settings: Keys of ``[data]``.
+
+    Returns:
+        One sentence; empty where nothing was measured, or in training cases alone.
+
+    Raises:
+        DataError: as for :func:`load_prepared`.
+    """
+    manifest, split = splits_of(settings)
+    held = [name for name in manifest.measured if name in {*split.val, *split.test}]
+    if not held:
+        return ""
+    return (
+        f"intensities are scaled by figures that were measured in {len(manifest.measured)} cases (window, mean), and "
+        f"{len(held)} of these are held out by this split: {', '.join(held[:3])}{', …' * (len(held) > 3)}; figures of "
+        "its own training cases come of preparing again: lomix new FOLDER DATA --split FILE, or with --window LOW,HIGH"
+    )
+
+
 def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:
     """Return what was prepared and who belongs where, without opening any array.
 
