@@ -66,6 +66,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return done(home, *picture_folders(home))
 
 
+@pytest.mark.slow
 def test_volumes_come_out_as_evaluation_has_them(volumes: Done, tmp_path: Path) -> None:
     found = predict_images(volumes.run, volumes.images, tmp_path / "out", probabilities=True)
     assert found.done == tuple(f"p{i}" for i in range(6)) and not found.faults and not found.skipped

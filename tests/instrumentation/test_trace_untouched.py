@@ -142,6 +142,7 @@ def test_an_interruption_at_many_operations_leaves_nothing_behind(name):
     assert number > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, pytest.param(RuntimeError, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["instrument", "train", "stage_features", "forward"])
