@@ -11,6 +11,8 @@ from torch import nn
 
 from lomix_search.cli.common import app, console, listed, shape
 from lomix_search.errors import RunError
+from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
+from lomix_search.experiments.folds.scored_folds import is_cross_validation
 from lomix_search.experiments.space_figure import draw_space
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.instrumented import instrument
@@ -26,13 +28,24 @@ from lomix_search.utils.schema import shortened
 
 @app.command("show")
 def show_command(
-    what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="a mixture.json, a run's folder or a cross-validation's; or a search space by name or file"
+        ),
+    ],
     stages: Annotated[int, typer.Option(help="number of stages, for a search space", min=1, max=12)] = 4,
     draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="show only this many maps")] = None,
 ) -> None:
-    """Show a mixture as a ranked table, or a search space as a tree."""
-    if what.endswith(".json"):
+    """Show a mixture as a ranked table, those of a cross-validation side by side, or a search space as a tree."""
+    place = Path(what)
+    if is_cross_validation(place):
+        found = _of_folds(place)
+        console.print(found.table(top))
+        space, stages, weights = found.first.space, found.first.num_maps, {one.id: one.mean for one in found.maps}
+    elif what.endswith(".json") or (place / "mixture.json").is_file():
+        what = what if what.endswith(".json") else str(place / "mixture.json")
         mixture = Mixture.load(what)
         console.print(mixture.prune(top=top, keep_finest=False) if top else mixture)
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
@@ -44,6 +57,13 @@ def show_command(
     if draw is not None:
         draw_space(space, stages, draw, weights)
         console.print(f"drawn: {draw}")
+
+
+def _of_folds(folder: Path) -> FoundMaps:
+    found = found_maps(folder)
+    if found is None:
+        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=f"lomix runs {folder}")
+    return found
 
 
 @app.command("inspect")

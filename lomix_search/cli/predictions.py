@@ -52,6 +52,8 @@ def predict_command(
     )
     before = f", {len(done.skipped)} were there before" if done.skipped else ""
     console.print(f"{len(done.done)} predicted{before}: {out}", soft_wrap=True)
+    if done.note:
+        console.print(done.note, soft_wrap=True)
     for name, fault in done.faults.items():
         console.print(plain((f"{name}: ", "red"), fault), soft_wrap=True)
     if done.faults:

@@ -46,8 +46,8 @@ def reproduce_command(
 
 @app.command("report")
 def report_command(
-    what: Annotated[Path, typer.Argument(help="a run folder, or the folder of a study")],
+    what: Annotated[Path, typer.Argument(help="a run folder, or the folder of a study or of a cross-validation")],
     out: Annotated[Path | None, typer.Option(help="file to write  [default: report.html in that folder]")] = None,
 ) -> None:
-    """Write one HTML file with all there is to see of a run or a study; it needs no network and no server."""
+    """Write one HTML file with all there is to see of a run, a study or a cross-validation; it needs no server."""
     console.print(f"written: {write_report(what, out)}", soft_wrap=True)

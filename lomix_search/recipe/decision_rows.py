@@ -31,7 +31,7 @@ def decision_rows(look: Look, choices: Choices, found: Decisions, why_dims: str)
     rows = [
         Row("form", look.found.form, str(look.found.root)),
         Row("cases", str(len(shapes)), "; ".join(look.found.notes) or "each an image with its label"),
-        Row("modality", _kinds_of(look, found), look.scaling.why, "--modality"),
+        _modality(look, found),
         Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
         Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
         Row(
@@ -75,6 +75,12 @@ def _written(found: Decisions, said: str) -> Row:
     return Row("written as", words, why)
 
 
+def _modality(look: Look, found: Decisions) -> Row:
+    if (how := look.found.preprocessed) is None:
+        return Row("modality", _kinds_of(look, found), look.scaling.why, "--modality")
+    return Row("modality", ", ".join(how.channels) or "not named", look.found.said)
+
+
 def _kinds_of(look: Look, found: Decisions) -> str:
     """Return how intensities are scaled, of channels that have names by these: ``ct + mr`` of a CT with a PET."""
     kinds = dict.fromkeys("ct" if is_ct(name) else "mr" for name in found.modalities)
@@ -93,6 +99,8 @@ def scaled_words(look: Look, found: Decisions, window: tuple[float, float] | Non
         return "{:g} … {:g} become 0 … 1".format(*window)
     if found.dims == 2:
         return look.scaling.words if len(found.modalities) < 2 else "each channel by itself becomes 0 … 1"
+    if look.found.preprocessed is not None:
+        return "as nnU-Net has left them"
     if look.scaling.intensity == "ct":
         return "cut at the 0.5 and 99.5 percentiles of what is labelled, less its mean, by its deviation"
     return "each channel of each image less its mean, by its deviation"

@@ -50,6 +50,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
     tried(lambda: _check_window(look, choices.window), faults)
+    tried(lambda: _check_kept(look, choices), faults)
     tried(lambda: _check_dims(look, choices, dims), faults)
     if faults or names is None or size is None or regions is None or modalities is None or split is None:
         raise all_of(faults, len(look.pairs))
@@ -81,6 +82,8 @@ def _dims(look: Look, choices: Choices) -> tuple[Literal[2, 3], str, bool]:
     words = f"{slices} slices at the median (3D from {FEWEST_SLICES}), spacing ratio {ratio:.2g} (3D below {_FLAT:g})"
     if choices.dims is not None:
         return choices.dims, "--dims", True
+    if (how := look.found.preprocessed) is not None and how.configuration:
+        return (2 if how.slices else 3), f"nnU-Net's configuration is {how.configuration}", True
     return dims, words if known else f"{slices} slices at the median; no spacing is known", bool(known)
 
 
@@ -178,6 +181,16 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
             hint=f"mend {look.found.said}, or name them: lomix new … --modality A,B,…",
         )
     return known
+
+
+def _check_kept(look: Look, choices: Choices) -> None:
+    """Refuse to scale anew what another program has scaled."""
+    given = [f"--{name}" for name in ("modality", "window") if getattr(choices, name)]
+    if look.found.preprocessed is not None and given:
+        raise DataError(
+            f"{' and '.join(given)}: goes with raw images; nnU-Net has scaled these.",
+            hint=f"leave it out, or give the raw form: nnUNet_raw/{look.found.root.name}",
+        )
 
 
 def _check_window(look: Look, window: tuple[float, float] | None) -> None:
@@ -281,7 +294,7 @@ def _measured_alone(look: Look, measured: frozenset[str]) -> Look:
 
 def _open(look: Look, choices: Choices, dims_sure: bool) -> tuple[Question, ...]:
     found = []
-    if not look.scaling.sure and not choices.intensity:
+    if not look.scaling.sure and not choices.intensity and look.found.preprocessed is None:
         text = f"Are these CTs in Hounsfield units, or MR and others? {look.scaling.why}."
         found.append(Question("modality", text, ("ct", "mr"), look.scaling.intensity))
     if not dims_sure:

@@ -156,6 +156,7 @@ def _layout(plan: NewRecipe) -> DatasetLayout:
         regions=dict(decided.regions),
         written=decided.written,
         measured=decided.measured,
+        preprocessed=found.preprocessed,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.masks.names import MASK_FOLDERS, bare_images, bare_mask, looks_like_mask
+from lomix_search.data.preprocessing import Preprocessing
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import read_series, sort_dicom
 from lomix_search.data.readers.formats import SEGMENTS, format_of, known_endings, suffix_of
@@ -38,12 +39,14 @@ class RawImage:
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form, as :class:`~lomix_search.data.case.Case` says.
         depth: ``volumes``, or of pictures the type of their numbers in words: ``8 bit``, ``integers of 16 bits``.
+        preprocessed: What another program has done to it; None for an image as it came.
     """
 
     image: Array
     spacing: tuple[float, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     depth: str = "volumes"
+    preprocessed: Preprocessing | None = None
 
 
 def read_image(paths: str | Path | Sequence[str | Path]) -> RawImage:
