@@ -132,13 +132,16 @@ def _agreements(names: Sequence[str], folders: Sequence[Path]) -> dict[tuple[str
 
 
 def weights_agree(one: Mixture, other: Mixture) -> tuple[float, float]:
-    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share."""
+    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share.
+
+    τ is NaN where too few maps are in both for an order.
+    """
     try:
         tau = one.compare(other)
     except MixtureError:  # too few maps in common for an order
         tau = math.nan
     first, second = ({m.id for m in mixture.ranked()[:_TOP]} for mixture in (one, other))
-    return tau, math.nan if math.isnan(tau) else len(first & second) / min(len(first), len(second))
+    return tau, len(first & second) / min(len(first), len(second))
 
 
 def _environments(names: Sequence[str], folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:

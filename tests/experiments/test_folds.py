@@ -43,6 +43,7 @@ def done(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_patient_is_scored_once_and_out_of_fold(done: Path) -> None:
     rows = list(csv.DictReader((done / "scores.csv").read_text().splitlines()))
     held = [load_recipe(done / f"fold{k}/recipe.toml").build_data() for k in (0, 1)]

@@ -76,6 +76,7 @@ def test_floats_within_0_and_1_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "r" / "data" / "cases" / "c0" / "image.npy")[0, 0], values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_no_intensity_of_cases_that_test_or_validate_is_measured(dims: int, tmp_path: Path) -> None:
     """The cases that the recipe draws for training are the very ones whose foreground scales a CT."""

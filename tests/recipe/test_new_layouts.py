@@ -118,6 +118,7 @@ def test_a_folder_a_patient(tmp_path: Path) -> None:
     assert [case.name for case in manifest.cases][:2] == ["P0/scan_0", "P0/scan_1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_dicom_files_say_whose_they_are(known: bool, tmp_path: Path) -> None:
     """Two studies of one patient are in one set; what the files call the patient is written nowhere."""

@@ -3,7 +3,6 @@
 import bisect
 import dataclasses
 import math
-import re
 from functools import cached_property
 
 import networkx as nx
@@ -128,6 +127,10 @@ class Flow:
     def inside(self, call: ModuleCall) -> list[fx.Node]:
         """Return the nodes that ran during a call, in order."""
         return self.between(call.first, call.last)
+
+    def kind_of(self, path: str) -> str:
+        """Return what a module has in common with those that are alike: what they are made of and where, no name."""
+        return self.trace.kinds.get(path, path)
 
     def layers_in(self, call: ModuleCall) -> list[fx.Node]:
         """Return the layers with weights that ran during a call, in order."""
@@ -295,11 +298,6 @@ class Flow:
         made = [node.meta["map"] for node in self.graph if node.meta.get("map") and kind(node) is Operation.CONVOLUTION]
         dims = [len(layout.size) for layout in made]
         return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
-
-
-def unnumbered(path: str) -> str:
-    """Return the name of a module with all numbers taken out, so that modules of one kind share it."""
-    return re.sub(r"\d+", "#", path)
 
 
 def channels(node: fx.Node) -> int:

@@ -173,7 +173,7 @@ class _Launch:
 
 
 def _launch(maps: Sequence[Tensor], work: KernelPlan, row: int) -> _Launch:
-    batch, _, pixels = maps[0].shape
+    batch, pixels = len(maps[0]), maps[0][0, 0].numel()
     plan = work.plan
     block = max(16, min(128, BLOCK_ELEMENTS // (_pad(plan.num_maps) * _pad_classes(plan.num_classes))))
     tiles = batch * -(-pixels // block)
