@@ -23,7 +23,7 @@ _ALL_FRAMES = frozenset(key for keys in _GROUPS.values() for key in keys)
 
 
 @dataclass(frozen=True)
-class Frame:
+class DicomFrame:
     """One frame, which answers as a slice that is a file of its own does.
 
     Args:
@@ -63,7 +63,7 @@ def frames_of(d: Any) -> list[Any]:
         d: pydicom's data set.
 
     Returns:
-        The data set itself, where it is a slice; else one :class:`Frame` each.
+        The data set itself, where it is a slice; else one :class:`DicomFrame` each.
 
     Raises:
         DataError: many frames that do not say where they lie, how large their pixels are, or that a frame is missing.
@@ -82,7 +82,7 @@ def frames_of(d: Any) -> list[Any]:
         if len(groups) != count:
             raise DataError(f"{path_of(d)} says {count} frames, and describes {len(groups)}.", hint="export it again")
         shared = next(iter(d.get("SharedFunctionalGroupsSequence") or ()), None)
-        return [Frame(d, number, dict(_said(d, group, shared))) for number, group in enumerate(groups)]
+        return [DicomFrame(d, number, dict(_said(d, group, shared))) for number, group in enumerate(groups)]
 
 
 def _said(d: Any, group: Any, shared: Any) -> Iterator[tuple[str, Any]]:

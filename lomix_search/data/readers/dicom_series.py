@@ -8,7 +8,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.readers.dicom_file import numbers_of, path_of, pixel_values, read_dicom_file, value_of
-from lomix_search.data.readers.dicom_frames import Frame, frames_of
+from lomix_search.data.readers.dicom_frames import DicomFrame, frames_of
 from lomix_search.data.readers.grid import affine_of, canonical
 from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.data.readers.values import float_of
@@ -120,7 +120,7 @@ def _step(folder: Path, ordered: Sequence[Any], heights: Array) -> float:
 
 def _called(d: Any) -> str:
     name = path_of(d).name
-    return f"{name}, frame {d.number + 1}" if isinstance(d, Frame) else name
+    return f"{name}, frame {d.number + 1}" if isinstance(d, DicomFrame) else name
 
 
 def _uid(d: Any) -> str:
