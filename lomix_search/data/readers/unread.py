@@ -62,6 +62,11 @@ def what_to_do(paths: Iterable[Path]) -> list[str]:
     return [*found, f"images end in {known_endings()}, or are DICOM slices"]
 
 
+def unread_images(root: Path) -> list[Path]:
+    """Return the files below a folder that are images or arrays by their endings, and of no kind that is read here."""
+    return [path for path in files_below(root) if kind_of(path) in (*_ARRAYS, *_PICTURES, *_VOLUMES)]
+
+
 def files_below(root: Path) -> list[Path]:
     """Return the files below a folder, sorted, hidden ones left out; of very many the first that are met."""
     found = []
