@@ -72,7 +72,7 @@ def unread_images(root: Path) -> list[Path]:
 
 def files_below(root: Path) -> list[Path]:
     """Return the files below a folder, sorted, hidden ones left out; of very many the first that are met."""
-    found = []
+    found: list[Path] = []
     for path in root.rglob("*"):
         if len(found) >= _LOOKED_AT:
             break
