@@ -49,7 +49,7 @@ def show_command(
     elif what.endswith(".json") or (place / "mixture.json").is_file():
         what = what if what.endswith(".json") else str(place / "mixture.json")
         mixture = Mixture.load(what)
-        console.print(mixture.prune(top=top, keep_finest=False) if top else mixture)
+        console.print(mixture.table(top))
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
         space, weights = SearchSpace.load(what), {}

@@ -58,6 +58,8 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
     assert told["weights"][0]["runs"] == ["one", "two"] and told["weights"][0]["top_8_shared"] == 1
     assert told["metrics"]["steps"] == [2, 2]
     assert call("show", "one") == call("show", "runs/one/mixture.json")
+    whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
+    assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"
     assert call("runs", "compare", "one", "two") == call("diff", "one", "two")
 
 
