@@ -127,6 +127,8 @@ class Manifest(Frozen):
         written: The raw value that each region is written as, in the order in which they are painted over one another;
             empty: found out.
         prepared: How images were prepared; None in folders of earlier versions, see ``preparation``.
+        measured: Names of the cases that the one scaling of all images (CT) was measured in; empty where there is none,
+            and in folders of earlier versions.
     """
 
     version: Literal[1]
@@ -141,6 +143,7 @@ class Manifest(Frozen):
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     written: tuple[int, ...] = ()
     prepared: Preparation | None = None
+    measured: tuple[str, ...] = ()
 
     @property
     def preparation(self) -> Preparation:

@@ -1,12 +1,16 @@
 """Decisions about somebody's data in words: a row for each, with what it was decided by."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from lomix_search.data.block_fit import BlockFit
 from lomix_search.data.case import size_in_words
 from lomix_search.data.regions import painting_order
 from lomix_search.data.survey import is_ct
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.decided import Decisions, Row
+from lomix_search.recipe.network_choice import shapes_at
 from lomix_search.recipe.own_data import Look
 
 _FOLDERS, _CASES = 10, 10  # fewer folders than these with more cases each may be kinds of cases, no patients
@@ -115,8 +119,17 @@ def _measured_words(look: Look, found: Decisions) -> str:
 
 def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, str]:
     sides = [(shape[0], *shape[2:])[3 - found.dims :] for shape in look.shapes]
-    why = f"median {size_in_words(int(side) for side in np.median(sides, 0))}"
-    return size_in_words(found.size * (2 if found.dims == 2 else 1)), "--size" if choices.size else why
+    why = "--size" if choices.size else f"median {size_in_words(int(side) for side in np.median(sides, 0))}"
+    if found.dims == 3 and (padded := fit_of_size(look, choices, found.size).words):
+        why += f"; {padded}"
+    return size_in_words(found.size * (2 if found.dims == 2 else 1)), why
+
+
+def fit_of_size(look: Look, choices: Choices, size: Sequence[int]) -> BlockFit:
+    """Return how blocks of a size fit all cases at the spacing that they are brought to."""
+    shapes = np.maximum(1, np.rint(shapes_at(look.shapes, look.spacings, choices.spacing))).astype(int)
+    cases = {name: tuple(shape) for name, shape in zip(look.pairs, shapes.tolist(), strict=True)}
+    return BlockFit((size[0], size[1], size[2]), cases)
 
 
 def _spacing(look: Look, choices: Choices, dims: int) -> tuple[str, str]:

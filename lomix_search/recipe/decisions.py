@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lomix_search.data.block_fit import STEP
 from lomix_search.data.case import size_in_words
 from lomix_search.data.split import SplitFile, SplitPlan, make_split, read_split
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.decided import Decisions, Question
-from lomix_search.recipe.decision_rows import decision_rows, doubtful_folders, scaled_words
-from lomix_search.recipe.network_choice import STEP, patch_size
+from lomix_search.recipe.decision_rows import decision_rows, doubtful_folders, fit_of_size, scaled_words
+from lomix_search.recipe.network_choice import patch_size
 from lomix_search.recipe.own_data import Look, all_of, tried
 
 FEWEST_SLICES = 8
@@ -108,6 +109,8 @@ def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:
             raise DataError(
                 f"--size {odd[0]} is no multiple of {STEP}, as networks need it.", hint=f"--size {_near(odd[0])}"
             )
+        if dims == 3:
+            fit_of_size(look, choices, choices.size).check("--size ")
         return choices.size
     if dims == 2:
         return (int(np.clip(32 * round(look.size / 32), 64, 512)),)

@@ -61,6 +61,9 @@ def test_slices_lie_as_far_apart_as_the_fingerprint_says_of_cases_like_these(tmp
     for shapes, wanted in (([[9, 12, 9]] * 6, (3.0, 0.5, 0.7)), ([[9, 13, 9]] * 6, ()), ([[9, 12, 9]] * 5, ())):
         (root / "dataset_fingerprint.json").write_text(json.dumps(listed | {"shapes_after_crop": shapes}))
         assert read_preprocessed("p2", path).spacing == wanted
+    (root / "dataset_fingerprint.json").write_text(json.dumps(listed | {"spacings": [[1, 0, 1]] * 6}))
+    with pytest.raises(DataError, match=r"p2\.npz: the spacing must be a positive number"):
+        read_preprocessed("p2", path)
     assert find_preprocessed(root).preprocessed.slices  # type: ignore[union-attr]
 
 

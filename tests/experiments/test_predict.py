@@ -150,11 +150,13 @@ def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> Non
     nib.save(nib.Nifti1Image(np.stack([values, values], -1), AFFINE), images / "two.nii.gz")
     nib.save(nib.Nifti1Image(np.where(values > 300, 40, -1000).astype(np.int16), AFFINE), images / "ct.nii.gz")
     nib.save(nib.Nifti1Image(np.where(values > 300, np.nan, 1).astype(np.float32), AFFINE), images / "nan.nii.gz")
+    np.save(images / "sub/array.npy", values)
     result = CliRunner().invoke(app, ["predict", str(volumes.run), str(images), str(tmp_path / "out")])
     assert result.exit_code == 1 and "5 of 6 images failed" in result.output and "1 predicted" in result.output
     for said in (
         "cut.nii.gz cannot be read", "photo.png: the network was trained on volumes, and this is a picture",
         "two.nii.gz: 2 channels; the others have 1", "ct.nii.gz: a CT, by its values", "nan.nii.gz: NaN or infinite",
+        "not read, by its kind: 1 of .npy, e.g. sub/array.npy",
     ):  # fmt: skip
         assert said in " ".join(result.output.split()), said
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lomix_search.data.folders.preprocessed import new_preprocessed_images, read_preprocessed_image
+from lomix_search.data.folders.preprocessed import new_preprocessed_images, preprocessed_home, read_preprocessed_image
 from lomix_search.data.readers.image import RawImage, find_images, read_image, stem_of
 from lomix_search.data.readers.preprocessed_file import is_preprocessed_file
+from lomix_search.data.readers.unread import kinds_there, unread_images
 from lomix_search.errors import DataError
 
 
@@ -28,6 +29,18 @@ def find_new_images(source: Path, configuration: str = "") -> dict[str, tuple[Pa
         raise DataError(f"{source} does not exist.", hint="lomix predict RUN IMAGES OUT")
     name = source.stem if is_preprocessed_file(source) else stem_of(source)
     return {name: (source,)}
+
+
+def left_out(source: Path) -> str:
+    """Say which images, by their endings, a folder holds that are not read here; empty where there are none.
+
+    Args:
+        source: As for :func:`find_new_images`.
+    """
+    if not source.is_dir() or preprocessed_home(source) is not None:
+        return ""
+    found = unread_images(source)
+    return f"not read, by its kind: {'; '.join(kinds_there(found, source))}" if found else ""
 
 
 def read_new_image(files: Sequence[Path]) -> RawImage:

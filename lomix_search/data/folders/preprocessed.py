@@ -10,6 +10,7 @@ from lomix_search.data.case import Case
 from lomix_search.data.folders.dataset_json import DatasetJson, read_dataset_json
 from lomix_search.data.folders.found import FoundData
 from lomix_search.data.masks.pairing import Pair
+from lomix_search.data.preparation import check_spacing
 from lomix_search.data.preprocessing import Preprocessing
 from lomix_search.data.readers.guard import readable
 from lomix_search.data.readers.image import RawImage
@@ -103,7 +104,7 @@ def read_preprocessed_image(path: Path) -> RawImage:
         The image on the grid that nnU-Net left it on, with what was done to it.
 
     Raises:
-        DataError: unreadable, or nnU-Net's plans are not where nnU-Net has them.
+        DataError: unreadable, a spacing that is not positive, or nnU-Net's plans are not where nnU-Net has them.
     """
     if not plans_of(path.parent.parent):
         raise DataError(
@@ -112,7 +113,9 @@ def read_preprocessed_image(path: Path) -> RawImage:
         )
     image = read_image_array(path)
     how = preprocessing_of(path, _dataset(path))
-    return RawImage(image, _spacing(path, how, image.shape[0]), {"pages": image.shape[0]}, preprocessed=how)
+    spacing = _spacing(path, how, image.shape[0])
+    check_spacing(spacing, path)
+    return RawImage(image, spacing, {"pages": image.shape[0]}, preprocessed=how)
 
 
 def read_preprocessed(name: str, path: Path) -> Case:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.folds.fold_folders import fold_runs
+from lomix_search.experiments.run_differences import weights_agree
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.utils.terminal import Table
 
@@ -94,6 +95,6 @@ def found_maps(folder: Path) -> FoundMaps | None:
         )
         for name in mixtures[0].weights
     ]
-    pairs = [a.compare(b) for a, b in combinations(mixtures, 2)] if len(maps) > 1 else []
+    pairs = [weights_agree(a, b)[0] for a, b in combinations(mixtures, 2)]
     agreement = math.fsum(pairs) / len(pairs) if pairs else math.nan
     return FoundMaps(tuple(sorted(maps, key=lambda one: -one.mean)), agreement, mixtures[0])

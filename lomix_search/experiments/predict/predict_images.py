@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
 from lomix_search.data.case import Case
-from lomix_search.data.folders.new_images import find_new_images, read_new_image
+from lomix_search.data.folders.new_images import find_new_images, left_out, read_new_image
 from lomix_search.errors import DataError, LomixError, MissingExtraError, RunError
 from lomix_search.evaluation.inference import Prediction, predict_case
 from lomix_search.experiments.predict.ensemble import Ensemble, load_ensemble
@@ -27,7 +27,8 @@ class Predicted:
         done: Names of those that were predicted.
         skipped: Names of those that had been before.
         faults: Why others were not, by name.
-        note: What to know of the grid that predictions are on; empty where it is that of the images as they came.
+        note: What to know of the grid that predictions are on, where it is not that of the images as they came; and
+            which files of the folder are of a kind that is not read.
     """
 
     done: tuple[str, ...]
@@ -92,7 +93,9 @@ def predict_images(
         targets = _targets(ensemble, found, target, probabilities)
         every = (path for paths in targets.values() for path in paths)
         claim_predictions(target, ensemble.settings() | {"probabilities": probabilities}, every)
-        return _predict_all(ensemble, found, targets, target, probabilities, progress)
+        made = _predict_all(ensemble, found, targets, target, probabilities, progress)
+    notes = (ensemble.form.note, left_out(source))
+    return replace(made, note="\n".join(note for note in notes if note))
 
 
 def _check_places(source: Path, target: Path) -> None:
@@ -148,7 +151,7 @@ def _predict_all(
         else:
             _save(ensemble, out, *made)
             done.append(name)
-    return Predicted(tuple(done), tuple(skipped), faults, ensemble.form.note)
+    return Predicted(tuple(done), tuple(skipped), faults)
 
 
 def _targets(
