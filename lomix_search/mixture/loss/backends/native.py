@@ -46,7 +46,7 @@ def _chunks(one: Tensor, work: KernelPlan) -> int:
     plan = work.plan
     rows = len(one) if plan.terms.per_image else 1
     a_chunk = 8 * max(work.num_params, rows * len(plan.maps) * (2 * plan.num_classes + 1))
-    tiles = one.shape[0] * -(-one.shape[2] // 32)
+    tiles = one.shape[0] * -(-one[0, 0].numel() // 32)
     return max(1, min(64, tiles, max(8, 2**26 // a_chunk)))
 
 
@@ -55,7 +55,7 @@ def _call(
 ) -> None:
     loaded = library()
     assert isinstance(loaded, ctypes.CDLL), loaded
-    batch, _, pixels = maps[0].shape
+    batch, pixels = len(maps[0]), maps[0][0, 0].numel()
     code = work.code
     weights = torch.tensor(work.plan.terms.class_weights or [], dtype=params.dtype)
     ignored = work.plan.ignore_index

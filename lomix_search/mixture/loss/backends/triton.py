@@ -5,6 +5,7 @@ read, so a product of four overflows only where float32 does (four half-precisio
 program adds to a row of its own, and rows are added in order afterwards: results do not change from run to run.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -230,7 +231,7 @@ class _Launch:
 
     def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
         self.plan, self.params = work.plan, params
-        self.batch, _, self.pixels = maps[0].flatten(2).shape
+        self.batch, self.pixels = len(labels), math.prod(labels.shape[1 + work.plan.sigmoid :])
         self.shape = _shape(work.plan, params.dtype == torch.float64)
         self.tables = _tables(work.plan, self.shape, params.device)
         self.kernels = triton_kernels.kernels(self.shape)
