@@ -13,6 +13,9 @@ labelled from the packages' source, before anything was tried on its networks.
 """
 
 import importlib
+import importlib.util
+import sys
+import types
 
 import torch
 
@@ -40,6 +43,18 @@ ZOO = LISTS["published"]
 
 def named(module, name):
     return getattr(importlib.import_module(module), name)
+
+
+def alone(module, name):
+    """As named(), without running the packages around the module, which import more than the network needs."""
+    parents = module.split(".")[:-1]
+    for i in range(len(parents)):
+        path = ".".join(parents[: i + 1])
+        if path not in sys.modules:
+            places = importlib.util.find_spec(path).submodule_search_locations
+            sys.modules[path] = types.ModuleType(path)
+            sys.modules[path].__path__ = list(places)
+    return named(module, name)
 
 
 def rand(*shape):
