@@ -9,10 +9,11 @@ import torch
 import typer
 from torch import nn
 
-from lomix_search.cli.common import app, console, listed, shape
+from lomix_search.cli.common import AsJson, app, console, listed, print_json, shape
 from lomix_search.errors import RunError
 from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
+from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.space_figure import draw_space
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.instrumented import instrument
@@ -24,6 +25,7 @@ from lomix_search.recipe.overrides import split_setting, toml_or_text
 from lomix_search.training.cost import doctor
 from lomix_search.utils.files import write_text
 from lomix_search.utils.schema import shortened
+from lomix_search.utils.shipped import shipped_files
 
 
 @app.command("show")
@@ -39,7 +41,7 @@ def show_command(
     top: Annotated[int | None, typer.Option(min=1, help="show only this many maps")] = None,
 ) -> None:
     """Show a mixture as a ranked table, those of a cross-validation side by side, or a search space as a tree."""
-    place = Path(what)
+    place = Path(what) if what in shipped_files("search_spaces") else locate_run(Path(what))
     if is_cross_validation(place):
         found = _of_folds(place)
         console.print(found.table(top))
@@ -47,7 +49,7 @@ def show_command(
     elif what.endswith(".json") or (place / "mixture.json").is_file():
         what = what if what.endswith(".json") else str(place / "mixture.json")
         mixture = Mixture.load(what)
-        console.print(mixture.prune(top=top, keep_finest=False) if top else mixture)
+        console.print(mixture.table(top))
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
         space, weights = SearchSpace.load(what), {}
@@ -76,10 +78,16 @@ def inspect_command(
     picture: Annotated[
         Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
     built, given = build_model(model, arguments or ()), torch.zeros(shape(example))
     net = instrument(built, given, num_classes=classes, stages=listed("--stages", stages) or None)
+    if as_json:
+        print_json(
+            [{"name": s.name, "channels": s.channels, "size": s.size, "stride": s.stride} for s in net.stages]
+        )  # fmt: skip
+        return
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())

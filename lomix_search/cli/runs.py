@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
+from lomix_search.cli.common import (
+    AsJson,
+    Folder,
+    Online,
+    Overrides,
+    Resume,
+    TrackOption,
+    app,
+    console,
+    fractions_of,
+    print_json,
+    silent,
+    tracked,
+)
 from lomix_search.data.subsets import label_fraction as portion
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.paired_evaluations import paired_test
@@ -19,6 +32,7 @@ from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folde
 from lomix_search.experiments.folds.cross_validate import cross_validate
 from lomix_search.experiments.folds.fold_scores import FoldScores
 from lomix_search.experiments.folds.scored_folds import finished_folds, is_cross_validation, score_folds
+from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
@@ -66,7 +80,7 @@ def run_command(
 def train_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
-    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
+    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search, or its run")] = Path("mixture.json"),
     top: Annotated[int | None, typer.Option(help="with this many of its strongest maps only", min=1)] = None,
     mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
     weighting: Annotated[
@@ -77,7 +91,8 @@ def train_command(
 ) -> None:
     """Train from scratch with the weights that a search found, whole or pruned."""
     loaded = load_recipe(recipe, overrides or ())
-    home = folder or home_of(loaded, "-train")
+    home, mixture = folder or home_of(loaded, "-train"), locate_run(mixture)
+    mixture = mixture / "mixture.json" if mixture.is_dir() else mixture
     if top is not None or mass is not None:
         pruned = Mixture.load(mixture).prune(top=top, mass=mass)
         mixture = home / "pruned.json"
@@ -95,7 +110,7 @@ def rank_command(
     resume: Resume = False,
 ) -> None:
     """Rank maps by what leaving them out would do to held-out data, with intervals."""
-    home = Path(what)
+    home = locate_run(Path(what))
     if not (home / "metrics.jsonl").is_file():
         measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
@@ -122,22 +137,30 @@ def evaluate_command(
         typer.Option("--on", help='"test", or "val": the cases that validated  [default: test; of folds: val]'),
     ] = None,
     overlays: Annotated[int, typer.Option(help="draw this many cases", min=0)] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Score a run's network on whole cases, or a cross-validation's; of two, also their paired difference."""
     changes = [f"evaluate.protocol={protocol}"] if protocol else []
-    scores = []
-    for one in (folder, *([other] if other else [])):
-        if is_cross_validation(one):
-            scores.append(_evaluate_folds(one, network, subset or "val", changes, overlays))
-            continue
-        what = subset or "test"
-        scores.append(evaluate_run(one, network, subset=what, changes=changes, overlays=overlays, progress=True))
-        console.print(f"{one}, {network} network, {what} cases")
-        console.print(scores[-1])
-        if os.access(one, os.W_OK):
-            console.print(f"tables and predictions: {evaluation_folder(one, network, what)}")
-    if other is not None:
-        console.print(paired_test(scores[0], scores[1], names=(str(folder), str(other))))
+    runs = [locate_run(one) for one in (folder, other) if one is not None]
+    with silent(as_json):
+        scores = [_evaluate(one, network, subset, changes, overlays) for one in runs]
+        if len(runs) == 2:
+            console.print(paired_test(scores[0], scores[1], names=(str(runs[0]), str(runs[1]))))
+    if as_json:
+        print_json({str(run): score.to_dict() for run, score in zip(runs, scores, strict=True)})
+
+
+def _evaluate(run: Path, network: str, subset: str | None, changes: list[str], overlays: int) -> Evaluation:
+    """Score one run, or one cross-validation, and show what it scored."""
+    if is_cross_validation(run):
+        return _evaluate_folds(run, network, subset or "val", changes, overlays)
+    what = subset or "test"
+    scores = evaluate_run(run, network, subset=what, changes=changes, overlays=overlays, progress=True)
+    console.print(f"{run}, {network} network, {what} cases")
+    console.print(scores)
+    if os.access(run, os.W_OK):
+        console.print(f"tables and predictions: {evaluation_folder(run, network, what)}")
+    return scores
 
 
 def _evaluate_folds(folder: Path, network: str, subset: str, changes: list[str], overlays: int) -> Evaluation:

@@ -40,6 +40,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
     late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
     late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
+    late = [i for i in late if flow.parted[values[i]] is not None]  # ways from several inputs, as in siamese networks
     laid = values[late[0]] if late else None
     late = [i for i in late if not joins(values[i]) or _scope(flow, values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid

@@ -113,7 +113,7 @@ def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
 
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
-    users = _users(flow, node)
+    users = [user for user in _users(flow, node) if not any(made in flow.trunk for _, made in user.outputs)]
     layers = [flow.layers_in(user) for user in users]
     return any(made and not set(made) & set(flow.trunk) for made in layers)
 
