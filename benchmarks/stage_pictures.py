@@ -1,34 +1,11 @@
-"""Draw the pictures of docs/stages.md: small networks of the tests' families, each with the stages that were found.
+"""Draw the pictures of docs/stages.md.
 
 Run from the root: ``PYTHONPATH=.:tests python benchmarks/stage_pictures.py``.
 """
 
 import pathlib
 
-import torch
-from support.families import FAMILIES
-
-from lomix_search.instrumentation.diagram import draw
-from lomix_search.instrumentation.stages import find_stages
-from lomix_search.instrumentation.trace import trace
-
-PICTURES = {
-    "plain": "siamese, differences for skips",
-    "pyramid": "a pyramid laid side by side and projected",
-    "tokens": "Swin-Unet",
-    "cascade": "W-Net",
-    "fusion": "depth head, activated after the last fusion",
-}
-"""Name of the file in docs/stages → a family."""
-
-
-def picture(family: str) -> str:
-    """Return the SVG of a family with its stages."""
-    entry = next(entry for entry in FAMILIES if entry["id"] == family)
-    torch.manual_seed(0)
-    model, inputs = entry["build"]().eval(), entry["inputs"]()
-    return draw(trace(model, inputs), find_stages(model, inputs).stages)
-
+from support.stage_pictures import PICTURES, picture
 
 if __name__ == "__main__":
     folder = pathlib.Path("docs/stages")

@@ -5,6 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from support.families import FAMILIES
 from support.places import ROOT
+from support.stage_pictures import PICTURES, picture
 from support.zoo import monai_basic_unet
 
 from lomix_search.instrumentation.diagram import draw
@@ -38,6 +39,12 @@ def test_the_readmes_picture_is_what_its_command_draws():
     model, example = BasicUNet(spatial_dims=2), torch.zeros(1, 1, 256, 256)
     shown = draw(trace(model, example), find_stages(model, example).stages)
     assert shown == (ROOT / "docs/stages.svg").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "family"), PICTURES.items())
+def test_the_pictures_of_what_a_stage_is_are_todays(name, family):
+    assert picture(family) == (ROOT / f"docs/stages/{name}.svg").read_text()
 
 
 @pytest.mark.parametrize(

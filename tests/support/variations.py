@@ -13,6 +13,8 @@ import torch
 from published.judge import expert_tensors, ladders_of, leaves_of
 from torch import Tensor, nn
 
+from lomix_search.instrumentation.trace import tensors
+
 _LISTS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -50,8 +52,11 @@ def wrapped(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None
 
 
 def inlined(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
-    """Run all blocks of one class as if their forward() stood in that of the module around them."""
-    blocks = [m for m in model.modules() if m is not model and _is_block(m)]
+    """Run all blocks of one class as if their forward() stood in that of the module around them.
+
+    No Sequentials: of a head that is one, nobody could tell what is the head and what the last block.
+    """
+    blocks = [m for m in model.modules() if m is not model and _is_block(m) and type(m) is not nn.Sequential]
     classes = sorted({type(m).__qualname__ for m in blocks})
     for chosen in dice.sample(classes, min(len(classes), 2)):
         alike = [(m, type(m)) for m in blocks if type(m).__qualname__ == chosen]
@@ -103,8 +108,27 @@ def variation(entry: dict, name: str, seed: int) -> dict | None:
             changes, inputs = changes + 1, given
         else:
             undo()
+    if name == "inlined" and not _all_seen(model, inputs, ladders):
+        return None
     changed = entry | dict(build=lambda: model, inputs=lambda: inputs)
     return (changed if name in OTHER_NUMBERS else changed | dict(tensors=ladders)) if changes else None
+
+
+def _all_seen(model, inputs, ladders) -> bool:
+    """Whether a module still sees each stage of one of the lists: others cannot be tapped."""
+    seen = [[False] * len(stages) for stages in ladders]
+
+    def look(_module, given, made):
+        for _, value in tensors((given, made)):
+            for ladder, stages in zip(seen, ladders, strict=True):
+                for i, choices in enumerate(stages):
+                    ladder[i] = ladder[i] or any(value.shape == t.shape and torch.equal(value, t) for t in choices)
+
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    leaves_of(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return any(map(all, seen))
 
 
 def _does_the_same(model, inputs, expected, other_numbers: bool) -> bool:
