@@ -1,6 +1,5 @@
 """What a network has and what a mixture costs: show, inspect, doctor."""
 
-import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from torch import nn
 from lomix_search.cli.common import app, console, listed, shape
 from lomix_search.errors import RunError
 from lomix_search.experiments.space_figure import draw_space
-from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.diagram import draw, page
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
 from lomix_search.mixture.mixture import Mixture
@@ -66,8 +65,7 @@ def inspect_command(
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{html.escape(net.stages.network)}</title>\n{drawn}\n'
-        write_text(picture, drawn if picture.suffix == ".svg" else page)
+        write_text(picture, drawn if picture.suffix == ".svg" else page(net.stages.network, drawn))
         console.print(f"drawn: {picture}")
 
 
