@@ -14,7 +14,7 @@ from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
 from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.space_figure import draw_space
-from lomix_search.instrumentation.diagram import draw, page
+from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
 from lomix_search.mixture.mixture import Mixture
@@ -93,7 +93,7 @@ def inspect_command(
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        write_text(picture, drawn if picture.suffix == ".svg" else page(net.stages.network, drawn))
+        write_text(picture, drawn if picture.suffix == ".svg" else zoomable(net.stages.network, drawn))
         console.print(f"drawn: {picture}")
 
 

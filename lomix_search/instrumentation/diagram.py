@@ -77,7 +77,7 @@ svg.addEventListener("dblclick", () => show(...whole))
 """
 
 
-def page(title: str, drawn: str) -> str:
+def zoomable(title: str, drawn: str) -> str:
     """Put a picture into a page that shows all of it at once, however large it is.
 
     The wheel zooms, dragging moves, a double click shows all again.

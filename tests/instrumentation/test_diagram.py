@@ -9,7 +9,7 @@ from support.places import ROOT
 from support.stage_pictures import PICTURES, picture
 from support.zoo import monai_basic_unet
 
-from lomix_search.instrumentation.diagram import draw, page
+from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.trace import sizes, trace
 
@@ -45,7 +45,7 @@ def test_the_readmes_picture_is_what_its_command_draws():
 @pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
 def test_a_page_shows_the_whole_picture_and_its_wheel_zooms(tmp_path):
-    (tmp_path / "net.html").write_text(page("A & B", picture("Swin-Unet")))
+    (tmp_path / "net.html").write_text(zoomable("A & B", picture("Swin-Unet")))
     turn = 'svg.dispatchEvent(new WheelEvent("wheel", {deltaY: -1, clientX: 100, clientY: 100, cancelable: true}))'
     with Browser() as browser:
         browser.open(tmp_path / "net.html", 600)
