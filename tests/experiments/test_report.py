@@ -163,6 +163,7 @@ def test_report_errors(finished_run: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_study_has_a_page(finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_study_content(finished_study)
     page = write_report(finished_study, tmp_path / "study.html").read_text()
