@@ -13,7 +13,7 @@ from lomix_search.instrumentation.stages.flow import Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, SUMS, Operation, joins, kind, weighted
 
-MOST = 40
+MOST_CANDIDATES = 40
 """Candidates of a level; of more, the last ones."""
 
 TRAITS = (
@@ -21,13 +21,18 @@ TRAITS = (
     "no layer after", "one layer after", "a merge after", "a module returns it", "a block returns it",
     "a block with the rise returns it", "only given to a module", "given to what goes up", "it goes up next",
     "a layer", "a norm or activation", "a sum", "logits of its own", "several users", "read by finer levels",
-    "off the trunk, read by finer levels", "beside the trunk", "fewer channels than the level", "the output", "the head",
-    "not from the decoder", "channels of the classes", "a block returns it, a merge after",
+    "off the trunk, read by finer levels", "beside the trunk", "fewer channels than the level", "the output",
+    "the head", "not from the decoder", "channels of the classes", "a block returns it, a merge after",
     "a merge, a module returns it", "no layer since, given to what goes up",
 )  # fmt: skip
 """What a candidate is described by; each once for a middle level, once more for the coarsest and for the finest."""
 
-NONE_TRAITS = ("no stage", "no stage, though it merges", "no stage, though logits are made of it", "no stage, one layer")
+NONE_TRAITS = (
+    "no stage",
+    "no stage, though it merges",
+    "no stage, though logits are made of it",
+    "no stage, one layer",
+)
 
 SAME = ("operation", "layers since", "merge", "on the trunk", "returned", "block", "given to what goes up")
 """What two neighbouring stages may have in common."""
@@ -48,7 +53,7 @@ class Level:
     alike: NDArray[np.int64]
 
 
-def candidates(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[Level]:
+def level_candidates(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[Level]:
     """Return all levels of a ladder with their candidates, coarse to fine.
 
     Args:
@@ -81,8 +86,8 @@ def _level_of(flow: Flow, levels: list[list[fx.Node]], node: fx.Node) -> int | N
 
 def _level(flow: Flow, levels: list[list[fx.Node]], i: int, beside: list[fx.Node], head: fx.Node) -> Level:
     values, finest = levels[i], i == len(levels) - 1
-    nodes = [node for node in values if node.op != "placeholder" and (node is not head or finest)][-MOST:]
-    nodes += beside[-MOST:]
+    nodes = [node for node in values if node.op != "placeholder" and (node is not head or finest)][-MOST_CANDIDATES:]
+    nodes += beside[-MOST_CANDIDATES:]
     nodes += [flow.output] * (finest and flow.output not in nodes)
     view = _View(flow, levels, i, head)
     rows, alike = [view.traits(node) for node in nodes], [view.alike(node) for node in nodes]

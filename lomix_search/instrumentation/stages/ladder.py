@@ -1,13 +1,14 @@
 """The best ladder: of each level one candidate or none, by the sum of their scores, solved exactly."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, SAME, TRAITS, Level
+from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, TRAITS, Level
 
 WIDTH = 3 * (len(TRAITS) + len(NONE_TRAITS))
 """Number of weights of single candidates; SAME has one more for each."""
@@ -33,7 +34,7 @@ def scores(levels: Sequence[Level], weights: NDArray[np.float64]) -> tuple[list[
     single = [level.unary @ weights[:WIDTH] for level in levels]
     pairs = [
         (a.alike[:, None, :] == b.alike[None, :, :]).astype(np.float64) @ weights[WIDTH:]
-        for a, b in zip(levels, levels[1:], strict=False)
+        for a, b in itertools.pairwise(levels)
     ]
     return single, pairs
 
