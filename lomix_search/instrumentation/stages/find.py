@@ -91,14 +91,16 @@ def find_stages(
                 hint="name the others in stages=[…]",
             )
     return FoundStages(
-        Stages(stages, title, found.backend, returned, notes, ladder and _second_opinion(found, nodes, ladder)),
+        Stages(stages, title, found.backend, returned, notes, _second_opinion(found, nodes, ladder)),
         num_classes,
         tuple(node.meta for node in nodes),
     )
 
 
-def _second_opinion(found: Trace, nodes: Sequence[fx.Node], ladder: Ladder) -> Opinion:
-    """Compare the stages with the ladder that the scores prefer, of which the taps are named."""
+def _second_opinion(found: Trace, nodes: Sequence[fx.Node], ladder: Ladder | None) -> Opinion | None:
+    """Compare the stages with the ladder that the scores prefer, of which the taps are named; not those of a user."""
+    if ladder is None:
+        return None
     other = seen_forms(found, second_reading(ladder))
     taps = taps_of(found, other, None)
     return opinion(nodes, other, [tap_name(found, tap) for tap in taps])

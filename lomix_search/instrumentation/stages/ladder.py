@@ -10,6 +10,8 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, TRAITS, Level
 
+Scores = NDArray[np.float64]
+
 WIDTH = 3 * (len(TRAITS) + len(NONE_TRAITS))
 """Number of weights of single candidates; SAME has one more for each."""
 
@@ -29,7 +31,7 @@ class Reading:
     by_level: tuple[float, ...]
 
 
-def scores(levels: Sequence[Level], weights: NDArray[np.float64]) -> tuple[list[NDArray], list[NDArray]]:
+def scores(levels: Sequence[Level], weights: Scores) -> tuple[list[Scores], list[Scores]]:
     """Return the score of each candidate, and of each pair of candidates of neighbouring levels."""
     single = [level.unary @ weights[:WIDTH] for level in levels]
     pairs = [
@@ -39,7 +41,7 @@ def scores(levels: Sequence[Level], weights: NDArray[np.float64]) -> tuple[list[
     return single, pairs
 
 
-def best_ladder(levels: Sequence[Level], weights: NDArray[np.float64]) -> Reading:
+def best_ladder(levels: Sequence[Level], weights: Scores) -> Reading:
     """Return the ladder with the highest score.
 
     Args:
@@ -59,9 +61,9 @@ def best_ladder(levels: Sequence[Level], weights: NDArray[np.float64]) -> Readin
     return Reading(tuple(n for n in chosen if n is not None), float(np.exp(best - total)), by_level)
 
 
-def viterbi(single: Sequence[NDArray], pairs: Sequence[NDArray]) -> tuple[list[int], float]:
+def viterbi(single: Sequence[Scores], pairs: Sequence[Scores]) -> tuple[list[int], float]:
     """Return the path with the highest sum, one place for each step, and the sum."""
-    value, back = single[0], list[NDArray]()
+    value, back = single[0], list[NDArray[np.int64]]()
     for here, pair in zip(single[1:], pairs, strict=True):
         ways = value[:, None] + pair
         back.append(ways.argmax(0))
@@ -72,7 +74,7 @@ def viterbi(single: Sequence[NDArray], pairs: Sequence[NDArray]) -> tuple[list[i
     return path[::-1], float(value.max())
 
 
-def _sums(single: Sequence[NDArray], pairs: Sequence[NDArray]) -> list[NDArray]:
+def _sums(single: Sequence[Scores], pairs: Sequence[Scores]) -> list[Scores]:
     """Log of the sum of all paths that end at each place of each step."""
     found = [single[0]]
     for here, pair in zip(single[1:], pairs, strict=True):
