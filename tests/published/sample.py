@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import os
 
-SHARE = 4
+SHARE = 6
 """One network in so many is looked at on a day; after this many days, all have been."""
 
 
