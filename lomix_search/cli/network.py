@@ -1,6 +1,5 @@
 """What a network has and what a mixture costs: show, inspect, doctor."""
 
-import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
 from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.space_figure import draw_space
-from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
 from lomix_search.mixture.mixture import Mixture
@@ -94,8 +93,7 @@ def inspect_command(
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{html.escape(net.stages.network)}</title>\n{drawn}\n'
-        write_text(picture, drawn if picture.suffix == ".svg" else page)
+        write_text(picture, drawn if picture.suffix == ".svg" else zoomable(net.stages.network, drawn))
         console.print(f"drawn: {picture}")
 
 

@@ -39,7 +39,7 @@ def _process():
 
 
 QUICK = {
-    "Renormalised", "Codebook", "Buffers", "SpectralNorm", "Counters", "Draws", "Settings",
+    "Renormalised", "OtherModules", "Codebook", "Buffers", "SpectralNorm", "Counters", "Draws", "Settings",
     "Globals", "Hooked", "Stubborn", "LazyStubborn", "Scripted", "AddsToInput",
 }  # fmt: skip
 """The hostile networks of the fast suite: each writes in a way of its own. The others are close to one of them."""

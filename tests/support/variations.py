@@ -1,7 +1,7 @@
 """The same network written otherwise: changes after which an expert would name the same stages.
 
-:func:`variation` makes one of a network. Where the numbers stay, stages must be equal tensor by tensor. Where they do not
-(``OTHER_NUMBERS``), they are the same places of the network.
+:func:`variation` makes one of a network of the lists. It is an entry of such a list too, with the stages that an expert
+names in the network as it was.
 """
 
 import contextlib
@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Iterator
 
 import torch
+from published.judge import expert_tensors, ladders_of, leaves_of
 from torch import Tensor, nn
 
-from published.judge import leaves_of
+from lomix_search.instrumentation.trace import tensors
 
 _LISTS = (nn.ModuleList, nn.ModuleDict)
 
@@ -51,12 +52,17 @@ def wrapped(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None
 
 
 def inlined(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
-    """Run modules that have others inside as if their forward() stood in that of the module around them."""
-    blocks = [m for m in model.modules() if m is not model and _is_block(m)]
-    for block in dice.sample(blocks, min(len(blocks), 3)):
-        plain = type(block)
-        _subclass(block, {"__call__": lambda self, *args, **kwargs: self.forward(*args, **kwargs)})
-        yield lambda block=block, plain=plain: setattr(block, "__class__", plain)
+    """Run all blocks of one class as if their forward() stood in that of the module around them.
+
+    No Sequentials: of a head that is one, nobody could tell what is the head and what the last block.
+    """
+    blocks = [m for m in model.modules() if m is not model and _is_block(m) and type(m) is not nn.Sequential]
+    classes = sorted({type(m).__qualname__ for m in blocks})
+    for chosen in dice.sample(classes, min(len(classes), 2)):
+        alike = [(m, type(m)) for m in blocks if type(m).__qualname__ == chosen]
+        for block, _ in alike:
+            _subclass(block, {"__call__": lambda self, *args, **kwargs: self.forward(*args, **kwargs)})
+        yield lambda alike=alike: [setattr(block, "__class__", plain) for block, plain in alike]
 
 
 def activated_otherwise(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
@@ -74,41 +80,81 @@ def in_double(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], No
     yield _nothing
 
 
-def in_train_mode(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
-    """Hand the network over in train mode."""
-    model.train()
-    yield _nothing
-
-
 VARIATIONS = {
-    change.__name__: change
-    for change in (renamed, with_identities, wrapped, inlined, activated_otherwise, in_double, in_train_mode)
+    change.__name__: change for change in (renamed, with_identities, wrapped, inlined, activated_otherwise, in_double)
 }
 """By name; each changes a network in place and yields, after each change, how it is undone if the network broke."""
 
 OTHER_NUMBERS = {"activated_otherwise", "in_double"}
 
 
-def variation(entry: dict, name: str, seed: int) -> tuple[nn.Module, tuple[Tensor, ...]] | None:
-    """Return a network of the list changed in one way, and its inputs; None where nothing of it can be changed so."""
+def variation(entry: dict, name: str, seed: int) -> dict | None:
+    """Return an entry with its network written otherwise; None where nothing of it can be changed so.
+
+    Args:
+        entry: As on the lists.
+        name: One of ``VARIATIONS``, "wider" (twice the channels) or "larger" (twice the size).
+        seed: Of the choices.
+    """
     torch.manual_seed(0)
+    if name in ("wider", "larger"):
+        return _enlarged(entry, name)
     model, inputs, dice = entry["build"]().eval(), entry["inputs"](), random.Random(seed)
     expected, changes = leaves_of(model, inputs), 0
+    ladders = [expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)]
     for undo in VARIATIONS[name](model, dice):
         given = tuple(x.double() for x in inputs) if name == "in_double" else inputs
-        if name == "in_train_mode" or _does_the_same(model, given, expected, name):
+        if _does_the_same(model, given, expected, name in OTHER_NUMBERS):
             changes, inputs = changes + 1, given
         else:
             undo()
-    return (model, inputs) if changes else None
+    if name == "inlined" and not _all_seen(model, inputs, ladders):
+        return None
+    changed = entry | dict(build=lambda: model, inputs=lambda: inputs)
+    return (changed if name in OTHER_NUMBERS else changed | dict(tensors=ladders)) if changes else None
 
 
-def _does_the_same(model, inputs, expected, name: str) -> bool:
+def _all_seen(model, inputs, ladders) -> bool:
+    """Whether a module still sees each stage of one of the lists: others cannot be tapped."""
+    seen = [[False] * len(stages) for stages in ladders]
+
+    def look(_module, given, made):
+        for _, value in tensors((given, made)):
+            for ladder, stages in zip(seen, ladders, strict=True):
+                for i, choices in enumerate(stages):
+                    ladder[i] = ladder[i] or any(value.shape == t.shape and torch.equal(value, t) for t in choices)
+
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    leaves_of(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return any(map(all, seen))
+
+
+def _does_the_same(model, inputs, expected, other_numbers: bool) -> bool:
     with contextlib.suppress(Exception):  # forward() may ask for attributes, or give more than a Sequential takes
         made = leaves_of(model, inputs)
-        alike = [a.shape == b.shape and (name in OTHER_NUMBERS or torch.equal(a, b)) for a, b in zip(made, expected)]
-        return len(made) == len(expected) and all(alike)
+        pairs = list(zip(made, expected, strict=True))
+        return all(a.shape == b.shape and (other_numbers or torch.equal(a, b)) for a, b in pairs)
     return False
+
+
+def _enlarged(entry: dict, name: str) -> dict | None:
+    torch.manual_seed(0)
+    inputs = tuple(_repeated(x, name) for x in entry["inputs"]())
+    with contextlib.suppress(Exception):  # channels or sizes may be fixed
+        with Wider() if name == "wider" else contextlib.nullcontext():
+            model = entry["build"]().eval()
+        leaves_of(model, inputs)
+        return entry | dict(build=lambda: model, inputs=lambda: inputs)
+    return None
+
+
+def _repeated(x: Tensor, name: str) -> Tensor:
+    """Return an input with twice the channels, if there are several, or with twice the size."""
+    if x.ndim < 3 or (name == "wider" and x.shape[1] == 1):
+        return x
+    return x.repeat(1, 2, *(x.ndim - 2) * [1]) if name == "wider" else x.repeat(1, 1, *(x.ndim - 2) * [2])
 
 
 class Wider(contextlib.ContextDecorator):

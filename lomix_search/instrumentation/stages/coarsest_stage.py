@@ -40,7 +40,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
     late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
     late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
-    late = [i for i in late if flow.parted[values[i]] is not None]  # ways from several inputs, as in siamese networks
+    late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
     late = [i for i in late if not joins(values[i]) or _scope(flow, values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
@@ -55,6 +55,12 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     return like or _peer(flow, values, levels[1])
+
+
+def _meet_first(flow: Flow, node: fx.Node) -> bool:
+    """Whether ways that begin at different inputs meet in a map for the first time."""
+    ways = [{source, *nx.ancestors(flow.maps, source)} for source in flow.maps.pred[node]]
+    return len(ways) > 1 and not set.intersection(*ways)
 
 
 def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:

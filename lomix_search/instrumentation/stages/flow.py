@@ -199,7 +199,9 @@ class Flow:
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
-            kind(source) is Operation.PAD or not grows(self.size(path[-1]), self.size(source), DOUBLE)
+            kind(source) is Operation.PAD
+            or source in self._tail  # logits, whose axes may be laid out otherwise
+            or not grows(self.size(path[-1]), self.size(source), DOUBLE)
         ):
             path.append(source)
         return path[::-1]

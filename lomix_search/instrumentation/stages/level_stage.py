@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.operations import joins, weighted
+from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
 
 
@@ -130,5 +130,12 @@ def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     for call in _users(flow, node):
         for _, made in call.outputs:
             if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                return made
+                return _activated(flow, made)
     return None
+
+
+def _activated(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what norms and activations make of a map at once, where forward() calls each of them itself."""
+    while len(after := list(flow.graph.succ[node])) == 1 and kind(after[0]) in NORMS_AND_ACTIVATIONS:
+        (node,) = after
+    return node
