@@ -15,7 +15,7 @@ from lomix_search.instrumentation.stages.decoder import Ladder
 from lomix_search.instrumentation.stages.ladder import best_ladder
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
 
-RIGHT_IF_AGREED, RIGHT_IF_NOT = 0.95, 0.55
+RIGHT_IF_AGREED, RIGHT_IF_NOT = 0.95, 0.25
 """Share of right ladders in the list that was labelled before either reading was tried; docs/zoo.md has the counts."""
 
 _KEEPS = {
