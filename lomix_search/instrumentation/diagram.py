@@ -24,13 +24,15 @@ def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
 
     Args:
         trace: As from :func:`lomix_search.instrumentation.trace.trace`.
-        stages: The stages to mark, as from :func:`lomix_search.instrumentation.stages.find_stages`.
+        stages: The stages to mark, as from :func:`lomix_search.instrumentation.stages.find_stages`; dashed is what a
+            second reading of the network does not have.
         most: Boxes at most; with more, modules are drawn as deep as that allows.
 
     Returns:
         The text of an SVG file, which any browser shows.
     """
     boxes, marked = _boxes(trace, stages, most)
+    apart = stages.opinion.apart if stages.opinion else ()
     columns = {size: i for i, size in enumerate(sorted({box.size for box in boxes}, reverse=True))}
     place = {box: (20 + columns[box.size] * _APART, 80 + row * (_HEIGHT + _GAP)) for row, box in enumerate(boxes)}
     width, height = max(700, 20 + len(columns) * _APART), 90 + len(boxes) * (_HEIGHT + _GAP)
@@ -43,7 +45,7 @@ def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
         f'<text x="20" y="26" font-size="14">{html.escape(title)}</text>',
         *(f'<text x="{20 + i * _APART}" y="62" fill="#555">{sizes(size)}</text>' for size, i in columns.items()),
         *(_arrow(place[a], place[b]) for a, b in boxes.edges),
-        *(_box(box, place[box], marked.get(box, 0)) for box in boxes),
+        *(_box(box, place[box], marked.get(box, 0), marked.get(box, 0) - 1 in apart) for box in boxes),
         "</svg>",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -193,15 +195,17 @@ def _within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.") or not module
 
 
-def _box(box: Box, at: tuple[int, int], stage: int) -> str:
+def _box(box: Box, at: tuple[int, int], stage: int, unsure: bool = False) -> str:
     (x, y), channels = at, map_layout(box.nodes[-1]).channels
     fill, edge = ("#ffd9a0", "#c60") if stage else ("#eef3fa", "#9ab")
     name, what = box.label, (f"stage {stage} · " if stage else "") + f"{channels} channel" + "s" * (channels > 1)
+    what += " · not sure" * unsure
+    dashed = ' stroke-dasharray="5 3"' if unsure else ""
     shown = name if len(name) <= 28 else "…" + name[-27:]
     made = ", ".join(dict.fromkeys(operation(node) for node in box.nodes))
     return (
         f'<g><title>{html.escape(f"{name}, {what}, {sizes(box.size)}: {made}")}</title><rect x="{x}" y="{y}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" rx="5" fill="{fill}" stroke="{edge}"/>'
+        f'width="{_WIDTH}" height="{_HEIGHT}" rx="5" fill="{fill}" stroke="{edge}"{dashed}/>'
         f'<text x="{x + 8}" y="{y + 14}">{html.escape(shown)}</text>'
         f'<text x="{x + 8}" y="{y + 28}" fill="#666" font-size="9">{what}</text></g>'
     )

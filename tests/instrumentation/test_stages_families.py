@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from published.judge import judge
+from published.lists import labelled_lists
 from support.families import FAMILIES
 from support.known_families import KNOWN
 
@@ -37,6 +38,10 @@ def test_the_lists_are_those_that_are_counted():
     """docs/zoo.md says how many networks with a ladder each list has, and how many of them all are wrong today."""
     ladders = Counter(entry["source"] for entry in FAMILIES if "nonU" not in entry["tags"])
     assert (ladders["second"], ladders["third"], ladders["fourth"]) == (50, 31, 24)
+    lists = labelled_lists()
+    unseen = Counter("nonU" not in entry["tags"] for entry in lists["unseen"].networks)
+    assert (unseen[True], unseen[False]) == (54, 4) and [one.name for one in lists.values() if one.blind] == ["unseen"]
+    assert sum(len(one.networks) for one in lists.values()) == len(FAMILIES) + 95 + 58
     assert len(KNOWN) == 4 and KNOWN.keys() <= {entry["id"] for entry in FAMILIES}
 
 

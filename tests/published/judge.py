@@ -19,6 +19,7 @@ class Verdict:
     backend: str = ""
     found: tuple[str, ...] = ()
     right: bool = False
+    sure: bool = False
     refused: str = ""
     same: bool = False
     trains: bool | None = None
@@ -51,6 +52,7 @@ def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = Tr
         return verdict
     verdict.seconds = time.perf_counter() - began
     verdict.backend, verdict.found = net.stages.backend, tuple(stage.name for stage in net.stages)
+    verdict.sure = net.stages.sure
     with torch.no_grad():
         torch.manual_seed(0)
         features = net.stage_features(*inputs)

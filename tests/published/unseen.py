@@ -1,8 +1,8 @@
-"""A tenth list, of 28 November 2026, written blind: medical and microscopy networks of packages not tried before."""
+"""A list of 28 November 2026, written blind: medical and microscopy networks of packages not tried before."""
 
 from published.base import adder, alone, named, rand, seq, x2, x3, x_rgb
 
-add = adder("tenth")
+add = adder("unseen")
 BIO = "bio_image_unet."
 BIO_STAGES = ["decode2", "decode4", "decode6", "decode8"]
 add(

@@ -1,11 +1,11 @@
-"""The rest of the tenth list: scenes, faces, change, mattes, restoration, diffusion, physics; also written blind."""
+"""The rest of the list of 28 November 2026, also blind: scenes, faces, mattes, restoration, diffusion, physics."""
 
 import torch
 from torch import nn
 
 from published.base import adder, alone, named, rand, seq, x2, x_rgb
 
-add = adder("tenth")
+add = adder("unseen")
 add(
     "backgroundremover.U2NETP",
     "backgroundremover",

@@ -14,9 +14,10 @@ In the order in which a network passes the modules:
 6. ``level_stage``, ``coarsest_stage``, ``finest_stage``: the value with which a level is finished.
 7. ``deep_supervision``: what the network makes logits of by itself in train mode.
 8. ``decoder``: all stages of a trace. ``by_name``: those that a user names instead.
-9. ``taps``, ``stage``: where each is tapped, and what is told about it.
-10. ``returned_logits``, ``read_logits``: where the network's own logits are in what it returns, and how they are read.
-11. ``find``: all of this, for one network.
+9. ``candidates``, ``ladder``, ``sure``: a second reading of the same levels, by scores, and whether both agree.
+10. ``taps``, ``stage``: where each is tapped, and what is told about it.
+11. ``returned_logits``, ``read_logits``: where the network's own logits are in what it returns, and how they are read.
+12. ``find``: all of this, for one network.
 """
 
 from lomix_search.instrumentation.stages.decoder import decoder_stages

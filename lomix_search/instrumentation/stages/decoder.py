@@ -1,5 +1,6 @@
 """Data flow → decoder stages: where each level of the trunk is finished, before it goes up or becomes logits."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable
 
@@ -16,6 +17,36 @@ from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mix
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ladder:
+    """What leads to some logits, cut into levels.
+
+    Args:
+        flow: The data flow.
+        levels: The maps of the trunk, coarse to fine; the last level ends in ``head``.
+        head: The layer that makes the logits.
+    """
+
+    flow: Flow
+    levels: list[list[fx.Node]]
+    head: fx.Node
+
+
+def ladder_of(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> Ladder:
+    """Return the data flow that leads to the logits, and its levels.
+
+    Args:
+        trace: One forward pass.
+        output: The model's main logits.
+        supervised: Maps from which the model makes logits of its own in train mode alone.
+
+    Returns:
+        What both readings of the stages start from.
+    """
+    flow = folded(without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
+    return Ladder(flow, *levels_of(flow))
+
+
 def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ()) -> list[fx.Node]:
     """Return the values at which the decoder finishes each resolution, coarse to fine; the last may be the output.
 
@@ -27,8 +58,12 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
     Returns:
         Nodes of the trace's graph; none if nothing rises to the output.
     """
-    flow = folded(without_contexts(Flow(trace, output, supervised=frozenset(supervised))))
-    levels, head = levels_of(flow)
+    return stages_of(ladder_of(trace, output, supervised))
+
+
+def stages_of(ladder: Ladder) -> list[fx.Node]:
+    """Return the stages of a ladder, as :func:`decoder_stages`."""
+    flow, levels, head = ladder.flow, ladder.levels, ladder.head
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
         found = _ladder(
             flow, levels[:-1], head

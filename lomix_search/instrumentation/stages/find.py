@@ -11,7 +11,7 @@ from torch import fx, nn
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.axes import read_layouts
 from lomix_search.instrumentation.stages.by_name import maps_by_name
-from lomix_search.instrumentation.stages.decoder import decoder_stages
+from lomix_search.instrumentation.stages.decoder import Ladder, ladder_of, stages_of
 from lomix_search.instrumentation.stages.deep_supervision import own_logits, places_in_both, supervised_maps
 from lomix_search.instrumentation.stages.ending import decided, ending_of
 from lomix_search.instrumentation.stages.flow import Flow
@@ -20,6 +20,7 @@ from lomix_search.instrumentation.stages.main_output import main_output, spell_s
 from lomix_search.instrumentation.stages.read_logits import CLAMP
 from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
+from lomix_search.instrumentation.stages.sure import Opinion, opinion, second_reading
 from lomix_search.instrumentation.stages.taps import Tap, tap_name, tap_of
 from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell, trace_modes, unwrap
 
@@ -63,7 +64,8 @@ def find_stages(
     read_layouts(found)
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
-    nodes = detected(found, logits, training) if names is None else maps_by_name(found, network, names)
+    ladder = ladder_of(found, logits, supervised_maps(found, logits, training)) if names is None else None
+    nodes = seen_forms(found, stages_of(ladder)) if ladder else maps_by_name(found, network, names or ())
     nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
     if nodes and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes):
         raise without_classes(title, place, logits)
@@ -90,8 +92,19 @@ def find_stages(
                 hint="name the others in stages=[…]",
             )
     return FoundStages(
-        Stages(stages, title, found.backend, returned, notes), num_classes, tuple(node.meta for node in nodes)
+        Stages(stages, title, found.backend, returned, notes, _second_opinion(found, nodes, ladder)),
+        num_classes,
+        tuple(node.meta for node in nodes),
     )
+
+
+def _second_opinion(found: Trace, nodes: Sequence[fx.Node], ladder: Ladder | None) -> Opinion | None:
+    """Compare the stages with the ladder that the scores prefer, of which the taps are named; not those of a user."""
+    if ladder is None:
+        return None
+    other = seen_forms(found, second_reading(ladder))
+    taps = taps_of(found, other, None)
+    return opinion(nodes, other, [tap_name(found, tap) for tap in taps])
 
 
 def _with_logits(
@@ -123,26 +136,28 @@ def _with_logits(
     return dataclasses.replace(finest, logits=tap, ends=ends), before, notes
 
 
-def detected(found: Trace, logits: fx.Node, training: Trace | None) -> list[fx.Node]:
-    """Return the detected stages; where no module sees a value, the nearest of its shape that one does.
+def seen_forms(found: Trace, nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """Return values as they are; where no module sees one, the nearest of its shape that one does.
 
     Args:
         found: A trace.
-        logits: The model's main output.
-        training: A trace in train mode, if there is one.
+        nodes: Values of it, coarse to fine.
 
     Returns:
-        Nodes that can be tapped, coarse to fine.
+        Nodes that can be tapped.
     """
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
     order = {node: i for i, node in enumerate(found.graph.nodes)}
     flow = found.network().to_undirected(as_view=True)
     stages: list[fx.Node] = []
-    for node in decoder_stages(found, logits, supervised_maps(found, logits, training)):
+    for node in nodes:
+        if node in seen:
+            stages.append(node)
+            continue
         steps = nx.single_source_shortest_path_length(flow, node, cutoff=8)
         near = [other for other in steps if other in seen and layout_of(other) == layout_of(node)]
         near.sort(key=lambda other: (steps[other], order[other]))  # of several as near, always the same one
-        stages += [node] if node in seen else near[:1]
+        stages += near[:1]
     return stages
 
 

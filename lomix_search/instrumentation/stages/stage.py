@@ -8,6 +8,7 @@ from typing import overload
 from rich import box
 from rich.console import Console
 
+from lomix_search.instrumentation.stages.sure import Opinion
 from lomix_search.instrumentation.stages.taps import Tap
 from lomix_search.instrumentation.trace import ValuePath, sizes, spell
 from lomix_search.utils.terminal import Table
@@ -73,13 +74,44 @@ class Stages(Sequence[Stage]):
         backend: Which back end read the graph.
         returned: Where the logits are in what the network returns in eval mode.
         notes: Why earlier back ends were not used, and what else a user should know.
+        opinion: What a second reading of the network says; None where the user named the stages.
     """
 
     def __init__(
-        self, stages: Sequence[Stage], network: str, backend: str, returned: ReturnedLogits, notes: Sequence[str] = ()
+        self,
+        stages: Sequence[Stage],
+        network: str,
+        backend: str,
+        returned: ReturnedLogits,
+        notes: Sequence[str] = (),
+        opinion: Opinion | None = None,
     ) -> None:
         self._stages, self.network, self.backend, self.notes = tuple(stages), network, backend, tuple(notes)
-        self.returned = returned
+        self.returned, self.opinion = returned, opinion
+
+    @property
+    def sure(self) -> bool:
+        """Whether the user named the stages, or two readings of the network found the same ones."""
+        return self.opinion is None or self.opinion.sure
+
+    def _how_sure(self) -> list[str]:
+        """What is printed of the two readings."""
+        if self.opinion is None:
+            return []
+        if self.opinion.sure:
+            return ["sure: two readings of the network find these stages"]
+        mine, other = (", ".join(f'"{name}"' for name in names) for names in (self._names, self.opinion.other))
+        line = f"instrument(net, example, stages=[{other}])"
+        return [
+            "not sure: a second reading of the network differs",
+            f"this one:  {mine}",
+            f"the other: {other or 'no stages'}",
+            *([f"if the other is right: {line}"] if len(self.opinion.other) > 1 else []),
+        ]
+
+    @property
+    def _names(self) -> list[str]:
+        return [stage.name for stage in self]
 
     @overload
     def __getitem__(self, index: int) -> Stage: ...
@@ -96,7 +128,7 @@ class Stages(Sequence[Stage]):
         return iter(self._stages)
 
     def __repr__(self) -> str:
-        return f"Stages({[stage.name for stage in self]})"
+        return f"Stages({self._names})"
 
     def __str__(self) -> str:
         """Return the table as plain text."""
@@ -108,7 +140,7 @@ class Stages(Sequence[Stage]):
         """Return the table for rich."""
         table = Table(
             title=f"{self.network}: {len(self)} stages, coarse to fine",
-            caption="\n".join((f"read by {self.backend}", *self.notes)),
+            caption="\n".join((*self._how_sure(), f"read by {self.backend}", *self.notes)),
             caption_justify="left", title_justify="left", box=box.SIMPLE,
         )  # fmt: skip
         for column in ("", "stage", "channels", "size", "stride", "logits from", "tapped at"):
@@ -116,5 +148,8 @@ class Stages(Sequence[Stage]):
         for i, stage in enumerate(self, 1):
             logits = "a 1×1 head" if stage.own is None else str(stage.logits or f"the model{spell(stage.own)}")
             stride = sizes(f"{step:g}" for step in stage.stride)
-            table.add_row(str(i), stage.name, str(stage.channels), sizes(stage.size), stride, logits, stage.source)
+            doubt = "?" if self.opinion and i - 1 in self.opinion.apart else ""
+            table.add_row(
+                f"{i}{doubt}", stage.name, str(stage.channels), sizes(stage.size), stride, logits, stage.source
+            )
         return table

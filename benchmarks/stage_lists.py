@@ -1,0 +1,83 @@
+"""Run labelled lists of networks again and print what was found, in environments of their own.
+
+PYTHONPATH=.:tests python benchmarks/stage_lists.py --install [LIST …]     installs the lists' packages into .venv-lists
+PYTHONPATH=.:tests python benchmarks/stage_lists.py [LIST …] [NETWORK …]   judges; without names, all lists
+
+Each package lies in a folder of its own and each network runs in a process of its own, because packages share names of
+modules. What several of them import lies in .venv-lists/shared. Of torch, the one that is installed is used.
+"""
+
+import pathlib
+import subprocess
+import sys
+from collections import Counter
+
+import torch
+from published.apart import PACKAGES, apart
+from published.judge import Verdict, judge
+from published.lists import labelled_lists
+
+PINS = "tests/published/requirements-unseen.txt"
+
+
+def main() -> None:
+    lists = labelled_lists()
+    asked = [name for name in sys.argv[1:] if name != "--install"]
+    chosen = [lists[name] for name in asked if name in lists] or list(lists.values())
+    if "--install" in sys.argv:
+        install({entry["pkg"] for one in chosen for entry in one.networks if "pkg" in entry})
+        return
+    torch.set_num_threads(1)
+    networks = [name for name in asked if name not in lists]
+    for one in chosen:
+        entries = [e for e in one.networks if not networks or any(name in e["id"] for name in networks)]
+        print(f"\n## {one.name}{' (blind)' * one.blind}: labelled {one.labels}\n")
+        print("| network | stages found, coarse to fine | right | sure | same |\n|---|---|---|---|---|")
+        print(counted([(entry, shown(entry)) for entry in entries]), flush=True)
+
+
+def shown(entry: dict) -> Verdict | str:
+    """Judge a network, and print its row."""
+    verdict = apart(lambda one: judge(one, train=False), entry)
+    if isinstance(verdict, str):
+        print(f"| {entry['id']} | not run: {verdict.splitlines()[0][:100]} | — | — | — |", flush=True)
+        return verdict
+    found = ", ".join(f"`{name}`" for name in verdict.found) or verdict.refused
+    right = "—" if "nonU" in entry["tags"] else "yes" if verdict.right else "**no**"
+    sure = "—" if verdict.refused else "yes" if verdict.sure else "no"
+    print(f"| {entry['id']} | {found} | {right} | {sure} | {'yes' if verdict.same else '**no**'} |", flush=True)
+    return verdict
+
+
+def counted(found: list[tuple[dict, Verdict | str]]) -> str:
+    """Say how many ladders are right, and how many of those that are sure."""
+    count = Counter()
+    for entry, verdict in found:
+        if isinstance(verdict, str):
+            count["not run"] += 1
+        elif "nonU" not in entry["tags"]:
+            count["ladders"] += 1
+            count["right"] += verdict.right
+            count["sure"] += verdict.sure
+            count["sure and right"] += verdict.sure and verdict.right
+    return (
+        f"\n{count['right']} of {count['ladders']} ladders right; of {count['sure']} that are sure "
+        f"{count['sure and right']}; {count['not run']} not run"
+    )
+
+
+def install(packages: set[str]) -> None:
+    """Put each package into its folder, at the version of the file of pins, and what several need into one."""
+    with pathlib.Path(PINS).open() as file:
+        pins = dict(line.strip().split("==") for line in file if "==" in line and not line.startswith("#"))
+    own = {name: [f"{name}=={pins[name]}"] for name in sorted(packages & pins.keys())}
+    with pathlib.Path("tests/published/requirements-shared.txt").open() as file:
+        own["shared"] = [line.strip() for line in file if "==" in line]
+    for folder, wanted in own.items():
+        if not (PACKAGES / folder).exists():
+            command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "-t"]
+            subprocess.run([*command, str(PACKAGES / folder), *wanted], check=True)
+
+
+if __name__ == "__main__":
+    main()

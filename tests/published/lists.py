@@ -1,0 +1,42 @@
+"""All labelled lists, in one form: network, how it is built, stages, alternatives, and whether it was labelled blind.
+
+The lists of small networks lie in support/families, by what the networks are; each says the list that it was written
+for. Of the lists that docs/zoo.md counts as fourth to ninth, the networks of packages are not in the repository.
+"""
+
+import dataclasses
+
+from support.families import FAMILIES
+
+from published import generic, medical, small, unseen, unseen_scenes  # noqa: F401  each adds its own
+from published.base import LISTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """One list: its name, its networks, who labelled it, and whether before anything was tried on them."""
+
+    name: str
+    networks: tuple[dict, ...]
+    labels: str
+    blind: bool
+
+
+def labelled_lists() -> dict[str, Labelled]:
+    """All of them, by name."""
+    found = [
+        Labelled(
+            "published", tuple(LISTS["published"]), "checked against the tensors; the rules were written with it", False
+        ),
+        Labelled(
+            "unseen", tuple(LISTS["unseen"]), "from the packages' source, and committed before the first run", True
+        ),
+    ]
+    for source in dict.fromkeys(entry["source"] for entry in FAMILIES):
+        networks = tuple(entry for entry in FAMILIES if entry["source"] == source)
+        found.append(
+            Labelled(
+                f"{source}-small", networks, "with the small networks; the rules were mended with them since", False
+            )
+        )
+    return {one.name: one for one in found}
