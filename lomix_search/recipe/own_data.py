@@ -15,9 +15,8 @@ from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.known import coloured_coding, named_coding
 from lomix_search.data.masks.pairing import Pair, pair_up
-from lomix_search.data.readers.formats import suffix_of
 from lomix_search.data.readers.label import names_in
-from lomix_search.data.readers.unread import files_below, kinds_there, what_to_do
+from lomix_search.data.readers.unread import NOT_READ, files_below, kinds_there, what_to_do
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.file_tally import FileTally, IntensityRule
@@ -172,11 +171,11 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
 def _no_pairs(found: FoundData) -> DataError:
     """Return the error about a folder of which nothing can be learned, with what it holds instead."""
     there, where = files_below(found.root), "lomix new FOLDER --images IMAGES --masks MASKS   # where they are"
-    more = [f"and {len(found.faults) - _FEW} more"] if len(found.faults) > _FEW else []
-    told = [*found.faults[:_FEW], *more] if any(suffix_of(path) for path in there) else []
+    told = [fault for fault in found.faults if NOT_READ not in fault]  # the kinds of those are told anyway
+    more = [f"and {len(told) - _FEW} more"] if len(told) > _FEW else []
     return DataError(
         f"{found.root}: no pair of an image and a mask ({found.form}).",
-        seen=[*kinds_there(there, found.root), *told],
+        seen=[*kinds_there(there, found.root), *told[:_FEW], *more],
         hint=[where, *what_to_do(there)],
     )
 

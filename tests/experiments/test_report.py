@@ -150,7 +150,7 @@ def test_report_errors(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         write_report(tmp_path / "none")
     assert str(caught.value) == (
-        f"{tmp_path / 'none'} holds neither a run nor a study.\n  Seen: no such folder\n"
+        f"{tmp_path / 'none'} holds neither a run nor a study nor a cross-validation.\n  Seen: no such folder\n"
         "  Try:  lomix runs   # lists what there is"
     )
     with pytest.raises(RunError) as caught:

@@ -26,6 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_blocks_that_no_volume_fills_are_refused_before_training(home: Path, tmp_path: Path) -> None:
     recipe = load_recipe(home, ["data.size=[8, 32, 12]"])
     found = validate_recipe(recipe, network=False)

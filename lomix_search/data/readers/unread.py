@@ -5,6 +5,9 @@ from pathlib import Path
 
 from lomix_search.data.readers.formats import known_endings, suffix_of
 
+NOT_READ = "of a kind that is not read here"
+"""How faults about such files end."""
+
 _SHOWN = 6  # kinds of files in one message
 _LOOKED_AT = 20_000  # files; a home folder given by mistake is not walked to its end
 
@@ -69,7 +72,7 @@ def unread_images(root: Path) -> list[Path]:
 
 def files_below(root: Path) -> list[Path]:
     """Return the files below a folder, sorted, hidden ones left out; of very many the first that are met."""
-    found = []
+    found: list[Path] = []
     for path in root.rglob("*"):
         if len(found) >= _LOOKED_AT:
             break
@@ -90,9 +93,9 @@ def in_groups(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         kinds.setdefault((path.parent, kind_of(path)), []).append(path)
     return [
-        f"{files[0]} is of a kind that is not read here"
+        f"{files[0]} is {NOT_READ}"
         if len(files) == 1
-        else f"{files[0]} and {len(files) - 1} more of {kind} in its folder are of a kind that is not read here"
+        else f"{files[0]} and {len(files) - 1} more of {kind} in its folder are {NOT_READ}"
         for (_, kind), files in kinds.items()
     ]
 

@@ -45,12 +45,12 @@ typedef int64_t i64v __attribute__((vector_size(BYTES)));
 
 template <class S> struct Real;
 
-// c: 2^f for |f| ≤ 1/2 to 1.5e-7 and 3e-16, the best polynomial of its degree. `low`: the smallest exponent.
+// c: 2^f for |f| ≤ 1/2 to 1.5e-7 and 3e-16, the best polynomial of its degree.
 template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
   static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 5;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -126, tiny = 1.2e-38f;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -127, tiny = 1.2e-38f;
   static constexpr float magic = 12582912.0f;  // 1.5·2²³ rounds to an integer, which is then in the lowest bits
   static constexpr float c[] = {1.0f,         0.6931469174f,  0.2402211800f,
                                 0.05550712874f, 0.009675540650f, 0.001327647168f};
@@ -60,7 +60,7 @@ template <> struct Real<double> {
   using V = f64v;
   using I = i64v;
   static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 10;
-  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -1022, tiny = 2.3e-308;
+  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -1023, tiny = 2.3e-308;
   static constexpr double magic = 6755399441055744.0;
   static constexpr double c[] = {1.0,
                                  0.693147180559949729,
@@ -99,12 +99,12 @@ INLINE f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// 2^u for u ≤ 0, to 2e-7 in float and 1e-15 in double; NaN stays NaN. Below `low` it is the smallest number, which is
-// nothing beside the 1 of the largest class.
-template <class S, class V = typename Real<S>::V> INLINE V exp2_down(V given) {
+// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below 2^low it is 0: a class at −inf has
+// no part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f; at t = low that gives 0.
+template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
   using R = Real<S>;
   using I = typename R::I;
-  const V u = larger(V{} + R::low, given);
+  const V u = larger(V{} + R::low, d * R::log2e);
   const V t = u + R::magic;
   const V f = u - (t - R::magic);
   V q = V{} + R::c[R::degree];
@@ -112,9 +112,6 @@ template <class S, class V = typename Real<S>::V> INLINE V exp2_down(V given) {
   for (int i = R::degree - 1; i >= 0; --i) q = q * f + R::c[i];
   return (V)((I)q + ((I)t << R::mantissa));
 }
-
-// e^d for d ≤ 0, likewise.
-template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) { return exp2_down<S>(d * Real<S>::log2e); }
 
 // The logarithm of x > 0, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
 // e·ln 2 + 2·artanh((m − 1) / (m + 1)).
@@ -265,6 +262,7 @@ template <class S> struct Job {
   int64_t sizes[3];        // of the labels
   const int64_t* labels;   // (B, N); with a sigmoid (B, C, N)
   const S* params;         // all parameters of the operators
+  std::vector<S> concat;   // those of concatenations less those of the last class, with a softmax
   const S* weights;        // of the classes' cross-entropy (C), with a sigmoid of what is true; null where all are 1
   int64_t B, N, ignore, num_params, chunks;
   // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m), overlap (m, C), Σ p² or Σ p (m, C), label
@@ -281,6 +279,17 @@ template <class S> struct Job {
       : plan(plan), maps(maps), sizes{shapes[0], shapes[1], shapes[2]}, labels(labels), params(params), weights(weights),
         B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
     for (int64_t l = 0; l < plan->L; ++l) grids.emplace_back(shapes + 3 * (l + 1), shapes);
+    for (const Fusion& fusion : plan->fusions)
+      if (fusion.kind == CONCAT) lower(fusion);
+  }
+  // A softmax stays the same when all of its classes are raised or lowered, and its adjoints add up to 0: a class less.
+  void lower(const Fusion& fusion) {
+    const int64_t C = plan->C, width = fusion.arity * C, end = fusion.params + C * (width + 1);
+    if ((int64_t)concat.size() < end) concat.resize(end);
+    const S* w = params + fusion.params;
+    S* to = concat.data() + fusion.params;
+    for (int64_t i = 0; i < C * width; ++i) to[i] = w[i] - (plan->sigmoid ? 0 : w[(C - 1) * width + i % width]);
+    for (int64_t o = 0; o < C; ++o) to[C * width + o] = w[C * width + o] - (plan->sigmoid ? 0 : w[C * width + C - 1]);
   }
   int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
   int64_t rows() const { return plan->per_image ? B : 1; }
@@ -299,7 +308,7 @@ template <class S, int VECS> struct Worker {
   std::vector<Gate> all_gates;
   std::vector<int64_t> gates_of;  // of each attention in turn, one for each of its scales
   std::vector<V> memory;
-  // Originals, their powers of two, their gradients, one-hot labels, also as masks, exponentials, sums or products or
+  // Originals, their exponentials, their gradients, one-hot labels, also as masks, exponentials, sums or products or
   // their powers on the way down a trie, their adjoints, space to work in; then one row of VECS vectors for each scale:
   // what is chosen of the originals and of sums, attention's gates; for each gate its score and slope; what shapes a
   // cross-entropy; then sums that wait for double.
@@ -316,7 +325,7 @@ template <class S, int VECS> struct Worker {
 
   explicit Worker(const Job<S>& j)
       : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
-        way(L + 1), learned(j.num_params + LANES), bands(L) {
+        way(L + 1), learned(j.num_params), bands(L) {
     for (const Fusion& fusion : plan.fusions)
       if (fusion.kind == ATTENTION)
         for (int64_t i = 0; i < fusion.arity; ++i) gates_of.push_back(gate(fusion, i));
@@ -390,6 +399,14 @@ template <class S, int VECS> struct Worker {
     }
   }
 
+  // Ask for a tile that is read next: its rows lie too far apart for the processor to guess them.
+  template <int WRITE, class Rows> void fetch(Rows rows, int64_t image, int64_t start) const {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t c = 0; c < C && job.grids[l].full; ++c)
+        for (int line = 0; line < TILE_BYTES; line += 64)
+          __builtin_prefetch((const char*)(rows[l] + (image * C + c) * job.N + start) + line, WRITE);
+  }
+
   int64_t tiles_per_image() const { return (job.N + TILE - 1) / TILE; }
   int64_t first_tile(int64_t chunk) const { return tiles_per_image() * job.B * chunk / job.chunks; }
 
@@ -397,6 +414,7 @@ template <class S, int VECS> struct Worker {
     const int64_t per_image = tiles_per_image();
     for (int64_t i = first_tile(chunk), end = first_tile(chunk + 1); i < end; ++i) {
       const int64_t start = i % per_image * TILE;
+      if (i + 1 < end && start + 2 * TILE <= job.N) fetch<0>(job.maps, i / per_image, start + TILE);
       visit(i / per_image, start, (int)std::min<int64_t>(TILE, job.N - start));
     }
   }
@@ -440,6 +458,7 @@ template <class S, int VECS> struct Worker {
       const int64_t row = plan.per_image ? image * plan.m * C : 0;
       a = job.a + row, b = job.b + row;
       load(image, start, count);
+      if (count == TILE) fetch<1>(job.grads, image, start);
       std::memset(G, 0, sizeof(V) * CV * L);
       std::memset(slopes, 0, sizeof(V) * VECS * all_gates.size());
       for (size_t i = 0; i < plan.nodes.size();) i = back_node(i);
@@ -457,6 +476,8 @@ template <class S, int VECS> struct Worker {
   }
 
   void flush_learned() {
+    for (const Fusion& fusion : plan.fusions)
+      if (fusion.kind == CONCAT && !plan.sigmoid) complete(fusion);
     for (int64_t i = 0; i < job.num_params; ++i) grad_params[i] += learned[i];
     std::fill(learned.begin(), learned.end(), S(0));
     held = 0;
@@ -594,7 +615,7 @@ template <class S, int VECS> struct Worker {
 
   // -- losses of one map ----------------------------------------------------------------------------------------------
 
-  // e = 2^(log2(e)·(z − max)), total = Σ e. If LOSS, picked is the exponent at the pixel's label.
+  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label.
   template <bool LOSS> void softmax(const V* z, V* e) {
     for (int v = 0; v < VECS; ++v) softmax<LOSS>(z + v, M + v, e + v, total[v], picked[v]);
   }
@@ -602,11 +623,10 @@ template <class S, int VECS> struct Worker {
   template <bool LOSS> INLINE void softmax(const V* z, const V* mask, V* e, V& total, V& picked) const {
     V top = z[0];
     for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS]);
-    const V shift = top * Real<S>::log2e;
     V sum = V{}, mine = V{};
     for (int64_t c = 0; c < C; ++c) {
-      const V u = z[c * VECS] * Real<S>::log2e - shift, x = exp2_down<S>(u);
-      if (LOSS) mine += (V)((I)u & (I)mask[c * VECS]);  // no product: of 0 and −inf that is NaN
+      const V d = z[c * VECS] - top, x = exp_down<S>(d);
+      if (LOSS) mine += (V)((I)d & (I)mask[c * VECS]);  // no product: of 0 and −inf that is NaN
       e[c * VECS] = x;
       sum += x;
     }
@@ -621,10 +641,10 @@ template <class S, int VECS> struct Worker {
       V product = V{} + 1, exponent = V{};
       for (int k = v; k < v + 4; ++k) {
         const auto counts = valid[k] > 0;
-        if (job.weights) lost += counts ? weight[k] * (log_of<S>(total[k]) - Real<S>::ln2 * picked[k]) : V{};
+        if (job.weights) lost += counts ? weight[k] * (log_of<S>(total[k]) - picked[k]) : V{};
         else product *= counts ? total[k] : V{} + 1, exponent += picked[k];
       }
-      if (!job.weights) lost += log_of<S>(product) - Real<S>::ln2 * exponent;  // finite: dispatch.py limits C
+      if (!job.weights) lost += log_of<S>(product) - exponent;  // finite: dispatch.py limits C
     }
     return lost;
   }
@@ -838,7 +858,8 @@ template <class S, int VECS> struct Worker {
     const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
     for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
     for (int v = 0; v < VECS; v += 4) {
-      V mean[4] = {};
+      V mean[4] = {}, gain[4];
+      for (int k = 0; k < 4; ++k) gain[k] = g * weight[v + k];
       for (int64_t c = 0; c < C; ++c) {
 #pragma GCC unroll 4
         for (int k = 0; k < 4; ++k) {
@@ -853,7 +874,7 @@ template <class S, int VECS> struct Worker {
         for (int k = 0; k < 4; ++k) {
           const int64_t i = c * VECS + v + k;
           const V p = e[i] * inv[v + k];
-          d[i] = p * (d[i] - mean[k]) + g * weight[v + k] * (p - Y[i]);  // 0 to the last bit where p is y
+          d[i] = p * (d[i] - mean[k]) + gain[k] * (p - Y[i]);  // 0 to the last bit where p is y
         }
       }
     }
@@ -1038,12 +1059,17 @@ template <class S, int VECS> struct Worker {
   // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
 
   void build_concat(const Fusion& fusion, V* z) const {
-    const S *w = job.params + fusion.params, *bias = w + C * C * fusion.arity;
-    for (int64_t o = 0; o < C;) {
-      if (C - o >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
+    const S *w = job.concat.data() + fusion.params, *bias = w + C * C * fusion.arity;
+    for (int64_t o = 0; o < outputs();) {
+      const int64_t left = outputs() - o;
+      if (left >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
+      else if (left == 2) concat_rows<2>(fusion, w, bias, o, z), o += 2;
       else concat_rows<1>(fusion, w, bias, o, z), o += 1;
     }
+    std::memset(z + outputs() * VECS, 0, sizeof(V) * (CV - outputs() * VECS));
   }
+
+  int64_t outputs() const { return plan.sigmoid ? C : C - 1; }  // what Job::lower leaves
 
   template <int ROWS>
   void concat_rows(const Fusion& fusion, const S* w, const S* bias, int64_t o, V* z) const {
@@ -1065,10 +1091,10 @@ template <class S, int VECS> struct Worker {
   }
 
   void spread_concat(const Fusion& fusion, const V* d) {
-    const int64_t width = fusion.arity * C;
-    const S* w = job.params + fusion.params;
+    const int64_t width = fusion.arity * C, rows = outputs();
+    const S* w = job.concat.data() + fusion.params;
     S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
-    for (int64_t o = 0; o < C; ++o) {
+    for (int64_t o = 0; o < rows; ++o) {
       V sum = V{};
       for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
       grad_bias[o] += lane_sum<S>(sum);
@@ -1079,7 +1105,17 @@ template <class S, int VECS> struct Worker {
         if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
         else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
       }
-      outer(d, C, P + fusion.scales[j] * CV, grad_w + j * C, width);
+      outer(d, rows, P + fusion.scales[j] * CV, grad_w + j * C, width);
+    }
+  }
+
+  // The gradient of what belongs to the last class, from that of the others.
+  void complete(const Fusion& fusion) {
+    const int64_t width = fusion.arity * C;
+    S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
+    for (int64_t o = 0; o < C - 1; ++o) {
+      for (int64_t i = 0; i < width; ++i) grad_w[(C - 1) * width + i] -= grad_w[o * width + i];
+      grad_bias[C - 1] -= grad_bias[o];
     }
   }
 
@@ -1089,7 +1125,7 @@ template <class S, int VECS> struct Worker {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
         for (int k = 0; k < 4; ++k) acc[r][k] = grad[r * VECS + v + k];
-      for (int64_t o = 0; o < C; ++o)
+      for (int64_t o = 0; o < outputs(); ++o)
         for (int r = 0; r < ROWS; ++r)
           for (int k = 0; k < 4; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
       for (int r = 0; r < ROWS; ++r)
@@ -1097,38 +1133,33 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes
+  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes: eight sums at a time.
   void outer(const V* d, int64_t rows, const V* p, S* to, int64_t width) const {
-    constexpr int SOME = 8 / LANES > 1 ? 8 / LANES : 1;
-    for (int64_t r = 0; r < rows;) {
-      if (rows - r >= SOME) outer_rows<SOME>(d + r * VECS, p, to + r * width, width), r += SOME;
-      else outer_rows<1>(d + r * VECS, p, to + r * width, width), r += 1;
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2)
+      for (int64_t c = 0; c + 4 <= C; c += 4) eight<2, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (; r < rows; ++r)
+      for (int64_t c = 0; c + 4 <= C; c += 4) eight<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (int64_t c = C / 4 * 4; c < C; ++c) {
+      for (r = 0; r + 8 <= rows; r += 8) eight<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (; r < rows; ++r) eight<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     }
   }
 
-  // Each lane of the result is another class, past the last one it is 0.
-  template <int ROWS> void outer_rows(const V* d, const V* p, S* to, int64_t width) const {
-    for (int64_t c = 0; c < C; c += LANES, p += LANES * VECS) {
-      const int classes = (int)std::min<int64_t>(LANES, C - c);
-      V acc[ROWS][LANES] = {};
-      if (classes == LANES)
-        for (int v = 0; v < VECS; ++v)
-          for (int r = 0; r < ROWS; ++r)
-            for (int k = 0; k < LANES; ++k) acc[r][k] += d[r * VECS + v] * p[k * VECS + v];
-      else
-        for (int k = 0; k < classes; ++k)
-          for (int r = 0; r < ROWS; ++r) {
-            V sum = V{};
-            for (int v = 0; v < VECS; ++v) sum += d[r * VECS + v] * p[k * VECS + v];
-            acc[r][k] = sum;
-          }
-      for (int r = 0; r < ROWS; ++r) {
-        V all;
-        std::memcpy(&all, to + r * width + c, sizeof all);  // `learned` is longer by one vector
-        all += lane_sums(acc[r]);
-        std::memcpy(to + r * width + c, &all, sizeof all);
-      }
+  template <int ROWS, int COLUMNS> INLINE void eight(const V* d, const V* p, S* to, int64_t width) const {
+    V acc[8] = {};
+    for (int v = 0; v < VECS; ++v)
+#pragma GCC unroll 8
+      for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int c = 0; c < COLUMNS; ++c) acc[r * COLUMNS + c] += d[r * VECS + v] * p[c * VECS + v];
+    S all[8];
+    for (int i = 0; i < ROWS * COLUMNS; i += LANES) {
+      const V some = lane_sums(acc + i);
+      std::memcpy(all + i, &some, sizeof some);
     }
+    for (int r = 0; r < ROWS; ++r)
+      for (int c = 0; c < COLUMNS; ++c) to[r * width + c] += all[r * COLUMNS + c];
   }
 
   // attention: gates = softmax over j of (w_j·P_j + b_j), w (arity, C); z = Σ gate_j·P_j
@@ -1157,16 +1188,30 @@ template <class S, int VECS> struct Worker {
       const V part = 1 / sum;
       for (int64_t j = 0; j < arity; ++j) gates[j * VECS + v] *= part;
     }
-    for (int64_t j = 0; j < arity; ++j) {
-      const V* p = P + fusion.scales[j] * CV;
-      for (int64_t c = 0; c < C; ++c) {
-#pragma GCC unroll 4
-        for (int v = 0; v < VECS; ++v) {
-          const V part = gates[j * VECS + v] * p[c * VECS + v];
-          z[c * VECS + v] = j ? z[c * VECS + v] + part : part;
-        }
-      }
+    switch (arity) {
+      case 1: return blend<1>(fusion, z);
+      case 2: return blend<2>(fusion, z);
+      case 3: return blend<3>(fusion, z);
+      case 4: return blend<4>(fusion, z);
     }
+    blend<4>(fusion, z);
+    for (int64_t j = 4; j < arity; ++j)
+      for (int64_t i = 0; i < CV; ++i) z[i] += gates[j * VECS + i % VECS] * P[fusion.scales[j] * CV + i];
+  }
+
+  // z = Σ gate_j·P_j over the first few scales
+  template <int ARITY> void blend(const Fusion& fusion, V* z) const {
+    const V* p[ARITY];
+    for (int j = 0; j < ARITY; ++j) p[j] = P + fusion.scales[j] * CV;
+    for (int v = 0; v < VECS; v += 2)
+      for (int64_t c = 0; c < C; ++c)
+#pragma GCC unroll 2
+        for (int k = v; k < v + 2; ++k) {
+          V sum = gates[k] * p[0][c * VECS + k];
+#pragma GCC unroll 4
+          for (int j = 1; j < ARITY; ++j) sum += gates[j * VECS + k] * p[j][c * VECS + k];
+          z[c * VECS + k] = sum;
+        }
   }
 
   void spread_attention(const Fusion& fusion, const V* d, size_t& seen) {

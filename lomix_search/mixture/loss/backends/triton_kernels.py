@@ -193,9 +193,7 @@ class _Writer:
             )
             if shape.weighted:
                 self.add(f"weight = tl.zeros([{BLOCK}], {self.type})")
-                self.add(
-                    *(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes)
-                )
+                self.add(*(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes))
             return
         self.add("valid = inside")
         for c in self.classes:
@@ -502,7 +500,9 @@ class _Gradients(_Writer):
         for c in self.classes:
             at = f"{slopes} + (map * {shape.classes} + {c}) * 2"
             self.add(f"true = {self.true(c)}", f"y = tl.where(true, 1.0, 0.0).to({self.type})")
-            self.add(f"pull = tl.load({at})" + f" * p{c}" * shape.squares + f" - tl.where(true, tl.load({at} + 1), 0.0)")
+            self.add(
+                f"pull = tl.load({at})" + f" * p{c}" * shape.squares + f" - tl.where(true, tl.load({at} + 1), 0.0)"
+            )
             if shape.sigmoid:
                 own = f"tl.where(true, gain * tl.load(weights + {c}), gain)" if shape.weighted else "gain"
                 self.add(f"d{c} = pull * p{c} * (1.0 - p{c}) + {own} * (p{c} - y)")
@@ -667,7 +667,9 @@ class _KeptParameters(_Gradients):
             for s in range(sets):
                 with self.block(f"if scale{s} >= 0:"):
                     self._inputs_of(s, inputs)
-                    self.add(*(f"u{s}_{q}_{c} = u{s}_{q}_{c} + x{q} * d{c}" for q in range(inputs) for c in self.classes))
+                    self.add(
+                        *(f"u{s}_{q}_{c} = u{s}_{q}_{c} + x{q} * d{c}" for q in range(inputs) for c in self.classes)
+                    )
         for s in range(sets):
             with self.block(f"if scale{s} >= 0:"):
                 for q in range(inputs):
