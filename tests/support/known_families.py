@@ -8,5 +8,28 @@ KNOWN = {
 }
 """Families whose stages are not found by themselves, and why; ``stages=[…]`` taps them."""
 
-INLINED: dict[str, str] = {}
+INLINED = {
+    "U2-Net": "its small U's are no blocks any more",
+    "depth head, activated after the last fusion": "nothing tells where a fusion ends",
+    **dict.fromkeys(
+        ("RefineNet", "RefineNet in layers", "UCTransNet", "selective fusion"),
+        "nothing tells the coarsest level's work from the encoder's, or the next level's",
+    ),
+    **dict.fromkeys(
+        (
+            "guided diffusion",
+            "Restormer",
+            "MIMO-UNet",
+            "MultiResUNet",
+            "R2U-Net",
+            "FC-DenseNet",
+            "ENet",
+            "Cellpose",
+            "CE-Net",
+        ),
+        "where a block ends with a sum or a norm, only its own call told so",
+    ),
+    "lists of modules that begin below": "its blocks go up inside",
+    "blocks that project what they are given": "its blocks go up inside",
+}
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""

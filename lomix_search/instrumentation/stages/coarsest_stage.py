@@ -38,7 +38,6 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(flow, node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
-    late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
     late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
     late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
@@ -61,19 +60,6 @@ def _meet_first(flow: Flow, node: fx.Node) -> bool:
     """Whether ways that begin at different inputs meet in a map for the first time."""
     ways = [{source, *nx.ancestors(flow.maps, source)} for source in flow.maps.pred[node]]
     return len(ways) > 1 and not set.intersection(*ways)
-
-
-def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
-    """Whether the last layer before a sum is of the kind of that before a merge of the next level, and another one."""
-    merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
-    made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
-    return bool(made) and made not in above and flow.kind_of(made) in map(flow.kind_of, above)
-
-
-def _layer_before(flow: Flow, node: fx.Node) -> str:
-    """Return the module of the trunk's last layer before a value of it."""
-    before = flow.trunk[: flow.trunk.index(node)]
-    return next((str(n.meta.get("module", "")) for n in reversed(before) if weighted(n)), "")
 
 
 def _parts_here(flow: Flow, node: fx.Node) -> bool:
@@ -121,7 +107,6 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
         merge is None
         or joins(merge)
         or not flow.takes_skip(merge)
-        or _from_above(flow, merge, values)
         or any(weighted(node) for node in above[: above.index(merge) + 1])
     ):
         return None
@@ -139,19 +124,6 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
         return None  # a map of the encoder, and blocks that make the levels
     return refined(flow, values[-1]) or values[-1]
-
-
-def _from_above(flow: Flow, merge: fx.Node, values: list[fx.Node]) -> bool:
-    """Whether a skip is a map of the encoder itself, which leads on to the coarsest level."""
-    skips = [node for node in flow.maps.pred[merge] if node not in flow.risen]
-    return any(nx.has_path(flow.maps, _layer_of(flow, skip), values[-1]) for skip in skips)
-
-
-def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return the layer of which a map is a cut, normalised or activated form."""
-    while not weighted(node) and len(flow.maps.pred[node]) == 1:
-        node = next(iter(flow.maps.pred[node]))
-    return node
 
 
 def _scope(flow: Flow, node: fx.Node) -> str:

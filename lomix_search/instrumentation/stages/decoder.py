@@ -8,7 +8,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.blocks import folded, without_contexts
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
-from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage, only_activated
+from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
 from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
@@ -81,8 +81,6 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     coarser, levels = mixed_with_coarser(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
-    if finest is flow.output and only_activated(flow, head):
-        finest = head
     return [_unpadded(flow, node) for node in (*found, finest) if node]
 
 

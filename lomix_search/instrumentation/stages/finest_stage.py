@@ -6,7 +6,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
-from lomix_search.instrumentation.stages.operations import GATES, PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import PRODUCTS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
 
 
@@ -99,14 +99,6 @@ def _is_block(flow: Flow, call: ModuleCall, values: list[fx.Node], given: fx.Nod
     layers = sum(layer in flow.trunk for layer in flow.layers_in(call))
     many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
     return many and any(flow.kind_of(maker.path) == flow.kind_of(call.path) for maker in makers)
-
-
-def only_activated(flow: Flow, head: fx.Node) -> bool:
-    """Whether the output is a softmax or sigmoid of what the head makes, and not part of the head's own block."""
-    after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    activated = bool(after) and all(kind(node) in GATES for node in after)
-    block = any(call.path and any(node is flow.output for _, node in call.outputs) for call, _ in around(flow, head))
-    return activated and not block and head in flow.seen
 
 
 def _side_logits(flow: Flow, node: fx.Node) -> bool:

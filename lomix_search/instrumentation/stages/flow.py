@@ -200,7 +200,7 @@ class Flow:
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
             kind(source) is Operation.PAD
-            or source in self._tail  # logits, whose axes may be laid out otherwise
+            or not source.meta.get("map")  # logits, whose axes are laid out otherwise
             or not grows(self.size(path[-1]), self.size(source), DOUBLE)
         ):
             path.append(source)

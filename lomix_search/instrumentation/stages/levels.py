@@ -33,16 +33,9 @@ def _head(flow: Flow) -> fx.Node:
     after = nx.descendants(flow.graph, last)
     products = sorted((node for node in after if kind(node) in PRODUCTS), key=flow.order)
     between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
-    if any(last in (source, _as_given(source)) for product in products for source in flow.graph.pred[product]):
+    if any(last in flow.graph.pred[product] for product in products):
         return last  # even where other values are made of it too
     return flow.output if any(kind(node) in NORMS_AND_ACTIVATIONS for node in between) else last
-
-
-def _as_given(node: fx.Node) -> fx.Node:
-    """Return the value of which another is a form: laid out otherwise, with no layer and no activation between."""
-    while len(node.all_input_nodes) == 1 and not weighted(node) and kind(node) not in NORMS_AND_ACTIVATIONS:
-        (node,) = node.all_input_nodes
-    return node
 
 
 def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:
