@@ -14,6 +14,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("test_loss_triton.py runs these on Triton's interpreter", allow_module_level=True)
 
 from lomix_search.mixture.loss.backends import triton as host
+from lomix_search.mixture.loss.backends import triton_kernels as kernels
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -22,14 +23,25 @@ def test_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = BASE | CASES[name]
     loss, maps, labels = build(case, torch.float64)
     expected = outcome(loss, maps, labels, "reference")
-    if case["programs"]:
-        monkeypatch.setattr(host, "ROW_BYTES", 8 * case["programs"] * (len(loss.maps) * (2 * case["classes"] + 1) + 4))
+    set_kernels(case, monkeypatch)
     agree(outcome(loss, maps, labels, "triton"), expected, 1e-10, case)
 
 
+def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have small inputs take the branches of large ones."""
+    found = {"KEPT": None if case["kept"] else 0, "OUTER": case["outer"]}
+    for name, value in found.items():
+        monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
+    if case["tiles"]:
+        monkeypatch.setattr(host, "TILES", case["tiles"])
+    for cached in (kernels.kernels, host._tables):
+        cached.cache_clear()
+
+
 @pytest.mark.parametrize("classes", [1, 3])
-def test_float32(classes: int) -> None:
+def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = BASE | {"classes": classes}
+    set_kernels(case, monkeypatch)
     loss, maps, labels = build(case, torch.float32)
     found = outcome(loss, maps, labels, "triton")
     expected = outcome(loss.double(), [one.double() for one in maps], labels, "reference")
