@@ -34,13 +34,13 @@ def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
     if case["tiles"]:
         monkeypatch.setattr(host, "TILES", case["tiles"])
-    for cached in (kernels.kernels, host._tables):
+    for cached in (kernels.kernels, host.tables_of):
         cached.cache_clear()
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = BASE | {"classes": classes}
+    case = BASE | {"classes": classes, "operators": ["sub", "mul", "concat", "attention"]}
     set_kernels(case, monkeypatch)
     loss, maps, labels = build(case, torch.float32)
     found = outcome(loss, maps, labels, "triton")
@@ -60,6 +60,5 @@ def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
     agree([one.double() for one in found[2:4]], expected[2:4], torch.finfo(dtype).eps, case)
 
 
-@pytest.mark.parametrize("classes", [1, 2])
-def test_gradcheck(classes: int) -> None:
-    assert right_by_differences("triton", classes, fast_mode=True)
+def test_gradcheck() -> None:
+    assert right_by_differences("triton", 2, fast_mode=True)

@@ -35,6 +35,7 @@ TILES = 16
 """Tiles of a program that adds up, at least where there are many: its sums over the lanes are then a small part."""
 PARTS = 512
 """Programs for one entry, at most."""
+_CPU = torch.device("cpu")
 ROW_BYTES = 2**25
 """Bytes for the rows of all programs, at most."""
 
@@ -53,7 +54,11 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
     entries = launch.tables.entries
     if images:
         launch.kernels.sums[(len(entries), parts, images)](
-            *launch.inputs, entries, rows, *launch.numbers(BLOCK, tiles, parts)
+            *launch.inputs,
+            entries,
+            rows,
+            *launch.numbers(BLOCK, tiles, parts),
+            maxnreg=triton_kernels.most_registers(launch.shape, "sums"),
         )
     return rows.sum(0, dtype=torch.float64)
 
@@ -105,7 +110,7 @@ def _parts(tiles: int, row: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class Tables:
     """The maps as the kernels walk them. A subset of scales is a number with one bit for each.
 
     Args:
@@ -134,7 +139,8 @@ class _Tables:
 
 
 @lru_cache(maxsize=64)
-def _shape(plan: LossPlan, double: bool) -> KernelShape:
+def shape_of(plan: LossPlan, double: bool) -> KernelShape:
+    """Return what the kernels of a plan are compiled for."""
     kinds = tuple(sorted({KINDS[m.operator] for m in plan.maps}))
     terms = plan.terms
     flags = plan.sigmoid, terms.of_squares, terms.per_image, terms.class_weights is not None
@@ -142,7 +148,8 @@ def _shape(plan: LossPlan, double: bool) -> KernelShape:
 
 
 @lru_cache(maxsize=64)
-def _tables(plan: LossPlan, shape: KernelShape, device: torch.device) -> _Tables:
+def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -> Tables:
+    """Arrange the maps of a plan for kernels of a shape."""
     work = kernel_plan(plan)
     factors = torch.zeros(len(plan.maps), plan.num_maps, dtype=torch.float64)
     dense: list[int] = []
@@ -165,7 +172,7 @@ def _tables(plan: LossPlan, shape: KernelShape, device: torch.device) -> _Tables
     numbers = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
     read = torch.tensor(dense, dtype=torch.int64)
     users = _users(read, work.num_params)
-    return _Tables(*numbers, counts, factors.to(device), read.to(device), users.to(device))
+    return Tables(*numbers, counts, factors.to(device), read.to(device), users.to(device))
 
 
 def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
@@ -232,8 +239,8 @@ class _Launch:
     def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
         self.plan, self.params = work.plan, params
         self.batch, self.pixels = len(labels), math.prod(labels.shape[1 + work.plan.sigmoid :])
-        self.shape = _shape(work.plan, params.dtype == torch.float64)
-        self.tables = _tables(work.plan, self.shape, params.device)
+        self.shape = shape_of(work.plan, params.dtype == torch.float64)
+        self.tables = tables_of(work.plan, self.shape, params.device)
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
         pairs = dense if self.shape.double else dense.view(torch.int64)

@@ -117,6 +117,16 @@ def kernels(shape: KernelShape) -> Kernels:
     )
 
 
+def most_registers(shape: KernelShape, name: str) -> int | None:
+    """Return the registers of a thread that a kernel is held to, so that more programs run at a time; None: no limit.
+
+    Args:
+        shape: The shape.
+        name: A name of ``Kernels``.
+    """
+    return 128 if name == "sums" and shape.kept and not shape.double and shape.scales * shape.classes <= 36 else None
+
+
 def _load(name: str, text: str) -> Any:
     """Make a Triton function of its text, which Triton looks up by the name of the file."""
     file = f"<lomix {name} {hash(text):x}>"
