@@ -16,7 +16,7 @@ def pairs() -> list[tuple[str, str]]:
 
 SELECTED = {"top_k", "boundary_weight"}
 LACKING = {"tiled": set(), "native": SELECTED, "triton": {"focal_gamma", "label_smoothing", *SELECTED}}
-FEW = ("classes: weights plain per image", "regions: weights", "regions: plain", "binary: per image")
+FEW = ("classes: weights plain per image", "regions: weights", "binary: per image")
 
 
 @pytest.mark.parametrize(("engine", "name"), pairs())

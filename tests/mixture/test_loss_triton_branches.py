@@ -52,10 +52,10 @@ def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
     case = BASE | {"scale": 30.0, "operators": ["mul", "attention"]}
     loss, maps, labels = build(case, torch.float32)
-    half = [one.to(dtype) for one in maps]
+    half = [maps[0].to(dtype), maps[1]]  # several types at once
     found = outcome(loss, half, labels, "triton")
     expected = outcome(loss.double(), [one.double() for one in half], labels, "reference")
-    assert all(one.dtype == dtype for one in found[2:4])
+    assert [one.dtype for one in found[2:4]] == [dtype, torch.float32]
     agree([found[0].double(), found[1].double()], expected[:2], 1e-5, case)
     agree([one.double() for one in found[2:4]], expected[2:4], torch.finfo(dtype).eps, case)
 

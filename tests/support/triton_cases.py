@@ -35,20 +35,20 @@ CASES: dict[str, dict[str, object]] = {
     # kinds of operators: three scales, so that subsets leave one out; one channel is a branch of its own
     **{f"{kind}-{c}": {"operators": names, "num_maps": 3, "classes": c} for kind, names in KINDS.items() for c in (1, 3)},
     "none": {"operators": [], "num_maps": 1},
-    "per-subset": {"operators": ["concat", "attention"], "num_maps": 3, "per_subset": True, "batch": 2},
+    "per-subset": {"operators": ["concat", "attention"], "num_maps": 2, "per_subset": True, "batch": 2},
     "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True, "operators": ["add", "mul", "concat"]},
     # classes: even and odd numbers, as weights are read in pairs; originals that are not kept; inputs in parts
     "2-classes": {"classes": 2, "operators": ["concat", "attention"]},
     "many-classes": {"kept": False},
     "many-classes-binary": {"kept": False, "classes": 1},
-    "inputs-in-parts": {"operators": ["concat"], "num_maps": 3, "outer": 15},
+    "inputs-in-parts": {"operators": ["concat"], "outer": 12},
     # numbers of maps
     **{f"{n}-maps": {"num_maps": n, "subsets": (n,), "size": (4,), "classes": 2} for n in (4, 8)},
     # space
     "3d": {"size": (2, 3, 4), "operators": ["add"]},
     "3d-binary": {"size": (2, 3, 4), "classes": 1, "operators": ["add"]},
     "one-pixel": {"size": (1,), "ignore": "none", "operators": ["mul"]},
-    "tiles": {"batch": 2, "size": (13, 22), "operators": ["concat", "attention"], "tiles": 1},  # 128 pixels, 128 and 30
+    "tiles": {"batch": 2, "size": (13, 12), "operators": ["concat", "attention"], "tiles": 1},  # 128 pixels and 28
     "tiles-in-turns": {"size": (13, 22), "operators": ["add", "concat", "attention"], "tiles": 2},
     "other-sizes": {"batch": 2, "size": (8, 6), "strides": 2, "num_maps": 3, "operators": ["add"]},
     "other-sizes-3d": {"size": (4, 4, 2), "strides": 2, "operators": ["mul"]},

@@ -119,7 +119,8 @@ class Tables:
         walk: Subset, index and place of each map (m, 3), sorted by kind.
         jobs: What a program that adds up gradients of learned operators has (k, ``JOB``).
         counts: Number of maps of each kind.
-        factors: Factor of each scale in each map (m, L), float64: a third is none of float32.
+        factors: Factor of each scale in each map (m, L).
+        weights: Of the classes (C,), where they have any.
         dense: Which packed parameter stands where in the rows of weights that the kernels read; −1: a zero.
         users: For each packed parameter, the places where it stands, padded with the place past the end.
     """
@@ -129,6 +130,7 @@ class Tables:
     jobs: Tensor
     counts: tuple[int, ...]
     factors: Tensor
+    weights: Tensor
     dense: Tensor
     users: Tensor
 
@@ -172,7 +174,9 @@ def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -
     numbers = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
     read = torch.tensor(dense, dtype=torch.int64)
     users = _users(read, work.num_params)
-    return Tables(*numbers, counts, factors.to(device), read.to(device), users.to(device))
+    weights = torch.tensor(plan.terms.class_weights or [1.0], dtype=torch.float64)
+    real = (part.to(device, torch.float64 if shape.double else torch.float32) for part in (factors, weights))
+    return Tables(*numbers, counts, *real, read.to(device), users.to(device))
 
 
 def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
@@ -244,8 +248,7 @@ class _Launch:
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
         pairs = dense if self.shape.double else dense.view(torch.int64)
-        weights = params.new_tensor(work.plan.terms.class_weights) if self.shape.weighted else params
-        self.inputs = (*maps, labels, weights, self.tables.factors.to(params.dtype), dense, pairs)
+        self.inputs = (*maps, labels, self.tables.weights, self.tables.factors, dense, pairs)
 
     def tiles(self, block: int) -> int:
         """Return the number of tiles of so many pixels."""
