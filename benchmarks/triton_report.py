@@ -96,7 +96,8 @@ def _asked(ptx: str, shared: int, seconds: float) -> Report:
 
 def _code(cubin: bytes) -> int:
     """Return the bytes of machine code: the size of the section .text of an ELF file."""
-    table, size, number, names = (int.from_bytes(cubin[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62), (62, 64)))
+    fields = (40, 48), (58, 60), (60, 62), (62, 64)
+    table, size, number, names = (int.from_bytes(cubin[a:b], "little") for a, b in fields)
     sections = [cubin[table + i * size : table + (i + 1) * size] for i in range(number)]
     place = int.from_bytes(sections[names][24:32], "little")
     for section in sections:
@@ -119,7 +120,7 @@ def _ptxas() -> str:
 
 def shape_of(scales: int, classes: int) -> KernelShape:
     """Return the shape of the paper's space."""
-    return host.shape_of(_plan(scales, classes), double=False)
+    return host.kernel_shape(_plan(scales, classes), double=False)
 
 
 def _plan(scales: int, classes: int) -> LossPlan:
@@ -146,8 +147,10 @@ def main() -> None:
     parser.add_argument("--logits", default="fp32", choices=("fp32", "bf16", "fp16"))
     options = parser.parse_args()
     print(f"triton {triton.__version__}, sm_90, {options.classes} classes, {options.logits}\n")
-    print("| L | kernel | registers | bytes spilled | shared memory, bytes | warps a multiprocessor | code, KB | "
-          "bytes a pixel | to compile, s |")
+    print(
+        "| L | kernel | registers | bytes spilled | shared memory, bytes | warps a multiprocessor | code, KB | "
+        "bytes a pixel | to compile, s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for scales in options.scales:
         for name in KERNELS:

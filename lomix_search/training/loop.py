@@ -16,7 +16,7 @@ from lomix_search.training.validation import Validator
 from lomix_search.utils.distributed import is_main, largest_over_processes, size
 from lomix_search.utils.progress import Bar, Stop
 
-EVERY = 20
+TELL_EVERY = 20
 """Steps whose numbers wait on a GPU to be fetched together. What is not finite is said as much later."""
 
 
@@ -75,7 +75,7 @@ class Loop:
     def _time_to_tell(self) -> bool:
         """Say whether the numbers are wanted now: before a validation, a checkpoint or the end, or enough are waiting."""
         state, plan = self.state, self.state.plan.search
-        every = EVERY if self.stepper.on_device else 1
+        every = TELL_EVERY if self.stepper.on_device else 1
         due = state.step % plan.validate_every == 0 or self._save_due()
         return due or len(self._waiting) >= every or bool(self._waiting[-1][0].seen)
 

@@ -9,12 +9,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from support.places import ROOT, TESTS
 from support.triton_cases import CASES
-
-from lomix_search.errors import LossError
-from lomix_search.mixture.loss.dispatch import choose_engine
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 

@@ -33,7 +33,11 @@ KINDS |= {"concat": ("concat",)}
 
 CASES: dict[str, dict[str, object]] = {
     # kinds of operators: three scales, so that subsets leave one out; one channel is a branch of its own
-    **{f"{kind}-{c}": {"operators": names, "num_maps": 3, "classes": c} for kind, names in KINDS.items() for c in (1, 3)},
+    **{
+        f"{kind}-{c}": {"operators": names, "num_maps": 3, "classes": c}
+        for kind, names in KINDS.items()
+        for c in (1, 3)
+    },
     "none": {"operators": [], "num_maps": 1},
     "per-subset": {"operators": ["concat", "attention"], "num_maps": 2, "per_subset": True, "batch": 2},
     "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True, "operators": ["add", "mul", "concat"]},

@@ -28,7 +28,6 @@ def searched(folder: Path, train: Any = None, **changes: Any) -> None:
     lomix.search(net, loss, train or Shapes(), Shapes(4), folder=folder, classes=CLASSES, progress=False, **settings)
 
 
-
 class Waits(TorchDispatchMode):
     """Notes who would wait for a device; values of labels are looked at at once on the CPU alone."""
 
@@ -81,7 +80,7 @@ def test_what_is_told_late_is_what_would_have_been_told_at_once(
     """Skipped steps leave no trace in network, batch norms or optimizer, however late they are seen."""
     told = []
     for every in (1, 20):
-        monkeypatch.setattr(loop, "EVERY", every)
+        monkeypatch.setattr(loop, "TELL_EVERY", every)
         torch.manual_seed(0)
         searched(tmp_path / str(every), SickAt(9, 30))
         lines = read_lines(tmp_path / str(every) / "metrics.jsonl")

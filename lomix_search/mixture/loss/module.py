@@ -19,7 +19,6 @@ from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_co
 from lomix_search.mixture.loss.own_loss import own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan, widest
-from lomix_search.mixture.loss.resize import labels_size
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
 from lomix_search.mixture.loss.terms import LossTerms
 from lomix_search.mixture.loss.weight_watch import WeightWatch

@@ -39,7 +39,7 @@ def missing_triton(device: str, num_maps: int, num_classes: int) -> str:
 
 
 def fits_reference(values: int, itemsize: int) -> bool:
-    """Tell whether plain PyTorch may hold all maps: it is faster on a GPU than going tile by tile, 3.7 times on an H100.
+    """Tell whether plain PyTorch may hold all maps: that is faster on a GPU than tile by tile, 3.7 times on an H100.
 
     Args:
         values: Of all maps together, m·B·C·pixels; 0 if that is not known.
@@ -53,7 +53,7 @@ def fits_reference(values: int, itemsize: int) -> bool:
 
 
 def free_memory() -> int | None:
-    """Return the bytes that this process can still have of its GPU, what torch keeps for later included; None: no GPU."""
+    """Return the bytes of its GPU that this process can still have, what torch keeps included; None: no GPU."""
     if not torch.cuda.is_available():
         return None
     kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -67,7 +67,7 @@ def plain_report(engine: str, why: str) -> str:
         engine: ``"reference"`` or ``"tiled"``.
         why: What keeps Triton from it.
     """
-    chosen = "all maps at once fit into the free memory" if engine == "reference" else "tile by tile, to fit into memory"
+    chosen = "as all maps at once fit into memory" if engine == "reference" else "tile by tile, to fit into memory"
     return f"{engine}: plain PyTorch, {chosen}; Triton's kernels, many times faster, cannot run: {why}"
 
 

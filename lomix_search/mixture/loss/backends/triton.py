@@ -81,6 +81,7 @@ def gradients(
             *grads,
             *launch.numbers(BLOCK, tiles, 1),
             *launch.tables.counts,
+            maxnreg=triton_kernels.most_registers(launch.shape, "gradients"),
         )
     return grads, _parameter_gradients(launch, slopes, gains)
 
@@ -141,7 +142,7 @@ class Tables:
 
 
 @lru_cache(maxsize=64)
-def shape_of(plan: LossPlan, double: bool) -> KernelShape:
+def kernel_shape(plan: LossPlan, double: bool) -> KernelShape:
     """Return what the kernels of a plan are compiled for."""
     kinds = tuple(sorted({KINDS[m.operator] for m in plan.maps}))
     terms = plan.terms
@@ -243,7 +244,7 @@ class _Launch:
     def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
         self.plan, self.params = work.plan, params
         self.batch, self.pixels = len(labels), math.prod(labels.shape[1 + work.plan.sigmoid :])
-        self.shape = shape_of(work.plan, params.dtype == torch.float64)
+        self.shape = kernel_shape(work.plan, params.dtype == torch.float64)
         self.tables = tables_of(work.plan, self.shape, params.device)
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end

@@ -124,7 +124,10 @@ def most_registers(shape: KernelShape, name: str) -> int | None:
         shape: The shape.
         name: A name of ``Kernels``.
     """
-    return 128 if name == "sums" and shape.kept and not shape.double and shape.scales * shape.classes <= 36 else None
+    values = shape.scales * shape.classes
+    if not shape.kept or shape.double or name == "parameters" or values > 54:
+        return None
+    return 128 if name == "sums" and values <= 36 else 168
 
 
 def _load(name: str, text: str) -> Any:
@@ -132,8 +135,8 @@ def _load(name: str, text: str) -> Any:
     file = f"<lomix {name} {hash(text):x}>"
     linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
     scope: dict[str, Any] = {"tl": tl, "__name__": __name__}
-    exec(compile(text, file, "exec"), scope)  # noqa: S102 — our own text: of numbers and names from above
-    return triton.jit(scope[name], do_not_specialize=["linear", "mul", "largest", "attention", "concat", "m", "parts"])
+    exec(compile(text, file, "exec"), scope)  # our own text, of numbers and names from above
+    return triton.jit(scope[name], do_not_specialize=[*_NUMBERS.split(", "), *_COUNTS, "length"])
 
 
 class _Writer:
@@ -203,9 +206,7 @@ class _Writer:
             )
             if shape.weighted:
                 self.add(f"weight = tl.zeros([{BLOCK}], {self.type})")
-                self.add(
-                    *(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes)
-                )
+                self.add(*(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes))
             return
         self.add("valid = inside")
         for c in self.classes:
@@ -355,6 +356,7 @@ def _maximum(one: str, other: str) -> str:
 
 _TABLES = "labels, weights, factors, dense, dense2"
 _NUMBERS = "N, per_image, tiles, parts, ignored, m"
+_COUNTS = ("linear", "mul", "largest", "attention", "concat")
 
 
 class _Sums(_Writer):
@@ -468,9 +470,6 @@ def entry_length(shape: KernelShape) -> int:
     return 1 + 3 * shape.slots
 
 
-_COUNTS = ("linear", "mul", "largest", "attention", "concat")
-
-
 class _Gradients(_Writer):
     """Pass 2. The grid is that of the tiles; ``walk`` has subset, map and place of each map, sorted by kind."""
 
@@ -512,7 +511,9 @@ class _Gradients(_Writer):
         for c in self.classes:
             at = f"{slopes} + (map * {shape.classes} + {c}) * 2"
             self.add(f"true = {self.true(c)}", f"y = tl.where(true, 1.0, 0.0).to({self.type})")
-            self.add(f"pull = tl.load({at})" + f" * p{c}" * shape.squares + f" - tl.where(true, tl.load({at} + 1), 0.0)")
+            self.add(
+                f"pull = tl.load({at})" + f" * p{c}" * shape.squares + f" - tl.where(true, tl.load({at} + 1), 0.0)"
+            )
             if shape.sigmoid:
                 own = f"tl.where(true, gain * tl.load(weights + {c}), gain)" if shape.weighted else "gain"
                 self.add(f"d{c} = pull * p{c} * (1.0 - p{c}) + {own} * (p{c} - y)")
@@ -677,14 +678,16 @@ class _KeptParameters(_Gradients):
             for s in range(sets):
                 with self.block(f"if scale{s} >= 0:"):
                     self._inputs_of(s, inputs)
-                    self.add(*(f"u{s}_{q}_{c} = u{s}_{q}_{c} + x{q} * d{c}" for q in range(inputs) for c in self.classes))
+                    self.add(
+                        *(f"u{s}_{q}_{c} = u{s}_{q}_{c} + x{q} * d{c}" for q in range(inputs) for c in self.classes)
+                    )
         for s in range(sets):
             with self.block(f"if scale{s} >= 0:"):
                 for q in range(inputs):
                     with self.block(f"if input{s} + {q} < {classes}:"):
                         self.add(f"own = to + (scale{s} * {classes} + input{s} + {q}) * {row}")
                         self.add(*(f"tl.store(own + {c}, tl.sum(u{s}_{q}_{c}))" for c in self.classes))
-        with self.block(f"if (input0 == 0) & ((bits & ((1 << scale0) - 1)) == 0):"):  # the map's first job
+        with self.block("if (input0 == 0) & ((bits & ((1 << scale0) - 1)) == 0):"):  # the map's first job
             self.add(f"own = to + {self.shape.scales * classes * row}")
             self.add(*(f"tl.store(own + {c}, tl.sum(u{c}))" for c in self.classes))
 
@@ -738,7 +741,7 @@ class _Parameters(_Writer):
             super().truth()
             return
         self.add(
-            f"at_label = labels + first + c[None, :] * N + pixel[:, None]",
+            "at_label = labels + first + c[None, :] * N + pixel[:, None]",
             "label = tl.load(at_label, mask=inside[:, None] & real[None, :], other=0)",
             "good = (label >= 0) & (label < 2) & (label != ignored)",
             "valid = inside & (tl.min(tl.where(good | ~real[None, :], 1, 0), 1) > 0)",
@@ -763,7 +766,7 @@ class _Parameters(_Writer):
         shape = self.shape
         at = f"slopes + (map * {shape.classes} + c) * 2"
         if shape.per_image:
-            at = at.replace("map *", f"(image * m + map) *")
+            at = at.replace("map *", "(image * m + map) *")
         self.add(f"a = tl.load({at}, mask=real, other=0.0)[None, :]")
         self.add(f"b = tl.load({at} + 1, mask=real, other=0.0)[None, :]")
         if shape.weighted:
