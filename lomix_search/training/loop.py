@@ -66,14 +66,14 @@ class Loop:
         started = time.monotonic()
         step = self.stepper.take(images, labels)
         now = time.monotonic()
-        times = {"train/seconds": round(now - began, 3), "train/step_seconds": round(now - started, 5)}
+        times: Numbers = {"train/seconds": round(now - began, 3), "train/step_seconds": round(now - started, 5)}
         self._waiting.append((step, times))
         self.stop.asked = self._asked()
         if self._time_to_tell():
             self._tell()
 
     def _time_to_tell(self) -> bool:
-        """Say whether the numbers are wanted now: before a validation, a checkpoint or the end, or enough are waiting."""
+        """Say whether the numbers are wanted now: before a validation or checkpoint, or because enough wait."""
         state, plan = self.state, self.state.plan.search
         every = TELL_EVERY if self.stepper.on_device else 1
         due = state.step % plan.validate_every == 0 or self._save_due()

@@ -1,6 +1,8 @@
 """Which engine a GPU gets, and why: what is asked of the machine is answered here, as no GPU is at hand."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +56,17 @@ def test_its_launcher_wants_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
         assert on_cuda.missing_triton("cuda", 4, 9) == "Triton needs a C compiler once, for its launcher: gcc or clang"
     finally:
         on_cuda._unfit_triton.cache_clear()
+
+
+def test_what_is_compiled_is_kept_elsewhere_where_the_usual_folder_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    on_cuda.private_cache_if_needed()
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "cache")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    on_cuda.private_cache_if_needed()
+    private = Path(os.environ["TRITON_CACHE_DIR"])
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.rmdir()

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import tempfile
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -69,6 +71,19 @@ def plain_report(engine: str, why: str) -> str:
     """
     chosen = "as all maps at once fit into memory" if engine == "reference" else "tile by tile, to fit into memory"
     return f"{engine}: plain PyTorch, {chosen}; Triton's kernels, many times faster, cannot run: {why}"
+
+
+def private_cache_if_needed() -> None:
+    """Have Triton keep what it compiles in a new folder of this user's own where its usual one cannot be written."""
+    home = os.environ.get("TRITON_HOME", os.path.expanduser("~"))  # noqa: PTH111 — Path.home() raises without one
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or Path(home, ".triton", "cache"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(prefix="lomix-triton-")
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.backends import triton_kernels
+from lomix_search.mixture.loss.backends.on_cuda import private_cache_if_needed
 from lomix_search.mixture.loss.backends.triton_kernels import (
     ATTENTION,
     BLOCK,
@@ -29,6 +30,7 @@ from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
 
+private_cache_if_needed()  # before Triton compiles anything
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
 KINDS |= {"attention": ATTENTION, "concat": CONCAT}
 TILES = 16
@@ -172,12 +174,20 @@ def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -
     jobs = [job for row in reversed(by_kind) if row[2] >= ATTENTION for job in _jobs(row, shape)]
     counts = tuple(sum(row[2] == kind for row in rows) for kind in range(5))
     parts = (_entries(by_kind, shape), walk, jobs or [(0,) * JOB])
-    numbers = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
+    entries, steps, work_of = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
     read = torch.tensor(dense, dtype=torch.int64)
-    users = _users(read, work.num_params)
     weights = torch.tensor(plan.terms.class_weights or [1.0], dtype=torch.float64)
-    real = (part.to(device, torch.float64 if shape.double else torch.float32) for part in (factors, weights))
-    return Tables(*numbers, counts, *real, read.to(device), users.to(device))
+    real = torch.float64 if shape.double else torch.float32
+    return Tables(
+        entries=entries,
+        walk=steps,
+        jobs=work_of,
+        counts=counts,
+        factors=factors.to(device, real),
+        weights=weights.to(device, real),
+        dense=read.to(device),
+        users=_users(read, work.num_params).to(device),
+    )
 
 
 def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
