@@ -8,13 +8,10 @@ import os
 import pytest
 import torch
 from support.agreement import agree, outcome, right_by_differences
-from support.triton_cases import BASE, CASES, build
+from support.triton_cases import BASE, CASES, build, set_kernels
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("test_loss_triton.py runs these on Triton's interpreter", allow_module_level=True)
-
-from lomix_search.mixture.loss.backends import triton as host
-from lomix_search.mixture.loss.backends import triton_kernels as kernels
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -25,17 +22,6 @@ def test_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = outcome(loss, maps, labels, "reference")
     set_kernels(case, monkeypatch)
     agree(outcome(loss, maps, labels, "triton"), expected, 1e-10, case)
-
-
-def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have small inputs take the branches of large ones."""
-    found = {"KEPT": None if case["kept"] else 0, "OUTER": case["outer"]}
-    for name, value in found.items():
-        monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
-    if case["tiles"]:
-        monkeypatch.setattr(host, "TILES", case["tiles"])
-    for cached in (kernels.kernels, host.tables_of):
-        cached.cache_clear()
 
 
 @pytest.mark.parametrize("classes", [1, 3])
