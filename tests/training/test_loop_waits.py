@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lomix_search as lomix
 from lomix_search.errors import RunError
 from lomix_search.training import loop, step
+from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.trackers import read_lines
 
 PACKAGE = str(Path(lomix.__file__).parent)
@@ -85,6 +86,7 @@ def test_what_is_told_late_is_what_would_have_been_told_at_once(
         searched(tmp_path / str(every), SickAt(9, 30))
         lines = read_lines(tmp_path / str(every) / "metrics.jsonl")
         told.append([{k: v for k, v in line.items() if "seconds" not in k} for line in lines])
+        assert all(one.isfinite().all() for one in read_tensors(tmp_path / str(every) / "final.pt").values())
     assert told[0] == told[1]
     assert [line["step"] for line in told[1] if "train/skipped" in line] == [3, 8]
     assert all(torch.isfinite(torch.tensor(line["train/loss"])) for line in told[1][-3:] if "train/loss" in line)
