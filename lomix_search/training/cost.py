@@ -14,7 +14,7 @@ from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.stages import Stages
 from lomix_search.instrumentation.trace import inputs_of, pick, unwrap
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.loss.dispatch import choose_engine, engine_report
+from lomix_search.mixture.loss.dispatch import choose_engine, cuda_report, engine_report
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.utils.random import same_random_state
 
@@ -90,7 +90,7 @@ def doctor(
     with same_random_state():
         net = instrument(copy.deepcopy(model), example, num_classes).train()
         mixture = MixtureLoss(space, len(net.stages), net.num_classes, multilabel=multilabel)
-        whole, bare = _steps(net, mixture, example)
+        whole, bare, pixels = _steps(net, mixture, example)
         saved, bare_saved = saved_bytes(whole), saved_bytes(bare)
         times = [(_seconds(whole), _seconds(bare)) for _ in range(repeats)]
     seconds, bare_seconds = (statistics.median(column) for column in zip(*times, strict=True))
@@ -104,16 +104,27 @@ def doctor(
         bare_seconds=bare_seconds,
         saved_bytes=saved,
         bare_saved_bytes=bare_saved,
-        engine=engine_report() if device.type == "cpu" else choose_engine("auto", device.type),
+        engine=_engine(mixture, device.type, pixels),
     )
 
 
-def _steps(net: Instrumented, mixture: MixtureLoss, example: Any) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-    """Return the forward pass of a step with the mixture, and that of one with the last layer alone."""
+def _engine(mixture: MixtureLoss, device: str, pixels: int) -> str:
+    """Say what computes the loss, and why."""
+    counts = mixture.plan.num_maps, mixture.num_classes
+    if device == "cuda":
+        return cuda_report(*counts, len(mixture.maps) * mixture.num_classes * pixels)
+    return engine_report() if device == "cpu" else choose_engine("auto", device, *counts)
+
+
+def _steps(
+    net: Instrumented, mixture: MixtureLoss, example: Any
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor], int]:
+    """Return the forward pass of a step with the mixture, that of one with the last layer alone, and their pixels."""
     args, kwargs = inputs_of(example, unwrap(net.model))
     own = net.stages[-1].own or ()
     with torch.no_grad():
-        returned = pick(net.model(*args, **kwargs), own).shape[1]  # fewer where the background is dropped
+        shape = pick(net.model(*args, **kwargs), own).shape
+    returned = shape[1]  # fewer where the background is dropped
     multilabel = mixture.multilabel
     last = MixtureLoss("last_layer", 1, returned, multilabel=multilabel)
 
@@ -125,7 +136,7 @@ def _steps(net: Instrumented, mixture: MixtureLoss, example: Any) -> tuple[Calla
         logits = pick(net.model(*args, **kwargs), own)
         return cast(Tensor, last([logits], _labels(logits, multilabel)))
 
-    return whole, bare
+    return whole, bare, shape.numel() // returned
 
 
 def _labels(logits: Tensor, multilabel: bool) -> Tensor:

@@ -1,5 +1,6 @@
 """The loop around the steps: batches in; numbers, validations and checkpoints out, until all steps are taken."""
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -8,11 +9,15 @@ from torch import Tensor
 
 from lomix_search.instrumentation.modes import train_mode
 from lomix_search.training.state import TrainingState
-from lomix_search.training.step import Numbers, Stepper
+from lomix_search.training.step import Stepper
+from lomix_search.training.taken_step import Fetched, Numbers, TakenStep, fetch
 from lomix_search.training.trackers import Tracker
 from lomix_search.training.validation import Validator
 from lomix_search.utils.distributed import is_main, largest_over_processes, size
 from lomix_search.utils.progress import Bar, Stop
+
+TELL_EVERY = 20
+"""Steps whose numbers wait on a GPU to be fetched together. What is not finite is said as much later."""
 
 
 class Loop:
@@ -29,6 +34,8 @@ class Loop:
     def __init__(self, stepper: Stepper, validation: Validator, log: Tracker, stop: Stop, say: bool) -> None:
         self.state: TrainingState = stepper.state
         self.stepper, self.validation, self.log, self.stop, self.say = stepper, validation, log, stop, say
+        self._waiting: list[tuple[TakenStep, Numbers]] = []
+        self._total = math.nan
 
     def run(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Take the steps; stop early when patience is at its end, and leave when asked to, after a checkpoint.
@@ -42,10 +49,10 @@ class Loop:
             self._say(f"{len(kept)} modules of the network stay in eval mode, as they were given.")
         with Bar(self.say, state.plan.search.steps, state.step) as advance:
             for images, labels in () if state.finished else batches:
-                total = self._take(images, labels, began)
+                self._take(images, labels, began)
                 self.validation.validate_if_due(self.log)
                 self._save_if_due()
-                advance(state.step, f"loss {total:.3f}  best val Dice {state.best_dice:.3f}")
+                advance(state.step, f"loss {self._total:.3f}  best val Dice {state.best_dice:.3f}")
                 if state.finished:
                     break
                 if self.stop.asked:
@@ -54,40 +61,59 @@ class Loop:
             best = f"best val Dice {state.best_dice:.3f} at step {state.best_step}"
             self._say(f"Stopped early at step {state.step}: {best}")
 
-    def _take(self, images: Tensor, labels: Tensor, began: float) -> float:
-        """Take one step, log its numbers, say what is worth a line, and return the total."""
-        started, state = time.monotonic(), self.state
-        loss, seen = self.stepper.take(images, labels)
-        total = float(loss)
-        numbers = self._numbers(total, time.monotonic() - began) | seen
-        self.log.log(state.step, numbers | {"train/step_seconds": round(time.monotonic() - started, 5)})
-        for key in ("mixture/warning", "train/skipped"):
-            if key in numbers:
-                self._say(f"step {state.step}: {numbers[key]}")
-        return total
+    def _take(self, images: Tensor, labels: Tensor, began: float) -> None:
+        """Take one step; fetch what was said since the last time, if it is time."""
+        started = time.monotonic()
+        step = self.stepper.take(images, labels)
+        now = time.monotonic()
+        times: Numbers = {"train/seconds": round(now - began, 3), "train/step_seconds": round(now - started, 5)}
+        self._waiting.append((step, times))
+        self.stop.asked = self._asked()
+        if self._time_to_tell():
+            self._tell()
 
-    def _numbers(self, total: float, seconds: float) -> Numbers:
-        per_map = self.state.loss.per_map
-        weights = per_map.weights.tolist()
-        spread, warning = self.state.monitor.look([max(0.0, w) for w in weights])
+    def _time_to_tell(self) -> bool:
+        """Say whether the numbers are wanted now: before a validation or checkpoint, or because enough wait."""
+        state, plan = self.state, self.state.plan.search
+        every = TELL_EVERY if self.stepper.on_device else 1
+        due = state.step % plan.validate_every == 0 or self._save_due()
+        return due or len(self._waiting) >= every or bool(self._waiting[-1][0].seen)
+
+    def _tell(self) -> None:
+        """Log the numbers of the steps that wait, and say what is worth a line."""
+        waiting, self._waiting = self._waiting, []
+        for (step, times), found in zip(waiting, fetch([step for step, _ in waiting]), strict=True):
+            self._total = found.total
+            self.stepper.count(step, found)
+            numbers = self._numbers(step, found) | times | step.seen
+            self.log.log(step.number, numbers)
+            for key in ("mixture/warning", "train/skipped"):
+                if key in numbers:
+                    self._say(f"step {step.number}: {numbers[key]}")
+
+    def _numbers(self, step: TakenStep, found: Fetched) -> Numbers:
+        spread, warning = self.state.monitor.look([max(0.0, w) for w in found.weights])
         return {
-            "train/loss": total,
-            "train/lr": self.state.optimizer.param_groups[0]["lr"],
-            "train/seconds": round(seconds, 3),
+            "train/loss": found.total,
+            "train/lr": step.rate,
             "mixture/total": spread.total,
             "mixture/entropy": spread.entropy,
             "mixture/effective_maps": spread.effective_maps,
-            "mixture/per_map": per_map.losses.tolist(),
-            "mixture/weights": weights,
+            "mixture/per_map": found.losses,
+            "mixture/weights": found.weights,
             **({"mixture/warning": warning} if warning else {}),
+            **({} if found.norm is None else {"train/grad_norm": found.norm}),
         }
 
-    def _save_if_due(self) -> None:
-        """Write a checkpoint every so many steps, at the end, and before the run is left."""
+    def _save_due(self) -> bool:
+        """Say whether to write a checkpoint: every so many steps, at the end, and before the run is left."""
         state = self.state
-        self.stop.asked = self._asked()
-        if state.step % state.plan.search.checkpoint_every == 0 or state.finished or self.stop.asked:
-            state.save()
+        return bool(state.step % state.plan.search.checkpoint_every == 0 or state.finished or self.stop.asked)
+
+    def _save_if_due(self) -> None:
+        if self._save_due():
+            self._tell()
+            self.state.save()
 
     def _asked(self) -> int | None:
         """Say whether to stop, which all processes do after the same step."""

@@ -46,12 +46,22 @@ def build_optimizer(plan: OptimizerSection, groups: list[dict[str, Any]]) -> tor
     Returns:
         The optimizer.
     """
+    shared: dict[str, Any] = {"lr": plan.lr, "weight_decay": plan.weight_decay}
+    if all(p.is_cuda for group in groups for p in group["params"]):
+        shared["fused"] = True  # one kernel, which can leave a step out without telling the CPU
     if plan.name == "SGD":
-        momentum = plan.momentum
-        return torch.optim.SGD(
-            groups, lr=plan.lr, weight_decay=plan.weight_decay, momentum=momentum, nesterov=momentum > 0
-        )
-    return torch.optim.AdamW(groups, lr=plan.lr, weight_decay=plan.weight_decay)
+        return torch.optim.SGD(groups, momentum=plan.momentum, nesterov=plan.momentum > 0, **shared)
+    return torch.optim.AdamW(groups, **shared)
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether an optimizer leaves out a step that a tensor on the device forbids, so that nobody waits to decide.
+
+    Args:
+        optimizer: Any. Those of ``torch.optim`` that are ``fused`` can.
+    """
+    able = getattr(optimizer, "_step_supports_amp_scaling", False)
+    return bool(able) and all(group.get("fused") for group in optimizer.param_groups)
 
 
 def learning_rate(plan: OptimizerSection, steps: int) -> Callable[[int], float]:

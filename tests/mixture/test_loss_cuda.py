@@ -7,7 +7,7 @@ import torch
 from support.agreement import agree, outcome
 from support.golden import GOLDEN, Golden, close
 from support.mixture_losses import taken
-from support.triton_cases import BASE, CASES, build
+from support.triton_cases import BASE, CASES, build, set_kernels
 from torch import Tensor
 
 from lomix_search import MixtureLoss
@@ -27,16 +27,10 @@ def test_triton_is_chosen():
     assert choose_engine("auto", "cuda") == choose_engine("auto", "cuda", 1) == "triton"
 
 
-def test_one_map_in_float64_is_left_to_pytorch():
-    case = BASE | CASES["none"]
-    loss, maps, labels = build(case, torch.float64)
-    found = outcome(loss.cuda(), [one.cuda() for one in maps], labels.cuda(), "auto")
-    agree([one.cpu() for one in found], outcome(loss.cpu(), maps, labels, "reference"), 1e-10, case)
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name != "none"])
-def test_float64(name: str):
+@pytest.mark.parametrize("name", CASES)
+def test_float64(name: str, monkeypatch: pytest.MonkeyPatch):
     case = BASE | CASES[name]
+    set_kernels(case, monkeypatch)
     found, expected = on_both(*build(case, torch.float64))
     agree(found, expected, 1e-10, case)
 

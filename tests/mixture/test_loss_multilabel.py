@@ -14,19 +14,20 @@ from lomix_search.mixture.loss.dispatch import ENGINES
 from lomix_search.mixture.space import SearchSpace
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-OPERATORS = RULES[:3] + RULES[5:] if INTERPRETED else RULES
+OPERATORS = ("add", "concat", "attention") if INTERPRETED else RULES
+SCALES = 2 if INTERPRETED else 3
 MASKS = ("some",) if INTERPRETED else ("none", "some", "an item", "all")
 
 
 def built(
-    channels: int, num_maps: int = 3, ignored: int | None = 200, dtype: torch.dtype = torch.float64
+    channels: int, num_maps: int = SCALES, ignored: int | None = 200, dtype: torch.dtype = torch.float64
 ) -> MixtureLoss:
     space = SearchSpace(operator=tuple({"name": name} for name in OPERATORS))  # type: ignore[arg-type]
     return MixtureLoss(space, num_maps, channels, ignore_index=ignored, multilabel=True).to(dtype)
 
 
 def inputs(
-    channels: int, size: tuple[int, ...] = (7, 11), masked: str = "some", num_maps: int = 3
+    channels: int, size: tuple[int, ...] = (7, 11), masked: str = "some", num_maps: int = SCALES
 ) -> tuple[list[Tensor], Tensor]:
     """Overlapping regions; ignored pixels hold 200 in every channel, and NaN in every map."""
     maps = [torch.randn(2, channels, *size, dtype=torch.float64) for _ in range(num_maps)]
@@ -51,7 +52,7 @@ def outcome(loss: MixtureLoss, maps: list[Tensor], labels: Tensor, engine: str) 
 
 
 @pytest.mark.parametrize("masked", MASKS)
-@pytest.mark.parametrize("channels", [3] if INTERPRETED else [1, 2, 5])
+@pytest.mark.parametrize("channels", [2] if INTERPRETED else [1, 2, 5])
 @pytest.mark.parametrize("engine", able())
 def test_float64_agrees_to_1e_10(engine: str, channels: int, masked: str) -> None:
     loss, (maps, labels) = built(channels), inputs(channels, masked=masked)

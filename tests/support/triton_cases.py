@@ -3,6 +3,7 @@
 Inputs are as small as the branch allows: the interpreter takes milliseconds for each map of each tile.
 """
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -24,37 +25,43 @@ BASE = {
     "ignore": "some",
     "scale": 1.0,
     "zeros": False,
-    "programs": None,  # at most so many; None for what the host chooses
+    "kept": True,  # originals stay in registers; else each map reads them again, as where classes are many
+    "outer": None,  # products of inputs and outputs in registers at most; None for what is usual
+    "tiles": None,  # of a program, at least; None for what is usual
 }
+KINDS = {"linear": ("add", "sub", "avg"), "mul": ("mul",), "max": ("max",), "attention": ("attention",)}
+KINDS |= {"concat": ("concat",)}
 
 CASES: dict[str, dict[str, object]] = {
-    # operators: three scales, so that subsets leave one out; one channel is a branch of its own
-    **{f"{name}-{c}": {"operators": [name], "num_maps": 3, "classes": c, "batch": 2} for name in RULES for c in (1, 3)},
+    # kinds of operators: three scales, so that subsets leave one out; one channel is a branch of its own
+    **{
+        f"{kind}-{c}": {"operators": names, "num_maps": 3, "classes": c}
+        for kind, names in KINDS.items()
+        for c in (1, 3)
+    },
     "none": {"operators": [], "num_maps": 1},
-    "per-subset": {"operators": ["concat", "attention"], "num_maps": 3, "per_subset": True},
-    "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True},
-    # numbers of classes: padded to 16, just 16, padded to 32, the most
-    **{f"{c}-classes": {"classes": c} for c in (2, 9, 16, 17, 64)},
-    # numbers of maps: padded to powers of two or not
-    **{f"{n}-maps": {"num_maps": n, "subsets": (n,), "size": (4,)} for n in (4, 5, 6)},
+    "per-subset": {"operators": ["concat", "attention"], "num_maps": 2, "per_subset": True, "batch": 2},
+    "zeros": {"num_maps": 3, "subsets": (2,), "zeros": True, "operators": ["add", "mul", "concat"]},
+    # classes: even and odd numbers, as weights are read in pairs; originals that are not kept; inputs in parts
+    "2-classes": {"classes": 2, "operators": ["concat", "attention"]},
+    "many-classes": {"kept": False},
+    "many-classes-binary": {"kept": False, "classes": 1},
+    "inputs-in-parts": {"operators": ["concat"], "outer": 12},
+    # numbers of maps
+    **{f"{n}-maps": {"num_maps": n, "subsets": (n,), "size": (4,), "classes": 2} for n in (4, 8)},
     # space
-    "1d": {"size": (7,)},
-    "3d": {"size": (2, 3, 4)},
-    "3d-binary": {"size": (2, 3, 4), "classes": 1},
-    "one-pixel": {"size": (1,), "ignore": "none"},
-    "tiles": {"batch": 2, "size": (13, 22), "operators": ["mul", "concat", "attention"]},  # 128 pixels and 128 and 30
-    "tiles-in-turns": {"size": (13, 22), "operators": ["add", "concat", "attention"], "programs": 2},
-    "other-sizes": {"batch": 2, "size": (8, 6), "strides": 2, "num_maps": 3, "subsets": (2,)},
-    "other-sizes-3d": {"size": (4, 4, 2), "strides": 2},
+    "3d": {"size": (2, 3, 4), "operators": ["add"]},
+    "one-pixel": {"size": (1,), "ignore": "none", "operators": ["mul"]},
+    "tiles": {"batch": 2, "size": (13, 12), "operators": ["concat", "attention"], "tiles": 1},  # 128 pixels and 28
+    "tiles-in-turns": {"size": (13, 12), "operators": ["add", "concat", "attention"], "tiles": 2},
     # pixels that do not count
-    "none-ignored": {"ignore": "none"},
-    "a-sample-ignored": {"batch": 2, "ignore": "a sample"},
-    "all-ignored": {"ignore": "all"},
-    "ignored-is-a-class": {"ignored": 1},
-    "ignored-is-a-class-binary": {"ignored": 0, "classes": 1},
-    "ignored-is-negative": {"ignored": -100},
+    "a-sample-ignored": {"batch": 2, "ignore": "a sample", "operators": ["add"]},
+    "all-ignored": {"ignore": "all", "operators": ["add", "concat"]},
+    "ignored-is-a-class": {"ignored": 1, "operators": ["add"]},
+    "ignored-is-a-class-binary": {"ignored": 0, "classes": 1, "operators": ["add"]},
+    "ignored-is-negative": {"ignored": -100, "operators": ["add"]},
     # logits so large that only a difference to the greatest one can be exponentiated
-    **{f"large-{c}": {"scale": 300.0, "operators": ["add", "attention"], "classes": c} for c in (1, 3)},
+    "large": {"scale": 300.0, "operators": ["add", "attention"]},
 }
 
 
@@ -78,3 +85,17 @@ def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, lis
     labels[out[case["ignore"]]] = case["ignored"]
     case["pixels"] = labels.numel()
     return loss.to(dtype), maps, labels
+
+
+def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have small inputs take the branches of large ones. Imports Triton."""
+    from lomix_search.mixture.loss.backends import triton as host
+    from lomix_search.mixture.loss.backends import triton_kernels as kernels
+
+    found = {"KEPT": None if case["kept"] else 0, "OUTER": case["outer"]}
+    for name, value in found.items():
+        monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
+    if case["tiles"]:
+        monkeypatch.setattr(host, "TILES", case["tiles"])
+    for cached in (kernels.kernels, host.tables_of):
+        cached.cache_clear()

@@ -1,8 +1,6 @@
 """Chooses the engine that computes the losses: by default the fastest that this machine has the tools for."""
 
 import ctypes
-import importlib.util
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,8 @@ from torch import Tensor
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
 from lomix_search.mixture.loss.backends.kernel_cache import library
-from lomix_search.mixture.loss.backends.limits import NATIVE_BY_PIXEL, NATIVE_CLASSES, TRITON_CLASSES, TRITON_MAPS
+from lomix_search.mixture.loss.backends.limits import NATIVE_BY_PIXEL, NATIVE_CLASSES
+from lomix_search.mixture.loss.backends.on_cuda import fits_reference, missing_triton, plain_report
 
 _Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -33,6 +32,7 @@ def choose_engine(
     num_classes: int = 2,
     dtype: torch.dtype = torch.float32,
     special: str = "",
+    values: int = 0,
 ) -> str:
     """Pick the engine for a device.
 
@@ -43,6 +43,8 @@ def choose_engine(
         num_classes: C.
         dtype: Of the logits.
         special: An option that changes each pixel's loss (``LossTerms.by_pixel``), if any: not all engines know it.
+        values: Of all maps together, m·B·C·pixels, where that is known. On CUDA without Triton the reference is the
+            faster one while they fit into memory.
 
     Returns:
         A name of ``ENGINES``.
@@ -54,13 +56,29 @@ def choose_engine(
         if why := _missing(name, device, num_maps, num_classes, dtype, special):
             raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
-    order = {"cpu": ("native", "tiled"), "cuda": ("triton", "tiled")}.get(device, ())
     given = (device, num_maps, num_classes, dtype, special)
+    if device == "cuda":
+        plain = "reference" if fits_reference(values, max(4, dtype.itemsize)) else "tiled"
+        return plain if _missing("triton", *given) else "triton"
+    order = ("native", "tiled") if device == "cpu" else ()
     return next((engine for engine in order if not _missing(engine, *given)), "reference")
 
 
 # What torch.compiler.assume_constant_result does, without the two seconds that importing torch._dynamo takes.
 choose_engine._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def cuda_report(num_maps: int, num_classes: int, values: int = 0) -> str:
+    """Say in one line which engine runs on the GPU, and why not a faster one.
+
+    Args:
+        num_maps: L.
+        num_classes: C.
+        values: As for :func:`choose_engine`.
+    """
+    why = missing_triton("cuda", num_maps, num_classes)
+    chosen = choose_engine("auto", "cuda", num_maps, num_classes, values=values)
+    return plain_report(chosen, why) if why else "triton: kernels compiled for this GPU on first use, kept by Triton"
 
 
 def engine_report() -> str:
@@ -83,18 +101,5 @@ def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: tor
         loaded = library()
         return "" if isinstance(loaded, ctypes.CDLL) else loaded
     if name == "triton":
-        return _missing_triton(device, num_maps, num_classes, dtype)
-    return ""
-
-
-def _missing_triton(device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
-    if device != "cuda" and not interpreted:
-        return "it is for CUDA"
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
-    if num_maps > TRITON_MAPS or num_classes > TRITON_CLASSES:
-        return f"it takes up to {TRITON_MAPS} maps of up to {TRITON_CLASSES} classes, not {num_maps} of {num_classes}"
-    if num_maps == 1 and dtype == torch.float64 and not interpreted:
-        return "Triton 3.6 cannot compile one map in float64"
+        return missing_triton(device, num_maps, num_classes)
     return ""

@@ -1,6 +1,7 @@
 """From sums over pixels to losses: all that the engines add up, and what is made of it."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -109,14 +110,20 @@ def _cross_entropies(sums: Sums, plan: LossPlan, over_all: Callable[[Tensor], Te
         return added / (pixels.clamp(min=1) * plan.num_classes)
     if terms.class_weights is None:
         return added / pixels.clamp(min=1)
-    weights = added.new_tensor(terms.class_weights)
+    weights = _on_device(terms.class_weights, added.dtype, added.device)
     return added / _not_zero((over_all(sums.counts.sum(0)) * weights).sum())
 
 
 def _mean_of_images(each: Tensor, over_all: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the mean of (I, …) over the images of all processes; 0 where there is none."""
-    number = each.new_tensor(float(each.shape[0]))
+    number = each.new_full((), float(each.shape[0]))  # new_tensor would wait for a GPU
     return over_all(each.sum(0)) / over_all(number).clamp(min=1)
+
+
+@lru_cache(maxsize=64)
+def _on_device(weights: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return weights as a tensor; what brings them to a GPU waits for it, so it is done once."""
+    return torch.tensor(weights, dtype=dtype, device=device)
 
 
 def _not_zero(weight: Tensor) -> Tensor:

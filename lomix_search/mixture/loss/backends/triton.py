@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.backends import triton_kernels
+from lomix_search.mixture.loss.backends.on_cuda import private_cache_if_needed
 from lomix_search.mixture.loss.backends.triton_kernels import (
     ATTENTION,
     BLOCK,
@@ -29,12 +30,14 @@ from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
 
+private_cache_if_needed()  # before Triton compiles anything
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
 KINDS |= {"attention": ATTENTION, "concat": CONCAT}
 TILES = 16
 """Tiles of a program that adds up, at least where there are many: its sums over the lanes are then a small part."""
 PARTS = 512
 """Programs for one entry, at most."""
+_CPU = torch.device("cpu")
 ROW_BYTES = 2**25
 """Bytes for the rows of all programs, at most."""
 
@@ -53,7 +56,11 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
     entries = launch.tables.entries
     if images:
         launch.kernels.sums[(len(entries), parts, images)](
-            *launch.inputs, entries, rows, *launch.numbers(BLOCK, tiles, parts)
+            *launch.inputs,
+            entries,
+            rows,
+            *launch.numbers(BLOCK, tiles, parts),
+            maxnreg=triton_kernels.most_registers(launch.shape, "sums"),
         )
     return rows.sum(0, dtype=torch.float64)
 
@@ -76,6 +83,7 @@ def gradients(
             *grads,
             *launch.numbers(BLOCK, tiles, 1),
             *launch.tables.counts,
+            maxnreg=triton_kernels.most_registers(launch.shape, "gradients"),
         )
     return grads, _parameter_gradients(launch, slopes, gains)
 
@@ -105,7 +113,7 @@ def _parts(tiles: int, row: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class Tables:
     """The maps as the kernels walk them. A subset of scales is a number with one bit for each.
 
     Args:
@@ -114,7 +122,8 @@ class _Tables:
         walk: Subset, index and place of each map (m, 3), sorted by kind.
         jobs: What a program that adds up gradients of learned operators has (k, ``JOB``).
         counts: Number of maps of each kind.
-        factors: Factor of each scale in each map (m, L), float64: a third is none of float32.
+        factors: Factor of each scale in each map (m, L).
+        weights: Of the classes (C,), where they have any.
         dense: Which packed parameter stands where in the rows of weights that the kernels read; −1: a zero.
         users: For each packed parameter, the places where it stands, padded with the place past the end.
     """
@@ -124,6 +133,7 @@ class _Tables:
     jobs: Tensor
     counts: tuple[int, ...]
     factors: Tensor
+    weights: Tensor
     dense: Tensor
     users: Tensor
 
@@ -134,7 +144,8 @@ class _Tables:
 
 
 @lru_cache(maxsize=64)
-def _shape(plan: LossPlan, double: bool) -> KernelShape:
+def kernel_shape(plan: LossPlan, double: bool) -> KernelShape:
+    """Return what the kernels of a plan are compiled for."""
     kinds = tuple(sorted({KINDS[m.operator] for m in plan.maps}))
     terms = plan.terms
     flags = plan.sigmoid, terms.of_squares, terms.per_image, terms.class_weights is not None
@@ -142,7 +153,8 @@ def _shape(plan: LossPlan, double: bool) -> KernelShape:
 
 
 @lru_cache(maxsize=64)
-def _tables(plan: LossPlan, shape: KernelShape, device: torch.device) -> _Tables:
+def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -> Tables:
+    """Arrange the maps of a plan for kernels of a shape."""
     work = kernel_plan(plan)
     factors = torch.zeros(len(plan.maps), plan.num_maps, dtype=torch.float64)
     dense: list[int] = []
@@ -162,10 +174,20 @@ def _tables(plan: LossPlan, shape: KernelShape, device: torch.device) -> _Tables
     jobs = [job for row in reversed(by_kind) if row[2] >= ATTENTION for job in _jobs(row, shape)]
     counts = tuple(sum(row[2] == kind for row in rows) for kind in range(5))
     parts = (_entries(by_kind, shape), walk, jobs or [(0,) * JOB])
-    numbers = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
+    entries, steps, work_of = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
     read = torch.tensor(dense, dtype=torch.int64)
-    users = _users(read, work.num_params)
-    return _Tables(*numbers, counts, factors.to(device), read.to(device), users.to(device))
+    weights = torch.tensor(plan.terms.class_weights or [1.0], dtype=torch.float64)
+    real = torch.float64 if shape.double else torch.float32
+    return Tables(
+        entries=entries,
+        walk=steps,
+        jobs=work_of,
+        counts=counts,
+        factors=factors.to(device, real),
+        weights=weights.to(device, real),
+        dense=read.to(device),
+        users=_users(read, work.num_params).to(device),
+    )
 
 
 def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
@@ -232,13 +254,12 @@ class _Launch:
     def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
         self.plan, self.params = work.plan, params
         self.batch, self.pixels = len(labels), math.prod(labels.shape[1 + work.plan.sigmoid :])
-        self.shape = _shape(work.plan, params.dtype == torch.float64)
-        self.tables = _tables(work.plan, self.shape, params.device)
+        self.shape = kernel_shape(work.plan, params.dtype == torch.float64)
+        self.tables = tables_of(work.plan, self.shape, params.device)
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
         pairs = dense if self.shape.double else dense.view(torch.int64)
-        weights = params.new_tensor(work.plan.terms.class_weights) if self.shape.weighted else params
-        self.inputs = (*maps, labels, weights, self.tables.factors.to(params.dtype), dense, pairs)
+        self.inputs = (*maps, labels, self.tables.weights, self.tables.factors, dense, pairs)
 
     def tiles(self, block: int) -> int:
         """Return the number of tiles of so many pixels."""

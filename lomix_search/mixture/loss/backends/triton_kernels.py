@@ -117,13 +117,26 @@ def kernels(shape: KernelShape) -> Kernels:
     )
 
 
+def most_registers(shape: KernelShape, name: str) -> int | None:
+    """Return the registers of a thread that a kernel is held to, so that more programs run at a time; None: no limit.
+
+    Args:
+        shape: The shape.
+        name: A name of ``Kernels``.
+    """
+    values = shape.scales * shape.classes
+    if not shape.kept or shape.double or name == "parameters" or values > 54:
+        return None
+    return 128 if name == "sums" and values <= 36 else 168
+
+
 def _load(name: str, text: str) -> Any:
     """Make a Triton function of its text, which Triton looks up by the name of the file."""
     file = f"<lomix {name} {hash(text):x}>"
     linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
     scope: dict[str, Any] = {"tl": tl, "__name__": __name__}
-    exec(compile(text, file, "exec"), scope)  # noqa: S102 — our own text: of numbers and names from above
-    return triton.jit(scope[name], do_not_specialize=["linear", "mul", "largest", "attention", "concat", "m", "parts"])
+    exec(compile(text, file, "exec"), scope)  # our own text, of numbers and names from above
+    return triton.jit(scope[name], do_not_specialize=[*_NUMBERS.split(", "), *_COUNTS, "length"])
 
 
 class _Writer:
@@ -343,6 +356,7 @@ def _maximum(one: str, other: str) -> str:
 
 _TABLES = "labels, weights, factors, dense, dense2"
 _NUMBERS = "N, per_image, tiles, parts, ignored, m"
+_COUNTS = ("linear", "mul", "largest", "attention", "concat")
 
 
 class _Sums(_Writer):
@@ -454,9 +468,6 @@ class _Sums(_Writer):
 def entry_length(shape: KernelShape) -> int:
     """Return the numbers of an entry: the subset, then map, kind and place of each slot."""
     return 1 + 3 * shape.slots
-
-
-_COUNTS = ("linear", "mul", "largest", "attention", "concat")
 
 
 class _Gradients(_Writer):
@@ -676,7 +687,7 @@ class _KeptParameters(_Gradients):
                     with self.block(f"if input{s} + {q} < {classes}:"):
                         self.add(f"own = to + (scale{s} * {classes} + input{s} + {q}) * {row}")
                         self.add(*(f"tl.store(own + {c}, tl.sum(u{s}_{q}_{c}))" for c in self.classes))
-        with self.block(f"if (input0 == 0) & ((bits & ((1 << scale0) - 1)) == 0):"):  # the map's first job
+        with self.block("if (input0 == 0) & ((bits & ((1 << scale0) - 1)) == 0):"):  # the map's first job
             self.add(f"own = to + {self.shape.scales * classes * row}")
             self.add(*(f"tl.store(own + {c}, tl.sum(u{c}))" for c in self.classes))
 
@@ -730,7 +741,7 @@ class _Parameters(_Writer):
             super().truth()
             return
         self.add(
-            f"at_label = labels + first + c[None, :] * N + pixel[:, None]",
+            "at_label = labels + first + c[None, :] * N + pixel[:, None]",
             "label = tl.load(at_label, mask=inside[:, None] & real[None, :], other=0)",
             "good = (label >= 0) & (label < 2) & (label != ignored)",
             "valid = inside & (tl.min(tl.where(good | ~real[None, :], 1, 0), 1) > 0)",
@@ -755,7 +766,7 @@ class _Parameters(_Writer):
         shape = self.shape
         at = f"slopes + (map * {shape.classes} + c) * 2"
         if shape.per_image:
-            at = at.replace("map *", f"(image * m + map) *")
+            at = at.replace("map *", "(image * m + map) *")
         self.add(f"a = tl.load({at}, mask=real, other=0.0)[None, :]")
         self.add(f"b = tl.load({at} + 1, mask=real, other=0.0)[None, :]")
         if shape.weighted:
