@@ -106,9 +106,9 @@ list, 12 of 27. The one that was sure and wrong is the diffusion network above, 
 of the bottleneck; of the small ones it is IterNet, whose second U both take for a block. The rules of the first count
 and those of the evening, written without sight of the list, have 43 right, not the same ones: a siamese U was gained,
 M2U-Net lost. The scores replace nothing: they are better on the first list, equal on the fourth and worse on the
-others. The second reading added 2.3 % to the processor time of `instrument` for 16 small networks (6.6 % at most) and 3.2 % for four of MONAI.
-Torch 2.13.0+cpu, one thread. The first row is of `stage_lists.py unseen`, by tensors, but for the scores; elsewhere
-maps are compared in the graph. Published networks of which an import was missing are left out.
+others. The second reading added 2.3 % to the processor time of `instrument` for 16 small networks (6.6 % at most) and
+3.2 % for four of MONAI. Torch 2.13.0+cpu, one thread. The first row is of `stage_lists.py unseen`, by tensors, but for
+the scores; elsewhere maps are compared in the graph. Published networks of which an import was missing are left out.
 
 ## The table
 
