@@ -21,7 +21,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "lomix_search/mixture/loss/backends/kernel.cpp"
-FLAGS = "-std=c++17 -O3 -fPIC -shared -pthread -fno-math-errno -fno-trapping-math -ffp-contract=fast".split()
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS += ["-ffp-contract=fast"]
 TARGETS = {  # name: target of Zig, tag of the wheel
     "linux_x86_64": ("x86_64-linux-gnu.2.17", "manylinux_2_17_x86_64"),
     "linux_aarch64": ("aarch64-linux-gnu.2.17", "manylinux_2_17_aarch64"),

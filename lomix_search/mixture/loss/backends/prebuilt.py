@@ -1,7 +1,7 @@
 """The kernels that platform wheels bring along, compiled: nothing of Python or torch is in them, ctypes loads them.
 
-``LOMIX_PREBUILT=linux_x86_64 python -m build --wheel`` puts them into ``kernels/`` (``.ci/prebuilt.py``); a wheel without
-a platform, an sdist and a checkout have none, and compile on first use.
+``LOMIX_PREBUILT=linux_x86_64 python -m build --wheel`` puts them into ``kernels/`` (``.ci/prebuilt.py``); a wheel
+without a platform, an sdist and a checkout have none, and compile on first use.
 """
 
 import ctypes
