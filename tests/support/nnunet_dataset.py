@@ -101,10 +101,11 @@ def plan(root: Path, number: int, configuration: str, features: tuple[int, ...])
 
 def brain_dataset(root: Path, folder: Path, cases: int) -> Path:
     """Lay volumes of the Decathlon's hippocampus set, or of twins of it, out for nnU-Net."""
-    names = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "labels").glob("*.nii.gz"))[:cases]
+    images, truth = ("imagesTr", "labelsTr") if (folder / "labelsTr").is_dir() else ("images", "labels")
+    names = sorted(path.name.removesuffix(".nii.gz") for path in (folder / truth).glob("[!.]*.nii.gz"))[:cases]
     labels = {"background": 0, "anterior": 1, "posterior": 2}
     raw = open_dataset(root, "Dataset004_Hippocampus", "MRI", labels, cases)
     for name in names:
-        shutil.copy(folder / "images" / f"{name}.nii.gz", raw / "imagesTr" / f"{name}_0000.nii.gz")
-        shutil.copy(folder / "labels" / f"{name}.nii.gz", raw / "labelsTr")
+        shutil.copy(folder / images / f"{name}.nii.gz", raw / "imagesTr" / f"{name}_0000.nii.gz")
+        shutil.copy(folder / truth / f"{name}.nii.gz", raw / "labelsTr")
     return raw
