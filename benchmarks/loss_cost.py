@@ -38,7 +38,7 @@ from lomix_search.mixture.loss.reference import fuse, reference_losses  # noqa: 
 from lomix_search.mixture.loss.single_map import FINEST_ALONE  # noqa: E402
 
 REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32", "options": {}}
-PATHS = ("last layer", "deep supervision", "straightforward", "reference", "tiled", "native")
+PATHS = ("last layer", "deep supervision", "monai", "vectorised", "straightforward", "reference", "tiled", "native")
 KEYS = ("seconds", "processor", "mib")
 GRID: list[dict[str, object]] = [
     *({"scales": scales} for scales in (2, 3, 5, 6)),
@@ -114,6 +114,25 @@ def each_own(loss: MixtureLoss, maps: list[Tensor], labels: Tensor) -> Tensor:
     return loss.weighting(torch.stack([loss.loss(fuse(m, maps, operators), labels) for m in loss.maps]))
 
 
+def monai_deep_supervision() -> Callable[[list[Tensor], Tensor], Tensor]:
+    """MONAI's DeepSupervisionLoss(DiceCELoss) of the originals alone."""
+    from monai.losses import DeepSupervisionLoss, DiceCELoss
+
+    loss = DeepSupervisionLoss(DiceCELoss(include_background=True, to_onehot_y=True, softmax=True, batch=True))
+    return lambda maps, labels: loss(maps[::-1], labels[:, None])
+
+
+def vectorised(maps: list[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy and Dice of the originals alone, all classes at once."""
+    total = maps[0].new_zeros(())
+    for logits in maps:
+        y = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+        p, over = logits.softmax(1), [0, *range(2, logits.ndim)]
+        shares = (2 * (p * y).sum(over) + 1e-5) / ((p * p).sum(over) + y.sum(over) + 1e-5)
+        total = total + 0.3 * F.cross_entropy(logits, labels) + 0.7 * (1 - shares).mean()
+    return total
+
+
 def check() -> None:
     """The baseline computes what the authors' module did."""
     from support.golden import GOLDEN, Golden
@@ -156,10 +175,12 @@ def kept(path: str, case: str, device: str) -> tuple[Callable[[], Tensor], list[
 
 
 def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[], Tensor], list[Tensor]]:
-    """Make inputs and the loss; the originals stand at the labels' size."""
+    """Make inputs and the loss; the originals stand at the labels' size, or at the ``strides`` of the case."""
     dtype, classes, scales = getattr(torch, case["dtype"]), case["classes"], case["scales"]
     shape = (case["batch"], classes, *case["size"])
-    maps = [torch.randn(shape, device=device).to(dtype).requires_grad_() for _ in range(scales)]
+    strides = case.get("strides") or [1] * scales
+    sizes = [(*shape[:2], *(-(-n // stride) for n in case["size"])) for stride in strides]
+    maps = [torch.randn(own, device=device).to(dtype).requires_grad_() for own in sizes]
     options = dict(case["options"])
     several = options.get("multilabel", False)
     labels = torch.randint(
@@ -172,6 +193,9 @@ def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[],
     loss = MixtureLoss(plain.get(path, "lomix"), scales, classes, weighting, engine=engine, **options).to(device)
     if path in (*ENGINES, "auto"):
         return (lambda: loss(maps, labels)), [*maps, *loss.parameters()]
+    if path in ("monai", "vectorised"):
+        peer = monai_deep_supervision() if path == "monai" else vectorised
+        return (lambda: peer(maps, labels)), maps
     if path == "compiled straightforward":
         compiled = torch.compile(straightforward)
         return (lambda: compiled(loss, maps, labels)), [*maps, *loss.parameters()]

@@ -34,6 +34,7 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
         "scale": draw(st.sampled_from([0.0, 1.0, 30.0, 1e4])),
         "memory": draw(st.sampled_from(["contiguous", "strided", "channels last"])),
         "zeros": draw(st.booleans()),
+        "own_sizes": draw(st.booleans()),
         "seed": draw(st.integers(0, 2**16)),
     }
 
@@ -41,7 +42,8 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
 def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, list[Tensor], Tensor]:
     torch.manual_seed(case["seed"])
     size, batch, classes, num_maps = case["size"], case["batch"], case["classes"], case["num_maps"]
-    maps = [torch.randn(batch, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for _ in range(num_maps)]
+    sizes = [[int(torch.randint(1, n + 1, ())) for n in size] if case["own_sizes"] else size for _ in range(num_maps)]
+    maps = [torch.randn(batch, classes, *own, dtype=torch.float64).to(dtype) * case["scale"] for own in sizes]
     labels = torch.randint(min(max(classes, 2), case["present"]), (batch, *size))
     if case["ignored"] == "some":
         labels[torch.rand(labels.shape) < 0.3] = 200
@@ -125,6 +127,23 @@ def test_ties_of_the_maximum_share_the_gradient_as_torch_does(engine: str) -> No
 @pytest.mark.parametrize("classes", [1, 2])
 def test_gradcheck(engine: str, classes: int) -> None:
     assert right_by_differences(engine, classes)
+
+
+@pytest.mark.parametrize("engine", able())
+@pytest.mark.parametrize("sizes", [((2,), (3,)), ((2, 1), (3, 2)), ((1, 2, 2), (2, 2, 3))])
+def test_gradcheck_of_coarse_maps(engine: str, sizes: tuple[tuple[int, ...], ...]) -> None:
+    assert right_by_differences(engine, 2, fast_mode=True, sizes=sizes)
+
+
+@pytest.mark.parametrize("engine", able())
+@pytest.mark.parametrize("size", [(83, 70), (19, 21, 23)])
+def test_strides_of_real_use(engine: str, size: tuple[int, ...]) -> None:
+    """Chunks end within lines and planes that their neighbours read too; also ratios that are not whole."""
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 3, *(-(-n // s) for n in size), dtype=torch.float64) for s in (8, 3, 2, 1)]
+    labels = torch.randint(3, (2, *size))
+    loss = MixtureLoss("lomix", 4, 3, ignore_index=2).double()
+    agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, plain)
 
 
 F32, F64 = torch.float32, torch.float64

@@ -52,11 +52,16 @@ def agree(found: list[Tensor], expected: list[Tensor], tolerance: float, case: d
 plain = {"scale": 1.0, "pixels": 1}
 
 
-def right_by_differences(engine: str, classes: int, fast_mode: bool = False) -> bool:
-    """Check gradients by maps and parameters by finite differences; in ``fast_mode`` along one random direction."""
+def right_by_differences(
+    engine: str, classes: int, fast_mode: bool = False, sizes: tuple[tuple[int, ...], ...] = ((3,), (3,))
+) -> bool:
+    """Check gradients by maps and parameters by finite differences; in ``fast_mode`` along one random direction.
+
+    ``sizes`` are those of the two maps; labels have that of the last.
+    """
     loss = MixtureLoss("extended", 2, classes, engine=engine).double()
-    maps = [torch.randn(1, classes, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    labels = torch.randint(2, (1, 3))
+    maps = [torch.randn(1, classes, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    labels = torch.randint(2, (1, *sizes[-1]))
     names, parameters = zip(*loss.named_parameters(), strict=True)
 
     def total(*values: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
-from lomix_search.mixture.loss.backends.kernel_cache import library
+from lomix_search.mixture.loss.backends.kernel_cache import library, why_not_kept
 from lomix_search.mixture.loss.backends.limits import NATIVE_BY_PIXEL, NATIVE_CLASSES
 from lomix_search.mixture.loss.backends.on_cuda import fits_reference, missing_triton, plain_report
+from lomix_search.mixture.loss.backends.prebuilt import prebuilt_kind
 
 _Engine = Callable[..., tuple[Tensor, Tensor]]
 
@@ -85,7 +86,11 @@ def engine_report() -> str:
     """Say in one line which engine runs on the CPU here, and why not a faster one."""
     loaded = library()
     if isinstance(loaded, ctypes.CDLL):
-        return f"native: C++ kernel, {torch.get_num_threads()} threads, kept in {Path(loaded._name).parent}"
+        start, folder = f"native: C++ kernel, {torch.get_num_threads()} threads", Path(loaded._name).parent
+        if kind := prebuilt_kind(loaded):
+            return f"{start}, prebuilt for {'any processor' if kind == 'baseline' else kind}"
+        why = why_not_kept(folder)
+        return f"{start}, kept in {folder}{f', because {why}' if why else ''}"
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 

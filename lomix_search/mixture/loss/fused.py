@@ -25,7 +25,7 @@ from lomix_search.mixture.loss.boundary import boundary_weights
 from lomix_search.mixture.loss.kernel_plan import kernel_plan, pack_parameters, split_supported
 from lomix_search.mixture.loss.label_checks import check_range
 from lomix_search.mixture.loss.plan import LossPlan, plan_from_text, plan_to_text, widest
-from lomix_search.mixture.loss.resize import labels_size, resized
+from lomix_search.mixture.loss.resize import labels_size, map_at_size
 from lomix_search.mixture.loss.sums import Sums, map_losses, size_of
 from lomix_search.utils.distributed import size, sum_over_processes
 
@@ -87,7 +87,7 @@ def _readable(maps: Sequence[Tensor], size: torch.Size, back_end: str) -> list[T
     """Resize what a back end does not interpolate by itself; those that do read coarse maps, but none that is finer."""
     wide, coarse = widest(maps), back_end in READ_COARSE
     kept = [coarse and all(own <= full for own, full in zip(one.shape[2:], size, strict=True)) for one in maps]
-    return [one if keep else resized(one, size, wide) for one, keep in zip(maps, kept, strict=True)]
+    return [one if keep else map_at_size(one, size, wide) for one, keep in zip(maps, kept, strict=True)]
 
 
 def _pixel_weights(labels: Tensor, plan: LossPlan, dtype: torch.dtype) -> Tensor:

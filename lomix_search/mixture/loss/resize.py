@@ -25,9 +25,9 @@ def resize_maps(maps: Sequence[Tensor], size: torch.Size) -> tuple[Tensor, ...]:
         Logits (B, C, *size), interpolated linearly with ``align_corners=False``.
     """
     wide = widest(maps)
-    return tuple(resized(one, size, wide) for one in maps)
+    return tuple(map_at_size(one, size, wide) for one in maps)
 
 
-def resized(one: Tensor, size: torch.Size, wide: torch.dtype) -> Tensor:
+def map_at_size(one: Tensor, size: torch.Size, wide: torch.dtype) -> Tensor:
     """Bring one map to the labels' size, in the type ``wide``; one that has it stays as it is."""
     return one if one.shape[2:] == size else interpolate(one.to(wide), size)

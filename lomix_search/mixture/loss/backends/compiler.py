@@ -17,6 +17,9 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno",
 TUNE = (("-march=native", "-ffp-contract=fast"), ("-mcpu=native", "-ffp-contract=fast"), ())
 """For this machine's instructions; compilers differ in the name of that flag, so they are tried in turn."""
 
+BASELINE = (("-march=x86-64", "-ffp-contract=fast"), ("-ffp-contract=fast",), ())
+"""For any processor of the kind, with ``LOMIX_NATIVE=baseline``."""
+
 TIMEOUT = 300
 """Seconds that a compiler may take."""
 
@@ -29,7 +32,7 @@ def find_compiler() -> str | None:
 
 def kernel_name(compiler: str) -> str:
     """Return how names of compiled kernels begin; it holds all that decides what is in one, so none is ever stale."""
-    recipe = (SOURCE.read_text(encoding="utf-8"), compiler, FLAGS, TUNE, platform.machine(), _processor())
+    recipe = (SOURCE.read_text(encoding="utf-8"), compiler, FLAGS, _tune(), platform.machine(), _processor())
     return f"kernel-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
 
 
@@ -37,14 +40,18 @@ def compile_kernel(compiler: str) -> bytes:
     """Compile, and return the library."""
     with tempfile.TemporaryDirectory(prefix="lomix_search-") as folder:
         built = Path(folder) / "kernel.so"
-        for i, tune in enumerate(TUNE):
+        for i, tune in enumerate(_tune()):
             command = [compiler, *FLAGS, *tune, str(SOURCE), "-o", str(built)]
             code, said = _run(command)
             if code == 0:
                 break
-            if i == len(TUNE) - 1:
+            if i == len(_tune()) - 1:
                 raise subprocess.CalledProcessError(code, command, stderr=said)
         return built.read_bytes()
+
+
+def _tune() -> tuple[tuple[str, ...], ...]:
+    return BASELINE if os.environ.get("LOMIX_NATIVE") == "baseline" else TUNE
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:

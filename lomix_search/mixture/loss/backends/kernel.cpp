@@ -19,6 +19,7 @@
 #include <vector>
 
 #if defined(__SSE2__)
+#include <cpuid.h>
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -476,8 +477,12 @@ template <class S, int VECS> struct Worker {
   }
 
   void flush_learned() {
+    std::vector<int64_t> seen;  // maps may share parameters
     for (const Fusion& fusion : plan.fusions)
-      if (fusion.kind == CONCAT && !plan.sigmoid) complete(fusion);
+      if (fusion.kind == CONCAT && !plan.sigmoid && std::find(seen.begin(), seen.end(), fusion.params) == seen.end()) {
+        seen.push_back(fusion.params);
+        complete(fusion);
+      }
     for (int64_t i = 0; i < job.num_params; ++i) grad_params[i] += learned[i];
     std::fill(learned.begin(), learned.end(), S(0));
     held = 0;
@@ -1314,6 +1319,18 @@ template <class Call> int guarded(Call call) {
       return run<S, true>(job, threads);                                                                               \
     });                                                                                                                \
   }
+
+// Whether processor and system can run the kernel that is compiled for AVX2 and FMA; asked of the one for any processor.
+extern "C" int lomix_has_avx2() {
+#if defined(__x86_64__)
+  unsigned a, b, c, d, low, high;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & 0x18001000) != 0x18001000) return 0;  // FMA, OSXSAVE, AVX
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 5 & 1);
+#else
+  return 0;
+#endif
+}
 
 LOMIX_EXPORT(float, f32)
 LOMIX_EXPORT(double, f64)

@@ -1,4 +1,4 @@
-"""The compiled kernel: made on first use, kept in a folder of the user's, loaded from there by later processes.
+"""The compiled kernel: the wheel's, or made on first use, kept in a folder of the user's, loaded from there later.
 
 A library can do everything that the user can. So a file is loaded only if it is whole, and if nobody else could have
 put it there or changed it.
@@ -22,18 +22,25 @@ from lomix_search.mixture.loss.backends.compiler import (
     kernel_name,
     last_line,
 )
+from lomix_search.mixture.loss.backends.prebuilt import prebuilt_kernel
 from lomix_search.utils.files import write_bytes
 
 
 @cache
 def library() -> ctypes.CDLL | str:
-    """Load the kernel, compiling it if no earlier run of this version did on this machine.
+    """Load the kernel: the wheel's if it brings one, else the one that an earlier run compiled, else compile it.
+
+    ``LOMIX_NATIVE`` is ``0`` for none, ``compile`` for none of the wheel's, ``baseline`` for one that any processor of
+    the kind can run.
 
     Returns:
         The library, or why there is none.
     """
-    if os.environ.get("LOMIX_NATIVE") == "0":
+    wanted = os.environ.get("LOMIX_NATIVE", "")
+    if wanted == "0":
         return "switched off by LOMIX_NATIVE=0"
+    if wanted != "compile" and (found := prebuilt_kernel(wanted == "baseline")) is not None:
+        return found
     compiler = find_compiler()
     if compiler is None:
         return f"no C++ compiler ({', '.join(COMPILERS)}) on PATH"
@@ -42,6 +49,16 @@ def library() -> ctypes.CDLL | str:
         return _kept(name) or _made(name, compiler)
     except (OSError, subprocess.SubprocessError) as cause:
         return f"{compiler} failed: {last_line(cause)}"
+
+
+def why_not_kept(folder: Path) -> str:
+    """Say why a kernel is kept in this folder and not in the best place; empty if it is that."""
+    best = cache_folders()[0]
+    if folder == best:
+        return ""
+    if not best.is_dir():
+        return f"{best} cannot be made"
+    return _unsafe(best) or f"{best} cannot be written"
 
 
 def cache_folders() -> list[Path]:
