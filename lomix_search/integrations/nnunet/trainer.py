@@ -12,7 +12,7 @@ from lomix_search.integrations.nnunet.outputs import number_of_outputs, output_s
 from lomix_search.integrations.nnunet.state import read_states, state_file, write_state
 from lomix_search.training.plug_in import found_mixture, untested_version
 
-PACKAGE, TESTED_NNUNET = "nnunetv2", "2.8"
+_PACKAGE, TESTED_NNUNET = "nnunetv2", "2.8"
 
 NAMED = 5
 """Maps that an epoch's line in the log names."""
@@ -34,7 +34,7 @@ class LoMixTrainer(HostTrainer):
     def initialize(self) -> None:
         """Build network, optimizer and loss, with the number of epochs that the name says."""
         self.num_epochs = self.lomix.epochs or self.num_epochs
-        if note := untested_version(PACKAGE, TESTED_NNUNET):
+        if note := untested_version(_PACKAGE, TESTED_NNUNET):
             self._log(f"WARNING: {note}")
         super().initialize()
 
@@ -151,7 +151,7 @@ class LoMixTrainer(HostTrainer):
         scales = self._get_deep_supervision_scales()[: loss.plan.num_maps]
         stages = output_stages(self._bare(), scales, loss.num_classes) if len(scales) == loss.plan.num_maps else ()
         steps = (self.current_epoch + 1) * self.num_iterations_per_epoch
-        found = found_mixture(loss, PACKAGE, stages, type(self._bare()).__name__, steps)
+        found = found_mixture(loss, _PACKAGE, stages, type(self._bare()).__name__, steps)
         found.save(f"{self.output_folder}/mixture.json")
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
