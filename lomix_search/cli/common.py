@@ -1,17 +1,22 @@
 """What all commands share: the application, the console and the common options."""
 
+import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lomix_search.errors import RecipeError, RunError, nearest
 from lomix_search.recipe.overrides import names_of
 from lomix_search.utils.distributed import is_main
+from lomix_search.utils.shipped import VERSION
 from lomix_search.utils.terminal import Terminal
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings=HELP)
 console = Terminal(quiet=not is_main())  # of several processes the first speaks
 
 _LARGEST = 1 << 32  # numbers in an example: 16 GiB
@@ -24,7 +29,49 @@ Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<r
 TrackOption = Annotated[
     str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Online = Annotated[bool, typer.Option("--online", help="let wandb send while running")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lomix-search {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def lomix(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="print the version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Learn how the multi-scale outputs of a segmentation network are mixed in training."""
+
+
+@contextmanager
+def silent(yes: bool) -> Iterator[None]:
+    """Print nothing in between, where JSON alone is to be printed."""
+    before = console.quiet
+    console.quiet = before or yes
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+def print_json(value: Any) -> None:
+    """Print a value for scripts, and nothing else: numbers at full precision, null for what is not defined."""
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def numbers(text: str) -> list[float]:

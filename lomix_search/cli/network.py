@@ -1,6 +1,5 @@
 """What a network has and what a mixture costs: show, inspect, doctor."""
 
-import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +8,13 @@ import torch
 import typer
 from torch import nn
 
-from lomix_search.cli.common import app, console, listed, shape
+from lomix_search.cli.common import AsJson, app, console, listed, print_json, shape
 from lomix_search.errors import RunError
+from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
+from lomix_search.experiments.folds.scored_folds import is_cross_validation
+from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.space_figure import draw_space
-from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.instrumented import instrument
 from lomix_search.instrumentation.trace import trace
 from lomix_search.mixture.mixture import Mixture
@@ -22,19 +24,31 @@ from lomix_search.recipe.overrides import split_setting, toml_or_text
 from lomix_search.training.cost import doctor
 from lomix_search.utils.files import write_text
 from lomix_search.utils.schema import shortened
+from lomix_search.utils.shipped import shipped_files
 
 
 @app.command("show")
 def show_command(
-    what: Annotated[str, typer.Argument(help="a mixture.json, or a search space by name or file")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="a mixture.json, a run's folder or a cross-validation's; or a search space by name or file"
+        ),
+    ],
     stages: Annotated[int, typer.Option(help="number of stages, for a search space", min=1, max=12)] = 4,
     draw: Annotated[Path | None, typer.Option(help="also draw the graph: .png .svg .pdf .dot .mmd .graphml")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="show only this many maps")] = None,
 ) -> None:
-    """Show a mixture as a ranked table, or a search space as a tree."""
-    if what.endswith(".json"):
+    """Show a mixture as a ranked table, those of a cross-validation side by side, or a search space as a tree."""
+    place = Path(what) if what in shipped_files("search_spaces") else locate_run(Path(what))
+    if is_cross_validation(place):
+        found = _of_folds(place)
+        console.print(found.table(top))
+        space, stages, weights = found.first.space, found.first.num_maps, {one.id: one.mean for one in found.maps}
+    elif what.endswith(".json") or (place / "mixture.json").is_file():
+        what = what if what.endswith(".json") else str(place / "mixture.json")
         mixture = Mixture.load(what)
-        console.print(mixture.prune(top=top, keep_finest=False) if top else mixture)
+        console.print(mixture.table(top))
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
         space, weights = SearchSpace.load(what), {}
@@ -44,6 +58,13 @@ def show_command(
     if draw is not None:
         draw_space(space, stages, draw, weights)
         console.print(f"drawn: {draw}")
+
+
+def _of_folds(folder: Path) -> FoundMaps:
+    found = found_maps(folder)
+    if found is None:
+        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=f"lomix runs {folder}")
+    return found
 
 
 @app.command("inspect")
@@ -56,18 +77,23 @@ def inspect_command(
     picture: Annotated[
         Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the decoder stages that instrument finds in a network, and how."""
     built, given = build_model(model, arguments or ()), torch.zeros(shape(example))
     net = instrument(built, given, num_classes=classes, stages=listed("--stages", stages) or None)
+    if as_json:
+        print_json(
+            [{"name": s.name, "channels": s.channels, "size": s.size, "stride": s.stride} for s in net.stages]
+        )  # fmt: skip
+        return
     console.print(net.stages)
     maps = SearchSpace.load("lomix").count(len(net.stages))
     heads = sum(p.numel() for p in net.head_parameters())
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
         drawn = draw(trace(net.strip(), given), net.stages)
-        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{html.escape(net.stages.network)}</title>\n{drawn}\n'
-        write_text(picture, drawn if picture.suffix == ".svg" else page)
+        write_text(picture, drawn if picture.suffix == ".svg" else zoomable(net.stages.network, drawn))
         console.print(f"drawn: {picture}")
 
 

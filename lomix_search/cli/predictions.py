@@ -8,6 +8,7 @@ import typer
 from lomix_search.cli.common import app, console
 from lomix_search.errors import RunError
 from lomix_search.experiments.export.export_network import export_network
+from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.predict.predict_images import predict_images
 from lomix_search.utils.terminal import plain
 
@@ -39,7 +40,7 @@ def predict_command(
         raise RunError("a run, images and a folder for predictions are needed.", hint="lomix predict RUN IMAGES OUT")
     *runs, images, out = places
     done = predict_images(
-        runs,
+        [locate_run(run) for run in runs],
         images,
         out,
         network=network,
@@ -52,6 +53,8 @@ def predict_command(
     )
     before = f", {len(done.skipped)} were there before" if done.skipped else ""
     console.print(f"{len(done.done)} predicted{before}: {out}", soft_wrap=True)
+    if done.note:
+        console.print(done.note, soft_wrap=True)
     for name, fault in done.faults.items():
         console.print(plain((f"{name}: ", "red"), fault), soft_wrap=True)
     if done.faults:
@@ -75,7 +78,7 @@ def export_command(
         raise RunError(
             f"--{' and --'.join(forms)}: a file has one form.", hint=f"lomix export {run} {file} --{forms[0]}"
         )
-    done = export_network(run, file, forms[0] if forms else None, network)
+    done = export_network(locate_run(run), file, forms[0] if forms else None, network)
     console.print(
         f"largest difference from the network itself: {done.difference:.3g}, of values up to {done.largest:.3g}"
     )

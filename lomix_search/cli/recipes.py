@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import Overrides, app, console, listed
+from lomix_search.cli.common import AsJson, Overrides, app, console, listed, print_json
 from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.benchmarks.table import LAYOUTS
 from lomix_search.data.prepare import prepare
@@ -20,12 +20,18 @@ from lomix_search.utils.terminal import Table
 
 
 @app.command("ls")
-def ls_command() -> None:
+def ls_command(as_json: AsJson = False) -> None:
     """List the recipes and search spaces that ship with the library."""
-    for kind in ("recipes", "search_spaces"):
+    found = {
+        "recipes": {name: load_recipe(name).about for name in shipped_files("recipes")},
+        "search_spaces": {name: SearchSpace.load(path).about for name, path in shipped_files("search_spaces").items()},
+    }
+    if as_json:
+        print_json(found)
+        return
+    for kind, abouts in found.items():
         table = Table("name", "what it is", title=kind.replace("_", " "), title_justify="left")
-        for name, path in shipped_files(kind).items():
-            about = load_recipe(name).about if kind == "recipes" else SearchSpace.load(path).about
+        for name, about in abouts.items():
             table.add_row(name, about)
         console.print(table)
     console.print("lomix cp NAME FOLDER copies one for you to edit; lomix run NAME runs a recipe")

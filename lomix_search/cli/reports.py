@@ -1,34 +1,48 @@
-"""Run folders: list, compare, run again, report."""
+"""Run folders: list, tell apart, run again, report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import Resume, app, console
-from lomix_search.experiments.listing import list_runs, runs_table
+from lomix_search.cli.common import AsJson, Resume, app, console, print_json
+from lomix_search.experiments.listing import list_runs, locate_run, runs_table
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.reproduce import reproduce
-from lomix_search.experiments.run_differences import tell_apart
+from lomix_search.experiments.run_differences import differences_to_dict, tell_apart
 
 
 @app.command("runs")
 def runs_command(
     what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help='a folder to look in  [default: runs]; or "compare" and two runs or more',
-            metavar="[FOLDER | compare RUN RUN …]",
-        ),
+        list[str] | None, typer.Argument(help="folders to look in  [default: runs]", metavar="[FOLDER]…")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List runs with state, step, scores, recipe and time; or compare some: settings, scores, learned weights."""
+    """List runs with state, step, scores, recipe and time."""
     words = what or ["runs"]
-    if words[0] == "compare":
-        console.print(tell_apart([Path(word) for word in words[1:]]))
+    if words[0] == "compare":  # its name before it was lomix diff
+        diff_command([Path(word) for word in words[1:]], as_json)
         return
-    for word in words:
-        console.print(runs_table(list_runs(Path(word)), Path(word)))
+    if as_json:
+        print_json([dataclasses.asdict(run) for word in words for run in list_runs(locate_run(Path(word)))])
+        return
+    for word in map(locate_run, map(Path, words)):
+        console.print(runs_table(list_runs(word), word))
+
+
+@app.command("diff")
+def diff_command(
+    runs: Annotated[list[Path], typer.Argument(help="two run folders or more", metavar="RUN RUN …")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell finished runs apart: settings that differ, scores, cost, learned weights, environments."""
+    found = tell_apart([locate_run(run) for run in runs])
+    if as_json:
+        print_json(differences_to_dict(found))
+    else:
+        console.print(found)
 
 
 @app.command("reproduce")
@@ -38,7 +52,7 @@ def reproduce_command(
     resume: Resume = False,
 ) -> None:
     """Run a finished run's recipe again and say whether it came out the same, bit for bit; exit code 1 if not."""
-    found = reproduce(run, folder, resume=resume, console=console)
+    found = reproduce(locate_run(run), folder, resume=resume, console=console)
     console.print(str(found), soft_wrap=True)
     if not found.matched:
         raise typer.Exit(1)
@@ -46,8 +60,8 @@ def reproduce_command(
 
 @app.command("report")
 def report_command(
-    what: Annotated[Path, typer.Argument(help="a run folder, or the folder of a study")],
+    what: Annotated[Path, typer.Argument(help="a run folder, or the folder of a study or of a cross-validation")],
     out: Annotated[Path | None, typer.Option(help="file to write  [default: report.html in that folder]")] = None,
 ) -> None:
-    """Write one HTML file with all there is to see of a run or a study; it needs no network and no server."""
-    console.print(f"written: {write_report(what, out)}", soft_wrap=True)
+    """Write one HTML file with all there is to see of a run, a study or a cross-validation; it needs no server."""
+    console.print(f"written: {write_report(locate_run(what), out)}", soft_wrap=True)

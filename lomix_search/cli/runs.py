@@ -8,14 +8,31 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import Folder, Online, Overrides, Resume, TrackOption, app, console, fractions_of, tracked
+from lomix_search.cli.common import (
+    AsJson,
+    Folder,
+    Online,
+    Overrides,
+    Resume,
+    TrackOption,
+    app,
+    console,
+    fractions_of,
+    print_json,
+    silent,
+    tracked,
+)
 from lomix_search.data.subsets import label_fraction as portion
-from lomix_search.errors import RunError
+from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.paired_evaluations import paired_test
+from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.build import with_mixture
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
 from lomix_search.experiments.folds.cross_validate import cross_validate
+from lomix_search.experiments.folds.fold_scores import FoldScores
+from lomix_search.experiments.folds.scored_folds import finished_folds, is_cross_validation, score_folds
+from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
@@ -63,7 +80,7 @@ def run_command(
 def train_command(
     recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
     overrides: Overrides = None,
-    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search")] = Path("mixture.json"),
+    mixture: Annotated[Path, typer.Option(help="the mixture.json of a search, or its run")] = Path("mixture.json"),
     top: Annotated[int | None, typer.Option(help="with this many of its strongest maps only", min=1)] = None,
     mass: Annotated[float | None, typer.Option(help="with the fewest maps that hold this part of the weight")] = None,
     weighting: Annotated[
@@ -74,7 +91,8 @@ def train_command(
 ) -> None:
     """Train from scratch with the weights that a search found, whole or pruned."""
     loaded = load_recipe(recipe, overrides or ())
-    home = folder or home_of(loaded, "-train")
+    home, mixture = folder or home_of(loaded, "-train"), locate_run(mixture)
+    mixture = mixture / "mixture.json" if mixture.is_dir() else mixture
     if top is not None or mass is not None:
         pruned = Mixture.load(mixture).prune(top=top, mass=mass)
         mixture = home / "pruned.json"
@@ -92,7 +110,7 @@ def rank_command(
     resume: Resume = False,
 ) -> None:
     """Rank maps by what leaving them out would do to held-out data, with intervals."""
-    home = Path(what)
+    home = locate_run(Path(what))
     if not (home / "metrics.jsonl").is_file():
         measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
@@ -108,26 +126,67 @@ def rank_command(
 
 @app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="a run folder")],
-    other: Annotated[Path | None, typer.Argument(help="another run on the same cases, to compare with")] = None,
+    folder: Annotated[Path, typer.Argument(help="a run folder, or that of a cross-validation")],
+    other: Annotated[Path | None, typer.Argument(help="another one on the same cases, to compare with")] = None,
     network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
     protocol: Annotated[
         str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
     ] = None,
-    subset: Annotated[str, typer.Option("--on", help='"test", or "val": the cases that validated')] = "test",
+    subset: Annotated[
+        str | None,
+        typer.Option("--on", help='"test", or "val": the cases that validated  [default: test; of folds: val]'),
+    ] = None,
     overlays: Annotated[int, typer.Option(help="draw this many cases", min=0)] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Score a run's network on whole cases; with two runs, also their paired difference."""
+    """Score a run's network on whole cases, or a cross-validation's; of two, also their paired difference."""
     changes = [f"evaluate.protocol={protocol}"] if protocol else []
-    scores = []
-    for one in (folder, *([other] if other else [])):
-        scores.append(evaluate_run(one, network, subset=subset, changes=changes, overlays=overlays, progress=True))
-        console.print(f"{one}, {network} network, {subset} cases")
-        console.print(scores[-1])
-        if os.access(one, os.W_OK):
-            console.print(f"tables and predictions: {evaluation_folder(one, network, subset)}")
-    if other is not None:
-        console.print(paired_test(scores[0], scores[1], names=(str(folder), str(other))))
+    runs = [locate_run(one) for one in (folder, other) if one is not None]
+    with silent(as_json):
+        scores = [_evaluate(one, network, subset, changes, overlays) for one in runs]
+        if len(runs) == 2:
+            console.print(paired_test(scores[0], scores[1], names=(str(runs[0]), str(runs[1]))))
+    if as_json:
+        print_json({str(run): score.to_dict() for run, score in zip(runs, scores, strict=True)})
+
+
+def _evaluate(run: Path, network: str, subset: str | None, changes: list[str], overlays: int) -> Evaluation:
+    """Score one run, or one cross-validation, and show what it scored."""
+    if is_cross_validation(run):
+        return _evaluate_folds(run, network, subset or "val", changes, overlays)
+    what = subset or "test"
+    scores = evaluate_run(run, network, subset=what, changes=changes, overlays=overlays, progress=True)
+    console.print(f"{run}, {network} network, {what} cases")
+    console.print(scores)
+    if os.access(run, os.W_OK):
+        console.print(f"tables and predictions: {evaluation_folder(run, network, what)}")
+    return scores
+
+
+def _evaluate_folds(folder: Path, network: str, subset: str, changes: list[str], overlays: int) -> Evaluation:
+    """Show what all folds scored together; return the cases that a comparison is about: those held out, or of test."""
+    if network != "final":
+        raise RunError(
+            f"--network {network}: a cross-validation scores each fold's final network.",
+            seen="the best network of a fold was chosen by the very cases that the fold is scored on",
+            hint=f"lomix evaluate {folder / 'fold0'} --network {network}",
+        )
+    if subset not in (known := ("test", "val")):
+        raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
+    scores = score_folds(folder, finished_folds(folder), changes=changes, overlays=overlays, progress=True)
+    if subset == "test" and scores.test is None:
+        raise RunError(f"{folder}: its data have no test cases; the folds share out all of them.", hint="--on val")
+    _show_folds(scores, folder)
+    return scores.test if subset == "test" and scores.test is not None else scores.all
+
+
+def _show_folds(scores: FoldScores, home: Path) -> None:
+    console.print(scores)
+    if scores.test is not None:
+        console.print(f"test cases, the {len(scores.folds)} networks together")
+        console.print(scores.test)
+    console.print(f"all in {home}: folds.json scores.csv scores.md fold0 … fold{len(scores.folds) - 1}")
+    console.print(f"next: lomix report {home}", soft_wrap=True)
 
 
 def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
@@ -150,12 +209,7 @@ def _cross_validate(recipe: Recipe, home: Path, folds: int, resume: bool, label_
             "--folds and --label-fraction are two sweeps; one at a time is run.",
             hint=f"lomix run … --folds {folds} {recipe.label_fraction_key}={label_fraction.partition(',')[0]}",
         )
-    scores = cross_validate(recipe, home, folds, resume=resume, console=console)
-    console.print(scores)
-    if scores.test is not None:
-        console.print(f"test cases, the {folds} networks together")
-        console.print(scores.test)
-    console.print(f"all in {home}: folds.json scores.csv scores.md fold0 … fold{folds - 1}")
+    _show_folds(cross_validate(recipe, home, folds, resume=resume, console=console), home)
 
 
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:

@@ -45,7 +45,7 @@ class _TuneGroup(TyperGroup):
     """``lomix tune RECIPE`` is short for ``lomix tune run RECIPE``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "--help"}:
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

@@ -64,12 +64,7 @@ class ImageForm(Frozen):
                 images of training were preprocessed elsewhere.
         """
         path = files[0]
-        if self.scaled_by:
-            raise DataError(
-                f"{path}: the network was trained on files that {self.scaled_by} had cropped, resampled and scaled; "
-                "what was done to them is not repeated here.",
-                hint="train from the raw form, which predict then takes: lomix new FOLDER nnUNet_raw/DATASET",
-            )
+        self._check_preprocessed(raw, path)
         self._check(raw, path)
         image = raw.image if self.clip is None else np.clip(raw.image, *self.clip)
         made = prepare_image(image, raw.spacing, self.preparation, path)
@@ -81,12 +76,46 @@ class ImageForm(Frozen):
             name, native, nothing, raw.spacing, origin, name, small, values=self.values, dims=self.preparation.dims
         )
 
+    @property
+    def note(self) -> str:
+        """What to know of the grid that predictions are on; empty where it is that of the images as they came."""
+        if not self.scaled_by:
+            return ""
+        return (
+            f"they lie on {self.scaled_by}'s preprocessed grid, with its spacing where it is known: its cropping, "
+            "turning and resampling are not undone, for what undoes them lies in .pkl files, which are never unpickled"
+        )
+
     def _finished(self, array: Array) -> Array:
         """Do to an array what training does to every item."""
         picture = self.preparation.scaling_of(0).kind == "picture"
         image = torch.from_numpy(np.array(array, np.float32))
         finished: Array = FinishItem(None, picture, self.normalize)(image, torch.zeros(0))[0].numpy()
         return finished
+
+    def _check_preprocessed(self, raw: RawImage, path: Path) -> None:
+        """Refuse an image as it came where those of training were preprocessed elsewhere, and the other way round."""
+        here, own = raw.preprocessed, self.preparation.preprocessed
+        if self.scaled_by and here is None:
+            raise DataError(
+                f"{path}: the network was trained on files that {self.scaled_by} had cropped, resampled and scaled; "
+                "what was done to them is not repeated here.",
+                hint=[
+                    "lomix predict RUN nnUNet_preprocessed/DATASET OUT   # what the same plans have preprocessed",
+                    "or train from the raw form, which predict then takes: lomix new FOLDER nnUNet_raw/DATASET",
+                ],
+            )
+        if here is not None and not self.scaled_by:
+            raise DataError(
+                f"{path}: nnU-Net has cropped, resampled and scaled it; the network was trained on images as they are.",
+                hint="give the raw form: lomix predict RUN nnUNet_raw/DATASET/imagesTs OUT",
+            )
+        if here is not None and own is not None and (differences := own.differences(here)):
+            raise DataError(
+                f"{path}: {here.folder} was preprocessed otherwise than {own.folder}, which the network knows.",
+                seen=differences,
+                hint="nnUNetv2_move_plans_between_datasets, then nnUNetv2_preprocess: by the plans of training",
+            )
 
     def _check(self, raw: RawImage, path: Path) -> None:
         picture = raw.depth != "volumes"
@@ -137,8 +166,9 @@ def prepared_form(settings: PreparedSettings, ignore_index: int | None = None) -
 
 
 def is_preprocessed(manifest: Manifest) -> bool:
-    """Tell whether the cases are nnU-Net's ``.npz`` files: no other data of a user's own are read from such."""
-    return manifest.benchmark == "own" and all(s.endswith(".npz") for one in manifest.cases for s in one.sources)
+    """Tell whether the cases are nnU-Net's files; folders of earlier versions tell it by ``.npz`` alone."""
+    old = manifest.benchmark == "own" and all(s.endswith(".npz") for one in manifest.cases for s in one.sources)
+    return old or manifest.preparation.preprocessed is not None
 
 
 def chest_ct_form(settings: ChestCTSettings, ignore_index: int | None = None) -> ImageForm:

@@ -47,6 +47,8 @@ def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array
     low, high = float(image.min()), float(image.max())
     if low == high:
         raise _constant(path, where, low)
+    if how.kind == "kept":
+        return image.clip(-_LARGEST, _LARGEST).astype(np.float16)
     if how.kind not in ("foreground", "zscore"):
         return scale_intensities(image, how.kind, path, how.window)
     if how.kind == "foreground":

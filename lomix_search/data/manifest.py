@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from lomix_search.data.preprocessing import Preprocessing
 from lomix_search.data.readers.guard import readable
 from lomix_search.errors import DataError
 from lomix_search.utils.files import read_json
@@ -68,14 +69,15 @@ class ChannelScaling(Frozen):
     Args:
         kind: ``ct``, ``mr``, ``picture`` and ``range`` as for a ``DatasetLayout``, to 0 … 1; ``foreground``: clipped to
             ``window``, less ``mean``, divided by ``std``, which were measured in the foreground of the cases (CT of
-            volumes); ``zscore``: each image less its own mean, divided by its own deviation (MR and others of volumes).
+            volumes); ``zscore``: each image less its own mean, divided by its own deviation (MR and others of volumes);
+            ``kept``: as another program has left it.
         window: Lowest and highest intensity that is told apart.
         mean: Of ``foreground``.
         std: Of ``foreground``, above 0.
         nonzero: ``zscore`` measures voxels beside 0 alone, and leaves 0 what it is.
     """
 
-    kind: Literal["ct", "mr", "picture", "range", "foreground", "zscore"]
+    kind: Literal["ct", "mr", "picture", "range", "foreground", "zscore", "kept"]
     window: tuple[float, float] | None = None
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
@@ -92,6 +94,7 @@ class Preparation(Frozen):
         channels: Of every image; 0 where that is not known.
         modalities: Names of the channels, where they are known.
         intensity: One scaling for each channel, or one for all.
+        preprocessed: What another program had done to the images before they were prepared; None: nothing.
     """
 
     dims: Literal[2, 3] = 2
@@ -100,6 +103,7 @@ class Preparation(Frozen):
     channels: Annotated[int, Field(ge=0)] = 0
     modalities: tuple[str, ...] = ()
     intensity: Annotated[tuple[ChannelScaling, ...], Field(min_length=1)]
+    preprocessed: Preprocessing | None = None
 
     def scaling_of(self, channel: int) -> ChannelScaling:
         """Return how a channel is scaled."""
@@ -123,6 +127,8 @@ class Manifest(Frozen):
         written: The raw value that each region is written as, in the order in which they are painted over one another;
             empty: found out.
         prepared: How images were prepared; None in folders of earlier versions, see ``preparation``.
+        measured: Names of the cases that the one scaling of all images (CT) was measured in; empty where there is none,
+            and in folders of earlier versions.
     """
 
     version: Literal[1]
@@ -137,6 +143,7 @@ class Manifest(Frozen):
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     written: tuple[int, ...] = ()
     prepared: Preparation | None = None
+    measured: tuple[str, ...] = ()
 
     @property
     def preparation(self) -> Preparation:

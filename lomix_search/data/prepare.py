@@ -147,9 +147,18 @@ def prepare_layout(
         regions=dict(layout.regions),
         written=layout.written,
         prepared=how.model_copy(update={"channels": entries[0].shape[1] if entries else 0}),
+        measured=_measured(layout, how, entries),
     )
     write_text(out / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
     return manifest
+
+
+def _measured(layout: DatasetLayout, how: Preparation, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return the cases that the one scaling of all images was measured in; none where nothing was measured."""
+    if layout.measured is not None:
+        return tuple(sorted(layout.measured)) if any(s.kind in ("foreground", "ct") for s in how.intensity) else ()
+    found = any(scaling.kind == "foreground" for scaling in how.intensity)
+    return tuple(entry.name for entry in entries if found and entry.group != "test")
 
 
 def _planned(layout: DatasetLayout, sources: Sequence[Source], size: int, threads: int, progress: bool) -> Preparation:

@@ -82,7 +82,13 @@ def plan_slices(layout: DatasetLayout, size: int) -> Preparation:
         for m in layout.modalities
     ]
     mixed = len(apart) > 1 and layout.intensity in ("ct", "mr")
-    return Preparation(dims=2, size=size, modalities=layout.modalities, intensity=tuple(apart) if mixed else (alike,))
+    return Preparation(
+        dims=2,
+        size=size,
+        modalities=layout.modalities,
+        intensity=tuple(apart) if mixed else (alike,),
+        preprocessed=layout.preprocessed,
+    )
 
 
 def plan_volumes(layout: DatasetLayout, facts: Sequence[VolumeFacts]) -> Preparation:
@@ -118,6 +124,7 @@ def plan_volumes(layout: DatasetLayout, facts: Sequence[VolumeFacts]) -> Prepara
         channels=channels,
         modalities=layout.modalities,
         intensity=scalings,
+        preprocessed=layout.preprocessed,
     )
 
 
@@ -163,6 +170,8 @@ def _scaling(
     layout: DatasetLayout, facts: Sequence[VolumeFacts], channel: int, modality: str, nonzero: bool
 ) -> ChannelScaling:
     """Choose how a channel is scaled: CT by the foreground of all, everything else by its own image."""
+    if layout.preprocessed is not None:
+        return ChannelScaling(kind="kept")
     if layout.intensity == "range" or (layout.intensity == "ct" and layout.window is not None):
         return ChannelScaling(kind=layout.intensity, window=layout.window)
     if not (is_ct(modality) if modality else layout.intensity == "ct"):

@@ -18,6 +18,7 @@ from lomix_search.evaluation.score_case import score_case
 from lomix_search.evaluation.score_table import ClassScores, Evaluation
 from lomix_search.instrumentation.outputs import reader_of
 from lomix_search.utils.files import write_text
+from lomix_search.utils.terminal import Terminal
 
 
 def evaluate(
@@ -68,7 +69,9 @@ def evaluate(
     units: dict[str, str] = {}
     networks = [network] if isinstance(network, nn.Module) else network
     read = [reader_of(one, len(classes), multilabel) for one in networks]
-    for number, case in enumerate(_of_own_name(track(cases, "evaluate", disable=not progress))):
+    for number, case in enumerate(
+        _of_own_name(track(cases, "evaluate", console=Terminal(stderr=True), disable=not progress))
+    ):
         units.setdefault(chosen.unit(case.spacing), case.name)
         chosen.check_shape(case.image[:, 0], case.name)
         prediction = predict_case(network, case, options, foreground=chosen.soft, read=read)

@@ -106,6 +106,17 @@ class Evaluation:
             g: replace(self, rows=tuple(r for r in self.rows if r.case.rpartition("/")[0] == g)) for g in found if g
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return means with their 95 % intervals, overall and by class, for JSON; NaN where nothing is defined."""
+        return {
+            "protocol": self.protocol,
+            "unit": self.unit,
+            "cases": len(self.cases),
+            "mean": {measure: self.mean(measure) for measure in self.measures},
+            "interval": {measure: list(self.interval(measure)) for measure in self.measures},
+            "classes": {measure: self.per_class(measure) for measure in self.measures},
+        }
+
     def to_csv(self) -> str:
         """Return one line for each case and class; :func:`read_evaluation` reads it back."""
         out = io.StringIO()

@@ -41,6 +41,19 @@ class RunSummary:
     reason: str = ""
 
 
+def locate_run(what: Path) -> Path:
+    """Find what is named: a path as it is, or the name of a folder in ``runs``, where runs go by default.
+
+    Args:
+        what: A path, or such a name: ``chest_ct`` for ``runs/chest_ct``.
+
+    Returns:
+        The path; ``what`` itself where there is neither.
+    """
+    by_default = Path("runs") / what
+    return by_default if not what.exists() and not what.is_absolute() and by_default.is_dir() else what
+
+
 def list_runs(folder: Path) -> list[RunSummary]:
     """Find all runs below a folder.
 

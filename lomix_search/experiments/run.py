@@ -31,6 +31,7 @@ from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.provenance import Provenance
 from lomix_search.recipe.recipe import Recipe, load_recipe
+from lomix_search.recipe.validate import check_blocks, data_notes
 from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_sha256
 from lomix_search.training.result import Result
 from lomix_search.training.run_folder import hold, writing
@@ -96,8 +97,12 @@ def run_recipe(
         seed_everything(recipe.search.seed)
         with alike():
             splits = recipe.build_data()
+            if not resume:  # what a run of before began with, it goes on with
+                check_blocks(recipe)
             net = build_net(recipe, splits)
             loss = build_loss(recipe, net, splits)
+        for note in data_notes(recipe):
+            say.print(plain((f"note: {note}", "yellow")), soft_wrap=True)
         say.print(net.stages)
         count = sum(p.numel() for p in loss.parameters())
         say.print(plain(f"{len(loss.maps)} maps supervised; {count} parameters in operators and weights"))

@@ -60,6 +60,20 @@ class RunDifferences:
         return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
 
 
+def differences_to_dict(found: RunDifferences) -> dict[str, Any]:
+    """Return them for JSON; pairs of runs as lists of two names."""
+    return {
+        "runs": list(found.names),
+        "settings": {key: list(values) for key, values in found.settings.items()},
+        "metrics": {key: list(values) for key, values in found.metrics.items()},
+        "weights": [
+            {"runs": list(pair), "kendall_tau": tau, f"top_{_TOP}_shared": shared}
+            for pair, (tau, shared) in found.agreement.items()
+        ],
+        "environment": {name: list(lines) for name, lines in found.environment.items()},
+    }
+
+
 def tell_apart(folders: Sequence[Path]) -> RunDifferences:
     """Compare runs: settings, scores, cost, learned weights, environments.
 
@@ -73,7 +87,7 @@ def tell_apart(folders: Sequence[Path]) -> RunDifferences:
         RunError: fewer than two are given, or one is not a run folder.
     """
     if len(folders) < 2:
-        raise RunError(f"{len(folders)} run given; a comparison needs two.", hint="lomix runs compare RUN RUN")
+        raise RunError(f"{len(folders)} run given; a comparison needs two.", hint="lomix diff RUN RUN")
     if strange := [str(folder) for folder in folders if not is_run(folder)]:
         raise RunError(f"{', '.join(strange)}: no run folder.", hint="lomix runs   # lists them")
     names = _names(folders)
@@ -107,7 +121,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             return names
-    raise RunError(f"{folders[0]} is given twice.", hint="lomix runs compare RUN ANOTHER")
+    raise RunError(f"{folders[0]} is given twice.", hint="lomix diff RUN ANOTHER")
 
 
 def _facts(folder: Path) -> dict[str, float]:
@@ -132,13 +146,16 @@ def _agreements(names: Sequence[str], folders: Sequence[Path]) -> dict[tuple[str
 
 
 def weights_agree(one: Mixture, other: Mixture) -> tuple[float, float]:
-    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share."""
+    """Return Kendall's τ-b of two mixtures' weights, and the part of their eight strongest maps that they share.
+
+    τ is NaN where too few maps are in both for an order.
+    """
     try:
         tau = one.compare(other)
     except MixtureError:  # too few maps in common for an order
         tau = math.nan
     first, second = ({m.id for m in mixture.ranked()[:_TOP]} for mixture in (one, other))
-    return tau, math.nan if math.isnan(tau) else len(first & second) / min(len(first), len(second))
+    return tau, len(first & second) / min(len(first), len(second))
 
 
 def _environments(names: Sequence[str], folders: Sequence[Path]) -> dict[str, tuple[str, ...]]:

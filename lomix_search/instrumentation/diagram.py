@@ -49,6 +49,49 @@ def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
     return "\n".join(parts)
 
 
+_PAGE = """<!DOCTYPE html>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>html, body {{ margin: 0; height: 100%; overflow: hidden }}
+  svg {{ width: 100%; height: 100%; cursor: move }}</style>
+{drawn}
+<script>
+const svg = document.querySelector("svg"), box = svg.viewBox.baseVal, whole = [box.x, box.y, box.width, box.height]
+const at = event => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse())
+const show = (x, y, width, height) => Object.assign(box, {{ x, y, width, height }})
+let held = null
+svg.addEventListener("wheel", event => {{
+  event.preventDefault()
+  const by = event.deltaY > 0 ? 1.2 : 1 / 1.2, point = at(event)
+  show(point.x - (point.x - box.x) * by, point.y - (point.y - box.y) * by, box.width * by, box.height * by)
+}})
+svg.addEventListener("pointerdown", event => {{ held = at(event) }})
+addEventListener("pointerup", () => {{ held = null }})
+svg.addEventListener("pointermove", event => {{
+  if (!held) return
+  const point = at(event)
+  show(box.x + held.x - point.x, box.y + held.y - point.y, box.width, box.height)
+}})
+svg.addEventListener("dblclick", () => show(...whole))
+</script>
+"""
+
+
+def zoomable(title: str, drawn: str) -> str:
+    """Put a picture into a page that shows all of it at once, however large it is.
+
+    The wheel zooms, dragging moves, a double click shows all again.
+
+    Args:
+        title: Of the page.
+        drawn: As from :func:`draw`.
+
+    Returns:
+        The text of an HTML file that needs nothing else.
+    """
+    return _PAGE.format(title=html.escape(title), drawn=drawn)
+
+
 @dataclass(eq=False)
 class Box:
     """What one call of a module makes at one size, or what a few operations between drawn modules make.

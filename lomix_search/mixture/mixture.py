@@ -198,11 +198,18 @@ class Mixture(Frozen):
         return " + ".join(f"{m.weight:.3g}·{m.id}" for m in self.ranked())
 
     def __rich__(self) -> Table:
-        """Return the ranked table."""
+        return self.table()
+
+    def table(self, top: int | None = None) -> Table:
+        """Return the ranked table.
+
+        Args:
+            top: Only so many of the strongest; shares stay those of all maps.
+        """
         spread = self.concentration()
         share = f"{len(self.maps)} maps, sum {spread.total:.3g}, {spread.effective_maps:.1f} effective"
         table = Table("rank", "map", "weight", "share", title=f"{self.space.name} by {self.weighting}: {share}")
-        for rank, m in enumerate(self.ranked(), 1):
+        for rank, m in enumerate(self.ranked()[:top], 1):
             part = m.weight / spread.total if spread.total > 0 else 0.0
             table.add_row(str(rank), m.id, f"{m.weight:.4f}", f"{part:.1%}")
         return table

@@ -1,12 +1,16 @@
 """Decisions about somebody's data in words: a row for each, with what it was decided by."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from lomix_search.data.block_fit import BlockFit
 from lomix_search.data.case import size_in_words
 from lomix_search.data.regions import painting_order
 from lomix_search.data.survey import is_ct
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.decided import Decisions, Row
+from lomix_search.recipe.network_choice import shapes_at
 from lomix_search.recipe.own_data import Look
 
 _FOLDERS, _CASES = 10, 10  # fewer folders than these with more cases each may be kinds of cases, no patients
@@ -31,7 +35,7 @@ def decision_rows(look: Look, choices: Choices, found: Decisions, why_dims: str)
     rows = [
         Row("form", look.found.form, str(look.found.root)),
         Row("cases", str(len(shapes)), "; ".join(look.found.notes) or "each an image with its label"),
-        Row("modality", _kinds_of(look, found), look.scaling.why, "--modality"),
+        _modality(look, found),
         Row("2D or 3D", f"{found.dims}D", why_dims, "--dims"),
         Row("channels", f"{look.channels}{named}", said if found.modalities and not choices.channels else "the images"),
         Row(
@@ -75,6 +79,12 @@ def _written(found: Decisions, said: str) -> Row:
     return Row("written as", words, why)
 
 
+def _modality(look: Look, found: Decisions) -> Row:
+    if (how := look.found.preprocessed) is None:
+        return Row("modality", _kinds_of(look, found), look.scaling.why, "--modality")
+    return Row("modality", ", ".join(how.channels) or "not named", look.found.said)
+
+
 def _kinds_of(look: Look, found: Decisions) -> str:
     """Return how intensities are scaled, of channels that have names by these: ``ct + mr`` of a CT with a PET."""
     kinds = dict.fromkeys("ct" if is_ct(name) else "mr" for name in found.modalities)
@@ -93,6 +103,8 @@ def scaled_words(look: Look, found: Decisions, window: tuple[float, float] | Non
         return "{:g} … {:g} become 0 … 1".format(*window)
     if found.dims == 2:
         return look.scaling.words if len(found.modalities) < 2 else "each channel by itself becomes 0 … 1"
+    if look.found.preprocessed is not None:
+        return "as nnU-Net has left them"
     if look.scaling.intensity == "ct":
         return "cut at the 0.5 and 99.5 percentiles of what is labelled, less its mean, by its deviation"
     return "each channel of each image less its mean, by its deviation"
@@ -107,8 +119,17 @@ def _measured_words(look: Look, found: Decisions) -> str:
 
 def _size_words(look: Look, choices: Choices, found: Decisions) -> tuple[str, str]:
     sides = [(shape[0], *shape[2:])[3 - found.dims :] for shape in look.shapes]
-    why = f"median {size_in_words(int(side) for side in np.median(sides, 0))}"
-    return size_in_words(found.size * (2 if found.dims == 2 else 1)), "--size" if choices.size else why
+    why = "--size" if choices.size else f"median {size_in_words(int(side) for side in np.median(sides, 0))}"
+    if found.dims == 3 and (padded := fit_of_size(look, choices, found.size).words):
+        why += f"; {padded}"
+    return size_in_words(found.size * (2 if found.dims == 2 else 1)), why
+
+
+def fit_of_size(look: Look, choices: Choices, size: Sequence[int]) -> BlockFit:
+    """Return how blocks of a size fit all cases at the spacing that they are brought to."""
+    shapes = np.maximum(1, np.rint(shapes_at(look.shapes, look.spacings, choices.spacing))).astype(int)
+    cases = {name: tuple(shape) for name, shape in zip(look.pairs, shapes.tolist(), strict=True)}
+    return BlockFit((size[0], size[1], size[2]), cases)
 
 
 def _spacing(look: Look, choices: Choices, dims: int) -> tuple[str, str]:

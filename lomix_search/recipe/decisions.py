@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lomix_search.data.block_fit import STEP
 from lomix_search.data.case import size_in_words
 from lomix_search.data.split import SplitFile, SplitPlan, make_split, read_split
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.decided import Decisions, Question
-from lomix_search.recipe.decision_rows import decision_rows, doubtful_folders, scaled_words
-from lomix_search.recipe.network_choice import STEP, patch_size
+from lomix_search.recipe.decision_rows import decision_rows, doubtful_folders, fit_of_size, scaled_words
+from lomix_search.recipe.network_choice import patch_size
 from lomix_search.recipe.own_data import Look, all_of, tried
 
 FEWEST_SLICES = 8
@@ -50,6 +51,7 @@ def decide_all(look: Look, choices: Choices) -> Decisions:
     modalities = tried(lambda: _modalities(look, choices), faults)
     split = tried(lambda: _split(look, choices), faults)
     tried(lambda: _check_window(look, choices.window), faults)
+    tried(lambda: _check_kept(look, choices), faults)
     tried(lambda: _check_dims(look, choices, dims), faults)
     if faults or names is None or size is None or regions is None or modalities is None or split is None:
         raise all_of(faults, len(look.pairs))
@@ -81,6 +83,8 @@ def _dims(look: Look, choices: Choices) -> tuple[Literal[2, 3], str, bool]:
     words = f"{slices} slices at the median (3D from {FEWEST_SLICES}), spacing ratio {ratio:.2g} (3D below {_FLAT:g})"
     if choices.dims is not None:
         return choices.dims, "--dims", True
+    if (how := look.found.preprocessed) is not None and how.configuration:
+        return (2 if how.slices else 3), f"nnU-Net's configuration is {how.configuration}", True
     return dims, words if known else f"{slices} slices at the median; no spacing is known", bool(known)
 
 
@@ -105,6 +109,8 @@ def _size(look: Look, choices: Choices, dims: int) -> tuple[int, ...]:
             raise DataError(
                 f"--size {odd[0]} is no multiple of {STEP}, as networks need it.", hint=f"--size {_near(odd[0])}"
             )
+        if dims == 3:
+            fit_of_size(look, choices, choices.size).check("--size ")
         return choices.size
     if dims == 2:
         return (int(np.clip(32 * round(look.size / 32), 64, 512)),)
@@ -178,6 +184,16 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
             hint=f"mend {look.found.said}, or name them: lomix new … --modality A,B,…",
         )
     return known
+
+
+def _check_kept(look: Look, choices: Choices) -> None:
+    """Refuse to scale anew what another program has scaled."""
+    given = [f"--{name}" for name in ("modality", "window") if getattr(choices, name)]
+    if look.found.preprocessed is not None and given:
+        raise DataError(
+            f"{' and '.join(given)}: goes with raw images; nnU-Net has scaled these.",
+            hint=f"leave it out, or give the raw form: nnUNet_raw/{look.found.root.name}",
+        )
 
 
 def _check_window(look: Look, window: tuple[float, float] | None) -> None:
@@ -281,7 +297,7 @@ def _measured_alone(look: Look, measured: frozenset[str]) -> Look:
 
 def _open(look: Look, choices: Choices, dims_sure: bool) -> tuple[Question, ...]:
     found = []
-    if not look.scaling.sure and not choices.intensity:
+    if not look.scaling.sure and not choices.intensity and look.found.preprocessed is None:
         text = f"Are these CTs in Hounsfield units, or MR and others? {look.scaling.why}."
         found.append(Question("modality", text, ("ct", "mr"), look.scaling.intensity))
     if not dims_sure:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-STEP = 16
-"""Patches are multiples of this, so that four halvings fit."""
+from lomix_search.data.block_fit import STEP
 
 _MOST = 128 * 128 * 64  # voxels of a patch that a laptop trains on
 _LEAST = 8  # voxels along an axis that can still be halved
@@ -69,6 +69,25 @@ def strides_for(size: Sequence[int], spacing: Sequence[float] = ()) -> list[list
     return strides
 
 
+def shapes_at(
+    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], target: Sequence[float] = ()
+) -> NDArray[np.float64]:
+    """Return slices, rows and columns of each volume at one spacing.
+
+    Args:
+        shapes: As for :func:`patch_size`, like the others.
+        spacings: Of each volume.
+        target: Spacing that they are brought to.
+
+    Returns:
+        (volumes, 3), not rounded.
+    """
+    own = np.array([(shape[0], *shape[2:]) for shape in shapes], float)
+    if len(spacings) == len(shapes):
+        own = own * np.array(spacings) / (np.array(target) if len(target) else np.median(np.array(spacings), 0))
+    return own
+
+
 def patch_size(
     shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], target: Sequence[float] = ()
 ) -> tuple[int, int, int]:
@@ -82,10 +101,7 @@ def patch_size(
     Returns:
         Slices, rows and columns, each a multiple of 16.
     """
-    own = np.array([(shape[0], *shape[2:]) for shape in shapes], float)
-    if len(spacings) == len(shapes):
-        aim = np.array(target) if len(target) else np.median(np.array(spacings), 0)
-        own = own * np.array(spacings) / aim
+    own = shapes_at(shapes, spacings, target)
     sides = [max(STEP, STEP * int(np.ceil(side / STEP))) for side in np.median(own, 0)]
     while np.prod(sides) > _MOST:
         sides[int(np.argmax(sides))] -= STEP

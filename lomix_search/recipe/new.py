@@ -155,7 +155,8 @@ def _layout(plan: NewRecipe) -> DatasetLayout:
         ignore=decided.ignore,
         regions=dict(decided.regions),
         written=decided.written,
-        measured=decided.measured,
+        measured=frozenset() if plan.choices.window else decided.measured,
+        preprocessed=found.preprocessed,
     )
 
 

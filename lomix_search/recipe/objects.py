@@ -60,8 +60,10 @@ def call(build: Callable[..., Any], arguments: Mapping[str, Any], where: str) ->
     faults = [f"{where}.{k}: unknown. {nearest(k, names)}" for k in arguments if k not in names and not open_ended]
     faults += [f"{where}.{p.name}: missing." for p in named if p.default is p.empty and p.name not in arguments]
     if faults:
+        name = getattr(build, "__name__", str(build))
+        takes = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in named)
         raise RecipeError(
-            "\n".join([f"{getattr(build, '__name__', build)} cannot be called.", *(f"  {fault}" for fault in faults)])
+            "\n".join([f"{name} cannot be called.", *(f"  {fault}" for fault in faults)]), seen=f"{name}({takes})"
         )
     return build(**arguments)
 

@@ -16,6 +16,7 @@ from lomix_search.data.masks.decide import decide
 from lomix_search.data.masks.known import coloured_coding, named_coding
 from lomix_search.data.masks.pairing import Pair, pair_up
 from lomix_search.data.readers.label import names_in
+from lomix_search.data.readers.unread import NOT_READ, files_below, kinds_there, what_to_do
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.file_tally import FileTally, IntensityRule
@@ -145,15 +146,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         DataError: files do not pair up, cannot be read, or hold what cannot be meant; all faults are listed.
     """
     if not found.pairs:
-        more = [f"and {len(found.faults) - _FEW} more"] if len(found.faults) > _FEW else []
-        raise DataError(
-            f"{found.root}: no pair of an image and a mask ({found.form}).",
-            seen=[*found.faults[:_FEW], *more],
-            hint=[
-                "lomix new FOLDER --images IMAGES --masks MASKS   # where they are",
-                "lomix prepare acdc RAW OUT   # or synapse: benchmarks that others have preprocessed to .npz and .h5",
-            ],
-        )
+        raise _no_pairs(found)
     tally = FileTally(ignore=_ignored(found, choices))
     faults = [DataError(fault) for fault in found.faults]
     found, numbers = _names(found, choices, faults)
@@ -173,6 +166,18 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
         found, coding, tally.sides(), median, scaling, channels, tuple(tally.shapes.values()), tuple(tally.spacings),
         numbers, flat[0] if flat and scaling.depth == "volumes" else None, tuple(tally.inside),
     )  # fmt: skip
+
+
+def _no_pairs(found: FoundData) -> DataError:
+    """Return the error about a folder of which nothing can be learned, with what it holds instead."""
+    there, where = files_below(found.root), "lomix new FOLDER --images IMAGES --masks MASKS   # where they are"
+    told = [fault for fault in found.faults if NOT_READ not in fault]  # the kinds of those are told anyway
+    more = [f"and {len(told) - _FEW} more"] if len(told) > _FEW else []
+    return DataError(
+        f"{found.root}: no pair of an image and a mask ({found.form}).",
+        seen=[*kinds_there(there, found.root), *told[:_FEW], *more],
+        hint=[where, *what_to_do(there)],
+    )
 
 
 def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple[FoundData, dict[str, int]]:

@@ -10,9 +10,10 @@ from rich.console import Group
 from torch import nn
 
 from lomix_search.data.audit import audit, facts_of_entry, facts_of_items, old_entries
+from lomix_search.data.block_fit import BlockFit
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.kinds.class_table import PreparedLabels
-from lomix_search.data.kinds.prepared import PreparedSettings, splits_of
+from lomix_search.data.kinds.prepared import PreparedSettings, block_fit_of, measured_outside, splits_of
 from lomix_search.data.manifest import Entry, verify
 from lomix_search.data.split import Split
 from lomix_search.errors import DataError, LomixError, LossError
@@ -70,6 +71,7 @@ class RecipeFindings:
         warnings: What is unusual and may be meant so.
         faults: What cannot be right.
         multilabel: The classes are regions that may overlap.
+        padding: How many training volumes are smaller than a block, in words; empty where none is.
     """
 
     recipe: str
@@ -79,6 +81,7 @@ class RecipeFindings:
     warnings: tuple[str, ...]
     faults: tuple[str, ...]
     multilabel: bool = False
+    padding: str = ""
 
     def check(self) -> None:
         """Raise if anything cannot be right.
@@ -99,6 +102,7 @@ class RecipeFindings:
         for c in self.classes:
             classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
         spacing = [f"spacing: {self.spacing}"] if self.spacing else []
+        spacing += [f"padding: {self.padding}"] if self.padding else []
         words = [*spacing, *(f"warning: {w}" for w in self.warnings), *(f"fault: {f}" for f in self.faults)]
         return Group(sets, classes, *map(plain, words or ["no fault"]))
 
@@ -127,6 +131,31 @@ def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True
     return replace(found, warnings=tuple(warnings), faults=tuple(faults), multilabel=splits.multilabel)
 
 
+def data_notes(recipe: Recipe) -> list[str]:
+    """Return what is to be known of a recipe's data before it is trained on them, one line each."""
+    prepared = recipe.data.kind == "prepared"
+    return _outside(PreparedSettings.model_validate(recipe.data.settings)) if prepared else []
+
+
+def _outside(settings: PreparedSettings) -> list[str]:
+    return [found] if (found := measured_outside(settings)) else []
+
+
+def check_blocks(recipe: Recipe) -> None:
+    """Refuse to train on blocks that are larger than every volume, before anything is trained.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        DataError: they are, along an axis that is named; or the data cannot be opened.
+    """
+    if recipe.data.kind == "prepared":
+        fit = block_fit_of(PreparedSettings.model_validate(recipe.data.settings), recipe.loss.ignore_index)
+        if fit is not None:
+            fit.check("data.size=")
+
+
 def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool, splits: Splits) -> RecipeFindings:
     """Read what the manifest tells; arrays are opened for their hashes, and to find images of one value."""
     manifest, split = splits_of(settings)
@@ -141,8 +170,26 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool, split
     used = [entry for members in sets.values() for entry in members]
     faults = [*verify(settings.root)] if hashes else []
     faults += [] if sets["test"] else ["the test set is empty"]
-    warnings = [*_split_warnings(split, used), *old_entries(used), *audit(facts, labels.named, _noun(splits))]
-    return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults))
+    fit = block_fit_of(settings, recipe.loss.ignore_index)
+    faults += [fault] if (fault := _fault_of(fit)) else []
+    warnings = [
+        *_outside(settings),
+        *_split_warnings(split, used),
+        *old_entries(used),
+        *audit(facts, labels.named, _noun(splits)),
+    ]
+    padding = fit.words if fit is not None else ""
+    return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults), padding=padding)
+
+
+def _fault_of(fit: BlockFit | None) -> str:
+    """Return why a size of blocks cannot be meant; empty where it can."""
+    try:
+        if fit is not None:
+            fit.check("data.size=")
+    except DataError as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _set_row(name: str, members: Sequence[Entry]) -> SetRow:

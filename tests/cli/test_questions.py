@@ -34,10 +34,10 @@ def test_decisions_are_shown_with_their_options(
 ) -> None:
     monkeypatch.setattr(console, "_width", 200)  # COLUMNS is read when the package is imported
     text = said(
-        capsys, tmp_path / "r", unclear(tmp_path / "d"), "--classes", "a,b", "--size", "32,32,16", "--dims", "3"
+        capsys, tmp_path / "r", unclear(tmp_path / "d"), "--classes", "a,b", "--size", "16,32,32", "--dims", "3"
     )
     assert "Are these CTs in Hounsfield units" in text and "Taken: mr. Say it with --modality ct or mr." in text
-    for words in ("folders", "1 a, 2 b", "32 × 32 × 16", "1.5 × 1 × 1 mm", "--spacing", "70 / 10 / 20 by patient"):
+    for words in ("folders", "1 a, 2 b", "16 × 32 × 32", "1.5 × 1 × 1 mm", "--spacing", "70 / 10 / 20 by patient"):
         assert words in text, words
     assert (tmp_path / "r" / "recipe.toml").exists()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.volume_files import cases, prepared
 
-from lomix_search.data.kinds.prepared import PreparedSettings, load_prepared
+from lomix_search.data.kinds.prepared import PreparedSettings, block_fit_of, load_prepared
 from lomix_search.data.manifest import verify
 from lomix_search.errors import DataError
 
@@ -27,6 +27,9 @@ def test_blocks_to_train_on_and_whole_volumes_to_validate_on(tmp_path: Path) -> 
     assert whole.shape[1:] == truth.label.shape == np.load(out / "cases" / name / "label.npy").shape  # type: ignore[union-attr]
     case = splits.volumes["val"][0]
     assert case.dims == 3 and isinstance(case.small, np.memmap) and case.label.max() == 2
+    fit = block_fit_of(settings(out, val_fraction=0.2, test_fraction=0.2))
+    assert fit is not None and list(fit.shapes) == sorted(splits.train.cases) and fit.padded == ["c0", "c7", "c9"]
+    fit.check("data.size=")
 
 
 def test_a_class_that_the_recipe_leaves_out_is_background(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ UNPAIRED: dict[str, tuple[list[str], list[str], list[str]]] = {
     "another kind": (["a.png", "b.gif"], ["a.png", "b.npy"], ["i/b.gif is of a kind", "m/b.npy is of a kind"]),
     "volume and picture": (["a.nii.gz"], ["a.png"], ["are a volume and a picture"]),
     "another folder": (["x/a.png"], ["y/a.png"], ["i/x/a.png has no mask", "m/y/a.png has no image"]),
-    "nothing": ([], ["notes.txt"], ["no .nii, .nii.gz or pictures"]),
+    "nothing": ([], ["notes.txt"], ["no file that is read here"]),
 }  # fmt: skip
 
 

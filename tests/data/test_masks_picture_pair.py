@@ -1,6 +1,7 @@
 """Binary masks of every type, and pictures with them: what is read is what numpy wrote, or refused by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from support.picture_files import COLOURS, DISC, PICTURE, ZERO, noise, palette, 
 from lomix_search.data.masks.picture_pair import read_mask, read_picture_pair
 from lomix_search.data.readers.picture_file import read_picture
 from lomix_search.errors import DataError
+from lomix_search.evaluation.inference import Prediction
+from lomix_search.evaluation.prediction_files import save_prediction
 
 BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)
 BINARY: dict[str, Callable[[Path], Path]] = {
@@ -85,6 +88,18 @@ def test_a_mask_that_was_cut_says_so(tmp_path: Path) -> None:
     case = read_picture_pair("a", picture, (BINARY["soft edges"](tmp_path),))
     assert case.origin["masks"].startswith("soft edges of ") and case.origin["masks"].endswith("cut at 127.5")
     assert read_picture_pair("a", picture, (BINARY["0/100"](tmp_path),)).origin.get("masks") is None
+
+
+def test_a_prediction_of_one_bit_is_shown_as_its_mask(tmp_path: Path) -> None:
+    """Stored as 0 and 1, as the mask is; and black and white on a screen, as the mask is."""
+    picture = save(tmp_path / "a.png", np.repeat(DISC[..., None], 3, 2))
+    mask = BINARY["bool"](tmp_path)
+    case = read_picture_pair("a", picture, (mask,))
+    values = (0, *(value for _, value in case.origin["values"]))
+    made = Image.open(save_prediction(tmp_path, replace(case, values=values), Prediction(case.label), 2))
+    np.testing.assert_array_equal(np.asarray(made), DISC)
+    np.testing.assert_array_equal(np.asarray(made.convert("L")), np.asarray(Image.open(mask).convert("L")))
+    assert read_picture_pair("a", picture, (BINARY["0/1"](tmp_path),)).origin.get("palette") is None
 
 
 def objects(count: int) -> NDArray[np.uint8]:

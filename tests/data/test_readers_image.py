@@ -103,9 +103,15 @@ def test_what_is_missing_or_there_twice_is_named(tmp_path: Path) -> None:
     assert "are of one name" in fault(find_images, tmp_path)
     assert "is not a folder" in fault(find_images, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert fault(find_images, tmp_path / "empty").startswith(f"{tmp_path}/empty holds no images.")
+    assert fault(find_images, tmp_path / "empty").startswith(f"{tmp_path}/empty holds no images that are read here.")
     (tmp_path / "text.txt").write_text("x")
     assert "is of a kind that is not read here" in fault(read_image, tmp_path / "text.txt")
+    (tmp_path / "arrays/labels").mkdir(parents=True)
+    for name in ("a.npz", "b.npz", "c.H5", "labels/a.nii.gz", ".hidden.gif"):
+        (tmp_path / "arrays" / name).touch()
+    said = fault(find_images, tmp_path / "arrays")
+    assert "Seen: 2 of .npz, e.g. a.npz\n" in said and "1 of .h5, e.g. c.H5" in said and ".gif" not in said
+    assert "1 look like labels" in said and "nibabel.save(" in said and "lomix prepare acdc RAW OUT" in said
 
 
 def test_a_dicom_series_is_a_volume_on_its_own_grid(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lomix_search.evaluation.testing import ProtocolFault, check_protocol
 SPACING = (5.0, 0.8, 0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_passes_the_check(name: str) -> None:
     check_protocol(PROTOCOLS[name])

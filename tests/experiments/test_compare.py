@@ -135,32 +135,24 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.mark.slow  # five runs, each a process of its own
+@pytest.mark.slow  # four runs, each a process of its own
 def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
     asked = ["compare", str(write_tiny(Path("tiny"))), *SMALL, "--seeds", "1", "weighting.name=lookahead"]
-    asked += [
-        "weighting.interval=2",
-        "--strategies",
-        "last_layer,anneal(until=1),derived(top=3)",
-        "--folder",
-        "c",
-        "--jobs",
-        "2",
-    ]
+    asked += ["weighting.interval=2", "--strategies", "anneal(until=1),derived(top=3)", "--folder", "c", "--jobs", "2"]
     broken = Path("c/anneal-until=1/labels_1/seed_1/run")
     broken.mkdir(parents=True)
     (broken / "mixture.json").mkdir()  # so that the run cannot end
     output = call(*asked)
     assert "failed: anneal(until=1), 1 of the labels, seed 1: " in output and "exit code" in output
     rows = {row["strategy"]: row for row in json.loads(Path("c/compare.json").read_text())}
-    assert set(rows) == {"last_layer", "lookahead", "derived(top=3)"}
+    assert set(rows) == {"lookahead", "derived(top=3)"}
     derived = Mixture.load("c/derived-top=3/labels_1/seed_1/run/mixture.json")
     assert len(derived.maps) == 3 and "P2" in derived.weights
     stamps = {path: path.stat().st_mtime_ns for path in Path("c").rglob("results.json")}
     (broken / "mixture.json").rmdir()
     assert "1/1  anneal(until=1)" in call(*asked)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # finished runs were left alone
-    assert len(json.loads(Path("c/compare.json").read_text())) == 4
+    assert len(json.loads(Path("c/compare.json").read_text())) == 3
     assert Path("c/compare.png").stat().st_size > 5000 and "| derived(top=3) |" in Path("c/compare.md").read_text()
     error = failing(capfd, *asked, "optimizer.lr=0.5")
     assert "holds a run of another recipe." in error and "now:    lr = 0.5" in error

@@ -15,6 +15,7 @@ from lomix_search.experiments.status import read_status
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_the_run_depended_on(home: Path) -> None:
     (environment,) = read_environments(home / "one")
     assert environment.packages["torch"] == torch.__version__ and environment.threads == torch.get_num_threads()

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from lomix_search.experiments.folds.cross_validate import cross_validate
 from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.fold_scores import FoldScores, check_folds
 from lomix_search.experiments.predict.ensemble import load_ensemble
+from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.trained import load_trained
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.checkpoint import read_tensors
 
@@ -40,6 +43,7 @@ def done(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_patient_is_scored_once_and_out_of_fold(done: Path) -> None:
     rows = list(csv.DictReader((done / "scores.csv").read_text().splitlines()))
     held = [load_recipe(done / f"fold{k}/recipe.toml").build_data() for k in (0, 1)]
@@ -89,9 +93,50 @@ def test_all_networks_together_are_scored_on_the_test_cases(done: Path) -> None:
     assert np.abs(made[0] - made[1]).max() > 1e-3  # type: ignore[operator]
 
 
-def test_a_report_of_all_folds_points_to_those_of_each(done: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert f"lomix report {done / 'fold1'}" in failing(capfd, "report", str(done))
-    call("report", str(done / "fold1"))
+def test_a_report_of_all_folds_says_what_they_scored_and_leads_to_theirs(done: Path, tmp_path: Path) -> None:
+    call("report", str(done))
+    page, found = (done / "report.html").read_text(), json.loads((done / "folds.json").read_text())
+    of_two = found["validation"]["dice"]["classes"]["two"]
+    for mean in (found["validation"]["dice"], of_two):
+        ends = [f"<td>{mean[of][0]:.3f} – {mean[of][1]:.3f}</td>" for of in ("bootstrap", "student")]
+        assert f"<td>{mean['mean']:.3f}</td>{ends[0]}{ends[1]}" in page
+    assert f"<b>{found['validation']['dice']['mean']:.3f}</b><span>mean dice of all cases" in page
+    assert f"<dd>{found['test']['dice']['mean']:.3f}<small>dice" in page and "2 networks together" in page
+    for k in (0, 1):
+        link = f'<a href="fold{k}/report.html">fold{k}</a></th>'
+        assert f'{link}<td><span class="state finished">finished</span></td><td>12</td><td>3</td><td>3</td>' in page
+        assert f"<td>{of_two['folds'][k]:.3f}</td>" in page and (done / f"fold{k}/report.html").is_file()
+    held = read_evaluation(done / "fold1/evaluation/final-val").cases
+    assert all(f'<th scope="row">{case}</th><td>1</td>' in page for case in held) and str(done.parent) not in page
+    shares = Mixture.load(done / "fold0/mixture.json"), Mixture.load(done / "fold1/mixture.json")
+    best = max(np.mean([m.weights[name] / m.concentration().total for m in shares]) for name in shares[0].weights)
+    assert f"{best:.1%}" in page and f"{best:.1%}" in call("show", str(done))
+    elsewhere = write_report(done, tmp_path / "page.html").read_text()
+    assert 'href="fold' not in elsewhere and '<th scope="row">fold0</th>' in elsewhere
+
+
+def test_a_report_before_the_end_says_how_far_the_folds_are(
+    done: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    young = tmp_path / "cv"
+    shutil.copytree(done / "fold0", young / "fold0", ignore=shutil.ignore_patterns("checkpoints"))
+    page = write_report(young).read_text()
+    assert "1 of 2 folds are finished" in page and 'class="state stopped">stopped' in page and 'id="scores"' not in page
+    assert "holds 1 of 2 folds" in failing(capfd, "evaluate", str(young))
+    (young / "fold0/mixture.json").unlink()
+    assert "not every fold has found a mixture yet" in failing(capfd, "show", str(young))
+
+
+def test_a_cross_validation_is_evaluated_and_compared_as_one(
+    done: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 160)
+    before = {path: path.stat().st_mtime_ns for path in done.glob("fold*/evaluation/*/scores.csv")}
+    said = call("evaluate", str(done), str(done))
+    assert "2 folds: 6 cases of 6 patients" in said and "B − A, paired by patient" in said and "│ 6 " in said
+    assert before == {path: path.stat().st_mtime_ns for path in done.glob("fold*/evaluation/*/scores.csv")}
+    assert "chosen by the very cases" in failing(capfd, "evaluate", str(done), "--network", "best")
+    assert 'Nearest: "test"' in failing(capfd, "evaluate", str(done), "--on", "tset")
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from support.grid_files import save_meta, save_nrrd
 from support.nifti_files import header
 from support.raw_folders import AFFINE, nifti_folders, picture_folders, run_layout, run_on
 from support.undrawn import undrawn
+from support.workers import Worker
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
@@ -66,6 +65,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return done(home, *picture_folders(home))
 
 
+@pytest.mark.slow
 def test_volumes_come_out_as_evaluation_has_them(volumes: Done, tmp_path: Path) -> None:
     found = predict_images(volumes.run, volumes.images, tmp_path / "out", probabilities=True)
     assert found.done == tuple(f"p{i}" for i in range(6)) and not found.faults and not found.skipped
@@ -150,11 +150,13 @@ def test_bad_images_do_not_stop_the_others(volumes: Done, tmp_path: Path) -> Non
     nib.save(nib.Nifti1Image(np.stack([values, values], -1), AFFINE), images / "two.nii.gz")
     nib.save(nib.Nifti1Image(np.where(values > 300, 40, -1000).astype(np.int16), AFFINE), images / "ct.nii.gz")
     nib.save(nib.Nifti1Image(np.where(values > 300, np.nan, 1).astype(np.float32), AFFINE), images / "nan.nii.gz")
+    np.save(images / "sub/array.npy", values)
     result = CliRunner().invoke(app, ["predict", str(volumes.run), str(images), str(tmp_path / "out")])
     assert result.exit_code == 1 and "5 of 6 images failed" in result.output and "1 predicted" in result.output
     for said in (
         "cut.nii.gz cannot be read", "photo.png: the network was trained on volumes, and this is a picture",
         "two.nii.gz: 2 channels; the others have 1", "ct.nii.gz: a CT, by its values", "nan.nii.gz: NaN or infinite",
+        "not read, by its kind: 1 of .npy, e.g. sub/array.npy",
     ):  # fmt: skip
         assert said in " ".join(result.output.split()), said
     assert sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file()) == ["good.nii.gz", "predictions.json"]
@@ -254,14 +256,13 @@ def test_ctrl_c_leaves_whole_files_and_it_goes_on(volumes: Done, tmp_path: Path)
     images.mkdir()
     for number in range(300):
         (images / f"i{number:03d}.nii.gz").symlink_to(volumes.images / f"p{number % 6}.nii.gz")
-    command = [sys.executable, "-m", "lomix_search", "predict", str(volumes.run), str(images), str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = Worker("predict", str(volumes.run), str(images), str(out))
     deadline = time.monotonic() + 120
     while not [*out.glob("*.nii.gz")]:
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    said, _ = running.communicate(timeout=60)
+    said = running.communicate(timeout=60)
     made = [*out.glob("*.nii.gz")]
     assert running.returncode == 130 and "Traceback" not in said and 0 < len(made) < 300
     assert all(np.asarray(nib.load(path).dataobj).shape for path in made), "every file is whole"

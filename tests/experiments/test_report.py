@@ -150,7 +150,7 @@ def test_report_errors(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         write_report(tmp_path / "none")
     assert str(caught.value) == (
-        f"{tmp_path / 'none'} holds neither a run nor a study.\n  Seen: no such folder\n"
+        f"{tmp_path / 'none'} holds neither a run nor a study nor a cross-validation.\n  Seen: no such folder\n"
         "  Try:  lomix runs   # lists what there is"
     )
     with pytest.raises(RunError) as caught:
@@ -163,6 +163,7 @@ def test_report_errors(finished_run: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_study_has_a_page(finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_study_content(finished_study)
     page = write_report(finished_study, tmp_path / "study.html").read_text()

@@ -1,14 +1,12 @@
 """Recipes run to the end, train again with what they found, and survive kill -9."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from support.tiny_recipe import tiny, write_tiny
+from support.workers import Worker
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.experiments.evaluate_run import evaluate_run
@@ -81,16 +79,17 @@ def test_wandb_is_offline_and_gets_no_paths(tmp_path: Path) -> None:
 def test_kill_9_and_resume_gives_the_same_mixture(tmp_path: Path) -> None:
     settings = ["search.steps=14", "search.checkpoint_every=4", "search.validate_every=5", "data.wait=0.02"]
     recipe = write_tiny(tmp_path / "recipe")
-    command = [sys.executable, "-m", "lomix_search", "run", str(recipe), *settings]
-    command += ["--folder", str(tmp_path / "killed")]
+    command = ["run", str(recipe), *settings, "--folder", str(tmp_path / "killed")]
     for step in (2, 7):  # before the first checkpoint after the start, and between two others
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        process = Worker(*command)
         wait_for(tmp_path / "killed/metrics.jsonl", step)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (tmp_path / "killed/mixture.json").exists()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL and not (tmp_path / "killed/mixture.json").exists()
         command = [*command, "--resume"] if step == 2 else command
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    last = Worker(*command)
+    said = last.communicate()
+    assert last.returncode == 0, said
     run_recipe(tiny(tmp_path / "recipe", settings), tmp_path / "whole")
     for name in ("mixture.json", "mixture.safetensors", "results.json"):
         one, other = (tmp_path / run / name for run in ("killed", "whole"))

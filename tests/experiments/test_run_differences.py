@@ -40,10 +40,8 @@ def test_comparing_runs(home: Path) -> None:
 
 def test_runs_that_cannot_be_told_apart_are_refused(home: Path, tmp_path: Path) -> None:
     one = home / "one"
-    assert message([one], act=tell_apart) == (
-        "1 run given; a comparison needs two.\n  Try:  lomix runs compare RUN RUN"
-    )
+    assert message([one], act=tell_apart) == ("1 run given; a comparison needs two.\n  Try:  lomix diff RUN RUN")
     assert message([one, tmp_path], act=tell_apart) == (
         f"{tmp_path}: no run folder.\n  Try:  lomix runs   # lists them"
     )
-    assert message([one, one], act=tell_apart) == (f"{one} is given twice.\n  Try:  lomix runs compare RUN ANOTHER")
+    assert message([one, one], act=tell_apart) == (f"{one} is given twice.\n  Try:  lomix diff RUN ANOTHER")

@@ -1,5 +1,6 @@
 """From a newcomer's folder of each layout to scores and predictions: new, validate, run, evaluate, predict."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 from support import own_folders as own
 
-from lomix_search.data.readers.image import find_images
+from lomix_search.data.folders.new_images import find_new_images
 from lomix_search.experiments.evaluate_run import evaluate_run
 from lomix_search.experiments.predict.predict_images import predict_images
 from lomix_search.experiments.run import run_recipe
@@ -59,11 +60,11 @@ def test_a_folder_becomes_scores_and_predictions(name: str, tmp_path: Path) -> N
         raw = own.nrrd_folder(tmp_path / "raw")
         faults = predict_images(tmp_path / "run", raw, tmp_path / "out").faults
         assert len(faults) == 6 and all("files that nnU-Net had cropped" in one for one in faults.values())
-        return
+        shutil.rmtree(tmp_path / "out")
     images = next(
         (folder for key in ("imagesTr", "images") if (folder := tmp_path / "d" / key).is_dir()), tmp_path / "d"
     )
     made = predict_images(tmp_path / "run", images, tmp_path / "out")
-    assert not made.faults and set(made.done) == set(find_images(images)) and len(made.done) == len(plan.look.pairs)
+    assert not made.faults and set(made.done) == set(find_new_images(images)) and len(made.done) == len(plan.look.pairs)
     affine = nib.load(next((tmp_path / "out").rglob("*.nii.gz"))).affine
     assert name == "TIFF" or np.allclose(affine, own.AFFINE)

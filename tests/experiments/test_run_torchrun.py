@@ -18,11 +18,8 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.trackers import read_lines
 
-RECIPE = [
-    "chest_ct", "network.args.features=[4, 4, 8, 8, 8, 4]", "data.augment=chest_ct", "search.batch_size=3",
-    "search.validate_every=2", "search.checkpoint_every=2", "optimizer.name=SGD", "optimizer.lr=0.05",
-    "search.steps=6",
-]  # fmt: skip
+SETTINGS = ["space.name=lomix", "search.batch_size=3", "search.checkpoint_every=2", "optimizer.name=SGD",
+            "optimizer.lr=0.05", "search.steps=6"]  # fmt: skip
 
 
 def members(folder: Path) -> Iterator[tuple[int, str]]:
@@ -58,10 +55,10 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed(tmp_path: Path) -> No
 
 @pytest.mark.slow  # starts torchrun
 @pytest.mark.usefixtures("pictures")
-def test_torchrun_finds_what_one_process_finds_on_the_embedded_ct(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    running = torchrun(*RECIPE, "--folder", str(two))
-    run_recipe(load_recipe(RECIPE[0], RECIPE[1:]), one)
+def test_torchrun_finds_what_one_process_finds(tmp_path: Path) -> None:
+    recipe, one, two = write_tiny(tmp_path / "recipe"), tmp_path / "one", tmp_path / "two"
+    running = torchrun(str(recipe), *SETTINGS, "--folder", str(two))
+    run_recipe(load_recipe(recipe, SETTINGS), one)
     out, err = running.communicate(timeout=240)
     assert running.returncode == 0, err
     assert out.count("test Dice, final network") == 1

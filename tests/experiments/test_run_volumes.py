@@ -9,6 +9,7 @@ from support.volume_files import cases, prepared, volume_recipe
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
+from lomix_search.errors import DataError
 from lomix_search.experiments.evaluate_run import evaluate_run
 from lomix_search.experiments.run import run_recipe
 from lomix_search.recipe.recipe import load_recipe
@@ -23,6 +24,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, _ = prepared(home, given)
     volume_recipe(home, out)
     return home
+
+
+@pytest.mark.slow
+def test_blocks_that_no_volume_fills_are_refused_before_training(home: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(home, ["data.size=[8, 32, 12]"])
+    found = validate_recipe(recipe, network=False)
+    assert found.faults[0].startswith("blocks of 8 × 32 × 12 are larger than every case along rows")
+    with pytest.raises(DataError, match="are larger than every case along rows"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run/recipe.toml").exists()
+    padding = validate_recipe(load_recipe(home), network=False).padding
+    assert padding.startswith("4 of 6 cases are smaller than a block of 8 × 16 × 12 and are padded; most c0")
 
 
 @pytest.mark.slow

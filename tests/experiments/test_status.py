@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from support.tiny_recipe import write_tiny
+from support.workers import Worker
 
 from lomix_search.experiments.listing import last_step, summarize_run
 from lomix_search.experiments.status import Status, read_status
@@ -19,15 +18,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.slow
 def test_a_run_is_running_while_its_process_lives_and_stopped_when_it_was_killed(tmp_path: Path) -> None:
     write_tiny(tmp_path / "recipe")
-    command = [sys.executable, "-m", "lomix_search", "run", str(tmp_path / "recipe"), "--folder", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, "search.steps=100000", "data.wait=0.01"], stdout=subprocess.DEVNULL)
+    command = ["run", str(tmp_path / "recipe"), "--folder", str(tmp_path / "run")]
+    process = Worker(*command, "search.steps=100000", "data.wait=0.01")
     deadline = time.monotonic() + 120
     while last_step(tmp_path / "run/metrics.jsonl") < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     assert summarize_run(tmp_path / "run").state == "running"
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert summarize_run(tmp_path / "run").state == "stopped"
     status = read_status(tmp_path / "run")
     assert status is not None and status.state == "running", "it had no time to say so"

@@ -6,16 +6,14 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from support.places import ROOT
 from support.tiny_recipe import write_tiny
+from support.workers import Worker
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
@@ -139,12 +137,6 @@ def forked(act: Callable[[], object]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def child(code: str, where: Path, *given: str, **options: Any) -> "subprocess.Popen[bytes]":
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    own = os.environ | {"PYTHONPATH": path}
-    return subprocess.Popen([sys.executable, "-c", code, *given], cwd=where, env=own, **options)
-
-
 def test_locks_left_by_earlier_versions_hold_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "journal.log.lock").symlink_to("runs/study/journal.log")  # relative, and of a process long gone
     assert values(finished(tmp_path, 1)) == [0.0]
@@ -166,6 +158,11 @@ def test_a_file_that_cannot_grow_leaves_no_half_line(tmp_path: Path) -> None:
     assert said.read_text().startswith(f"RunError: {journal} cannot be written: File too large.")
     assert journal.stat().st_size == size
     assert values(finished(tmp_path, 1)) == [0.0, 0.0]
+
+
+def finish(worker: Worker) -> None:
+    said = worker.communicate()
+    assert worker.returncode == 0, said
 
 
 @pytest.fixture
@@ -197,18 +194,17 @@ def test_a_study_on_a_full_disk_ends_with_its_name_and_goes_on_when_there_is_roo
         return image, label
 """
     (recipe / "parts.py").write_text(text.replace("\n        return image, label\n", filling))
-    code = "from lomix_search.cli import main; main()"
     given = ["tune", str(recipe), "--folder", str(small_disk / "study"), "search.steps=2", "--resume", "--trials"]
-    assert child(code, tmp_path, *given, "1").wait(120) == 0
+    finish(Worker(*given, "1"))
     (tmp_path / "now").touch()
-    full = child(code, tmp_path, *given, "3", stderr=subprocess.PIPE)
-    said = full.communicate(timeout=120)[1].decode()
+    full = Worker(*given, "3")
+    said = full.communicate()
     assert full.returncode == 2 and "cannot be written: No space left on device" in said, said
     for line in (small_disk / "study/journal.log").read_bytes().splitlines():
         json.loads(line)
     filler.unlink()
     (tmp_path / "now").unlink()
-    assert child(code, tmp_path, *given, "3").wait(120) == 0
+    finish(Worker(*given, "3"))
     study, _ = open_study(small_disk / "study")
     assert [t.state.name for t in study.trials if t.state.name == "COMPLETE"] == ["COMPLETE"] * 3
     assert not [t for t in study.trials if "reason" in t.user_attrs]

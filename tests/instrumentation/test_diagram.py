@@ -3,11 +3,13 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
+from support.browser import PROGRAM, Browser
 from support.families import FAMILIES
 from support.places import ROOT
+from support.stage_pictures import PICTURES, picture
 from support.zoo import monai_basic_unet
 
-from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.trace import sizes, trace
 
@@ -38,6 +40,28 @@ def test_the_readmes_picture_is_what_its_command_draws():
     model, example = BasicUNet(spatial_dims=2), torch.zeros(1, 1, 256, 256)
     shown = draw(trace(model, example), find_stages(model, example).stages)
     assert shown == (ROOT / "docs/stages.svg").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
+def test_a_page_shows_the_whole_picture_and_its_wheel_zooms(tmp_path):
+    (tmp_path / "net.html").write_text(zoomable("A & B", picture("Swin-Unet")))
+    turn = 'svg.dispatchEvent(new WheelEvent("wheel", {deltaY: -1, clientX: 100, clientY: 100, cancelable: true}))'
+    with Browser() as browser:
+        browser.open(tmp_path / "net.html", 600)
+        assert browser.value("document.title") == "A & B"
+        assert browser.value("svg.getBoundingClientRect().height <= innerHeight")
+        whole = browser.value("box.width")
+        browser.value(turn)
+        assert browser.value("box.width") < whole
+        browser.value('svg.dispatchEvent(new MouseEvent("dblclick"))')
+        assert browser.value("box.width") == whole and not browser.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "family"), PICTURES.items())
+def test_the_pictures_of_what_a_stage_is_are_todays(name, family):
+    assert picture(family) == (ROOT / f"docs/stages/{name}.svg").read_text()
 
 
 @pytest.mark.parametrize(

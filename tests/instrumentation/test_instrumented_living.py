@@ -160,5 +160,5 @@ def test_two_processes_share_gradients():
         port = free.getsockname()[1]
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(worker, (port, results), nprocs=2)
+        mp.start_processes(worker, (port, results), nprocs=2, start_method="fork")
         assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))

@@ -44,7 +44,10 @@ def test_two_maps_that_could_be_meant_are_told_to_the_user() -> None:
         "which map it takes"
     )
     net = instrument(network, torch.rand(1, 1, 32, 24))
-    assert "Twins returns another map of this shape; output['edge'] is taken as its logits" in net.stages.notes
+    assert (
+        "Twins returns another map of this shape; output['edge'] is taken as its logits; to take another, return it "
+        "first from forward()"
+    ) in net.stages.notes
     assert predict_case(net, case(), InferenceOptions()).label.shape == (2, 32, 24)
 
 

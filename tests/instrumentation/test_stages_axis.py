@@ -9,8 +9,8 @@ from lomix_search.instrumentation.stages.axis import (
     length,
     one_after_another,
     parts_of,
+    refitted,
     regrouped,
-    resized,
     space_axis,
     unknown_axis,
 )
@@ -45,5 +45,5 @@ def test_a_sequence_of_another_length_has_no_parts():
 
 def test_a_sum_over_an_axis_takes_away_the_unknown_one():
     axes = (batch(2), unknown_axis(4), channels_axis(4))
-    assert resized(axes, (2, 4)) == (batch(2), channels_axis(4))
-    assert resized((batch(2), channels_axis(4)), (2, 5, 4)) == (batch(2), unknown_axis(5), channels_axis(4))
+    assert refitted(axes, (2, 4)) == (batch(2), channels_axis(4))
+    assert refitted((batch(2), channels_axis(4)), (2, 5, 4)) == (batch(2), unknown_axis(5), channels_axis(4))

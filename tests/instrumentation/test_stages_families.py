@@ -40,6 +40,7 @@ def test_the_lists_are_those_that_are_counted():
     assert len(KNOWN) == 4 and KNOWN.keys() <= {entry["id"] for entry in FAMILIES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer pixel decoder", "deep layer aggregation", "F3Net"])
 def test_names_tell_apart_what_one_module_returns_and_tap_the_same_again(name):
     entry = next(entry for entry in FAMILIES if entry["id"] == name)

@@ -90,21 +90,14 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor, list[str]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(networks())
-def test_every_random_network_shows_its_true_stages(case):
-    check(case)
-
-
-@pytest.mark.slow
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_many_random_networks_show_their_true_stages(case):
     check(case)
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks())
 def test_the_stages_do_not_depend_on_the_back_end(case):
     net, example, names = case

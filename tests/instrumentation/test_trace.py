@@ -23,6 +23,7 @@ def quick(name, backend):
     return (name, backend) in QUICK or (backend == "fx" and name.endswith("2d"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "backend"),
     [

@@ -29,6 +29,7 @@ def by_hand(logits: Tensor, labels: Tensor, ignored: int | None = None) -> Tenso
     return 0.3 * ce + 0.7 * dice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [small_unet_2d, small_unet_3d, lambda: monai_dynunet(2, 2)])
 @pytest.mark.parametrize("weighting", ["softplus", "normalized", "uniform"])
 def test_in_eval_mode_it_is_the_finest_maps_loss(build: object, weighting: str) -> None:

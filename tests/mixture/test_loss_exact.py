@@ -102,6 +102,7 @@ def test_float64_agrees_on_many_more(engine: str, case: dict[str, object]) -> No
     agree(outcome(loss, maps, labels, engine), outcome(loss, maps, labels, "reference"), 1e-10, case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", able())
 def test_a_size_of_real_use(engine: str) -> None:
     """Many tiles and chunks, with a remainder, on all threads."""

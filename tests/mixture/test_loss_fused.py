@@ -207,7 +207,8 @@ def _ddp(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ddp_averages_the_gradients_of_its_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_ddp, (20000 + os.getpid() % 20000, str(tmp_path)), nprocs=2)
+    port = 20000 + os.getpid() % 20000
+    torch.multiprocessing.start_processes(_ddp, (port, str(tmp_path)), nprocs=2, start_method="fork")
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     x, labels = data(4)
     for engine in FAST:

@@ -116,7 +116,7 @@ def test_what_is_not_finite_is_the_same_everywhere(engine: str, case: dict[str, 
 
 @pytest.mark.slow
 @engines
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(case=hostile())
 def test_what_is_not_finite_is_the_same_in_many_more(engine: str, case: dict[str, object]) -> None:
     compare(case, engine)

@@ -38,7 +38,8 @@ def _process(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_totals_and_mean_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_process, (20000 + os.getpid() % 20000, str(tmp_path)), nprocs=2)
+    port = 20000 + os.getpid() % 20000
+    torch.multiprocessing.start_processes(_process, (port, str(tmp_path)), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in CASES:
         whole = one_step(name, slice(0, 3), "reference", False)

@@ -225,6 +225,7 @@ def test_more_maps_than_can_be_gone_through_are_refused_at_once() -> None:
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [
     "a = " + "[" * 5000 + "]" * 5000,
     "a = " + "[" * 200 + "]" * 200,

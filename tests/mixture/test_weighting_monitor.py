@@ -47,6 +47,7 @@ def test_the_papers_rule_is_told_of_once() -> None:
     assert " equal maps of 48." in said[0][1] and "weighting.name=lookahead" in said[0][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [uniform_weights, random_weights, Anneal, Normalized, Uncertainty])
 def test_it_does_not_cry_wolf(kind: type[Weighting]) -> None:
     assert watch(kind(MAPS)) == []

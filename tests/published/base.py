@@ -6,31 +6,59 @@ first tensor input of that module (the stage is made by a function) | "fn:text" 
 Tags: U classic ladder | FPN parallel taps or top-down | nonU one resolution, no ladder (a kind refusal is right) |
 nested | DS deep supervision | multi several decoders | vit token-shaped features |
 time, cond, multi-input extra inputs | valid unpadded. `alts`: other modules that are right too, for each
-stage. `train`: whether it can be built for training.
+stage; `ladders`: whole lists of stages that are right too. `train`: whether it can be built for training.
+
+Each file adds to one list: "published", whose networks the rules were written with, or one that was written blind:
+labelled from the packages' source, before anything was tried on its networks.
 """
 
 import importlib
+import importlib.util
+import sys
+import types
 
 import torch
 
 from published import tv_shim  # noqa: F401  two operators that a CPU torch lacks; before torchvision
 
-ZOO = []
+LISTS = {}
+
+
+def adder(source):
+    """A function that adds networks to the list of this name."""
+    networks = LISTS.setdefault(source, [])
+
+    def add(id, pkg, dim, build, inputs, stages, tags="U", notes="", kw=None, alts=None, ladders=(), train=True):
+        networks.append(
+            dict(id=id, pkg=pkg, dim=dim, build=build, inputs=inputs, stages=stages, tags=tags.split(), alts=alts or {})
+            | dict(ladders=list(ladders), notes=notes, kw=kw, train=train, source=source)
+        )
+
+    return add
+
+
+add = adder("published")
+ZOO = LISTS["published"]
 
 
 def named(module, name):
     return getattr(importlib.import_module(module), name)
 
 
+def alone(module, name):
+    """As named(), without running the packages around the module, which import more than the network needs."""
+    parents = module.split(".")[:-1]
+    for i in range(len(parents)):
+        path = ".".join(parents[: i + 1])
+        if path not in sys.modules:
+            places = importlib.util.find_spec(path).submodule_search_locations
+            sys.modules[path] = types.ModuleType(path)
+            sys.modules[path].__path__ = list(places)
+    return named(module, name)
+
+
 def rand(*shape):
     return torch.rand(*shape)
-
-
-def add(id, pkg, dim, build, inputs, stages, tags="U", notes="", kw=None, alts=None, train=True):
-    ZOO.append(
-        dict(id=id, pkg=pkg, dim=dim, build=build, inputs=inputs, stages=stages, tags=tags.split(), alts=alts or {})
-        | dict(notes=notes, kw=kw, train=train)
-    )
 
 
 def seq(form, *numbers):

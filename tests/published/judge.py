@@ -30,7 +30,7 @@ def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = Tr
     """Instrument a network, compare its stages with the expert's, its output with before, and train it for a step.
 
     Args:
-        entry: As on the lists.
+        entry: As on the lists; perhaps with the tensors that are right, where the names are no longer those.
         train: Whether to train it too.
         device: Where to.
         timed: Whether the step is timed against one with the last layer alone.
@@ -39,7 +39,9 @@ def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = Tr
     torch.manual_seed(0)
     model, inputs, verdict = entry["build"]().eval().to(device), entry["inputs"](), Verdict()
     inputs = tuple(x.to(device) for x in inputs)
-    ladders = [expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)]
+    ladders = entry.get("tensors") or [
+        expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)
+    ]
     before = leaves_of(model, inputs)
     began = time.perf_counter()
     try:

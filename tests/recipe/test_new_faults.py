@@ -150,6 +150,10 @@ def test_options_that_do_not_fit_the_data(tmp_path: Path) -> None:
     folder = own.nnunet(tmp_path / "d", CT, ct=True, count=3)
     assert "--size 64 does not go with 3D" in fault(tmp_path, folder, size=64)
     assert "--size 50 is no multiple of 16" in fault(tmp_path, folder, size=(50, 64, 64))
+    said = fault(tmp_path, folder, size=(16, 48, 32))
+    assert "blocks of 16 × 48 × 32 are larger than every case along rows" in said and "--size 16,32,32" in said
+    (row,) = [r for r in own.plan(tmp_path, folder, size=(16, 32, 16)).decided.rows if r.what == "size"]
+    assert row.why.startswith("--size; 3 of 3 cases are smaller than a block of 16 × 32 × 16 and are padded; most p0")
     assert "--modality picture does not go with volumes" in fault(tmp_path, folder, modality="picture")
     assert "--ignore 9: no mask has this value." in fault(tmp_path, folder, ignore=9)
     assert "--spacing goes with 3D" in fault(tmp_path, folder, dims=2, spacing=(1, 1, 1))
@@ -160,6 +164,10 @@ def test_options_that_do_not_fit_the_data(tmp_path: Path) -> None:
     assert "is not a folder" in fault(tmp_path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "no pair of an image and a mask" in fault(tmp_path, tmp_path / "empty")
+    for name in ("a.npy", "b.npy", "c.zip"):
+        (tmp_path / "empty" / name).touch()
+    said = fault(tmp_path, tmp_path / "empty")
+    assert "Seen: 2 of .npy, e.g. a.npy" in said and "unpack the archives first" in said and "nibabel.save(" in said
 
 
 def test_frames_are_not_taken_for_channels(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from support.picture_files import tiff
 
 from lomix_search.data.manifest import read_manifest
 from lomix_search.recipe.recipe import load_recipe
+from lomix_search.recipe.validate import data_notes
 
 CT = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2}}
 
@@ -75,6 +76,7 @@ def test_floats_within_0_and_1_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "r" / "data" / "cases" / "c0" / "image.npy")[0, 0], values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_no_intensity_of_cases_that_test_or_validate_is_measured(dims: int, tmp_path: Path) -> None:
     """The cases that the recipe draws for training are the very ones whose foreground scales a CT."""
@@ -86,6 +88,16 @@ def test_no_intensity_of_cases_that_test_or_validate_is_measured(dims: int, tmp_
     assert plan.decided.measured == {f"p{n}" for n in range(8)} - {*splits.val.cases, *splits.test.cases}
     (row,) = [row for row in plan.decided.rows if row.what == "intensities"]
     assert row.why == f"measured in the {len(plan.decided.measured)} cases of training"
+    recipe = tmp_path / "a" / "recipe"
+    assert data_notes(load_recipe(recipe)) == []
+    fold = load_recipe(recipe, ["data.folds=4", "data.fold=1"])
+    held = plan.decided.measured & {*fold.build_data().val.cases, *fold.build_data().test.cases}
+    (note,) = data_notes(fold)
+    assert (
+        held and f"measured in {len(plan.decided.measured)} cases" in note and f"{len(held)} of these are held" in note
+    )
+    own.plan(tmp_path / "c", folder, **options, window=(-150, 250)).write(progress=False)
+    assert data_notes(load_recipe(tmp_path / "c" / "recipe", ["data.folds=4", "data.fold=1"])) == []
     for name in {*splits.val.cases, *splits.test.cases}:
         path = folder / "imagesTr" / f"{name}_0000.nii.gz"
         values = np.asarray(nib.load(path).dataobj)

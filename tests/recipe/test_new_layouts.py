@@ -75,7 +75,7 @@ def test_regions_are_written_as_dataset_json_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_decathlon_of_4d_files(tmp_path: Path) -> None:
-    found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(32, 32, 32), spacing=(2, 1, 1))
+    found, manifest = prepared(tmp_path, own.decathlon(tmp_path / "d"), size=(16, 32, 32), spacing=(2, 1, 1))
     assert found["form"] == "Medical Segmentation Decathlon" and found["channels"] == "2 (FLAIR, T1w)"
     assert found["classes"] == "1 edema, 2 tumour" and found["modality"] == "mr" and found["spacing"] == "2 × 1 × 1 mm"
     assert manifest.preparation.spacing == (2, 1, 1) and manifest.cases[0].shape == (12, 2, 18, 20)
@@ -118,6 +118,7 @@ def test_a_folder_a_patient(tmp_path: Path) -> None:
     assert [case.name for case in manifest.cases][:2] == ["P0/scan_0", "P0/scan_1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_dicom_files_say_whose_they_are(known: bool, tmp_path: Path) -> None:
     """Two studies of one patient are in one set; what the files call the patient is written nowhere."""
@@ -150,17 +151,17 @@ def test_flat_volumes_are_slices(tmp_path: Path) -> None:
 
 def test_nnunets_preprocessed_form(tmp_path: Path) -> None:
     found, manifest = prepared(tmp_path, own.preprocessed(tmp_path / "d"))
-    assert (
-        found["form"] == "nnU-Net preprocessed" and found["spacing"] == "1.5 × 1 × 1 mm" and found["modality"] == "mr"
-    )
+    assert (found["form"], found["spacing"], found["modality"]) == ("nnU-Net preprocessed", "1.5 × 1 × 1 mm", "CT")
+    assert found["intensities"] == "as nnU-Net has left them" and manifest.preparation.intensity[0].kind == "kept"
+    image = np.load(tmp_path / "recipe/data/cases/p0/image.npy")
+    with np.load(tmp_path / "d/nnUNetPlans_3d_fullres/p0.npz") as stored:
+        np.testing.assert_array_equal(image, stored["data"].swapaxes(0, 1).astype(np.float16))
     wanted = own.volumes(1)[0][1].transpose(2, 1, 0).copy()
     wanted[0] = 0  # was outside the body
     np.testing.assert_array_equal(labels_of(tmp_path, "p0"), wanted)
     assert manifest.cases[0].spacing == (1.5, 1, 1) and manifest.labels == {1: "liver", 2: "tumour"}
-    for path in (tmp_path / "d" / "nnUNetPlans_3d_fullres").glob("*.npz"):
-        path.rename(path.with_suffix(".b2nd"))
-    with pytest.raises(DataError, match=r"6 files are of the form \.b2nd, which is not read here"):
-        own.plan(tmp_path / "b", tmp_path / "d")
+    with pytest.raises(DataError, match="--modality: goes with raw images; nnU-Net has scaled these"):
+        own.plan(tmp_path / "b", tmp_path / "d", modality="ct")
 
 
 def test_folders_of_kinds_are_not_taken_for_patients(tmp_path: Path) -> None:

@@ -115,6 +115,15 @@ def test_two_values_in_all_masks_are_binary(name: str, tmp_path: Path) -> None:
     assert [case.origin.get("values") for case in manifest.cases] == [[[0, 1]] if low else None] * len(masks)
 
 
+def test_masks_of_one_bit_are_black_and_white(tmp_path: Path) -> None:
+    masks = [blocks([1], seed) for seed in range(3)]
+    found = data(tmp_path, masks, lambda p, m: Image.fromarray(m.astype(bool)).save(p))
+    labels = make(tmp_path, *found)
+    np.testing.assert_array_equal(labels["c1"], masks[1])
+    manifest = read_manifest(tmp_path / "r" / "data")
+    assert all(case.origin["palette"] == [[0, 0], [1, 0xFFFFFF]] for case in manifest.cases)
+
+
 def test_colours_are_classes(tmp_path: Path) -> None:
     colours = np.array([(0, 0, 0), (0, 0, 255), (0, 200, 0), (255, 0, 0)], np.uint8)
     masks = [blocks([1, 2, 3]), blocks([3]), blocks([2, 1])]

@@ -52,7 +52,8 @@ def test_message_network_arguments(tmp_path: Path) -> None:
     lines = str(error.value).splitlines()
     assert lines[0] == "Conv2d cannot be called."
     assert lines[1].startswith('  network.args.in_chanels: unknown. Nearest: "in_channels". Known: ')
-    assert lines[2:] == [f"  network.args.{name}: missing." for name in ("in_channels", "out_channels", "kernel_size")]
+    assert lines[2:5] == [f"  network.args.{name}: missing." for name in ("in_channels", "out_channels", "kernel_size")]
+    assert lines[5].startswith("  Seen: Conv2d(in_channels, out_channels, kernel_size, stride=1, ") and len(lines) == 6
 
 
 def test_message_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

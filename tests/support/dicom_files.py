@@ -51,6 +51,43 @@ def series(
     return paths
 
 
+def enhanced(
+    path: Path,
+    values: NDArray[np.int16],
+    *,
+    step: float = 1.0,
+    pixel: tuple[float, float] = (1.0, 1.0),
+    turned: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    slopes: tuple[tuple[float, float], ...] = (),
+    modality: str = "MR",
+) -> Path:
+    """Write (slices, rows, columns) as one enhanced file, the last slice first; a slope and an intercept a slice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    d = _new("1.2.840.10008.5.1.4.1.1.4.1", path)
+    d.SeriesInstanceUID = generate_uid(entropy_srcs=[str(path)])
+    d.Modality, d.Rows, d.Columns, d.NumberOfFrames = modality, *values.shape[1:], len(values)
+    d.SamplesPerPixel, d.PhotometricInterpretation, d.PixelRepresentation = 1, "MONOCHROME2", 1
+    d.BitsAllocated = d.BitsStored = 16
+    d.HighBit, shared, orientation, measures = 15, Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient, measures.PixelSpacing, measures.SliceThickness = (
+        list(turned),
+        list(pixel),
+        step,
+    )
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    d.SharedFunctionalGroupsSequence, d.PerFrameFunctionalGroupsSequence = [shared], []
+    normal = np.cross(turned[:3], turned[3:])
+    for n in reversed(range(len(values))):
+        frame, place, change = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [float(v) for v in normal * step * n]
+        change.RescaleSlope, change.RescaleIntercept = slopes[n] if slopes else (1, 0)
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [place], [change]
+        d.PerFrameFunctionalGroupsSequence.append(frame)
+    d.PixelData = values[::-1].astype("<i2").tobytes()
+    pydicom.dcmwrite(path, d, enforce_file_format=True)
+    return path
+
+
 def contours(path: Path, masks: dict[str, NDArray[np.bool_]], step: float = 1.0) -> Path:
     """Write an RTSTRUCT: a rectangle round the mask of each slice, which must be one, on an axial grid of 1 mm."""
     d = _new("1.2.840.10008.5.1.4.1.1.481.3", path)

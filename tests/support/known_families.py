@@ -7,3 +7,6 @@ KNOWN = {
     "SSFormer": "all its stages have one size",
 }
 """Families whose stages are not found by themselves, and why; ``stages=[…]`` taps them."""
+
+INLINED: dict[str, str] = {}
+"""Families whose stages change where a block's forward() is written into that of the module around it, and why."""

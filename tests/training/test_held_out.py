@@ -75,6 +75,7 @@ def unrolled(net: nn.Module, loss: lomix.MixtureLoss, train: Batch, held: Batch,
     return torch.autograd.grad(total, w)[0], direction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_derivative_is_that_of_the_unrolled_step(method: str) -> None:
     net, loss = built(smooth())

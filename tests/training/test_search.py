@@ -146,3 +146,43 @@ def test_unknown_and_bad_settings_are_listed_together(tmp_path: Path) -> None:
         "validate_every, weight_decay, workers.",
     ]
     assert not list(tmp_path.iterdir())
+
+
+class Noting(Shapes):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.count = [], 0  # type: ignore[var-annotated]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.read.append(index)
+        self.count += 1
+        return super().__getitem__(index)
+
+
+def test_looking_moves_nothing(tmp_path: Path) -> None:
+    train, val = Noting(), Noting()
+    net, loss = build("deep_supervision")
+    lomix.search(net, loss, train, val, folder=tmp_path, steps=2, batch_size=4, validate_every=9, progress=False)
+    assert train.count == len(train.read) == 8 and val.read == list(range(12))
+
+
+def test_the_faults_of_both_sections_are_told(tmp_path: Path) -> None:
+    net, loss = build("deep_supervision")
+    with pytest.raises(RunError) as caught:
+        lomix.search(net, loss, Shapes(), folder=tmp_path, lr=-1, steps=0, precision="8", unknown=1)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "search(…) has 4 faults."
+    assert [line.split(":")[0].split(" =")[0].strip() for line in lines[1:]] == ["unknown", "steps", "precision", "lr"]
+
+
+@pytest.mark.slow
+def test_the_last_validation_is_made_once(tmp_path: Path) -> None:
+    val = Noting()
+    net, loss = build("deep_supervision")
+    settings = {"steps": 4, "batch_size": 4, "validate_every": 2, "progress": False, "classes": CLASSES}
+    result = lomix.search(net, loss, Shapes(), val, folder=tmp_path, **settings)
+    assert val.count == 2 * 12
+    assert result.final is not None and np.isfinite(result.final.mean)
+    net, loss = build("deep_supervision")
+    again = lomix.search(net, loss, Shapes(), val, folder=tmp_path, resume=True, **settings)
+    assert again.final is not None and again.final.mean == result.final.mean and val.count == 3 * 12

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lomix_search.data.case import Case
+from lomix_search.data.preprocessing import Preprocessing
 
 _Finder = Callable[[Path], "list[Source]"]
 
@@ -57,6 +58,7 @@ class DatasetLayout:
             found out when left out.
         measured: Cases whose intensities are measured where all images have one scaling (CT); those that their folder
             does not call test when left out.
+        preprocessed: What another program has done to the images; None for images as they came.
     """
 
     name: str
@@ -73,3 +75,4 @@ class DatasetLayout:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     written: tuple[int, ...] = ()
     measured: frozenset[str] | None = None
+    preprocessed: Preprocessing | None = None

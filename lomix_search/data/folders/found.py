@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lomix_search.data.masks.pairing import Pair
+from lomix_search.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class FoundData:
         grouped: What says so, in words; empty where nothing does.
         said: Which file said so, for messages and comments; empty where none did.
         notes: What else there is to know, one line each.
+        preprocessed: What another program has done to the images; None for images as they came.
     """
 
     form: str
@@ -43,6 +45,7 @@ class FoundData:
     grouped: str = ""
     said: str = ""
     notes: tuple[str, ...] = ()
+    preprocessed: Preprocessing | None = None
 
     @property
     def by_folder(self) -> bool:

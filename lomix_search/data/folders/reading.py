@@ -13,6 +13,7 @@ from lomix_search.data.masks.pairing import Pair
 from lomix_search.data.masks.picture_pair import check_sizes
 from lomix_search.data.readers.image import RawImage, read_image
 from lomix_search.data.readers.label import read_label
+from lomix_search.data.readers.preprocessed_file import is_preprocessed_file
 from lomix_search.errors import DataError
 
 
@@ -55,8 +56,8 @@ def read_own(name: str, pair: Pair, numbers: Mapping[str, int]) -> OwnCase:
         DataError: unreadable, image and label that do not fit each other, or an image of one value.
     """
     files, mask = pair
-    if files == (mask,):
-        case = read_preprocessed(name, mask)
+    if is_preprocessed_file(files[0]):
+        case = read_preprocessed(name, files[0])
         return OwnCase(RawImage(case.image, case.spacing, case.origin), mask, case.label)
     image = read_image(files)
     if image.depth == "volumes":

@@ -12,7 +12,7 @@ from pathlib import Path
 from lomix_search.data.folders.dataset_json import DatasetJson, read_dataset_json
 from lomix_search.data.folders.found import FoundData
 from lomix_search.data.folders.patients import patients_of
-from lomix_search.data.folders.preprocessed import find_preprocessed, plans_of
+from lomix_search.data.folders.preprocessed import find_preprocessed, preprocessed_home
 from lomix_search.data.masks.pairing import Pair, Pairs, pair_up, pair_within
 from lomix_search.data.readers.image import find_images, stem_of
 from lomix_search.errors import DataError
@@ -36,8 +36,8 @@ def recognise(root: Path) -> FoundData:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder.", hint="lomix new FOLDER DATA, or --images IMAGES --masks MASKS")
     home = _home(root)
-    if plans := plans_of(home):
-        return find_preprocessed(home, plans)
+    if preprocessed_home(home) is not None:
+        return find_preprocessed(home)
     if (home / "dataset.json").is_file():
         return _with_json(home, read_dataset_json(home / "dataset.json"))
     if _has_two(home):

@@ -7,11 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
+from lomix_search.data.block_fit import BlockFit
 from lomix_search.data.case import Case
 from lomix_search.data.dataset import Slices, Splits
 from lomix_search.data.kinds.class_table import PreparedLabels, prepared_labels
 from lomix_search.data.kinds.prepared_arrays import PreparedCases, PreparedFolder
-from lomix_search.data.kinds.prepared_volumes import PreparedVolumes, VolumeOptions, check_block, volume_case
+from lomix_search.data.kinds.prepared_volumes import (
+    PreparedVolumes,
+    VolumeOptions,
+    check_block,
+    fit_of_blocks,
+    volume_case,
+)
 from lomix_search.data.manifest import Manifest, read_manifest
 from lomix_search.data.split import Split, SplitPlan, make_split
 from lomix_search.errors import DataError
@@ -163,6 +170,50 @@ def _volumes(settings: PreparedSettings, opened: PreparedFolder, split: Split) -
     volumes = PreparedVolumes(opened, VolumeOptions(size, augment, settings.flip))
     val, test = (volumes.wholes(names) for names in (split.val, split.test))
     return volumes.patches(split.train), val, test, partial(volume_case, opened)
+
+
+def block_fit_of(settings: PreparedSettings, ignore_index: int | None = None) -> BlockFit | None:
+    """Return how the blocks that a recipe trains on fit its training cases, without opening any array.
+
+    Args:
+        settings: Keys of ``[data]``.
+        ignore_index: As for :func:`load_prepared`.
+
+    Returns:
+        The fit; None of slices and pictures, which are resized, never cut or padded.
+
+    Raises:
+        DataError: as for :func:`load_prepared`.
+    """
+    manifest, split = splits_of(settings)
+    if manifest.dims != 3:
+        return None
+    labels = settings.labels(manifest, ignore_index)
+    opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
+    return fit_of_blocks(opened, check_block(settings.size, opened), split.train)
+
+
+def measured_outside(settings: PreparedSettings) -> str:
+    """Say whether intensities were scaled by figures of cases that are held out, as another seed or fold has it.
+
+    Args:
+        settings: Keys of ``[data]``.
+
+    Returns:
+        One sentence; empty where nothing was measured, or in training cases alone.
+
+    Raises:
+        DataError: as for :func:`load_prepared`.
+    """
+    manifest, split = splits_of(settings)
+    held = [name for name in manifest.measured if name in {*split.val, *split.test}]
+    if not held:
+        return ""
+    return (
+        f"intensities are scaled by figures that were measured in {len(manifest.measured)} cases (window, mean), and "
+        f"{len(held)} of these are held out by this split: {', '.join(held[:3])}{', …' * (len(held) > 3)}; figures of "
+        "its own training cases come of preparing again: lomix new FOLDER DATA --split FILE, or with --window LOW,HIGH"
+    )
 
 
 def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lomix_search.data.augment import augmentation, volume_augmentation
+from lomix_search.data.block_fit import STEP, BlockFit
 from lomix_search.data.case import Array, Case, size_in_words
 from lomix_search.data.dataset import Augment, Slices, Truth
 from lomix_search.data.kinds.class_table import ClassTable
@@ -18,7 +19,6 @@ from lomix_search.data.patches import Patches
 from lomix_search.data.preparation import flat_axis, training_shape
 from lomix_search.errors import DataError
 
-_STEP = 16  # what U-shaped networks of up to five stages divide by
 _LARGEST = 128
 
 
@@ -110,6 +110,22 @@ class PreparedVolumes:
         return volume_augmentation(self.options.size, self.options.flip, flat=flat_axis(spacing))
 
 
+def fit_of_blocks(opened: PreparedFolder, size: tuple[int, int, int], names: Sequence[str]) -> BlockFit:
+    """Return how blocks fit some cases.
+
+    Args:
+        opened: The folder.
+        size: Of a block.
+        names: Of the cases.
+
+    Returns:
+        The fit; no array is opened.
+    """
+    how = opened.manifest.preparation
+    cases = {name: opened.entries[name] for name in names}
+    return BlockFit(size, {name: training_shape(one.shape, one.spacing, how) for name, one in cases.items()})
+
+
 def suggested_patch(entries: Sequence[Entry], opened: PreparedFolder) -> tuple[int, int, int]:
     """Return a size of blocks that holds most of a volume, as far as memory allows.
 
@@ -123,7 +139,7 @@ def suggested_patch(entries: Sequence[Entry], opened: PreparedFolder) -> tuple[i
     how = opened.manifest.preparation
     shapes = [training_shape(entry.shape, entry.spacing, how) for entry in entries]
     median = np.median(np.array(shapes), 0)
-    slices, rows, columns = (int(np.clip(_STEP * np.ceil(n / _STEP), _STEP, _LARGEST)) for n in median)
+    slices, rows, columns = (int(np.clip(STEP * np.ceil(n / STEP), STEP, _LARGEST)) for n in median)
     return slices, rows, columns
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.masks.grains import StoredValue, ranked, value_in_words
-from lomix_search.data.masks.mask_file import MaskFile, MaskSummary, ReadAs, key_of
+from lomix_search.data.masks.mask_file import BLACK_WHITE, MaskFile, MaskSummary, ReadAs, key_of
 from lomix_search.errors import DataError
 
 
@@ -47,8 +47,10 @@ class Coding:
             seen: All masks.
 
         Returns:
-            The same where masks are grey, or differ in their form.
+            The same where masks are grey of several bits, or differ in their form. Those of 1 bit are black and white.
         """
+        if self.how == "number" and self.cut is None and seen and all(one.one_bit for one in seen):
+            return replace(self, colours=BLACK_WHITE, palette=True)
         kinds = {one.kind for one in seen}
         if self.how in ("colour", "grey") or "number" in kinds or len(kinds) != 1 or self.cut is not None:
             return self

@@ -15,6 +15,9 @@ from lomix_search.errors import DataError
 MaskKind = Literal["number", "palette", "colour"]
 ReadAs = Literal["number", "grey", "red", "green", "blue", "colour"]
 _SHIFT: dict[ReadAs, int] = {"red": 16, "green": 8, "blue": 0, "grey": 0}
+BLACK_WHITE: Mapping[StoredValue, int] = {0: 0x000000, 1: 0xFFFFFF}
+"""How programs show the two values of a picture of 1 bit."""
+
 _CHROMA = 48  # largest difference between channels that the noise of a grey JPEG explains
 
 
@@ -29,6 +32,7 @@ class MaskSummary:
         colours: 0xRRGGBB of each value of a palette or colour mask.
         lossy: Compressed as JPEG.
         swapped: A palette whose index 0 is not black though black is in it.
+        one_bit: A picture of 1 bit, whose value 1 is shown white.
     """
 
     path: Path
@@ -37,6 +41,7 @@ class MaskSummary:
     colours: Mapping[StoredValue, int]
     lossy: bool = False
     swapped: bool = False
+    one_bit: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class MaskFile:
         colours: 0xRRGGBB of each value of a palette or colour mask.
         lossy: Compressed as JPEG.
         swapped: A palette whose index 0 is not black though black is in it.
+        one_bit: A picture of 1 bit, whose value 1 is shown white.
     """
 
     path: Path
@@ -58,6 +64,7 @@ class MaskFile:
     colours: Mapping[StoredValue, int]
     lossy: bool = False
     swapped: bool = False
+    one_bit: bool = False
 
     def keys(self, how: ReadAs) -> Array:
         """Return what counts at each pixel when it is read in one way."""
@@ -69,7 +76,8 @@ class MaskFile:
     def look(self) -> MaskSummary:
         """Look at its values and how they lie."""
         ordered = not self.colours or channel(self.colours.values()) != "colour"
-        return MaskSummary(self.path, self.kind, grains(self.values, ordered), self.colours, self.lossy, self.swapped)
+        found = grains(self.values, ordered)
+        return MaskSummary(self.path, self.kind, found, self.colours, self.lossy, self.swapped, self.one_bit)
 
 
 def open_mask(path: Path) -> MaskFile:
@@ -95,7 +103,8 @@ def open_mask(path: Path) -> MaskFile:
     if kind != "palette" and stored.alpha is not None and stored.alpha.min() < stored.alpha.max():
         kind, values = _with_alpha(path, kind, values, stored.alpha)
     swapped = kind == "palette" and _swapped(values, stored.palette)
-    return MaskFile(path, kind, values, _colours(kind, values, stored), stored.lossy, swapped)
+    one_bit = values is stored.values and stored.kind == "grey" and stored.full == 1
+    return MaskFile(path, kind, values, _colours(kind, values, stored), stored.lossy, swapped, one_bit)
 
 
 def _values(stored: Stored) -> tuple[MaskKind, Array]:

@@ -23,8 +23,9 @@ from lomix_search.data.masks.names import (
 )
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import sort_dicom
-from lomix_search.data.readers.formats import SEGMENTS, is_volume, suffix_of
+from lomix_search.data.readers.formats import SEGMENTS, is_volume, known_endings, suffix_of
 from lomix_search.data.readers.image import stem_of, walk
+from lomix_search.data.readers.unread import in_groups
 from lomix_search.errors import DataError
 
 Pair = tuple[tuple[Path, ...], Path]
@@ -85,8 +86,10 @@ class Pairs:
             more = [f"and {len(self.faults) - 20} more"] if len(self.faults) > 20 else []
             raise DataError(
                 f"images and masks do not pair up: {self.images} images, {self.masks} masks.",
-                seen=[*self.faults[:20], *more] or "no .nii, .nii.gz or pictures",
-                hint="name each mask like its image: scan7.nii.gz with scan7.nii.gz, or scan7.png with scan7_mask.png",
+                seen=[*self.faults[:20], *more] or "no file that is read here",
+                hint="name each mask like its image: scan7.nii.gz with scan7.nii.gz, or scan7.png with scan7_mask.png"
+                if self.images or self.masks
+                else f"images end in {known_endings()}, or are DICOM slices",
             )
 
 
@@ -191,8 +194,7 @@ def _files(folder: Path, other: Path | None, faults: list[str]) -> Iterator[tupl
         for path in paths:
             if suffix_of(path):
                 yield File((path,), place, stem_of(path)), True if path.name.lower().endswith(SEGMENTS) else None
-            elif path.name.lower().endswith(_FOREIGN):
-                faults.append(f"{path} is of a kind that is not read here")
+        faults += in_groups([p for p in paths if not suffix_of(p) and p.name.lower().endswith(_FOREIGN)])
         yield from _dicom(place, here.resolve().name, [p for p in paths if not suffix_of(p) and is_dicom(p)], faults)
 
 

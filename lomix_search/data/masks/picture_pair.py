@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lomix_search.data.case import Case, size_in_words
 from lomix_search.data.masks.coding import Coding
 from lomix_search.data.masks.decide import decide
-from lomix_search.data.masks.mask_file import open_mask
+from lomix_search.data.masks.mask_file import BLACK_WHITE, MaskFile, open_mask
 from lomix_search.data.readers.picture_file import read_picture
 from lomix_search.errors import DataError
 
@@ -30,16 +30,20 @@ def read_picture_pair(name: str, image: Path, masks: tuple[Path, ...]) -> Case:
     """
     picture = read_picture(image)
     label, origin = np.zeros(picture.shape[1:], np.uint8), dict[str, Any]({"size": list(picture.shape[1:])})
-    written = set()
+    written, one_bit = set(), bool(masks)
     for mask in masks:
-        one, coding = _binary(mask)
+        file = open_mask(mask)
+        one, coding = _binary(file)
+        one_bit &= file.one_bit
         check_sizes(image, picture.shape[1:], mask, one.shape)
         label |= one
         if coding.cut is not None:
             origin["masks"] = coding.said
         elif one.any():
             written.add(max(coding.labels.values()))
-    origin["values"] = [[1, written.pop() if len(written) == 1 else 255]]  # what a prediction is written as
+    origin["values"] = [[1, 1 if one_bit else written.pop() if len(written) == 1 else 255]]  # what predictions have
+    if one_bit:
+        origin["palette"] = [list(pair) for pair in BLACK_WHITE.items()]  # else its 1 would be shown black
     return Case(name, picture[None], label[None], (), origin)
 
 
@@ -56,12 +60,11 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: it cannot be read, has colours, or is not binary.
     """
-    return _binary(path)[0]
+    return _binary(open_mask(path))[0]
 
 
-def _binary(path: Path) -> tuple[NDArray[np.uint8], Coding]:
+def _binary(mask: MaskFile) -> tuple[NDArray[np.uint8], Coding]:
     """Read a binary mask, and say how."""
-    mask = open_mask(path)
     coding = decide([mask.look()], binary=True)
     return (coding.read(mask) > 0).astype(np.uint8), coding
 

@@ -1,4 +1,4 @@
-"""A DICOM series of single slices, of any modality and orientation: one volume with its grid."""
+"""A DICOM series of slices, single or as frames, of any modality and orientation: one volume with its grid."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.readers.dicom_file import numbers_of, path_of, pixel_values, read_dicom_file, value_of
+from lomix_search.data.readers.dicom_frames import DicomFrame, frames_of
 from lomix_search.data.readers.grid import affine_of, canonical
 from lomix_search.data.readers.guard import check_memory, readable
 from lomix_search.data.readers.values import float_of
@@ -52,7 +53,7 @@ def read_series(files: Sequence[Path]) -> tuple[Array, tuple[float, ...], dict[s
     """Read a series as one volume.
 
     Args:
-        files: Its slices, in any order; files that are no images are left alone.
+        files: Its slices, in any order, or one enhanced file of many; files that are no images are left alone.
 
     Returns:
         (slices, rows, columns), slope and intercept applied; spacing in mm; affine, shape and unit of the grid whose
@@ -61,10 +62,11 @@ def read_series(files: Sequence[Path]) -> tuple[Array, tuple[float, ...], dict[s
     Raises:
         DataError: no slices, several series, or slices that do not form one grid; the files are named.
     """
-    slices = [d for d in map(read_dicom_file, files) if value_of(d, "Modality") not in NO_IMAGES]
+    images = [d for d in map(read_dicom_file, files) if value_of(d, "Modality") not in NO_IMAGES]
     folder = files[0].parent
-    if len(series := set(map(_uid, slices))) != 1:
+    if len(series := set(map(_uid, images))) != 1:
         raise DataError(f"{folder}: {len(series)} series of DICOM slices; need one.", hint="keep one series a folder")
+    slices = [one for d in images for one in frames_of(d)]
     ordered, affine = _grid(folder, slices)
     shape = (len(ordered), int(ordered[0].Rows), int(ordered[0].Columns))
     check_memory(path_of(ordered[0]), shape)
@@ -92,7 +94,7 @@ def _grid(folder: Path, slices: Sequence[Any]) -> tuple[list[Any], Array]:
     if odd:
         raise DataError(
             f"{folder}: the slices do not form one grid.",
-            seen=[f"{path_of(d).name} has another size, pixel spacing, place or orientation" for d in odd[:3]],
+            seen=[f"{_called(d)} has another size, pixel spacing, place or orientation" for d in odd[:3]],
             hint="remove slices of other series, or those that are tilted or moved",
         )
     directions = np.stack([turned[0, :3] * size[1], turned[0, 3:] * size[0], normal * step], 1)
@@ -109,10 +111,16 @@ def _step(folder: Path, ordered: Sequence[Any], heights: Array) -> float:
         raise DataError(
             f"{folder}: the slices do not form one grid.",
             seen=f"slice distances {steps.min():g} … {steps.max():g} mm, "
-            f"e.g. between {path_of(ordered[at]).name} and {path_of(ordered[at + 1]).name}",
-            hint="remove slices of other series or that are there twice, or find the missing ones",
+            f"e.g. between {_called(ordered[at])} and {_called(ordered[at + 1])}",
+            hint="remove slices of other series or that are there twice, or find the missing ones; "
+            "frames of several times, echoes or stacks are several volumes: export each by itself",
         )
     return float(steps.mean())
+
+
+def _called(d: Any) -> str:
+    name = path_of(d).name
+    return f"{name}, frame {d.number + 1}" if isinstance(d, DicomFrame) else name
 
 
 def _uid(d: Any) -> str:

@@ -16,10 +16,12 @@ import numpy as np
 
 from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.masks.names import MASK_FOLDERS, bare_images, bare_mask, looks_like_mask
+from lomix_search.data.preprocessing import Preprocessing
 from lomix_search.data.readers.dicom_file import is_dicom
 from lomix_search.data.readers.dicom_series import read_series, sort_dicom
-from lomix_search.data.readers.formats import SEGMENTS, format_of, known_endings, suffix_of
+from lomix_search.data.readers.formats import SEGMENTS, format_of, suffix_of
 from lomix_search.data.readers.grid import check_one_grid
+from lomix_search.data.readers.unread import files_below, kinds_there, what_to_do
 from lomix_search.errors import DataError
 
 CHANNEL = re.compile(r"_(\d{4})$")
@@ -38,12 +40,14 @@ class RawImage:
         spacing: Millimetres between slices, rows, columns; empty where it is not known.
         origin: How to write a prediction in the file's own form, as :class:`~lomix_search.data.case.Case` says.
         depth: ``volumes``, or of pictures the type of their numbers in words: ``8 bit``, ``integers of 16 bits``.
+        preprocessed: What another program has done to it; None for an image as it came.
     """
 
     image: Array
     spacing: tuple[float, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     depth: str = "volumes"
+    preprocessed: Preprocessing | None = None
 
 
 def read_image(paths: str | Path | Sequence[str | Path]) -> RawImage:
@@ -99,8 +103,27 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
         for stem, members in by_channel(_without_labels(here, root, files)).items():
             _add(found, prefix + stem, members)
     if not found:
-        raise DataError(f"{root} holds no images.", hint=f"images end in {known_endings()}, or are DICOM slices")
+        raise no_images(root, "images that are read here")
     return dict(sorted(found.items()))
+
+
+def no_images(root: Path, what: str, more: Sequence[str] = ()) -> DataError:
+    """Return the error about a folder that lacks what is looked for, with what it holds instead.
+
+    Args:
+        root: The folder.
+        what: That it lacks.
+        more: What else to try, first.
+
+    Returns:
+        The error.
+    """
+    there = files_below(root)
+    labels = [path for path in there if suffix_of(path)]
+    told = [f"{len(labels)} look like labels, by their names or folders"] if labels else []
+    return DataError(
+        f"{root} holds no {what}.", seen=[*kinds_there(there, root), *told], hint=[*more, *what_to_do(there)]
+    )
 
 
 def _without_labels(here: Path, root: Path, files: Sequence[Path]) -> list[Path]:
@@ -178,7 +201,7 @@ def _add(found: dict[str, tuple[Path, ...]], name: str, files: tuple[Path, ...])
 def _read_one(path: Path) -> RawImage:
     kind = format_of(path)
     if kind is None:
-        raise DataError(f"{path} is of a kind that is not read here.", hint=f"save it as one of {known_endings()}")
+        raise DataError(f"{path} is of a kind that is not read here.", hint=what_to_do([path]))
     return RawImage(*kind.read(path))
 
 

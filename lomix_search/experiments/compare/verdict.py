@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lomix_search.errors import MixtureError
 from lomix_search.evaluation.statistics import deviation, student_margin, wilcoxon_p
 from lomix_search.experiments.results import read_results
+from lomix_search.experiments.run_differences import weights_agree
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
 
 _Floats = NDArray[np.float64]
 BASELINES = ("deep_supervision", "last_layer", "uniform")
-TOP = 8
 
 
 @dataclass(frozen=True)
@@ -168,14 +167,8 @@ def agreement(mixtures: Sequence[Mixture]) -> tuple[float, float]:
     Returns:
         Mean Kendall τ-b over all pairs, and the mean part of the eight strongest maps that two share; NaN for one seed.
     """
-    taus, shares = [], []
-    for one, other in itertools.combinations(mixtures, 2):
-        try:
-            taus.append(one.compare(other))
-        except MixtureError:  # too few maps in common for an order
-            taus.append(math.nan)
-        first, second = ({m.id for m in mixture.ranked()[:TOP]} for mixture in (one, other))
-        shares.append(len(first & second) / min(len(first), len(second)))
+    pairs = [weights_agree(one, other) for one, other in itertools.combinations(mixtures, 2)]
+    taus, shares = [tau for tau, _ in pairs], [share for _, share in pairs]
     known = [tau for tau in taus if not math.isnan(tau)]
     return (float(np.mean(known)) if known else math.nan), (float(np.mean(shares)) if shares else math.nan)
 

@@ -1,7 +1,6 @@
 """``lomix run RECIPE --folds 5``: the folds one after another, each a run folder, and what they scored together."""
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,18 +8,15 @@ from rich.console import Console
 
 from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.errors import RecipeError, RunError
-from lomix_search.evaluation.score_table import Evaluation, read_evaluation
-from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
 from lomix_search.experiments.folds.fold_folders import fold_runs
-from lomix_search.experiments.folds.fold_scores import FoldScores, check_folds
+from lomix_search.experiments.folds.fold_scores import FoldScores
+from lomix_search.experiments.folds.scored_folds import score_folds
 from lomix_search.experiments.run import check_place, run_recipe
 from lomix_search.experiments.status import read_status
-from lomix_search.experiments.trained import load_trained
 from lomix_search.recipe.objects import load_object
 from lomix_search.recipe.recipe import Recipe, load_recipe
-from lomix_search.training.run_folder import hold, writing
+from lomix_search.training.run_folder import hold
 from lomix_search.utils.distributed import join, on_main
-from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
 _MOST = 1000
@@ -60,7 +56,7 @@ def cross_validate(
                 _say(console, f"{place} is finished")
             else:
                 run_recipe(one, place, resume=resume, console=console)
-        return on_main(lambda: _scored(folder, places, console is not None))
+        return on_main(lambda: score_folds(folder, places, progress=console is not None))
 
 
 def fold_recipes(recipe: Recipe, folds: int) -> list[Recipe]:
@@ -132,45 +128,6 @@ def _finished(place: Path, recipe: Recipe) -> bool:
     status = read_status(place)
     done = status is not None and status.now == "finished" and (place / "final.pt").is_file()
     return done and load_recipe(place / "recipe.toml").search.steps == recipe.search.steps
-
-
-def _scored(folder: Path, places: Sequence[Path], progress: bool) -> FoldScores:
-    """Score all folds, and write what they scored together."""
-    folds = tuple(_validation(place, progress) for place in places)
-    check_folds(folds)
-    scores = FoldScores(folds, _together(folder / "test", places, progress))
-    with writing(folder / "folds.json"):
-        write_text(folder / "scores.csv", scores.all.to_csv())
-        write_text(folder / "scores.md", scores.all.to_markdown())
-        write_text(folder / "folds.json", json.dumps(scores.to_dict(), indent=1) + "\n")
-    return scores
-
-
-def _validation(place: Path, progress: bool) -> Evaluation:
-    """Return what a fold's network scores on the cases that validated it; scored once for each network."""
-    known = _known(evaluation_folder(place, "final", "val"), [place])
-    return known or evaluate_run(place, "final", subset="val", progress=progress)
-
-
-def _together(folder: Path, places: Sequence[Path], progress: bool) -> Evaluation | None:
-    """Return what all networks together score on the test cases; None where there are none."""
-    recipe = load_recipe(places[0] / "recipe.toml")
-    splits = recipe.build_data()
-    if not len(splits.volumes.get("test", ())):
-        return None
-    if known := _known(folder, places):
-        return known
-    networks = [load_trained(place).net for place in places]
-    return recipe.score(networks, splits, "test", save=folder, progress=progress)
-
-
-def _known(folder: Path, places: Sequence[Path]) -> Evaluation | None:
-    """Return scores that were written after the networks were trained, by the protocol that is asked for."""
-    path = folder / "scores.csv"
-    if not path.is_file() or path.stat().st_mtime < max((p / "final.pt").stat().st_mtime for p in places):
-        return None
-    found = read_evaluation(path)
-    return found if found.protocol == load_recipe(places[0] / "recipe.toml").evaluate.protocol else None
 
 
 def _say(console: Console | None, text: str) -> None:

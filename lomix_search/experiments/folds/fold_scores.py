@@ -45,6 +45,11 @@ class FoldScores:
     test: Evaluation | None = None
 
     @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """How many patients and cases each fold held out."""
+        return tuple((len({row.patient for row in fold.rows}), len(fold.cases)) for fold in self.folds)
+
+    @property
     def all(self) -> Evaluation:
         """All cases of all folds as one table; each case stands in it once."""
         first = self.folds[0]

@@ -2,15 +2,15 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
 from lomix_search.data.case import Case
-from lomix_search.data.readers.image import find_images, read_image, stem_of
-from lomix_search.errors import DataError, LomixError, RunError
+from lomix_search.data.folders.new_images import find_new_images, left_out, read_new_image
+from lomix_search.errors import DataError, LomixError, MissingExtraError, RunError
 from lomix_search.evaluation.inference import Prediction, predict_case
 from lomix_search.experiments.predict.ensemble import Ensemble, load_ensemble
 from lomix_search.experiments.predict.record import claim_predictions
@@ -27,11 +27,14 @@ class Predicted:
         done: Names of those that were predicted.
         skipped: Names of those that had been before.
         faults: Why others were not, by name.
+        note: What to know of the grid that predictions are on, where it is not that of the images as they came; and
+            which files of the folder are of a kind that is not read.
     """
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     faults: Mapping[str, str]
+    note: str = ""
 
 
 def predict_images(
@@ -77,26 +80,22 @@ def predict_images(
     """
     named = [runs] if isinstance(runs, str | Path) else list(runs)
     source, target = Path(images), Path(out)
-    found = _images(source)
+    found = find_new_images(source)
     _check_places(source, target)
     _check_numbers(overlap, batch_size)
     ensemble = load_ensemble(
         [Path(run) for run in named], network, flips=flips, overlap=overlap, batch_size=batch_size, device=device
     )
+    if (known := ensemble.form.preparation.preprocessed) is not None:
+        found = find_new_images(source, known.folder)
     with hold(target):
         _remove_leftovers(target)
         targets = _targets(ensemble, found, target, probabilities)
         every = (path for paths in targets.values() for path in paths)
         claim_predictions(target, ensemble.settings() | {"probabilities": probabilities}, every)
-        return _predict_all(ensemble, found, targets, target, probabilities, progress)
-
-
-def _images(source: Path) -> dict[str, tuple[Path, ...]]:
-    if source.is_dir():
-        return find_images(source)
-    if not source.exists():
-        raise DataError(f"{source} does not exist.", hint="lomix predict RUN IMAGES OUT")
-    return {stem_of(source): (source,)}
+        made = _predict_all(ensemble, found, targets, target, probabilities, progress)
+    notes = (ensemble.form.note, left_out(source))
+    return replace(made, note="\n".join(note for note in notes if note))
 
 
 def _check_places(source: Path, target: Path) -> None:
@@ -140,6 +139,8 @@ def _predict_all(
             continue
         try:
             made = _predict_one(ensemble, readers, name, files, probabilities)
+        except MissingExtraError:
+            raise  # it would be the same for every image
         except torch.OutOfMemoryError as cause:
             fault = RunError(f"{files[0]} needs more memory than the GPU has.", seen=str(cause), hint="--batch-size 1")
             faults[name] = str(fault)
@@ -180,7 +181,7 @@ def _made(targets: Sequence[Path], files: Sequence[Path]) -> bool:
 def _predict_one(
     ensemble: Ensemble, readers: Sequence[Reader], name: str, files: Sequence[Path], probabilities: bool
 ) -> tuple[Case, Prediction]:
-    case = ensemble.form.prepare(read_image(files), name, files)
+    case = ensemble.form.prepare(read_new_image(files), name, files)
     networks = [member.net for member in ensemble.members]
     return case, predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
 

@@ -10,7 +10,6 @@ import numpy as np
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
-from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.results import DiceScores, read_results
 from lomix_search.experiments.status import Status, read_status
@@ -111,9 +110,9 @@ def read_run_content(folder: Path) -> RunContent:
     """
     if not (folder / "recipe.toml").is_file() or not (folder / "metrics.jsonl").is_file():
         raise RunError(
-            f"{folder} holds neither a run nor a study.",
+            f"{folder} holds neither a run nor a study nor a cross-validation.",
             seen="no recipe.toml with metrics.jsonl, no journal.log" if folder.is_dir() else "no such folder",
-            hint=[f"lomix report {run}" for run in fold_runs(folder)] or "lomix runs   # lists what there is",
+            hint="lomix runs   # lists what there is",
         )
     training, validation = _log(folder / "metrics.jsonl")
     mixture, seen = folder / "mixture.json", folder / "seen.npz"

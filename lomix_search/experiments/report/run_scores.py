@@ -17,7 +17,7 @@ def scores_section(content: RunContent) -> str:
     if not content.tested and not content.evaluations:
         return ""
     parts = [_per_class(content), _per_case(content)] if content.tested else []
-    parts += [_evaluated(name, found) for name, found in content.evaluations.items()]
+    parts += [evaluated(f"{name} network", found) for name, found in content.evaluations.items()]
     lead = "Dice of the test set: 1 is perfect; a structure that is missed, or found where there is none, counts 0."
     return section("scores", "Scores", "".join(parts), lead)
 
@@ -43,20 +43,21 @@ def _per_class(content: RunContent) -> str:
 def _per_case(content: RunContent) -> str:
     cases = content.tested.get("final", next(iter(content.tested.values()))).cases
     rows = [
-        (text(row.get("case", "")), *(_graded(row.get(name)) for name in content.classes), _graded(row.get("mean")))
+        (text(row.get("case", "")), *(graded(row.get(name)) for name in content.classes), graded(row.get("mean")))
         for row in sorted(cases, key=lambda row: known_or(row.get("mean"), 2.0))
     ]
     caption = f"All {len(cases)} cases, the worst first" if len(cases) > 1 else "The one case"
     return table(("case", *map(text, content.classes), "mean"), rows, "per-case sortable", caption)
 
 
-def _graded(value: float | str | None) -> str:
+def graded(value: float | str | None) -> str:
     """Return a cell shaded by a score in 0 … 1: the lower, the stronger."""
     known = known_or(value, 1.0)
     return f'<td style="--low:{max(0.0, min(1.0, 1 - known)):.3f}" class="graded">{number(value)}</td>'
 
 
-def _evaluated(name: str, found: Evaluation) -> str:
+def evaluated(who: str, found: Evaluation) -> str:
+    """Return the table of an evaluation of whole cases by that network, or those, HTML."""
     measures = [measure for measure in found.measures if not all(np.isnan(list(found.per_class(measure).values())))]
     rows = [
         (text(label), *(number(found.per_class(measure)[label]) for measure in measures)) for label in found.classes
@@ -64,7 +65,7 @@ def _evaluated(name: str, found: Evaluation) -> str:
     rows.append(("mean", *(number(found.mean(measure)) for measure in measures)))
     unit = f", distances in {found.unit}" if any(m in ("hd95", "asd") for m in measures) else ""
     count = "1 whole case" if len(found.cases) == 1 else f"{len(found.cases)} whole cases"
-    caption = f"{count} by protocol {text(found.protocol)}, {text(name)} network{unit}"
+    caption = f"{count} by protocol {text(found.protocol)}, {text(who)}{unit}"
     return table((found.what, *map(text, measures)), rows, "total", caption)
 
 

@@ -20,8 +20,8 @@ from lomix_search.instrumentation.stages.axis import (
     length,
     one_after_another,
     parts_of,
+    refitted,
     regrouped,
-    resized,
     shape_of,
     space_axis,
     starts_with,
@@ -108,7 +108,7 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
         return tuple(sources[0][i] for i in order)
     same = [axes for axes in sources if shape_of(axes) == tuple(shape)]
     maps = [axes for axes in same if _layout(axes, shape)]
-    return next(iter((*maps, *same)), None) or resized(sources[0], shape)
+    return next(iter((*maps, *same)), None) or refitted(sources[0], shape)
 
 
 def _standard(shape: Sequence[int], sources: list[Axes]) -> Axes:

@@ -162,7 +162,7 @@ def _makes_finer(factor: Factor, before: Factor) -> bool:
     return factor.kind is FactorKind.CHANNELS and before.kind not in (FactorKind.BATCH, FactorKind.CHANNELS)
 
 
-def resized(axes: Axes, shape: Sequence[int]) -> Axes | None:
+def refitted(axes: Axes, shape: Sequence[int]) -> Axes | None:
     """Return the axes of a value that was cut, padded, joined to others, stacked or summed over one axis.
 
     Args:

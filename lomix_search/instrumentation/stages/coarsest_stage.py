@@ -3,7 +3,7 @@
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, unnumbered
+from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
 from lomix_search.instrumentation.stages.operations import joins, weighted
 from lomix_search.instrumentation.trace import ModuleCall, operation
@@ -36,12 +36,13 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
         One of the coarsest maps, or None.
     """
     values, rise = levels[0], levels[1][0]
-    scopes = {(_scope(node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
-    late = [i for i, node in enumerate(values) if (_scope(node), operation(node)) in scopes]
+    scopes = {(_scope(flow, node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
+    late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
     late = [i for i in late if joins(values[i]) or _adds_as_above(flow, values[i], levels)]
     late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
+    late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
-    late = [i for i in late if not joins(values[i]) or _scope(values[i]) or not _parts_here(flow, values[i])]
+    late = [i for i in late if not joins(values[i]) or _scope(flow, values[i]) or not _parts_here(flow, values[i])]
     if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
         pooled = [node for node in values if node in flow.gathered]
@@ -56,11 +57,17 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     return like or _peer(flow, values, levels[1])
 
 
+def _meet_first(flow: Flow, node: fx.Node) -> bool:
+    """Whether ways that begin at different inputs meet in a map for the first time."""
+    ways = [{source, *nx.ancestors(flow.maps, source)} for source in flow.maps.pred[node]]
+    return len(ways) > 1 and not set.intersection(*ways)
+
+
 def _adds_as_above(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
-    """Whether the last layer before a sum has the name, numbers aside, of that before a merge of the next level."""
+    """Whether the last layer before a sum is of the kind of that before a merge of the next level, and another one."""
     merges = [other for other in levels[1] if other in flow.merges and operation(other) == operation(node)]
     made, above = _layer_before(flow, node), {_layer_before(flow, other) for other in merges}
-    return bool(made) and made not in above and unnumbered(made) in map(unnumbered, above)
+    return bool(made) and made not in above and flow.kind_of(made) in map(flow.kind_of, above)
 
 
 def _layer_before(flow: Flow, node: fx.Node) -> str:
@@ -76,7 +83,7 @@ def _parts_here(flow: Flow, node: fx.Node) -> bool:
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block makes of the coarsest level, if it is named, numbers aside, as what ends the next."""
+    """Return what a block makes of the coarsest level, if that is of the kind of what ends the next."""
     if len(levels) < 3:
         return None
     _, above, after = levels[:3]
@@ -97,8 +104,8 @@ def _composites(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
 
 
 def _made_below(flow: Flow, values: list[fx.Node], block: ModuleCall, after: int) -> fx.Node | None:
-    """Return the last of some values that was made by a call with the name of ``block``, numbers aside."""
-    alike = [c for c in flow.trace.calls if c is not block and unnumbered(c.path) == unnumbered(block.path)]
+    """Return the last of some values that was made by a call of the kind of ``block``."""
+    alike = [c for c in flow.trace.calls if c is not block and flow.kind_of(c.path) == flow.kind_of(block.path)]
     made = {node: call for call in alike for _, node in call.outputs}
     below = [node for node in values if node in made]
     if not below or any(call.last <= flow.order(values[0]) for call in alike):
@@ -124,7 +131,9 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
         return None
     blocks = [call.path for call in around if call.path]
     if any(
-        unnumbered(call.path) == unnumbered(path) != path != call.path for call in flow.trace.calls for path in blocks
+        flow.kind_of(call.path) == flow.kind_of(path) and path != call.path
+        for call in flow.trace.calls
+        for path in blocks
     ):
         return None  # the block that merges projects it, as those of other levels do with what they are given
     if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
@@ -145,5 +154,5 @@ def _layer_of(flow: Flow, node: fx.Node) -> fx.Node:
     return node
 
 
-def _scope(node: fx.Node) -> str:
-    return unnumbered(node.meta.get("module", ""))
+def _scope(flow: Flow, node: fx.Node) -> str:
+    return flow.kind_of(str(node.meta.get("module", "")))

@@ -8,7 +8,7 @@ from torch import fx
 from lomix_search.instrumentation.stages.blocks import folded, without_contexts
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage, only_activated
-from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows, unnumbered
+from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
@@ -75,11 +75,11 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
     if len(blocks) < 2 or len(blocks[1]) < 2:
         return levels
-    lift, kinds = unnumbered(blocks[1][-1].path), {unnumbered(call.path) for call in blocks[1]}
-    below = [call for call in blocks[0] if unnumbered(call.path) in kinds]
-    if not 0 < len(below) < len(blocks[1]) or unnumbered(blocks[0][-1].path) != lift:
+    lift, kinds = flow.kind_of(blocks[1][-1].path), {flow.kind_of(call.path) for call in blocks[1]}
+    below = [call for call in blocks[0] if flow.kind_of(call.path) in kinds]
+    if not 0 < len(below) < len(blocks[1]) or flow.kind_of(blocks[0][-1].path) != lift:
         return levels
-    lifts = [calls[-1].first if calls and unnumbered(calls[-1].path) == lift else None for calls in blocks]
+    lifts = [calls[-1].first if calls and flow.kind_of(calls[-1].path) == lift else None for calls in blocks]
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
     if not all(kept) or any(channels(a[-1]) <= channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels
@@ -106,11 +106,11 @@ def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
 
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
-    """Whether what goes up to the last level has the name, numbers aside, of what goes up to the two before it."""
+    """Whether what goes up to the last level is of one kind with what goes up to the two before it."""
     if len(levels) < 4:
         return False
     calls = [[call for call, _ in around(flow, values[0])] for values in levels[-3:]]
-    apart = [{unnumbered(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
+    apart = [{flow.kind_of(call.path) for call in own if sum(call in others for others in calls) == 1} for own in calls]
     return bool(set.intersection(*apart))
 
 

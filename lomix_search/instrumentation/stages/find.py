@@ -80,7 +80,8 @@ def find_stages(
     notes += said
     if returned.rivals:
         others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
-        notes.append(f"{title} returns {others} of this shape; output{spell(place)} is taken as its logits")
+        taken = f"output{spell(place)} is taken as its logits; to take another, return it first from forward()"
+        notes.append(f"{title} returns {others} of this shape; {taken}")
     for stage in stages:
         if stage.own is None and num_classes % stage.parts:
             raise StageError(

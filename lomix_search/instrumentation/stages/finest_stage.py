@@ -4,7 +4,7 @@ import itertools
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, unnumbered
+from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.instrumentation.stages.operations import GATES, PRODUCTS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
@@ -37,7 +37,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
         if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
-            return flow.output  # a block with the name and the layers of another level's block
+            return flow.output  # a block of the kind and with the layers of another level's block
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -61,8 +61,8 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
 
 
 def _shape(flow: Flow, call: ModuleCall) -> tuple[str, int]:
-    """Return the name of a module, numbers aside, and the number of its layers."""
-    return unnumbered(call.path), len(flow.layers_in(call))
+    """Return the kind of a module, and the number of its layers."""
+    return flow.kind_of(call.path), len(flow.layers_in(call))
 
 
 def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
@@ -98,7 +98,7 @@ def _is_block(flow: Flow, call: ModuleCall, values: list[fx.Node], given: fx.Nod
     makers = [c for c in flow.trace.calls if any(made is given for _, made in c.outputs)]
     layers = sum(layer in flow.trunk for layer in flow.layers_in(call))
     many = layers > 2 and layers > sum(map(weighted, values[: values.index(given) + 1]))
-    return many and any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
+    return many and any(flow.kind_of(maker.path) == flow.kind_of(call.path) for maker in makers)
 
 
 def only_activated(flow: Flow, head: fx.Node) -> bool:

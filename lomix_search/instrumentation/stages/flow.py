@@ -3,7 +3,6 @@
 import bisect
 import dataclasses
 import math
-import re
 from functools import cached_property
 
 import networkx as nx
@@ -32,7 +31,9 @@ _READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE}
 """What reads one map; its other values are weights or places."""
 
 DOUBLE = 1.9
-"""As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets)."""
+"""As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets).
+
+And for what goes down: a convolution without padding takes a third of a small map away, and stays on its level."""
 
 
 def grows(a: _Size, b: _Size, rise: float = RISE) -> bool:
@@ -129,6 +130,10 @@ class Flow:
         """Return the nodes that ran during a call, in order."""
         return self.between(call.first, call.last)
 
+    def kind_of(self, path: str) -> str:
+        """Return what a module has in common with those that are alike: what they are made of and where, no name."""
+        return self.trace.kinds.get(path, path)
+
     def layers_in(self, call: ModuleCall) -> list[fx.Node]:
         """Return the layers with weights that ran during a call, in order."""
         return [node for node in self.inside(call) if weighted(node)]
@@ -194,7 +199,9 @@ class Flow:
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
-            kind(source) is Operation.PAD or not grows(self.size(path[-1]), self.size(source))
+            kind(source) is Operation.PAD
+            or source in self._tail  # logits, whose axes may be laid out otherwise
+            or not grows(self.size(path[-1]), self.size(source), DOUBLE)
         ):
             path.append(source)
         return path[::-1]
@@ -253,9 +260,26 @@ class Flow:
         if node in self._tail:
             return True
         found = node.meta.get("map")
-        if found is None or node in self.hidden or found.channels < 2 or len(found.size) not in self._dims:
+        if (
+            found is None
+            or node in self.hidden
+            or node in self.spectra
+            or found.channels < 2
+            or len(found.size) not in self._dims
+        ):
             return False
         return node not in self.pooled
+
+    @cached_property
+    def spectra(self) -> set[fx.Node]:
+        """What a Fourier transform makes, as long as it is complex: its axes are frequencies, so it is no map."""
+        found: set[fx.Node] = set()
+        for node in sorted(self.graph, key=self.order):
+            dtype = node.meta.get("dtype")
+            made = kind(node) is Operation.FOURIER or any(source in found for source in self.graph.pred[node])
+            if made and dtype is not None and dtype.is_complex:
+                found.add(node)
+        return found
 
     @cached_property
     def pooled(self) -> set[fx.Node]:
@@ -295,11 +319,6 @@ class Flow:
         made = [node.meta["map"] for node in self.graph if node.meta.get("map") and kind(node) is Operation.CONVOLUTION]
         dims = [len(layout.size) for layout in made]
         return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
-
-
-def unnumbered(path: str) -> str:
-    """Return the name of a module with all numbers taken out, so that modules of one kind share it."""
-    return re.sub(r"\d+", "#", path)
 
 
 def channels(node: fx.Node) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, unnumbered
-from lomix_search.instrumentation.stages.operations import joins, weighted
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
 
 
@@ -78,11 +78,11 @@ def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node
 
 
 def _made_by_a_peer(flow: Flow, call: ModuleCall, given: fx.Node) -> bool:
-    """Whether a block returns a sum, and has the name, numbers aside, of the block that takes it further."""
+    """Whether a block returns a sum, and is of one kind with the block that takes it further."""
     if given not in flow.merges or joins(given) or refined(flow, given) is not None:
         return False
     makers = [c for c in flow.trace.calls if c is not call and any(out is given for _, out in c.outputs)]
-    return any(unnumbered(maker.path) == unnumbered(call.path) for maker in makers)
+    return any(flow.kind_of(maker.path) == flow.kind_of(call.path) for maker in makers)
 
 
 def _works_after(flow: Flow, call: ModuleCall, child: ModuleCall | None, event: fx.Node) -> bool:
@@ -113,7 +113,7 @@ def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
 
 def _branches(flow: Flow, node: fx.Node) -> bool:
     """Whether a module beside the trunk takes a map, on another way to the output: as pyramids do whose levels join."""
-    users = _users(flow, node)
+    users = [user for user in _users(flow, node) if not any(made in flow.trunk for _, made in user.outputs)]
     layers = [flow.layers_in(user) for user in users]
     return any(made and not set(made) & set(flow.trunk) for made in layers)
 
@@ -130,5 +130,12 @@ def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     for call in _users(flow, node):
         for _, made in call.outputs:
             if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                return made
+                return _activated(flow, made)
     return None
+
+
+def _activated(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what norms and activations make of a map at once, where forward() calls each of them itself."""
+    while len(after := list(flow.graph.succ[node])) == 1 and kind(after[0]) in NORMS_AND_ACTIVATIONS:
+        (node,) = after
+    return node

@@ -40,6 +40,7 @@ class Operation(enum.Enum):
     CLAMP = enum.auto()
     NORM = enum.auto()  # layer and group norms, which take any layout
     ACTIVATION = enum.auto()
+    FOURIER = enum.auto()  # to frequencies and back
     SCATTER = enum.auto()  # parts of a value are replaced by another
     CONCATENATION = enum.auto()
     STACK = enum.auto()
@@ -89,6 +90,7 @@ _PATTERNS = {
     Operation.CLAMP: r".*(clamp|clip|hardtanh).*",
     Operation.NORM: r".*norm.*",
     Operation.ACTIVATION: r".*(relu|elu|gelu|silu|swish|mish).*",
+    Operation.FOURIER: r".*fft.*",
     Operation.SCATTER: r".*scatter.*",
     Operation.CONCATENATION: r".*cat.*",
     Operation.STACK: r"_?stack",

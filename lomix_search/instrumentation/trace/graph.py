@@ -60,6 +60,7 @@ class Trace:
         backend: "fx", "export" or "record".
         skipped: Back ends that were tried before, each with the reason why its graph was not believed.
         notes: What a user should know about the trace.
+        kinds: For the path of each module a word that it shares with those alike; see ``kinds.py``.
     """
 
     graph: fx.Graph
@@ -70,6 +71,7 @@ class Trace:
     backend: str
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def network(self) -> nx.DiGraph:
         """Return the data flow between tensors as a networkx graph; nodes carry ``order``, ``shape`` and ``module``."""

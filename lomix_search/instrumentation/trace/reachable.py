@@ -26,7 +26,8 @@ _STORES = {dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]}
 def reachable(*roots: Any) -> dict[int, Any]:
     """Return everything that values lead to, by its ``id``.
 
-    Python's modules (``import config``), iterators, open files, locks and what C code hides are not looked into.
+    Of Python's modules (``import config``) only the variables are looked into that a function names; iterators, open
+    files, locks, caches of functools and what C code hides are not.
 
     Args:
         *roots: Any values.
@@ -97,7 +98,8 @@ def _parts_of_array(array: np.ndarray[Any, Any]) -> Iterable[Any]:
 
 def _parts_of_function(function: types.FunctionType) -> Iterable[Any]:
     seen = (function.__globals__.get(name) for name in global_names(function))
-    return (*(function.__closure__ or ()), function.__defaults__, function.__kwdefaults__, *seen)
+    lent = (vars(module)[name] for module, name in module_variables(function))
+    return (*(function.__closure__ or ()), function.__defaults__, function.__kwdefaults__, *seen, *lent)
 
 
 def _parts_of_builtin(method: types.BuiltinMethodType) -> Iterable[Any]:
@@ -157,6 +159,26 @@ def global_names(function: types.FunctionType) -> frozenset[str]:
         return frozenset()
     used, written = _used(code)
     return frozenset(name for name in used if name in written or _changes(known.get(name)))
+
+
+def module_variables(function: types.FunctionType) -> list[tuple[types.ModuleType, str]]:
+    """The variables of other modules that a user's function uses by their module's name, as in ``config.TABLE``."""
+    names, known = _names(function.__code__), function.__globals__
+    found: list[tuple[types.ModuleType, str]] = []
+    left = [] if foreign(function) else [known[name] for name in names if isinstance(known.get(name), types.ModuleType)]
+    seen: set[int] = set()
+    while left:
+        module = left.pop()
+        if id(module) in seen or module.__name__.partition(".")[0] in _FOREIGN:
+            continue
+        seen.add(id(module))
+        for name in names & vars(module).keys():
+            value = vars(module)[name]
+            if isinstance(value, types.ModuleType):
+                left.append(value)
+            elif not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+                found.append((module, name))
+    return found
 
 
 def _changes(value: Any) -> bool:

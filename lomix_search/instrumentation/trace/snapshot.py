@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from lomix_search.instrumentation.trace.reachable import contents, foreign, global_names, slot_members
+from lomix_search.instrumentation.trace.reachable import contents, foreign, global_names, module_variables, slot_members
 from lomix_search.utils.random import note_generator
 
 _Undo = Callable[[], Any]
@@ -250,10 +250,11 @@ def _keep_slot(value: Any, slot: Any) -> _Undo:
 
 
 def _keep_function(value: types.FunctionType) -> _Undo:
-    """Keep its default values and the global variables that it uses."""
+    """Keep its default values and the global variables that it uses, of its own module and of others."""
     code, defaults, named = value.__code__, value.__defaults__, value.__kwdefaults__
     known = value.__globals__
     before = {name: known.get(name, _MISSING) for name in global_names(value)}
+    lent = [(vars(module), name, vars(module)[name]) for module, name in module_variables(value)]
 
     def undo() -> None:
         if (value.__code__, value.__defaults__, value.__kwdefaults__) != (code, defaults, named):
@@ -263,6 +264,9 @@ def _keep_function(value: types.FunctionType) -> _Undo:
                 known.pop(name, None)
             elif known.get(name, _MISSING) is not item:
                 known[name] = item
+        for variables, name, item in lent:
+            if variables.get(name, _MISSING) is not item:
+                variables[name] = item
 
     return undo
 

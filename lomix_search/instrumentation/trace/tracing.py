@@ -13,6 +13,7 @@ from lomix_search.instrumentation.trace.eager import SEED, called, first_line, o
 from lomix_search.instrumentation.trace.export import export
 from lomix_search.instrumentation.trace.graph import Trace, tensors
 from lomix_search.instrumentation.trace.inputs import Inputs, doubled, inputs_of, opposite
+from lomix_search.instrumentation.trace.kinds import kinds_of
 from lomix_search.instrumentation.trace.reachable import reachable
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.snapshot import Snapshot
@@ -126,7 +127,7 @@ def _believed(
         for name in backends:
             found = _attempt(BACKENDS[name], twin, made_with, inputs, expected, begin)
             if isinstance(found, Trace):
-                return dataclasses.replace(found, skipped=tuple(skipped)), skipped
+                return dataclasses.replace(found, skipped=tuple(skipped), kinds=kinds_of(twin)), skipped
             skipped.append((name, found))
         if made_with is inputs or runs_on(twin, made_with):
             break  # the example's own values would tell nothing else

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import reference
 from lomix_search.mixture.loss.backends import native, tiled
+from lomix_search.mixture.loss.backends.limits import READ_COARSE
 from lomix_search.mixture.loss.boundary import boundary_weights
 from lomix_search.mixture.loss.kernel_plan import kernel_plan, pack_parameters, split_supported
 from lomix_search.mixture.loss.label_checks import check_range
 from lomix_search.mixture.loss.plan import LossPlan, plan_from_text, plan_to_text, widest
+from lomix_search.mixture.loss.resize import labels_size, resized
 from lomix_search.mixture.loss.sums import Sums, map_losses, size_of
 from lomix_search.utils.distributed import size, sum_over_processes
 
@@ -46,7 +48,7 @@ def fused_losses(
     Operators that users registered are not known here; their maps take the reference path.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size, of any floating type.
+        maps: L logits (B, C, *any size), coarse to fine, of any floating type.
         labels: Classes (B, *spatial), int64; if the plan is multi-label (B, C, *spatial) of 0 and 1.
         plan: What to compute.
         operators: The learned operators by ``Map.parameters``.
@@ -74,11 +76,18 @@ def _fused(
     dtype = widest(maps)
     params = pack_parameters(plan, operators, dtype, labels.device)
     weights = _pixel_weights(labels, plan, dtype)
-    flat = [one.flatten(2) for one in maps]
-    labels = labels.reshape(flat[0].shape) if plan.sigmoid else labels.flatten(1)
-    rows = mixture_sums(flat, labels, weights, params, plan_to_text(plan), back_end)
+    maps = _readable(maps, labels_size(labels, maps), back_end)
+    labels = labels[:, None] if plan.sigmoid and labels.ndim < maps[0].ndim else labels
+    rows = mixture_sums(maps, labels, weights, params, plan_to_text(plan), back_end)
     ce, region = map_losses(Sums.split(rows, plan), plan)
     return ce.to(dtype), region.to(dtype)
+
+
+def _readable(maps: Sequence[Tensor], size: torch.Size, back_end: str) -> list[Tensor]:
+    """Resize what a back end does not interpolate by itself; those that do read coarse maps, but none that is finer."""
+    wide, coarse = widest(maps), back_end in READ_COARSE
+    kept = [coarse and all(own <= full for own, full in zip(one.shape[2:], size, strict=True)) for one in maps]
+    return [one if keep else resized(one, size, wide) for one, keep in zip(maps, kept, strict=True)]
 
 
 def _pixel_weights(labels: Tensor, plan: LossPlan, dtype: torch.dtype) -> Tensor:
@@ -99,8 +108,8 @@ def mixture_sums(
     """Pass 1 as one operator.
 
     Args:
-        maps: L originals (B, C, N).
-        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
+        maps: L originals (B, C, *own size).
+        labels: Classes (B, *size), int64; with a sigmoid (B, C, *size) of 0 and 1.
         weights: Of pixels (B, C, N), where the plan has boundary weights, else empty.
         params: Packed parameters.
         plan: A plan, as ``plan_to_text`` writes it.
@@ -144,7 +153,7 @@ def mixture_gradients(
     """Pass 2 as one operator.
 
     Args:
-        maps: L originals (B, C, N).
+        maps: L originals (B, C, *own size).
         labels: As for ``mixture_sums``.
         weights: As for ``mixture_sums``.
         params: Packed parameters.

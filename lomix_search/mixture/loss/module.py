@@ -18,8 +18,7 @@ from lomix_search.mixture.loss.map_checks import check_maps
 from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
 from lomix_search.mixture.loss.own_loss import own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
-from lomix_search.mixture.loss.plan import LossPlan
-from lomix_search.mixture.loss.resize import resize_maps
+from lomix_search.mixture.loss.plan import LossPlan, widest
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
 from lomix_search.mixture.loss.terms import LossTerms
 from lomix_search.mixture.loss.weight_watch import WeightWatch
@@ -192,7 +191,7 @@ class MixtureLoss(nn.Module):
         given = check_maps(maps, self.plan)
         truth = self._checked(truth, given)
         with torch.autocast(truth.device.type, enabled=False):
-            losses = self._losses(resize_maps(given, _spatial(truth, given)), truth)
+            losses = self._losses(given, truth)
             total: Tensor = self.weighting(losses)
         active = self.weighting.active()
         told = self._active_maps.without_others(losses.detach(), active)
@@ -205,7 +204,7 @@ class MixtureLoss(nn.Module):
         given = check_maps((finest,), plan)
         truth = self._checked(labels, given)
         with torch.autocast(truth.device.type, enabled=False):
-            losses = self._per_map(resize_maps(given, _spatial(truth, given)), truth, plan)
+            losses = self._per_map(given, truth, plan)
         self._last.note(losses.detach(), torch.ones_like(losses.detach()), (True,))
         return losses[0]
 
@@ -360,7 +359,7 @@ class MixtureLoss(nn.Module):
         """Return the loss of each map of a plan."""
         if self.loss is not None:
             return own_losses(maps, labels, plan, self._operators(), self.loss)
-        name, dtype = self.engine, maps[0].dtype
+        name, dtype = self.engine, widest(maps)
         counts = plan.num_maps, plan.num_classes
         engine = ENGINES[choose_engine(name, labels.device.type, *counts, dtype, plan.terms.by_pixel)]
         ce, dice = engine(maps, labels, plan, self._operators())
@@ -373,11 +372,6 @@ class MixtureLoss(nn.Module):
 
     def _operators(self) -> Mapping[str, nn.Module]:
         return dict(self.operators.items())
-
-
-def _spatial(labels: Tensor, maps: Sequence[Tensor]) -> torch.Size:
-    """Return the labels' spatial size, whether or not they have an axis of channels."""
-    return labels.shape[labels.ndim - maps[0].ndim + 2 :]
 
 
 def _build_operators(plan: LossPlan) -> nn.ModuleDict:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss.plan import LossPlan, widest
 from lomix_search.mixture.loss.reference import fuse
+from lomix_search.mixture.loss.resize import labels_size, resize_maps
 from lomix_search.mixture.maps import Map
 from lomix_search.utils.distributed import sum_over_processes
 
@@ -28,7 +29,7 @@ def own_losses(
     there are, and the loss is called twice in a step.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
+        maps: L logits (B, C, *any size), coarse to fine; they are resized, and half precision is widened.
         labels: Handed on as they are.
         plan: What to compute. With several processes it is the mean over them, weighted by their numbers of items.
             A loss that is not a mean over items, such as a Dice, then differs from that of the whole batch.
@@ -38,7 +39,7 @@ def own_losses(
     Returns:
         Losses (m,).
     """
-    maps = [one.to(widest(maps)) for one in maps]
+    maps = [one.to(widest(maps)) for one in resize_maps(maps, labels_size(labels, maps))]
     work = _Work(plan.maps, labels, operators, loss, len(maps))
     inputs = (*maps, *work.parameters())
     if not torch.is_grad_enabled():

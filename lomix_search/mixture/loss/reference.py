@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lomix_search.mixture.loss.boundary import boundary_weights
 from lomix_search.mixture.loss.plan import LossPlan, widest
+from lomix_search.mixture.loss.resize import labels_size, resize_maps
 from lomix_search.mixture.loss.sums import Sums, map_losses
 from lomix_search.mixture.loss.top_k import number_of_largest, shares_of_largest, threshold
 from lomix_search.mixture.maps import Map
@@ -23,7 +24,7 @@ def reference_losses(
     """Compute cross-entropy and Dice loss of every map of the plan, one after another.
 
     Args:
-        maps: L logits (B, C, *spatial), coarse to fine, all of the labels' size; half precision is widened.
+        maps: L logits (B, C, *any size), coarse to fine; they are resized, and half precision is widened.
         labels: Classes (B, *spatial), int64 in [0, C), or in {0, 1} if C is 1, or the plan's ``ignore_index``; if the
             plan is multi-label (B, C, *spatial) of 0 and 1, and a pixel that is ignored in one channel is in all.
         plan: What to compute.
@@ -33,7 +34,7 @@ def reference_losses(
         Cross-entropies (m,), the mean over the pixels that count and, with a sigmoid, over channels, 0 if no pixel
         does; Dice losses (m,), over the whole batch, averaged over classes. ``plan.terms`` may say otherwise.
     """
-    maps = [one.to(widest(maps)) for one in maps]
+    maps = [one.to(widest(maps)) for one in resize_maps(maps, labels_size(labels, maps))]
     valid, target = _split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
         maps = [one.masked_fill(~valid, 0) for one in maps]

@@ -4,7 +4,7 @@ Grouped by what the networks are. Beside each: the decoder stages an expert name
 tests/published/base.py, and the list that it was written for.
 """
 
-from support.families import cascade, odd, pyramid, restoration, tokens, unet  # noqa: F401  each adds its own
+from support.families import cascade, kinds, odd, pyramid, restoration, tokens, unet  # noqa: F401  each adds its own
 from support.families.base import FAMILIES
 
 __all__ = ["FAMILIES"]

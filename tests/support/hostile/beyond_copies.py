@@ -7,6 +7,7 @@ import weakref
 import torch
 from torch import nn
 
+from support.hostile import shelf
 from support.hostile.base import Odd, hostile
 from support.hostile.objects import Counters
 from support.hostile.weights import Buffers
@@ -33,6 +34,22 @@ class Globals(Odd):
     @staticmethod
     def watched():
         return [CALLS, NUMBER, TABLE]
+
+
+@hostile
+class OtherModules(Odd):
+    """Writes tensors, lists and numbers that belong to another module of Python."""
+
+    def odd(self, x):
+        shelf.TABLE.add_(1)
+        shelf.CALLS.append(1)
+        shelf.SCALES["mean"].mul_(2)
+        shelf.SCALES["rows"][0] += 1
+        shelf.NUMBER += 1
+
+    @staticmethod
+    def watched():
+        return [shelf.TABLE, shelf.CALLS, shelf.SCALES, shelf.NUMBER]
 
 
 @hostile

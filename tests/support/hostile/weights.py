@@ -27,6 +27,28 @@ class Renormalised(Odd):
 
 
 @hostile
+class MagnitudePreserving(SmallUNet):
+    """Each convolution writes its normalised weight back before it uses it, as Karras and others do in training."""
+
+    class Layer(nn.Conv2d):
+        def forward(self, x):
+            with torch.no_grad():
+                if self.training:
+                    self.weight.copy_(self.normal())
+            return self._conv_forward(x, self.normal(), self.bias)
+
+        def normal(self):
+            size = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
+            return self.weight / (size + 1e-4) * self.weight[0].numel() ** -0.5
+
+    def __init__(self):
+        super().__init__()
+        for block in (*self.down, *self.up):
+            plain = block[0]
+            block[0] = self.Layer(plain.in_channels, plain.out_channels, 3, padding=1)
+
+
+@hostile
 class ExponentialAverage(SmallUNet):
     def __init__(self):
         super().__init__()

@@ -4,19 +4,27 @@
 // the cache, so memory does not grow with the number of maps. Pass 1 adds up what cross-entropy and Dice need; pass 2
 // builds every map again and walks back from its loss to the originals and the parameters. Pixels stand in vector
 // lanes, so no sum runs across lanes inside the loops, and no flag that changes the meaning of NaN is needed.
+//
+// Coarse originals are interpolated as a tile is read, and their gradients are added up at their own size.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#if defined(__AVX__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
+
+#define INLINE inline __attribute__((always_inline))
 
 namespace {
 
@@ -28,6 +36,7 @@ constexpr int BYTES = 32;
 constexpr int BYTES = 16;  // SSE2, NEON
 #endif
 constexpr int TILE_BYTES = 256;  // of one row of a tile: 64 pixels in float, 32 in double
+constexpr int FLUSH = 16;        // tiles whose sums are held in the vectors' own type before they go into double
 
 typedef float f32v __attribute__((vector_size(BYTES)));
 typedef double f64v __attribute__((vector_size(BYTES)));
@@ -36,61 +45,77 @@ typedef int64_t i64v __attribute__((vector_size(BYTES)));
 
 template <class S> struct Real;
 
+// c: 2^f for |f| ≤ 1/2 to 1.5e-7 and 3e-16, the best polynomial of its degree.
 template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
-  static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 3;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -43.0f, tiny = 1.2e-38f;
-  static constexpr float magic = 12582912.0f + 127.0f;  // 1.5·2²³ rounds to an integer; 127 is the exponent's bias
-  static constexpr float c[] = {0.49999146265318839f, 0.16666458601945933f, 0.041898360355760077f,
-                                0.0083745163708146917f};
+  static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 5;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -127, tiny = 1.2e-38f;
+  static constexpr float magic = 12582912.0f;  // 1.5·2²³ rounds to an integer, which is then in the lowest bits
+  static constexpr float c[] = {1.0f,         0.6931469174f,  0.2402211800f,
+                                0.05550712874f, 0.009675540650f, 0.001327647168f};
 };
 
 template <> struct Real<double> {
   using V = f64v;
   using I = i64v;
-  static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 9;
-  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -300.0, tiny = 2.3e-308;
-  static constexpr double magic = 6755399441055744.0 + 1023.0;
-  static constexpr double c[] = {0.49999999999999084,    0.1666666666666228,    0.041666666667195797,
-                                 0.0083333333345971816,  0.0013888888804308864, 0.00019841268333127844,
-                                 2.4801608524937707e-05, 2.7558110683794939e-06, 2.7596603286298846e-07,
-                                 2.4923683731854628e-08};
+  static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 10;
+  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -1023, tiny = 2.3e-308;
+  static constexpr double magic = 6755399441055744.0;
+  static constexpr double c[] = {1.0,
+                                 0.693147180559949729,
+                                 0.240226506959087662,
+                                 0.0555041086644588295,
+                                 0.00961812910803458806,
+                                 0.00133335582285614746,
+                                 0.000154035299611359544,
+                                 1.52526581165613833e-05,
+                                 1.3215662831846102e-06,
+                                 1.02085379045521632e-07,
+                                 7.03727953058280305e-09};
 };
 
-// Returns b where either is NaN, like the instruction.
-inline f32v larger(f32v a, f32v b) {
+// Returns NaN where b is NaN, or, as the instructions of ARM do, where either is.
+INLINE f32v larger(f32v a, f32v b) {
 #if defined(__AVX__)
   return (f32v)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (f32v)_mm_max_ps((__m128)a, (__m128)b);
+#elif defined(__aarch64__)
+  return (f32v)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
 #else
   return a > b ? a : b;
 #endif
 }
-inline f64v larger(f64v a, f64v b) {
+INLINE f64v larger(f64v a, f64v b) {
 #if defined(__AVX__)
   return (f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(__SSE2__)
+  return (f64v)_mm_max_pd((__m128d)a, (__m128d)b);
+#elif defined(__aarch64__)
+  return (f64v)vmaxq_f64((float64x2_t)a, (float64x2_t)b);
 #else
   return a > b ? a : b;
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7 in float and 1e-15 in double; NaN stays NaN. Below `low` it is 0, so that squares of
-// probabilities never become denormal, and a class at −inf has no part in anything.
-template <class S, class V = typename Real<S>::V> inline V exp_down(V given) {
+// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below 2^low it is 0: a class at −inf has
+// no part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f; at t = low that gives 0.
+template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
   using R = Real<S>;
-  const V d = larger(V{} + R::low, given);
-  const V t = d * R::log2e + R::magic;
-  const V r = d - (t - R::magic) * R::ln2;
+  using I = typename R::I;
+  const V u = larger(V{} + R::low, d * R::log2e);
+  const V t = u + R::magic;
+  const V f = u - (t - R::magic);
   V q = V{} + R::c[R::degree];
 #pragma GCC unroll 16
-  for (int i = R::degree - 1; i >= 0; --i) q = q * r + R::c[i];
-  const V scale = (V)((typename R::I)t << R::mantissa);
-  return given < R::low ? V{} : (q * (r * r) + r + 1) * scale;
+  for (int i = R::degree - 1; i >= 0; --i) q = q * f + R::c[i];
+  return (V)((I)q + ((I)t << R::mantissa));
 }
 
-// The logarithm of x ≥ 1, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
+// The logarithm of x > 0, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
 // e·ln 2 + 2·artanh((m − 1) / (m + 1)).
-template <class S, class V = typename Real<S>::V> inline V log_up(V x) {
+template <class S, class V = typename Real<S>::V> INLINE V log_of(V x) {
   using R = Real<S>;
   using I = typename R::I;
   constexpr int terms = R::mantissa == 23 ? 5 : 11;
@@ -106,7 +131,7 @@ template <class S, class V = typename Real<S>::V> inline V log_up(V x) {
   return e * R::ln2 + 2 * f * q + (x - x);
 }
 
-template <class S> inline double lane_sum(typename Real<S>::V v) {
+template <class S> INLINE double lane_sum(typename Real<S>::V v) {
   constexpr int n = Real<S>::lanes;
   S x[n];
   std::memcpy(x, &v, sizeof x);
@@ -114,6 +139,55 @@ template <class S> inline double lane_sum(typename Real<S>::V v) {
     for (int i = 0; i < half; ++i) x[i] += x[i + half];
   return x[0];
 }
+
+// Lane i of the result is the sum over the lanes of x[i].
+INLINE f32v lane_sums(const f32v* x) {
+#if defined(__AVX__)
+  const __m256 *a = (const __m256*)x;
+  const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+  const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+  return (f32v)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+#elif defined(__SSE2__)
+  __m128 a = (__m128)x[0], b = (__m128)x[1], c = (__m128)x[2], d = (__m128)x[3];
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  return (f32v)_mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
+#elif defined(__aarch64__)
+  const float32x4_t* a = (const float32x4_t*)x;
+  return (f32v)vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+#else
+  f32v sums;
+  for (int i = 0; i < Real<float>::lanes; ++i) sums[i] = (float)lane_sum<float>(x[i]);
+  return sums;
+#endif
+}
+INLINE f64v lane_sums(const f64v* x) {
+#if defined(__AVX__)
+  const __m256d* a = (const __m256d*)x;
+  const __m256d low = _mm256_hadd_pd(a[0], a[1]), high = _mm256_hadd_pd(a[2], a[3]);
+  return (f64v)_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
+#elif defined(__SSE2__)
+  const __m128d a = (__m128d)x[0], b = (__m128d)x[1];
+  return (f64v)_mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
+#elif defined(__aarch64__)
+  return (f64v)vpaddq_f64((float64x2_t)x[0], (float64x2_t)x[1]);
+#else
+  f64v sums;
+  for (int i = 0; i < Real<double>::lanes; ++i) sums[i] = lane_sum<double>(x[i]);
+  return sums;
+#endif
+}
+
+// While one of these lives, numbers that are nearly nothing become 0: some processors take a hundred cycles for each.
+struct NoDenormals {
+#if defined(__SSE2__)
+  const unsigned before = _mm_getcsr();
+  NoDenormals() { _mm_setcsr(before | 0x8040); }
+  ~NoDenormals() { _mm_setcsr(before); }
+#else
+  NoDenormals() {}
+  ~NoDenormals() {}
+#endif
+};
 
 // What python says is to be computed: ten numbers, two of them the bits of doubles, then nodes, then fusions (see
 // kernel_plan.py).
@@ -143,11 +217,52 @@ struct KernelPlan {
   }
 };
 
+// How the pixels of one axis read a coarser one: pixel i the values at[i] and at[i] + 1, the second with share[i].
+template <class S> struct Axis {
+  int64_t own;
+  std::vector<int32_t> at;
+  std::vector<S> share;
+  Axis(int64_t own, int64_t full) : own(own), at(full), share(full) {
+    const S scale = (S)own / (S)full;
+    for (int64_t i = 0; i < full; ++i) {
+      const S x = std::max<S>(scale * (i + S(0.5)) - S(0.5), 0);
+      at[i] = (int32_t)std::min<int64_t>((int64_t)x, own - 1), share[i] = x - at[i];
+    }
+  }
+  int32_t next(int64_t i) const { return std::min<int32_t>(at[i] + 1, (int32_t)own - 1); }
+};
+
+// The axes of one original, always three; `full` where it has the labels' size.
+template <class S> struct Grid {
+  bool full;
+  Axis<S> z, y, x;
+  Grid(const int64_t* own, const int64_t* size)
+      : full(std::equal(own, own + 3, size)), z(own[0], size[0]), y(own[1], size[1]), x(own[2], size[2]) {}
+  int64_t lines() const { return z.own * y.own; }  // of an image
+  int64_t pixels() const { return lines() * x.own; }
+};
+
+// Gradients of coarse originals, which neighbouring chunks share lines of. Each chunk adds up its own part, a band of
+// lines (C, lines, x); bands are added to the whole in the order of the chunks, whichever is done first.
+template <class S> struct Band {
+  int64_t first = 0, lines = 0;
+  std::vector<S> sums;
+};
+
+template <class S> struct Bands {
+  std::mutex lock;
+  int64_t next = 0;
+  std::map<int64_t, std::vector<Band<S>>> waiting;
+};
+
 template <class S> struct Job {
   const KernelPlan* plan;
-  const S* const* maps;    // L originals, (B, C, N) each
+  const S* const* maps;    // L originals, (B, C, own pixels) each
+  std::vector<Grid<S>> grids;
+  int64_t sizes[3];        // of the labels
   const int64_t* labels;   // (B, N); with a sigmoid (B, C, N)
   const S* params;         // all parameters of the operators
+  std::vector<S> concat;   // those of concatenations less those of the last class, with a softmax
   const S* weights;        // of the classes' cross-entropy (C), with a sigmoid of what is true; null where all are 1
   int64_t B, N, ignore, num_params, chunks;
   // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m), overlap (m, C), Σ p² or Σ p (m, C), label
@@ -156,34 +271,69 @@ template <class S> struct Job {
   // Pass 2: factors a (m, C), b (m, C), of each image, and g (m) of the gradient p·(a·p − b·y), or p·(a − b·y), through
   // softmax, plus g·(p − y).
   const S *a = nullptr, *b = nullptr, *g = nullptr;
-  S* const* grads = nullptr;
+  S* const* grads = nullptr;        // zeros for coarse originals
   double* grad_params = nullptr;  // (chunks, num_params)
+  Bands<S>* bands = nullptr;
+  Job(const KernelPlan* plan, const S* const* maps, const int64_t* shapes, const int64_t* labels, const S* params,
+      const S* weights, int64_t B, int64_t ignore, int64_t num_params, int64_t chunks)
+      : plan(plan), maps(maps), sizes{shapes[0], shapes[1], shapes[2]}, labels(labels), params(params), weights(weights),
+        B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
+    for (int64_t l = 0; l < plan->L; ++l) grids.emplace_back(shapes + 3 * (l + 1), shapes);
+    for (const Fusion& fusion : plan->fusions)
+      if (fusion.kind == CONCAT) lower(fusion);
+  }
+  // A softmax stays the same when all of its classes are raised or lowered, and its adjoints add up to 0: a class less.
+  void lower(const Fusion& fusion) {
+    const int64_t C = plan->C, width = fusion.arity * C, end = fusion.params + C * (width + 1);
+    if ((int64_t)concat.size() < end) concat.resize(end);
+    const S* w = params + fusion.params;
+    S* to = concat.data() + fusion.params;
+    for (int64_t i = 0; i < C * width; ++i) to[i] = w[i] - (plan->sigmoid ? 0 : w[(C - 1) * width + i % width]);
+    for (int64_t o = 0; o < C; ++o) to[C * width + o] = w[C * width + o] - (plan->sigmoid ? 0 : w[C * width + C - 1]);
+  }
   int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
   int64_t rows() const { return plan->per_image ? B : 1; }
 };
 
 template <class S, int VECS> struct Worker {
   using V = typename Real<S>::V;
+  using I = typename Real<S>::I;
   static_assert(VECS % 8 == 0, "loops go by 4 and 8 vectors");
   static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
+  struct Gate { int64_t weight, bias, scale; };  // of attention, where its parameters begin; maps may share it
   const Job<S>& job;
   const KernelPlan& plan;
   const int64_t L, C, CV;
+  const bool powers;  // e^(a + b) = e^a·e^b: the exponentials of sums are products of those of the originals
+  std::vector<Gate> all_gates;
+  std::vector<int64_t> gates_of;  // of each attention in turn, one for each of its scales
   std::vector<V> memory;
-  // Originals, their gradients, one-hot labels, exponentials, maps on the way down a trie, their adjoints, space to work
-  // in; then for each scale one row of VECS vectors: attention's gates, and their slopes; what shapes a cross-entropy.
-  V *P, *G, *Y, *E, *Z, *D, *X, *gates, *slopes, *shapes;
-  std::vector<const V*> on_way;  // maps, by depth in a trie
-  V valid[VECS], inv[VECS];
+  // Originals, their exponentials, their gradients, one-hot labels, also as masks, exponentials, sums or products or
+  // their powers on the way down a trie, their adjoints, space to work in; then one row of VECS vectors for each scale:
+  // what is chosen of the originals and of sums, attention's gates; for each gate its score and slope; what shapes a
+  // cross-entropy; then sums that wait for double.
+  V *P, *Q, *G, *Y, *M, *E, *Z, *D, *X, *chosen, *chosen_sums, *gates, *scores, *slopes, *shapes, *added;
+  std::vector<const V*> on_way;    // maps, or their powers, by depth in a trie
+  std::vector<int64_t> way;        // scales, by depth
+  V valid[VECS], total[VECS], picked[VECS], inv[VECS];
   V weight[VECS];                    // of the cross-entropy of each pixel
   const S *a = nullptr, *b = nullptr;  // factors of the image
   double *sums = nullptr, *grad_params = nullptr;
+  std::vector<S> learned;  // gradients of the parameters that wait for double
+  std::vector<Band<S>> bands;
+  int held = 0;  // tiles whose sums wait
 
-  explicit Worker(const Job<S>& j) : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), on_way(L + 1) {
-    const std::pair<V**, int64_t> parts[] = {{&P, L * CV},       {&G, L * CV},       {&Y, CV},
-                                             {&E, CV},           {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
-                                             {&X, L * CV},       {&gates, L * VECS}, {&slopes, L * VECS},
-                                             {&shapes, plan.smoothing > 0 || plan.gamma > 0 ? CV : 0}};
+  explicit Worker(const Job<S>& j)
+      : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
+        way(L + 1), learned(j.num_params), bands(L) {
+    for (const Fusion& fusion : plan.fusions)
+      if (fusion.kind == ATTENTION)
+        for (int64_t i = 0; i < fusion.arity; ++i) gates_of.push_back(gate(fusion, i));
+    const int64_t n = all_gates.size();
+    const std::pair<V**, int64_t> parts[] = {
+        {&P, L * CV}, {&Q, L * CV}, {&G, L * CV}, {&Y, CV}, {&M, CV}, {&E, CV}, {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
+        {&X, L * CV}, {&chosen, L * VECS}, {&chosen_sums, (L + 1) * VECS}, {&gates, L * VECS}, {&scores, n * VECS},
+        {&slopes, n * VECS}, {&shapes, shaped() ? CV : 0}, {&added, plan.m * (2 * C + 1)}};
     int64_t size = 0;
     for (auto [part, count] : parts) size += count;
     memory.resize(size);
@@ -191,16 +341,26 @@ template <class S, int VECS> struct Worker {
     for (auto [part, count] : parts) *part = at, at += count;
   }
 
+  int64_t gate(const Fusion& fusion, int64_t i) {
+    const Gate wanted = {fusion.params + i * C, fusion.params + fusion.arity * C + i, fusion.scales[i]};
+    for (size_t k = 0; k < all_gates.size(); ++k)
+      if (all_gates[k].weight == wanted.weight && all_gates[k].scale == wanted.scale) return k;
+    all_gates.push_back(wanted);
+    return all_gates.size() - 1;
+  }
+
   // -- tiles ----------------------------------------------------------------------------------------------------------
 
   // Read a tile. Pixels that do not count, and those past the end, hold 0 and no class.
   void load(int64_t image, int64_t start, int count) {
-    for (int64_t l = 0; l < L; ++l)
-      for (int64_t c = 0; c < C; ++c) {
-        V* row = P + l * CV + c * VECS;
-        if (count < TILE) std::memset(row, 0, sizeof(V) * VECS);
-        std::memcpy(row, job.maps[l] + (image * C + c) * job.N + start, sizeof(S) * count);
-      }
+    for (int64_t l = 0; l < L; ++l) {
+      V* rows = P + l * CV;
+      if (count < TILE) std::memset(rows, 0, sizeof(V) * CV);
+      if (!job.grids[l].full) interpolate(l, image, start, count, (S*)rows);
+      else
+        for (int64_t c = 0; c < C; ++c)
+          std::memcpy(rows + c * VECS, job.maps[l] + (image * C + c) * job.N + start, sizeof(S) * count);
+    }
     std::memset(Y, 0, sizeof(V) * CV);
     std::memset(valid, 0, sizeof valid);
     for (int v = 0; v < VECS; ++v) weight[v] = V{} + 1;
@@ -222,90 +382,297 @@ template <class S, int VECS> struct Worker {
       if (plan.sigmoid) for (int64_t c = 0; c < C; ++c) y[c * TILE + t] = (S)labels[c * job.N + t];
       else y[labels[t] * TILE + t] = 1;
     }
+    for (int64_t i = 0; i < CV; ++i) M[i] = (V)(Y[i] > 0);
+    if (powers) raise();
+    score_gates();
   }
 
   // Write the gradients: 0 where a pixel does not count, even where others made the loss NaN.
   void store(int64_t image, int64_t start, int count) {
-    for (int64_t l = 0; l < L; ++l)
-      for (int64_t c = 0; c < C; ++c) {
-        V* row = G + l * CV + c * VECS;
-        for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
-        std::memcpy(job.grads[l] + (image * C + c) * job.N + start, row, sizeof(S) * count);
-      }
+    for (int64_t l = 0; l < L; ++l) {
+      V* rows = G + l * CV;
+      for (int64_t i = 0; i < CV; ++i) rows[i] = valid[i % VECS] > 0 ? rows[i] : V{};
+      if (!job.grids[l].full) gather(l, image, start, count, (const S*)rows);
+      else
+        for (int64_t c = 0; c < C; ++c)
+          std::memcpy(job.grads[l] + (image * C + c) * job.N + start, rows + c * VECS, sizeof(S) * count);
+    }
   }
 
+  // Ask for a tile that is read next: its rows lie too far apart for the processor to guess them.
+  template <int WRITE, class Rows> void fetch(Rows rows, int64_t image, int64_t start) const {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t c = 0; c < C && job.grids[l].full; ++c)
+        for (int line = 0; line < TILE_BYTES; line += 64)
+          __builtin_prefetch((const char*)(rows[l] + (image * C + c) * job.N + start) + line, WRITE);
+  }
+
+  int64_t tiles_per_image() const { return (job.N + TILE - 1) / TILE; }
+  int64_t first_tile(int64_t chunk) const { return tiles_per_image() * job.B * chunk / job.chunks; }
+
   template <class Visit> void tiles(int64_t chunk, Visit visit) {
-    const int64_t per_image = (job.N + TILE - 1) / TILE, all = per_image * job.B;
-    for (int64_t i = all * chunk / job.chunks, end = all * (chunk + 1) / job.chunks; i < end; ++i) {
+    const int64_t per_image = tiles_per_image();
+    for (int64_t i = first_tile(chunk), end = first_tile(chunk + 1); i < end; ++i) {
       const int64_t start = i % per_image * TILE;
+      if (i + 1 < end && start + 2 * TILE <= job.N) fetch<0>(job.maps, i / per_image, start + TILE);
       visit(i / per_image, start, (int)std::min<int64_t>(TILE, job.N - start));
     }
   }
 
   void forward(int64_t chunk) {
+    std::memset(added, 0, sizeof(V) * plan.m * (2 * C + 1));
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
-      sums = job.sums + (chunk * job.rows() + (plan.per_image ? image : 0)) * job.sums_size();
+      double* row = job.sums + (chunk * job.rows() + (plan.per_image ? image : 0)) * job.sums_size();
+      if (held == FLUSH || row != sums) flush_sums();
+      ++held, sums = row;
       double* counts = sums + plan.m * (2 * C + 1);
       load(image, start, count);
       for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
-      for (int64_t i = 0; i < CV; ++i) counts[i / VECS] += lane_sum<S>(Y[i]);
+      for (int64_t c = 0; c < C; ++c) {
+        V own = V{};
+        for (int v = 0; v < VECS; ++v) own += Y[c * VECS + v];
+        counts[c] += lane_sum<S>(own);
+      }
       for (const TrieNode& node : plan.nodes) add_node(node);
+      size_t seen = 0;
       for (const Fusion& fusion : plan.fusions) {
-        build(fusion, Z);
+        build(fusion, Z, seen);
         add_losses(fusion.map, Z);
       }
     });
+    flush_sums();
+    sums = nullptr;
+  }
+
+  void flush_sums() {
+    if (!held) return;
+    for (int64_t i = 0; i < plan.m * (2 * C + 1); ++i) sums[i] += lane_sum<S>(added[i]), added[i] = V{};
+    held = 0;
   }
 
   void backward(int64_t chunk) {
     grad_params = job.grad_params + chunk * job.num_params;
+    open_bands(chunk);
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
+      if (held++ == FLUSH) flush_learned();
       const int64_t row = plan.per_image ? image * plan.m * C : 0;
       a = job.a + row, b = job.b + row;
       load(image, start, count);
+      if (count == TILE) fetch<1>(job.grads, image, start);
       std::memset(G, 0, sizeof(V) * CV * L);
+      std::memset(slopes, 0, sizeof(V) * VECS * all_gates.size());
       for (size_t i = 0; i < plan.nodes.size();) i = back_node(i);
+      size_t seen = 0, spread_out = 0;
       for (const Fusion& fusion : plan.fusions) {
-        build(fusion, Z);
+        build(fusion, Z, seen);
         adjoint(fusion.map, Z, D);
-        spread(fusion, D);
+        spread(fusion, D, spread_out);
       }
+      spread_gates();
       store(image, start, count);
     });
+    flush_learned();
+    close_bands(chunk);
+  }
+
+  void flush_learned() {
+    for (const Fusion& fusion : plan.fusions)
+      if (fusion.kind == CONCAT && !plan.sigmoid) complete(fusion);
+    for (int64_t i = 0; i < job.num_params; ++i) grad_params[i] += learned[i];
+    std::fill(learned.begin(), learned.end(), S(0));
+    held = 0;
+  }
+
+  // -- coarse originals -----------------------------------------------------------------------------------------------
+
+  // Visit the parts of a tile that lie on one line of pixels: (first of the tile, pixels, x, y, z).
+  template <class Visit> void lines(int64_t start, int count, Visit visit) const {
+    const int64_t width = job.sizes[2], height = job.sizes[1];
+    for (int t = 0; t < count;) {
+      const int64_t at = start + t, x = at % width, y = at / width % height, z = at / width / height;
+      const int n = (int)std::min<int64_t>(count - t, width - x);
+      visit(t, n, x, y, z);
+      t += n;
+    }
+  }
+
+  // Visit the coarse lines that a line of pixels reads: (line of its image, share).
+  template <class Visit> void corners(const Grid<S>& grid, int64_t y, int64_t z, Visit visit) const {
+    const S up = grid.y.share[y], deep = grid.z.share[z];
+    const int64_t low = grid.y.at[y], high = grid.y.next(y), near = grid.z.at[z] * grid.y.own, far = grid.z.next(z) * grid.y.own;
+    visit(near + low, (1 - deep) * (1 - up));
+    if (up != 0) visit(near + high, (1 - deep) * up);
+    if (deep != 0) visit(far + low, deep * (1 - up));
+    if (deep != 0 && up != 0) visit(far + high, deep * up);
+  }
+
+  void interpolate(int64_t l, int64_t image, int64_t start, int count, S* rows) const {
+    const Grid<S>& grid = job.grids[l];
+    lines(start, count, [&](int t, int n, int64_t x, int64_t y, int64_t z) {
+      const int32_t* at = grid.x.at.data() + x;
+      const S* share = grid.x.share.data() + x;
+      const int64_t first = at[0], wanted = grid.x.next(x + n - 1) - first + 1;
+      for (int64_t c = 0; c < C; ++c) {
+        const S* map = job.maps[l] + (image * C + c) * grid.pixels() + first;
+        S line[TILE + 8];  // rounding may skip a value or two
+        bool begun = false;
+        corners(grid, y, z, [&](int64_t row, S part) {
+          const S* from = map + row * grid.x.own;
+          if (begun) for (int64_t k = 0; k < wanted; ++k) line[k] += part * from[k];
+          else for (int64_t k = 0; k < wanted; ++k) line[k] = part * from[k];
+          begun = true;
+        });
+        line[wanted] = line[wanted - 1];
+        S* out = rows + c * TILE + t;
+        for (int i = 0; i < n; ++i) {
+          const S* pair = line + (at[i] - first);
+          out[i] = (1 - share[i]) * pair[0] + share[i] * pair[1];
+        }
+      }
+    });
+  }
+
+  // The adjoint of interpolate, into the bands.
+  void gather(int64_t l, int64_t image, int64_t start, int count, const S* rows) {
+    lines(start, count, [&](int t, int n, int64_t x, int64_t y, int64_t z) {
+      int64_t c = 0;
+      for (; c + 4 <= C; c += 4) gather_line<4>(l, image, c, rows + c * TILE + t, n, x, y, z);
+      for (; c < C; ++c) gather_line<1>(l, image, c, rows + c * TILE + t, n, x, y, z);
+    });
+  }
+
+  // Of several classes at a time: one sum has to wait for the one before.
+  template <int ROWS> void gather_line(int64_t l, int64_t image, int64_t c, const S* g, int n, int64_t x, int64_t y, int64_t z) {
+    const Grid<S>& grid = job.grids[l];
+    const int32_t* at = grid.x.at.data() + x;
+    const S* share = grid.x.share.data() + x;
+    const int64_t first = at[0], wanted = grid.x.next(x + n - 1) - first + 1;
+    S line[ROWS][TILE + 8];
+    for (int r = 0; r < ROWS; ++r) std::fill_n(line[r], wanted + 1, S(0));
+    for (int i = 0; i < n;) {
+      const int32_t here = at[i];
+      S left[ROWS] = {}, right[ROWS] = {};
+      for (; i < n && at[i] == here; ++i)
+        for (int r = 0; r < ROWS; ++r) {
+          const S part = share[i] * g[r * TILE + i];
+          left[r] += g[r * TILE + i] - part, right[r] += part;
+        }
+      for (int r = 0; r < ROWS; ++r) line[r][here - first] += left[r], line[r][here - first + 1] += right[r];
+    }
+    Band<S>& band = bands[l];
+    for (int r = 0; r < ROWS; ++r) {
+      if (at[n - 1] + 1 - first == wanted) line[r][wanted - 1] += line[r][wanted];  // past the border is the border
+      S* sums = band.sums.data() + (c + r) * band.lines * grid.x.own + first;
+      corners(grid, y, z, [&](int64_t row, S part) {
+        S* to = sums + (image * grid.lines() + row - band.first) * grid.x.own;
+        for (int64_t k = 0; k < wanted; ++k) to[k] += part * line[r][k];
+      });
+    }
+  }
+
+  // Lines that the pixels of a chunk read, of all images in a row.
+  void open_bands(int64_t chunk) {
+    const int64_t from = first_tile(chunk), end = first_tile(chunk + 1), width = job.sizes[2], height = job.sizes[1];
+    for (int64_t l = 0; l < L; ++l) {
+      const Grid<S>& grid = job.grids[l];
+      if (grid.full || from == end) continue;
+      const auto line = [&](int64_t tile, bool last) {
+        const int64_t start = tile % tiles_per_image() * TILE;
+        const int64_t pixel = last ? std::min<int64_t>(start + TILE, job.N) - 1 : start;
+        const int64_t y = pixel / width % height, z = pixel / width / height, deep = last ? grid.z.next(z) : grid.z.at[z];
+        // Where there are planes, the next one may read lines above those of this one.
+        const int64_t own = last ? grid.y.next(y) : grid.y.at[y], edge = last ? grid.y.own - 1 : 0;
+        return tile / tiles_per_image() * grid.lines() + deep * grid.y.own + (job.sizes[0] > 1 ? edge : own);
+      };
+      Band<S>& band = bands[l];
+      band.first = line(from, false);
+      band.lines = line(end - 1, true) - band.first + 1;
+      band.sums.assign(C * band.lines * grid.x.own, S(0));
+    }
+  }
+
+  void close_bands(int64_t chunk) {
+    std::lock_guard<std::mutex> guard(job.bands->lock);
+    auto& waiting = job.bands->waiting;
+    waiting[chunk].swap(bands);
+    bands.resize(L);
+    for (auto next = waiting.find(job.bands->next); next != waiting.end(); next = waiting.find(++job.bands->next)) {
+      for (int64_t l = 0; l < L; ++l) add_band(l, next->second[l]);
+      waiting.erase(next);
+    }
+  }
+
+  void add_band(int64_t l, const Band<S>& band) const {
+    const Grid<S>& grid = job.grids[l];
+    const int64_t width = grid.x.own;
+    const S* from = band.sums.data();
+    for (int64_t c = 0; c < C && !band.sums.empty(); ++c)
+      for (int64_t line = band.first; line < band.first + band.lines; ++line, from += width) {
+        S* to = job.grads[l] + ((line / grid.lines() * C + c) * grid.lines() + line % grid.lines()) * width;
+        for (int64_t k = 0; k < width; ++k) to[k] += from[k];
+      }
   }
 
   // -- losses of one map ----------------------------------------------------------------------------------------------
 
-  // E = e^(z − max), inv = 1 / Σ E, or 0 where the pixel does not count. If LOSS, returns the cross-entropy of the tile,
-  // Σ log Σ E − (z_label − max).
-  template <bool LOSS> double softmax(const V* z) {
-    const bool weighted = job.weights;  // read once: the compiler cannot know that what is stored below is elsewhere
-    V product = V{} + 1, chosen = V{};
-    double logs = 0;
-    for (int v = 0; v < VECS; ++v) {
-      V top = z[v];
-      for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS + v]);
-      V sum = V{}, picked = V{};
-      for (int64_t c = 0; c < C; ++c) {
-        const V d = z[c * VECS + v] - top;
-        if (LOSS) picked += Y[c * VECS + v] > 0 ? d : V{};  // no product: of 0 and −inf that is NaN
-        const V e = exp_down<S>(d);
-        E[c * VECS + v] = e;
-        sum += e;
-      }
-      inv[v] = valid[v] / sum;
-      if (LOSS && weighted) {
-        chosen -= valid[v] > 0 ? weight[v] * (log_up<S>(sum) - picked) : V{};
-      } else if (LOSS) {
-        product *= valid[v] > 0 ? sum : V{} + 1;
-        chosen += picked;
-        if (v % 8 == 7) logs += take_logs(product);
-      }
-    }
-    return logs - lane_sum<S>(chosen);
+  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label.
+  template <bool LOSS> void softmax(const V* z, V* e) {
+    for (int v = 0; v < VECS; ++v) softmax<LOSS>(z + v, M + v, e + v, total[v], picked[v]);
   }
 
-  // The same for channels by themselves: E = σ(z) where the pixel counts. With the terms of torch's cross-entropy with
+  template <bool LOSS> INLINE void softmax(const V* z, const V* mask, V* e, V& total, V& picked) const {
+    V top = z[0];
+    for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS]);
+    V sum = V{}, mine = V{};
+    for (int64_t c = 0; c < C; ++c) {
+      const V d = z[c * VECS] - top, x = exp_down<S>(d);
+      if (LOSS) mine += (V)((I)d & (I)mask[c * VECS]);  // no product: of 0 and −inf that is NaN
+      e[c * VECS] = x;
+      sum += x;
+    }
+    total = sum;
+    if (LOSS) picked = mine;
+  }
+
+  // Σ log Σ e − (z_label − max) of the tile, from total and picked.
+  V cross_entropy() const {
+    V lost = V{};
+    for (int v = 0; v < VECS; v += 4) {
+      V product = V{} + 1, exponent = V{};
+      for (int k = v; k < v + 4; ++k) {
+        const auto counts = valid[k] > 0;
+        if (job.weights) lost += counts ? weight[k] * (log_of<S>(total[k]) - picked[k]) : V{};
+        else product *= counts ? total[k] : V{} + 1, exponent += picked[k];
+      }
+      if (!job.weights) lost += log_of<S>(product) - exponent;  // finite: dispatch.py limits C
+    }
+    return lost;
+  }
+
+  // What a map adds to the sums, from its exponentials, total and picked.
+  void judge(int64_t map, const V* e) {
+    for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
+    added[map] += cross_entropy();
+    if (plan.squares) judge<true>(map, e);
+    else judge<false>(map, e);
+  }
+
+  template <bool SQUARES> void judge(int64_t map, const V* e) {
+    V *overlap = added + plan.m + map * C, *spread = overlap + plan.m * C;
+    for (int64_t c = 0; c < C; ++c) {
+      V sum = V{}, shared = V{};
+#pragma GCC unroll 4
+      for (int v = 0; v < VECS; ++v) {
+        const V p = e[c * VECS + v] * inv[v];
+        sum += SQUARES ? p * p : p;
+        shared += p * Y[c * VECS + v];
+      }
+      overlap[c] += shared;
+      spread[c] += sum;
+    }
+  }
+
+  // For channels by themselves: E = σ(z) where the pixel counts. With the terms of torch's cross-entropy with
   // logits, so that what is infinite there is infinite here.
   template <bool LOSS> double sigmoid(const V* z) {
     double ce = 0;
@@ -316,30 +683,21 @@ template <class S, int VECS> struct Worker {
 
   template <bool LOSS> double sigmoid(const V* z, const V* y, V* p, S weight) {
     const bool weighted = job.weights;
-    V product = V{} + 1, rest = V{};
-    double logs = 0;
+    V product = V{} + 1, rest = V{}, lost_together = V{};
     for (int v = 0; v < VECS; ++v) {
       const V negative = z[v] > 0 ? -z[v] : z[v];
       const V e = exp_down<S>(negative), sum = 1 + e;
       p[v] = valid[v] * (z[v] > 0 ? V{} + 1 : e) / sum;
       if (LOSS && weighted) {
-        const V lost = log_up<S>(sum) + (z[v] > 0 ? V{} : -z[v]);  // of what is true; of what is not it is z more
+        const V lost = log_of<S>(sum) + (z[v] > 0 ? V{} : -z[v]);  // of what is true; of what is not it is z more
         rest += valid[v] > 0 ? (y[v] > 0 ? weight * lost : lost + z[v]) : V{};
       } else if (LOSS) {
         product *= valid[v] > 0 ? sum : V{} + 1;
         rest += (valid[v] - y[v]) * z[v] - valid[v] * (z[v] > 0 ? V{} : z[v]);
-        if (v % 8 == 7) logs += take_logs(product);
+        if (v % 4 == 3) lost_together += log_of<S>(product), product = V{} + 1;
       }
     }
-    return logs + lane_sum<S>(rest);
-  }
-
-  // One logarithm for 8 factors, each at most C: their product is finite while C < 2^16, which dispatch.py sees to.
-  static double take_logs(V& product) {
-    double logs = 0;
-    for (int i = 0; i < LANES; ++i) logs += std::log((double)product[i]);
-    product = V{} + 1;
-    return logs;
+    return lane_sum<S>(lost_together) + lane_sum<S>(rest);
   }
 
   // -- cross-entropies with a focal factor, or of smoothed labels -------------------------------------------------------
@@ -353,7 +711,7 @@ template <class S, int VECS> struct Worker {
   // Factors of a focal loss and of its slope, from what is true: p, u = 1 − p, and −log p.
   std::pair<V, V> focal(V p, V u, V lost) const {
     const S gamma = (S)plan.gamma;
-    const V power = exp_down<S>(-gamma * log_up<S>(1 / larger(V{} + Real<S>::tiny, u)));
+    const V power = exp_down<S>(-gamma * log_of<S>(1 / larger(V{} + Real<S>::tiny, u)));
     const V pull = u > 0 ? (p > 0 ? p * lost / u : V{}) : V{} + 1;
     return {power, power * (1 + gamma * pull)};
   }
@@ -386,7 +744,7 @@ template <class S, int VECS> struct Worker {
         if (part > 0 && class_weight(c) > 0) away += part * class_weight(c) * d;
       }
       inv[v] = valid[v] / sum;
-      const V log_sum = log_up<S>(sum), lost = log_sum - picked, aim = kept * weight[v];
+      const V log_sum = log_of<S>(sum), lost = log_sum - picked, aim = kept * weight[v];
       V each = aim > 0 ? aim * lost : V{}, factor = V{} + 1;
       if (part > 0) each += spread * log_sum - away;
       if (plan.gamma > 0) {
@@ -405,7 +763,7 @@ template <class S, int VECS> struct Worker {
     for (int64_t c = 0; c < C; ++c)
       for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
         const auto above = z[i] > 0;
-        const V e = exp_down<S>(above ? -z[i] : z[i]), sum = 1 + e, log_sum = log_up<S>(sum);
+        const V e = exp_down<S>(above ? -z[i] : z[i]), sum = 1 + e, log_sum = log_of<S>(sum);
         const V p = (above ? V{} + 1 : e) / sum, u = (above ? e : V{} + 1) / sum;
         const V lost = log_sum + (above ? V{} : -z[i]), lost_other = log_sum + (above ? z[i] : V{});
         const V aim = channel_aim(c, Y[i]), other = 1 - smoothed(Y[i]);
@@ -460,58 +818,129 @@ template <class S, int VECS> struct Worker {
   // -- what both passes do with a map ---------------------------------------------------------------------------------
 
   void add_losses(int64_t map, const V* z) {
-    sums[map] += shaped() ? shaped_loss(z) : plan.sigmoid ? sigmoid<true>(z) : softmax<true>(z);
-    double *overlap = sums + plan.m + map * C, *spread = overlap + plan.m * C;
-    const bool given = plan.sigmoid, squares = plan.squares;
-    for (int64_t c = 0; c < C; ++c) {
-      V sum = V{}, shared = V{};
-      for (int v = 0; v < VECS; ++v) {
-        const V p = given ? E[c * VECS + v] : E[c * VECS + v] * inv[v];
-        sum += squares ? p * p : p;
-        shared += p * Y[c * VECS + v];
-      }
-      overlap[c] += lane_sum<S>(shared);
-      spread[c] += lane_sum<S>(sum);
+    if (powers) {
+      softmax<true>(z, E);
+      return judge(map, E);
     }
+    sums[map] += shaped() ? shaped_loss(z) : sigmoid<true>(z);
+    if (plan.sigmoid)
+      for (int v = 0; v < VECS; ++v) inv[v] = V{} + 1;
+    if (plan.squares) judge<true>(map, E);
+    else judge<false>(map, E);
   }
 
   // d = gradient of the total with respect to the logits z of a map.
   void adjoint(int64_t map, const V* z, V* d) {
     if (shaped()) return plan.squares ? shaped_adjoint<true>(map, z, d) : shaped_adjoint<false>(map, z, d);
-    if (plan.squares) adjoint<true>(map, z, d);
-    else adjoint<false>(map, z, d);
+    if (plan.sigmoid) return plan.squares ? sigmoid_adjoint<true>(map, z, d) : sigmoid_adjoint<false>(map, z, d);
+    softmax<false>(z, E);
+    softmax_adjoint(map, E, d);
   }
 
-  template <bool SQUARES> void adjoint(int64_t map, const V* z, V* d) {
+  template <bool SQUARES> void sigmoid_adjoint(int64_t map, const V* z, V* d) {
+    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map], *weights = job.weights;
+    sigmoid<false>(z);
+    for (int64_t c = 0; c < C; ++c)
+      for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
+        const V p = E[i], y = Y[i], slope = p * (1 - p), pull = (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y;
+        const V gain = weights ? g * (y > 0 ? V{} + weights[c] : V{} + 1) : V{} + g;
+        d[i] = slope * pull + gain * (p - y);
+      }
+  }
+
+  // The same from the map's exponentials and total.
+  void softmax_adjoint(int64_t map, const V* e, V* d) {
+    if (plan.squares) softmax_adjoint<true>(map, e, d);
+    else softmax_adjoint<false>(map, e, d);
+  }
+
+  template <bool SQUARES> void softmax_adjoint(int64_t map, const V* e, V* d) {
     const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
-    const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
-    if (plan.sigmoid) {
-      const S* weights = job.weights;
-      sigmoid<false>(z);
-      for (int64_t c = 0; c < C; ++c)
-        for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
-          const V p = E[i], y = Y[i], slope = p * (1 - p);
-          const V gain = weights ? g * (y > 0 ? V{} + weights[c] : V{} + 1) : V{} + g;
-          d[i] = slope * pull(c, p, y) + gain * (p - y);
+    for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
+    for (int v = 0; v < VECS; v += 4) {
+      V mean[4] = {}, gain[4];
+      for (int k = 0; k < 4; ++k) gain[k] = g * weight[v + k];
+      for (int64_t c = 0; c < C; ++c) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          const int64_t i = c * VECS + v + k;
+          const V p = e[i] * inv[v + k], pull = (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * Y[i];
+          d[i] = pull;
+          mean[k] += p * pull;
         }
-      return;
+      }
+      for (int64_t c = 0; c < C; ++c) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          const int64_t i = c * VECS + v + k;
+          const V p = e[i] * inv[v + k];
+          d[i] = p * (d[i] - mean[k]) + gain[k] * (p - Y[i]);  // 0 to the last bit where p is y
+        }
+      }
     }
-    softmax<false>(z);
-    V mean[VECS] = {};
-    for (int64_t c = 0; c < C; ++c)
-      for (int v = 0; v < VECS; ++v) {
-        const V p = E[c * VECS + v] * inv[v];
-        E[c * VECS + v] = p;
-        mean[v] += p * pull(c, p, Y[c * VECS + v]);
-      }
-    for (int64_t c = 0; c < C; ++c)
-      for (int v = 0; v < VECS; ++v) {
-        const V p = E[c * VECS + v], y = Y[c * VECS + v];
-        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g * weight[v] * (p - y);  // 0 to the last bit where p is y
-      }
   }
 
   // -- sums and products ----------------------------------------------------------------------------------------------
+
+  // Powers of the originals, and their exponents at the pixels' labels.
+  void raise() {
+    for (int64_t l = 0; l < L; ++l) {
+      softmax<true>(P + l * CV, Q + l * CV);
+      std::memcpy(chosen + l * VECS, picked, sizeof picked);
+    }
+  }
+
+  // The powers of a sum: those of its parent times those of one scale more; also total and picked.
+  const V* sum_powers(const TrieNode& node) {
+    const V *last = Q + node.scale * CV, *mine = chosen + node.scale * VECS;
+    V* here = chosen_sums + node.depth * VECS;
+    way[node.depth] = node.scale;
+    if (node.depth == 1) {
+      for (int v = 0; v < VECS; ++v) {
+        V sum = last[v];
+        for (int64_t c = 1; c < C; ++c) sum += last[c * VECS + v];
+        total[v] = sum, here[v] = picked[v] = mine[v];
+      }
+      return last;
+    }
+    const V *parent = on_way[node.depth - 1], *before = here - VECS;
+    V* e = Z + node.depth * CV;
+    for (int v = 0; v < VECS; v += 4) {
+      V sum[4] = {};
+      for (int64_t c = 0; c < C; ++c) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k) {
+          const int64_t i = c * VECS + v + k;
+          sum[k] += e[i] = parent[i] * last[i];
+        }
+      }
+      for (int k = v; k < v + 4; ++k) total[k] = sum[k - v], here[k] = picked[k] = before[k] + mine[k];
+    }
+    return e;
+  }
+
+  // Where scales are of different minds, all powers of their sum are small, and too little is left of the digits.
+  bool faint() const {
+    auto small = total[0] < S(1e-9);
+    for (int v = 1; v < VECS; ++v) small |= total[v] < S(1e-9);
+    int64_t words[BYTES / 8], any = 0;
+    std::memcpy(words, &small, sizeof words);
+    for (int64_t word : words) any |= word;
+    return any;
+  }
+
+  // The exponentials of the sum at a node, with total and picked.
+  template <bool LOSS> const V* sum_softmax(const TrieNode& node) {
+    const V* e = on_way[node.depth] = sum_powers(node);
+    if (node.map < 0 || !faint()) return e;
+    for (int64_t i = 0; i < CV; ++i) {
+      V z = P[way[1] * CV + i];
+      for (int64_t depth = 2; depth <= node.depth; ++depth) z += P[way[depth] * CV + i];
+      X[i] = z;
+    }
+    softmax<LOSS>(X, E);
+    return E;
+  }
 
   // The map at a node: the original itself at depth 1, else its parent extended by one scale.
   const V* node_map(const TrieNode& node) {
@@ -525,6 +954,11 @@ template <class S, int VECS> struct Worker {
   }
 
   void add_node(const TrieNode& node) {
+    if (powers && node.kind == ADD) {
+      const V* e = sum_softmax<true>(node);
+      if (node.map >= 0) judge(node.map, e);
+      return;
+    }
     on_way[node.depth] = node_map(node);
     if (node.map >= 0) add_losses(node.map, on_way[node.depth]);
   }
@@ -532,10 +966,16 @@ template <class S, int VECS> struct Worker {
   // Visit a node and all below it; leaves in D[depth] the adjoint of its map and hands it on to the node's own scale.
   size_t back_node(size_t i) {
     const TrieNode& node = plan.nodes[i];
-    const V* z = on_way[node.depth] = node_map(node);
+    const V* z = nullptr;
     V* d = D + node.depth * CV;
+    if (powers && node.kind == ADD) {
+      const V* e = sum_softmax<false>(node);
+      if (node.map >= 0) softmax_adjoint(node.map, e, d);
+    } else {
+      z = on_way[node.depth] = node_map(node);
+      if (node.map >= 0) adjoint(node.map, z, d);
+    }
     if (node.map < 0) std::memset(d, 0, sizeof(V) * CV);
-    else adjoint(node.map, z, d);
     size_t next = i + 1;
     while (next < plan.nodes.size() && plan.nodes[next].depth > node.depth) {
       const TrieNode& child = plan.nodes[next];
@@ -560,10 +1000,10 @@ template <class S, int VECS> struct Worker {
 
   // -- the other operators --------------------------------------------------------------------------------------------
 
-  void build(const Fusion& fusion, V* z) {
+  void build(const Fusion& fusion, V* z, size_t& gates_seen) {
     switch (fusion.kind) {
       case CONCAT: return build_concat(fusion, z);
-      case ATTENTION: return build_attention(fusion, z);
+      case ATTENTION: return build_attention(fusion, z, gates_seen);
       case MAX:
         std::memcpy(z, P + fusion.scales[0] * CV, sizeof(V) * CV);
         for (int64_t j = 1; j < fusion.arity; ++j) take_larger(z, P + fusion.scales[j] * CV, z);
@@ -581,10 +1021,10 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  void spread(const Fusion& fusion, V* d) {
+  void spread(const Fusion& fusion, V* d, size_t& gates_seen) {
     switch (fusion.kind) {
       case CONCAT: return spread_concat(fusion, d);
-      case ATTENTION: return spread_attention(fusion, d);
+      case ATTENTION: return spread_attention(fusion, d, gates_seen);
       case MAX: return spread_max(fusion, d);
       default:
         for (int64_t j = 0; j < fusion.arity; ++j) {
@@ -619,12 +1059,17 @@ template <class S, int VECS> struct Worker {
   // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
 
   void build_concat(const Fusion& fusion, V* z) const {
-    const S *w = job.params + fusion.params, *bias = w + C * C * fusion.arity;
-    for (int64_t o = 0; o < C;) {
-      if (C - o >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
+    const S *w = job.concat.data() + fusion.params, *bias = w + C * C * fusion.arity;
+    for (int64_t o = 0; o < outputs();) {
+      const int64_t left = outputs() - o;
+      if (left >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
+      else if (left == 2) concat_rows<2>(fusion, w, bias, o, z), o += 2;
       else concat_rows<1>(fusion, w, bias, o, z), o += 1;
     }
+    std::memset(z + outputs() * VECS, 0, sizeof(V) * (CV - outputs() * VECS));
   }
+
+  int64_t outputs() const { return plan.sigmoid ? C : C - 1; }  // what Job::lower leaves
 
   template <int ROWS>
   void concat_rows(const Fusion& fusion, const S* w, const S* bias, int64_t o, V* z) const {
@@ -646,35 +1091,31 @@ template <class S, int VECS> struct Worker {
   }
 
   void spread_concat(const Fusion& fusion, const V* d) {
-    const int64_t width = fusion.arity * C;
-    const S* w = job.params + fusion.params;
-    double *grad_w = grad_params + fusion.params, *grad_bias = grad_w + C * width;
-    for (int64_t o = 0; o < C; ++o) {
+    const int64_t width = fusion.arity * C, rows = outputs();
+    const S* w = job.concat.data() + fusion.params;
+    S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
+    for (int64_t o = 0; o < rows; ++o) {
       V sum = V{};
       for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
       grad_bias[o] += lane_sum<S>(sum);
     }
     for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V* in = P + fusion.scales[j] * CV;
       V* grad = G + fusion.scales[j] * CV;
       for (int64_t c = 0; c < C;) {
         if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
         else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
       }
-      for (int64_t o = 0; o < C;) {
-        const int rows = C - o >= 3 ? 3 : 1;
-        for (int64_t c = 0; c < C;) {
-          double* to = grad_w + o * width + j * C + c;
-          const V *dz = d + o * VECS, *p = in + c * VECS;
-          const int columns = C - c >= 3 ? 3 : 1;
-          if (rows == 3 && columns == 3) concat_outer<3, 3>(dz, p, to, width);
-          else if (rows == 3) concat_outer<3, 1>(dz, p, to, width);
-          else if (columns == 3) concat_outer<1, 3>(dz, p, to, width);
-          else concat_outer<1, 1>(dz, p, to, width);
-          c += columns;
-        }
-        o += rows;
-      }
+      outer(d, rows, P + fusion.scales[j] * CV, grad_w + j * C, width);
+    }
+  }
+
+  // The gradient of what belongs to the last class, from that of the others.
+  void complete(const Fusion& fusion) {
+    const int64_t width = fusion.arity * C;
+    S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
+    for (int64_t o = 0; o < C - 1; ++o) {
+      for (int64_t i = 0; i < width; ++i) grad_w[(C - 1) * width + i] -= grad_w[o * width + i];
+      grad_bias[C - 1] -= grad_bias[o];
     }
   }
 
@@ -684,7 +1125,7 @@ template <class S, int VECS> struct Worker {
       V acc[ROWS][4];
       for (int r = 0; r < ROWS; ++r)
         for (int k = 0; k < 4; ++k) acc[r][k] = grad[r * VECS + v + k];
-      for (int64_t o = 0; o < C; ++o)
+      for (int64_t o = 0; o < outputs(); ++o)
         for (int r = 0; r < ROWS; ++r)
           for (int k = 0; k < 4; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
       for (int r = 0; r < ROWS; ++r)
@@ -692,85 +1133,140 @@ template <class S, int VECS> struct Worker {
     }
   }
 
-  // to[r][s] += Σ over pixels of d[r]·p[s]
-  template <int ROWS, int COLUMNS> void concat_outer(const V* d, const V* p, double* to, int64_t width) const {
-    V acc[ROWS][COLUMNS] = {};
+  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes: eight sums at a time.
+  void outer(const V* d, int64_t rows, const V* p, S* to, int64_t width) const {
+    int64_t r = 0;
+    for (; r + 2 <= rows; r += 2)
+      for (int64_t c = 0; c + 4 <= C; c += 4) eight<2, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (; r < rows; ++r)
+      for (int64_t c = 0; c + 4 <= C; c += 4) eight<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (int64_t c = C / 4 * 4; c < C; ++c) {
+      for (r = 0; r + 8 <= rows; r += 8) eight<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (; r < rows; ++r) eight<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    }
+  }
+
+  template <int ROWS, int COLUMNS> INLINE void eight(const V* d, const V* p, S* to, int64_t width) const {
+    V acc[8] = {};
     for (int v = 0; v < VECS; ++v)
+#pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r)
-        for (int s = 0; s < COLUMNS; ++s) acc[r][s] += d[r * VECS + v] * p[s * VECS + v];
+#pragma GCC unroll 8
+        for (int c = 0; c < COLUMNS; ++c) acc[r * COLUMNS + c] += d[r * VECS + v] * p[c * VECS + v];
+    S all[8];
+    for (int i = 0; i < ROWS * COLUMNS; i += LANES) {
+      const V some = lane_sums(acc + i);
+      std::memcpy(all + i, &some, sizeof some);
+    }
     for (int r = 0; r < ROWS; ++r)
-      for (int s = 0; s < COLUMNS; ++s) to[r * width + s] += lane_sum<S>(acc[r][s]);
+      for (int c = 0; c < COLUMNS; ++c) to[r * width + c] += all[r * COLUMNS + c];
   }
 
   // attention: gates = softmax over j of (w_j·P_j + b_j), w (arity, C); z = Σ gate_j·P_j
 
-  void build_attention(const Fusion& fusion, V* z) {
-    const S *w = job.params + fusion.params, *bias = w + fusion.arity * C;
-    V top[VECS] = {}, sum[VECS] = {};
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V* p = P + fusion.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) gates[j * VECS + v] = V{} + bias[j];
-      for (int64_t c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) gates[j * VECS + v] += w[j * C + c] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) top[v] = j ? larger(top[v], gates[j * VECS + v]) : gates[j * VECS + v];
-    }
-    for (int64_t j = 0; j < fusion.arity; ++j)
-      for (int v = 0; v < VECS; ++v) sum[v] += gates[j * VECS + v] = exp_down<S>(gates[j * VECS + v] - top[v]);
-    for (int64_t j = 0; j < fusion.arity; ++j)
-      for (int v = 0; v < VECS; ++v) gates[j * VECS + v] /= sum[v];
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V* p = P + fusion.scales[j] * CV;
-      for (int64_t c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) {
-          const V part = gates[j * VECS + v] * p[c * VECS + v];
-          z[c * VECS + v] = j ? z[c * VECS + v] + part : part;
-        }
+  // What is inside the softmax, once for all maps that share it.
+  void score_gates() {
+    for (size_t k = 0; k < all_gates.size(); ++k) {
+      const V* p = P + all_gates[k].scale * CV;
+      const S* w = job.params + all_gates[k].weight;
+      for (int v = 0; v < VECS; v += 4) {
+        V sum[4] = {};
+        for (int64_t c = 0; c < C; ++c)
+          for (int i = 0; i < 4; ++i) sum[i] += w[c] * p[c * VECS + v + i];
+        for (int i = 0; i < 4; ++i) scores[k * VECS + v + i] = sum[i] + job.params[all_gates[k].bias];
+      }
     }
   }
 
-  void spread_attention(const Fusion& fusion, const V* d) {
-    const S* w = job.params + fusion.params;
-    double *grad_w = grad_params + fusion.params, *grad_bias = grad_w + fusion.arity * C;
-    V *slope = slopes, mean[VECS] = {};
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V* p = P + fusion.scales[j] * CV;
-      for (int v = 0; v < VECS; ++v) slope[j * VECS + v] = V{};
-      for (int64_t c = 0; c < C; ++c)
-        for (int v = 0; v < VECS; ++v) slope[j * VECS + v] += d[c * VECS + v] * p[c * VECS + v];
-      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * slope[j * VECS + v];
+  void build_attention(const Fusion& fusion, V* z, size_t& seen) {
+    const int64_t *own = gates_of.data() + seen, arity = fusion.arity;
+    seen += arity;
+    for (int v = 0; v < VECS; ++v) {
+      V top = scores[own[0] * VECS + v], sum = V{};
+      for (int64_t j = 1; j < arity; ++j) top = larger(top, scores[own[j] * VECS + v]);
+      for (int64_t j = 0; j < arity; ++j) sum += gates[j * VECS + v] = exp_down<S>(scores[own[j] * VECS + v] - top);
+      const V part = 1 / sum;
+      for (int64_t j = 0; j < arity; ++j) gates[j * VECS + v] *= part;
     }
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V* p = P + fusion.scales[j] * CV;
-      V *grad = G + fusion.scales[j] * CV, total = V{};
-      for (int v = 0; v < VECS; ++v) {
-        slope[j * VECS + v] = gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
-        total += slope[j * VECS + v];
-      }
-      grad_bias[j] += lane_sum<S>(total);
-      for (int64_t c = 0; c < C; ++c) {
-        V sum = V{};
-        for (int v = 0; v < VECS; ++v) {
-          grad[c * VECS + v] += gates[j * VECS + v] * d[c * VECS + v] + slope[j * VECS + v] * w[j * C + c];
-          sum += slope[j * VECS + v] * p[c * VECS + v];
+    switch (arity) {
+      case 1: return blend<1>(fusion, z);
+      case 2: return blend<2>(fusion, z);
+      case 3: return blend<3>(fusion, z);
+      case 4: return blend<4>(fusion, z);
+    }
+    blend<4>(fusion, z);
+    for (int64_t j = 4; j < arity; ++j)
+      for (int64_t i = 0; i < CV; ++i) z[i] += gates[j * VECS + i % VECS] * P[fusion.scales[j] * CV + i];
+  }
+
+  // z = Σ gate_j·P_j over the first few scales
+  template <int ARITY> void blend(const Fusion& fusion, V* z) const {
+    const V* p[ARITY];
+    for (int j = 0; j < ARITY; ++j) p[j] = P + fusion.scales[j] * CV;
+    for (int v = 0; v < VECS; v += 2)
+      for (int64_t c = 0; c < C; ++c)
+#pragma GCC unroll 2
+        for (int k = v; k < v + 2; ++k) {
+          V sum = gates[k] * p[0][c * VECS + k];
+#pragma GCC unroll 4
+          for (int j = 1; j < ARITY; ++j) sum += gates[j * VECS + k] * p[j][c * VECS + k];
+          z[c * VECS + k] = sum;
         }
-        grad_w[j * C + c] += lane_sum<S>(sum);
+  }
+
+  void spread_attention(const Fusion& fusion, const V* d, size_t& seen) {
+    const int64_t* own = gates_of.data() + seen;
+    V mean[VECS] = {}, *slope = X;
+    seen += fusion.arity;
+    for (int64_t j = 0; j < fusion.arity; ++j) {
+      const V *p = P + fusion.scales[j] * CV, *gate = gates + j * VECS;
+      V* grad = G + fusion.scales[j] * CV;
+      for (int v = 0; v < VECS; v += 4) {
+        V sum[4] = {};
+        for (int64_t c = 0; c < C; ++c)
+          for (int k = v; k < v + 4; ++k) {
+            const V own = d[c * VECS + k];
+            sum[k - v] += own * p[c * VECS + k];
+            grad[c * VECS + k] += gate[k] * own;
+          }
+        for (int k = v; k < v + 4; ++k) slope[j * VECS + k] = sum[k - v], mean[k] += gate[k] * sum[k - v];
       }
+    }
+    for (int64_t j = 0; j < fusion.arity; ++j)
+      for (int v = 0; v < VECS; ++v) slopes[own[j] * VECS + v] += gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
+  }
+
+  // From the scores of the gates to originals and parameters.
+  void spread_gates() {
+    for (size_t k = 0; k < all_gates.size(); ++k) {
+      const V *slope = slopes + k * VECS, *p = P + all_gates[k].scale * CV;
+      const S* w = job.params + all_gates[k].weight;
+      V *grad = G + all_gates[k].scale * CV, sum = V{};
+      for (int v = 0; v < VECS; ++v) sum += slope[v];
+      learned[all_gates[k].bias] += lane_sum<S>(sum);
+      for (int64_t c = 0; c < C; ++c)
+        for (int v = 0; v < VECS; ++v) grad[c * VECS + v] += w[c] * slope[v];
+      outer(slope, 1, p, learned.data() + all_gates[k].weight, 0);
     }
   }
 };
 
 // Python fixes the chunks, and each has sums of its own. So the result does not depend on the number of threads, nor on
-// which thread is faster. Returns false if there was no memory for even one worker.
+// which thread is faster. Returns false if there was no memory.
 template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
   std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
   auto work = [&] {
+    const NoDenormals guard;
     try {
-      Worker<S, TILE_BYTES / BYTES> worker(job);
-      for (int64_t chunk; (chunk = next++) < job.chunks;) {
-        if (BACK) worker.backward(chunk);
-        else worker.forward(chunk);
-      }
-    } catch (const std::exception&) {  // no memory: nothing was begun, so the other workers do it all
+      Worker<S, TILE_BYTES / BYTES> worker(job);  // no memory: the other workers do it all
+      for (int64_t chunk; (chunk = next++) < job.chunks;) try {
+          if (BACK) worker.backward(chunk);
+          else worker.forward(chunk);
+        } catch (const std::exception&) {
+          failed = true;
+        }
+    } catch (const std::exception&) {
     }
   };
   std::vector<std::thread> others;
@@ -780,25 +1276,7 @@ template <class S, bool BACK> bool run(const Job<S>& job, int threads) {
   }
   work();
   for (auto& thread : others) thread.join();
-  return next >= job.chunks;
-}
-
-template <class S>
-bool forward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, const S* weights,
-             int64_t B, int64_t N, int64_t ignore, int64_t chunks, double* sums, int threads) {
-  const KernelPlan plan(code);
-  Job<S> job{&plan, maps, labels, params, weights, B, N, ignore, 0, chunks, sums};
-  return run<S, false>(job, threads);
-}
-
-template <class S>
-bool backward(const int64_t* code, const S* const* maps, const int64_t* labels, const S* params, const S* weights,
-              int64_t B, int64_t N, int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b,
-              const S* g, S* const* grads, double* grad_params, int threads) {
-  const KernelPlan plan(code);
-  Job<S> job{&plan, maps, labels, params, weights, B, N, ignore, num_params, chunks};
-  job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params;
-  return run<S, true>(job, threads);
+  return next >= job.chunks && !failed;
 }
 
 // No exception may leave the library: what is left to fail is memory.
@@ -812,22 +1290,28 @@ template <class Call> int guarded(Call call) {
 
 }  // namespace
 
-// Both return 0, or 1 if there was no memory.
+// Both return 0, or 1 if there was no memory. `shapes` are the three axes of the labels, then of each original.
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
-  extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,                \
-                                      const S* params, const S* weights, int64_t B, int64_t N, int64_t ignore,         \
-                                      int64_t chunks, double* sums, int threads) {                                     \
+  extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,                \
+                                      const int64_t* labels, const S* params, const S* weights, int64_t B,             \
+                                      int64_t ignore, int64_t chunks, double* sums, int threads) {                     \
     return guarded([&] {                                                                                               \
-      return forward<S>(code, maps, labels, params, weights, B, N, ignore, chunks, sums, threads);                     \
+      const KernelPlan plan(code);                                                                                     \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, 0, chunks);                                  \
+      job.sums = sums;                                                                                                 \
+      return run<S, false>(job, threads);                                                                              \
     });                                                                                                                \
   }                                                                                                                    \
-  extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* labels,               \
-                                       const S* params, const S* weights, int64_t B, int64_t N, int64_t ignore,        \
-                                       int64_t chunks, int64_t num_params, const S* a, const S* b, const S* g,         \
-                                       S* const* grads, double* grad_params, int threads) {                            \
+  extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,               \
+                                       const int64_t* labels, const S* params, const S* weights, int64_t B,            \
+                                       int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b,     \
+                                       const S* g, S* const* grads, double* grad_params, int threads) {                \
     return guarded([&] {                                                                                               \
-      return backward<S>(code, maps, labels, params, weights, B, N, ignore, chunks, num_params, a, b, g, grads,        \
-                         grad_params, threads);                                                                        \
+      const KernelPlan plan(code);                                                                                     \
+      Bands<S> bands;                                                                                                  \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, num_params, chunks);                         \
+      job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params, job.bands = &bands;           \
+      return run<S, true>(job, threads);                                                                               \
     });                                                                                                                \
   }
 

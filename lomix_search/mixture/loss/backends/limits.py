@@ -8,3 +8,5 @@ TRITON_MAPS = 6
 """Originals that the Triton kernels have arguments for."""
 TRITON_CLASSES = 64
 """More would not stand in the registers of one tile."""
+READ_COARSE = ("native",)
+"""Back ends that interpolate coarse originals as they read them; the others get them at the labels' size."""

@@ -21,8 +21,8 @@ _NO_LABEL = -(2**63)
 
 def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
     """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it; maps and labels are contiguous."""
-    plan, chunks = work.plan, _chunks(maps[0], work)
-    rows = len(maps[0]) if plan.terms.per_image else 1
+    plan, chunks = work.plan, _chunks(labels, work)
+    rows = len(labels) if plan.terms.per_image else 1
     found = torch.zeros(chunks, rows, size_of(plan), dtype=torch.float64)
     _call("forward", maps, labels, params, work, chunks, _pointer(found))
     return found.sum(0)
@@ -32,8 +32,8 @@ def gradients(
     maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
-    chunks = _chunks(maps[0], work)
-    grads = [torch.empty_like(one) for one in maps]
+    chunks, size = _chunks(labels, work), _size(labels, work)
+    grads = [torch.empty_like(one) if one.shape[2:] == size else torch.zeros_like(one) for one in maps]
     grad_params = torch.zeros(chunks, work.num_params, dtype=torch.float64)
     held = [factor.to(maps[0].dtype).contiguous() for factor in factors]
     rest = (ctypes.c_int64(work.num_params), *map(_pointer, held), _pointers(grads), _pointer(grad_params))
@@ -41,13 +41,23 @@ def gradients(
     return grads, grad_params.sum(0).to(params.dtype)
 
 
-def _chunks(one: Tensor, work: KernelPlan) -> int:
+def _size(labels: Tensor, work: KernelPlan) -> torch.Size:
+    return labels.shape[2 if work.plan.sigmoid else 1 :]
+
+
+def _chunks(labels: Tensor, work: KernelPlan) -> int:
     """Return how many parts the pixels are cut into: enough for many threads, but with sums of at most 64 MiB."""
-    plan = work.plan
-    rows = len(one) if plan.terms.per_image else 1
+    plan, batch = work.plan, len(labels)
+    rows = batch if plan.terms.per_image else 1
     a_chunk = 8 * max(work.num_params, rows * len(plan.maps) * (2 * plan.num_classes + 1))
-    tiles = one.shape[0] * -(-one.shape[2] // 32)
+    tiles = batch * -(-_size(labels, work).numel() // 32)
     return max(1, min(64, tiles, max(8, 2**26 // a_chunk)))
+
+
+def _shapes(maps: Sequence[Tensor], labels: Tensor, work: KernelPlan) -> list[int]:
+    """Return the sizes of the labels and then of each map, of three axes each."""
+    sizes = _size(labels, work), *(one.shape[2:] for one in maps)
+    return [number for size in sizes for number in (*[1] * (3 - len(size)), *size)]
 
 
 def _call(
@@ -55,17 +65,17 @@ def _call(
 ) -> None:
     loaded = library()
     assert isinstance(loaded, ctypes.CDLL), loaded
-    batch, _, pixels = maps[0].shape
-    code = work.code
+    code, shapes = work.code, _shapes(maps, labels, work)
     weights = torch.tensor(work.plan.terms.class_weights or [], dtype=params.dtype)
     ignored = work.plan.ignore_index
     failed = getattr(loaded, f"lomix_{name}_{_TYPES[maps[0].dtype]}")(
         (ctypes.c_int64 * len(code))(*code),
         _pointers(maps),
+        (ctypes.c_int64 * len(shapes))(*shapes),
         _pointer(labels),
         _pointer(params),
         _pointer(weights) if weights.numel() else None,
-        *map(ctypes.c_int64, (batch, pixels, _NO_LABEL if ignored is None else ignored, chunks)),
+        *map(ctypes.c_int64, (len(labels), _NO_LABEL if ignored is None else ignored, chunks)),
         *rest,
         ctypes.c_int(torch.get_num_threads()),
     )

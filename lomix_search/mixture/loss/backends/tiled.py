@@ -27,8 +27,9 @@ def sums(
     """Pass 1: add up what cross-entropy and region loss need.
 
     Args:
-        maps: L originals (B, C, N), float32 or float64.
-        labels: Classes (B, N), int64; with a sigmoid (B, C, N) of 0 and 1.
+        maps: L originals (B, C, *size), float32 or float64, contiguous; a back end of ``READ_COARSE`` is given coarse
+            ones (B, C, *own size).
+        labels: Classes (B, *size), int64; with a sigmoid (B, C, *size) of 0 and 1.
         params: Packed parameters.
         work: What to compute.
         weights: Of the pixels (B, C, N), where the plan has boundary weights.
@@ -38,6 +39,7 @@ def sums(
         cross-entropies of each map from the others, (m,) and (m,).
     """
     plan = work.plan
+    maps, labels = _flat(maps), labels.flatten(2 if plan.sigmoid else 1)
     groups = operator_groups(work, params)
     order = plan_order(groups, params.device)
     rows = len(maps[0]) if plan.terms.per_image else 1
@@ -80,6 +82,8 @@ def gradients(
         Gradients of the maps and of the packed parameters.
     """
     plan = work.plan
+    shapes = [one.shape for one in maps]
+    maps, labels = _flat(maps), labels.flatten(2 if plan.sigmoid else 1)
     groups = operator_groups(work, params)
     grads = [torch.empty_like(one) for one in maps]
     grad_params = torch.zeros_like(params, dtype=torch.float64)
@@ -97,7 +101,11 @@ def gradients(
                 adjoint = _adjoint_by_pixel(logits, tile, plan, *own, None if cuts is None else cuts[:, at])
             group.spread(adjoint, tile.maps, grad, grad_params)
         tile.store(grad, grads)
-    return grads, grad_params.to(params.dtype)
+    return [one.view(shape) for one, shape in zip(grads, shapes, strict=True)], grad_params.to(params.dtype)
+
+
+def _flat(maps: Sequence[Tensor]) -> list[Tensor]:
+    return [one.flatten(2) for one in maps]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""The mixture's losses on a GPU: one pair of Triton kernels, nothing held per map. Needs ``triton``; import it lazily.
+"""The mixture's losses on a GPU: three Triton kernels, nothing held per map. Needs ``triton``; import it lazily.
 
-A program walks over tiles of pixels; the originals of a tile stand in registers as one (L, C, pixels) block, padded to
-powers of two, and every map is built from it, used and forgotten. Half-precision logits are widened to float32 as they
-are read, so a product of four overflows only where float32 does (four half-precision logits reach 2e19 at most).
-Each program adds to a row of its own, and rows are added in order afterwards: results do not change from run to run.
+``triton_kernels`` writes the kernels and says how they work. Half-precision logits are widened to float32 as they are
+read, so a product of four overflows only where float32 does (four half-precision logits reach 2e19 at most). Each
+program adds to a row of its own, and rows are added in order afterwards: results do not change from run to run.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,17 +14,28 @@ import torch
 from torch import Tensor
 
 from lomix_search.mixture.loss.backends import triton_kernels
-from lomix_search.mixture.loss.backends.limits import TRITON_MAPS
+from lomix_search.mixture.loss.backends.triton_kernels import (
+    ATTENTION,
+    BLOCK,
+    CONCAT,
+    JOB,
+    LINEAR,
+    MAX,
+    MUL,
+    KernelShape,
+    entry_length,
+)
 from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
 
-LINEAR, MUL, MAX, ATTENTION, CONCAT = range(5)
 KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
 KINDS |= {"attention": ATTENTION, "concat": CONCAT}
-BLOCK_ELEMENTS = 4096
-"""Values of one block of originals: 32 registers of each of 128 threads."""
-ROW_BYTES = 2**26
+TILES = 16
+"""Tiles of a program that adds up, at least where there are many: its sums over the lanes are then a small part."""
+PARTS = 512
+"""Programs for one entry, at most."""
+ROW_BYTES = 2**25
 """Bytes for the rows of all programs, at most."""
 
 
@@ -33,32 +44,61 @@ def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPla
 
     Maps are contiguous, of any floating type, and within the numbers of ``limits``.
     """
-    tables = _tables(work.plan, params.device)
-    m = len(work.plan.maps)
-    images = len(maps[0]) if work.plan.terms.per_image else 1
-    launch = _launch(maps, work, images * size_of(work.plan))
-    rows = torch.zeros(launch.programs, images, size_of(work.plan), dtype=torch.float64, device=params.device)
-    triton_kernels.forward[(launch.programs,)](
-        *launch.arguments(maps, labels, tables, params), rows, m, images, **launch.constants
-    )
-    return rows.sum(0)
+    launch = _Launch(maps, labels, params, work)
+    images = launch.batch if work.plan.terms.per_image else 1
+    tiles = launch.tiles(BLOCK) // images if images else 0
+    size = size_of(work.plan)
+    parts = _parts(tiles, images * size)
+    rows = torch.empty(parts, images, size, dtype=params.dtype, device=params.device)
+    entries = launch.tables.entries
+    if images:
+        launch.kernels.sums[(len(entries), parts, images)](
+            *launch.inputs, entries, rows, *launch.numbers(BLOCK, tiles, parts)
+        )
+    return rows.sum(0, dtype=torch.float64)
 
 
 def gradients(
     maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
-    tables = _tables(work.plan, params.device)
-    launch = _launch(maps, work, tables.learned)
-    grads = [torch.empty_like(one) for one in maps]
-    rows = torch.zeros(launch.programs, tables.learned, dtype=params.dtype, device=params.device)
-    held = [factor.to(params.dtype).contiguous() for factor in factors]
-    given = launch.arguments(maps, labels, tables, params)
-    triton_kernels.backward[(launch.programs,)](
-        *given, *held, len(work.plan.maps), *_padded(grads), rows, tables.learned, **launch.constants
+    launch = _Launch(maps, labels, params, work)
+    a, b, g = factors
+    slopes, gains = torch.stack([a, b], -1).to(params.dtype), g.reshape(-1).to(params.dtype)
+    kept = launch.shape.kept
+    grads = [torch.empty_like(one) if kept else torch.zeros_like(one, dtype=params.dtype) for one in maps]
+    if tiles := launch.tiles(BLOCK):
+        launch.kernels.gradients[(tiles,)](
+            *launch.inputs,
+            launch.tables.walk,
+            slopes,
+            gains,
+            *grads,
+            *launch.numbers(BLOCK, tiles, 1),
+            *launch.tables.counts,
+        )
+    return grads, _parameter_gradients(launch, slopes, gains)
+
+
+def _parameter_gradients(launch: "_Launch", slopes: Tensor, gains: Tensor) -> Tensor:
+    """Return the gradients of the packed parameters."""
+    params, tables = launch.params, launch.tables
+    block = BLOCK if launch.shape.kept else launch.shape.matrix_block
+    tiles = launch.tiles(block)
+    if not len(params) or not tiles:
+        return torch.zeros_like(params)
+    parts = _parts(tiles, tables.length)
+    rows = torch.empty(parts, tables.length, dtype=params.dtype, device=params.device)
+    launch.kernels.parameters[(len(tables.jobs), parts)](
+        *launch.inputs, tables.jobs, slopes, gains, rows, tables.length, *launch.numbers(block, tiles, parts)
     )
-    flat = torch.cat([rows.double().sum(0), rows.new_zeros(1, dtype=torch.float64)])
-    return grads, flat[tables.users].sum(1).to(params.dtype)
+    added = rows.sum(0, dtype=torch.float64)
+    return torch.cat([added, added.new_zeros(1)])[tables.users].sum(1).to(params.dtype)
+
+
+def _parts(tiles: int, row: int) -> int:
+    """Return among how many programs tiles are divided."""
+    return max(1, min(-(-tiles // TILES), PARTS, ROW_BYTES // (8 * max(row, 1))))
 
 
 # -- what the kernels are told -----------------------------------------------------------------------------------------
@@ -66,60 +106,114 @@ def gradients(
 
 @dataclass(frozen=True)
 class _Tables:
-    """The maps sorted by kind, and where their parameters stand.
+    """The maps as the kernels walk them. A subset of scales is a number with one bit for each.
 
     Args:
-        order: Index of each map in the plan, linear ones first, (m,).
-        member: Whether a scale belongs to a map, (m, LP).
-        factor: Factor of each scale in a linear map, (m, LP), float64: a third is none of float32.
-        attention: For each attention map, scale and class, where its weight is among the packed parameters and then
-            its bias, (k, LP, CP + 1); −1 where there is none.
-        concat: The same for each concatenation, scale, output and input, (k, LP, CP, CP), then biases (k, CP).
-        users: For each packed parameter, which of the values read through ``attention`` and ``concat`` are it, padded.
-        learned: How many values those are.
+        entries: What a program of pass 1 has (n, 1 + 3·slots): a subset, then index, kind and place of each map, index
+            −1 where there is none. The first stands for the counts of pixels.
+        walk: Subset, index and place of each map (m, 3), sorted by kind.
+        jobs: What a program that adds up gradients of learned operators has (k, ``JOB``).
         counts: Number of maps of each kind.
+        factors: Factor of each scale in each map (m, L), float64: a third is none of float32.
+        dense: Which packed parameter stands where in the rows of weights that the kernels read; −1: a zero.
+        users: For each packed parameter, the places where it stands, padded with the place past the end.
     """
 
-    order: Tensor
-    member: Tensor
-    factor: Tensor
-    attention: Tensor
-    concat: Tensor
-    concat_bias: Tensor
-    users: Tensor
-    learned: int
+    entries: Tensor
+    walk: Tensor
+    jobs: Tensor
     counts: tuple[int, ...]
+    factors: Tensor
+    dense: Tensor
+    users: Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of weights that the kernels read."""
+        return len(self.dense)
 
 
 @lru_cache(maxsize=64)
-def _tables(plan: LossPlan, device: torch.device) -> _Tables:
+def _shape(plan: LossPlan, double: bool) -> KernelShape:
+    kinds = tuple(sorted({KINDS[m.operator] for m in plan.maps}))
+    terms = plan.terms
+    flags = plan.sigmoid, terms.of_squares, terms.per_image, terms.class_weights is not None
+    return KernelShape(plan.num_maps, plan.num_classes, kinds, *flags, double)
+
+
+@lru_cache(maxsize=64)
+def _tables(plan: LossPlan, shape: KernelShape, device: torch.device) -> _Tables:
     work = kernel_plan(plan)
-    lp, cp, c = _pad(plan.num_maps), _pad_classes(plan.num_classes), plan.num_classes
-    kinds = [KINDS[m.operator] for m in plan.maps]
-    order = sorted(range(len(kinds)), key=lambda i: (kinds[i], i))
-    counts = tuple(kinds.count(kind) for kind in range(5))
-    member, factor = torch.zeros(len(order), lp, dtype=torch.int32), torch.zeros(len(order), lp).double()
-    attention = torch.full((counts[ATTENTION], lp, cp + 1), -1)
-    concat, bias = torch.full((counts[CONCAT], lp, cp, cp), -1), torch.full((counts[CONCAT], cp), -1)
-    for row, i in enumerate(order):
-        m = plan.maps[i]
-        start, arity = work.offsets.get(m.parameters or "", 0), len(m.scales)
-        for j, scale in enumerate(s - 1 for s in m.scales):
-            member[row, scale] = 1
-            factor[row, scale] = -1.0 if m.operator == "sub" and j else 1.0 / arity if m.operator == "avg" else 1.0
-            if m.operator == "attention":
-                own = attention[row - sum(counts[:ATTENTION])]
-                own[scale, :c] = start + j * c + torch.arange(c)
-                own[scale, cp] = start + arity * c + j
-            if m.operator == "concat":
-                at = row - sum(counts[:CONCAT])
-                rows = torch.arange(c)[:, None] * arity * c
-                concat[at, scale, :c, :c] = start + rows + j * c + torch.arange(c)
-                bias[at, :c] = start + c * c * arity + torch.arange(c)
-    read = torch.cat([attention.reshape(-1), concat.reshape(-1), bias.reshape(-1)])
+    factors = torch.zeros(len(plan.maps), plan.num_maps, dtype=torch.float64)
+    dense: list[int] = []
+    rows = []
+    for i, m in enumerate(plan.maps):
+        kind, at = KINDS[m.operator], i * plan.num_maps
+        for j, scale in enumerate(m.scales):
+            factors[i, scale - 1] = (
+                -1.0 if m.operator == "sub" and j else 1 / len(m.scales) if m.operator == "avg" else 1.0
+            )
+        if m.parameters is not None:
+            at = len(dense)
+            dense += _places(m.scales, kind, work.offsets[m.parameters], shape)
+        rows.append((sum(1 << (s - 1) for s in m.scales), i, kind, at))
+    by_kind = sorted(rows, key=lambda row: (row[2], row[1]))
+    walk = [(bits, i, at) for bits, i, _, at in by_kind]
+    jobs = [job for row in reversed(by_kind) if row[2] >= ATTENTION for job in _jobs(row, shape)]
+    counts = tuple(sum(row[2] == kind for row in rows) for kind in range(5))
+    parts = (_entries(by_kind, shape), walk, jobs or [(0,) * JOB])
+    numbers = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
+    read = torch.tensor(dense, dtype=torch.int64)
     users = _users(read, work.num_params)
-    parts = (torch.tensor(order, dtype=torch.int32), member, factor, attention, concat, bias, users)
-    return _Tables(*(part.to(device) for part in parts), learned=len(read), counts=counts)  # type: ignore[misc, arg-type]
+    return _Tables(*numbers, counts, factors.to(device), read.to(device), users.to(device))
+
+
+def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
+    """Return where each weight of a map stands among the packed parameters: rows of C and a bias, padded.
+
+    Attention has a row for each scale. A concatenation has one for each scale and input, of C outputs, and one of
+    biases.
+    """
+    classes, arity = shape.classes, len(scales)
+    if kind == ATTENTION:
+        table = torch.full((shape.scales, shape.row), -1)
+        for j, scale in enumerate(scales):
+            table[scale - 1, :classes] = start + j * classes + torch.arange(classes)
+            table[scale - 1, classes] = start + arity * classes + j
+        return table.flatten().tolist()
+    table = torch.full((shape.scales * classes + 1, shape.row), -1)
+    outputs = torch.arange(classes)
+    for j, scale in enumerate(scales):
+        for c in range(classes):
+            table[(scale - 1) * classes + c, :classes] = start + outputs * (arity * classes) + j * classes + c
+    table[-1, :classes] = start + classes * arity * classes + outputs
+    return table.flatten().tolist()
+
+
+def _entries(rows: Sequence[tuple[int, int, int, int]], shape: KernelShape) -> list[list[int]]:
+    """Give maps of one subset to one program, as many as it has slots; learned ones first, the dearest at the front."""
+    entries: list[list[tuple[int, int, int, int]]] = []
+    for row in reversed(rows):
+        free = (e for e in entries if e[0][0] == row[0] and len(e) < shape.slots and row[2] < ATTENTION)
+        if (entry := next(free, None)) is not None:
+            entry.append(row)
+        else:
+            entries.append([row])
+    none = (-1, 0, 0)
+    filled = ([e[0][0], *(n for row in e for n in row[1:]), *none * (shape.slots - len(e))] for e in entries)
+    return [[0] * entry_length(shape), *filled]
+
+
+def _jobs(row: tuple[int, int, int, int], shape: KernelShape) -> list[tuple[int, ...]]:
+    """Divide the inputs of a map among programs."""
+    bits, index, kind, at = row
+    if kind == ATTENTION or not shape.kept:
+        return [(bits, index, kind, at, 0, 0, -1, 0)]
+    sets, inputs = shape.outer
+    members = [i for i in range(shape.scales) if bits >> i & 1]
+    parts = [(scale, c) for scale in members for c in range(0, shape.classes, inputs)]
+    pairs = [parts[i : i + sets] for i in range(0, len(parts), sets)]
+    return [(bits, index, kind, at, *pair[0], *(pair[1] if len(pair) > 1 else (-1, 0))) for pair in pairs]
 
 
 def _users(read: Tensor, num_params: int) -> Tensor:
@@ -132,61 +226,26 @@ def _users(read: Tensor, num_params: int) -> Tensor:
     return torch.tensor([row + [len(read)] * (width - len(row)) for row in places], dtype=torch.int64).view(-1, width)
 
 
-@dataclass(frozen=True)
 class _Launch:
-    """Sizes of a launch."""
+    """What all kernels are given."""
 
-    programs: int
-    work: KernelPlan
-    batch: int
-    pixels: int
-    block: int
+    def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
+        self.plan, self.params = work.plan, params
+        self.batch, self.pixels = len(labels), math.prod(labels.shape[1 + work.plan.sigmoid :])
+        self.shape = _shape(work.plan, params.dtype == torch.float64)
+        self.tables = _tables(work.plan, self.shape, params.device)
+        self.kernels = triton_kernels.kernels(self.shape)
+        dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
+        pairs = dense if self.shape.double else dense.view(torch.int64)
+        weights = params.new_tensor(work.plan.terms.class_weights) if self.shape.weighted else params
+        self.inputs = (*maps, labels, weights, self.tables.factors.to(params.dtype), dense, pairs)
 
-    def arguments(
-        self, maps: Sequence[Tensor], labels: Tensor, tables: _Tables, params: Tensor
-    ) -> tuple[Tensor | int, ...]:
-        """Return what both kernels take first."""
-        held = torch.cat([params, params.new_zeros(1)])  # −1 reads the zero at the end
-        dense = held[torch.cat([part.reshape(-1) for part in (tables.attention, tables.concat, tables.concat_bias)])]
-        ignored = self.work.plan.ignore_index
-        per_image = -(-self.pixels // self.block)
-        numbers = (self.pixels, per_image, per_image * self.batch, -1 if ignored is None else ignored)
-        factor = tables.factor.to(params.dtype)
-        weights = params.new_tensor(self.work.plan.terms.class_weights or [1.0] * self.work.plan.num_classes)
-        return (*_padded(maps), labels, weights, tables.order, tables.member, factor, dense, *numbers, *tables.counts)
+    def tiles(self, block: int) -> int:
+        """Return the number of tiles of so many pixels."""
+        return self.batch * -(-self.pixels // block)
 
-    @property
-    def constants(self) -> dict[str, int | bool]:
-        """Return what the kernels are compiled for."""
-        plan = self.work.plan
-        return {
-            "L": plan.num_maps,
-            "LP": _pad(plan.num_maps),
-            "C": plan.num_classes,
-            "CP": _pad_classes(plan.num_classes),
-            "BLOCK": self.block,
-            "SIGMOID": plan.sigmoid,
-            "SQUARES": plan.terms.of_squares,
-            "PER_IMAGE": plan.terms.per_image,
-            "WEIGHTED": plan.terms.class_weights is not None,
-        }
-
-
-def _launch(maps: Sequence[Tensor], work: KernelPlan, row: int) -> _Launch:
-    batch, _, pixels = maps[0].shape
-    plan = work.plan
-    block = max(16, min(128, BLOCK_ELEMENTS // (_pad(plan.num_maps) * _pad_classes(plan.num_classes))))
-    tiles = batch * -(-pixels // block)
-    return _Launch(max(1, min(tiles, 1024, ROW_BYTES // (8 * max(row, 1)))), work, batch, pixels, block)
-
-
-def _padded(maps: Sequence[Tensor]) -> list[Tensor]:
-    return [*maps, *[maps[0]] * (TRITON_MAPS - len(maps))]
-
-
-def _pad(number: int) -> int:
-    return 1 << (number - 1).bit_length()
-
-
-def _pad_classes(classes: int) -> int:
-    return max(16, _pad(classes))  # matrix products take no less
+    def numbers(self, block: int, tiles: int, parts: int) -> tuple[int, ...]:
+        """Return the numbers that all kernels take."""
+        ignored = self.plan.ignore_index
+        per_image = -(-self.pixels // block)
+        return self.pixels, per_image, tiles, parts, -1 if ignored is None else ignored, len(self.plan.maps)

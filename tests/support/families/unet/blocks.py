@@ -151,6 +151,7 @@ class UXNet(nn.Module):
     (1, 1, 64, 64),
     ladders=[
         ["decoder0", "decoder1", "decoder2", "in:final"],
+        ["decoder1", "decoder2", "in:final"],
         ["dblock1", "in:decoder2", "in:final"],
         ["dblock1", "in:final"],
         ["dnorm1", "in:decoder2", "in:final"],

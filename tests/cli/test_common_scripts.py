@@ -1,0 +1,71 @@
+"""What scripts and shells use: --version, -h, --json, names of runs in place of paths."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import call
+from support.prepared_recipe import prepared_recipe
+from typer.testing import CliRunner
+
+import lomix_search
+from lomix_search.cli import app
+from lomix_search.experiments.run import run_recipe
+from lomix_search.recipe.recipe import load_recipe
+
+
+def read(*arguments: str) -> Any:
+    """Return what a command prints to stdout, as a script would read it: progress goes elsewhere."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_version_and_short_help() -> None:
+    assert call("--version").split() == ["lomix-search", lomix_search.__version__]
+    assert call("-h") == call("--help") and "--install-completion" in call("-h")
+    assert "--seeds" in call("compare", "-h") and "best" in call("tune", "-h")
+
+
+def test_what_ships_as_json() -> None:
+    found = read("ls", "--json")
+    assert set(found) == {"recipes", "search_spaces"} and "chest_ct" in found["recipes"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two runs in ``runs``, where they go by default."""
+    home = tmp_path_factory.mktemp("home")
+    run_recipe(load_recipe(prepared_recipe(home), ["search.steps=2"]), home / "runs/one")
+    shutil.copytree(home / "runs/one", home / "runs/two")
+    return home
+
+
+@pytest.mark.slow
+def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    runs = {Path(run["folder"]).name: run for run in read("runs", "--json")}
+    assert {name: run["state"] for name, run in runs.items()} == {"one": "finished", "two": "finished"}
+    (scores,) = read("evaluate", "one", "--json").values()
+    assert scores["cases"] == 2 and set(scores["classes"]["dice"]) == {"one", "two"}
+    assert scores["interval"]["dice"][0] <= scores["mean"]["dice"] <= scores["interval"]["dice"][1]
+    told = read("diff", "one", "two", "--json")
+    assert told["runs"] == ["one", "two"] and not told["settings"]
+    assert told["weights"][0]["runs"] == ["one", "two"] and told["weights"][0]["top_8_shared"] == 1
+    assert told["metrics"]["steps"] == [2, 2]
+    assert call("show", "one") == call("show", "runs/one/mixture.json")
+    whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
+    assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"
+    assert call("runs", "compare", "one", "two") == call("diff", "one", "two")
+
+
+@pytest.mark.slow
+def test_inspect_as_json() -> None:
+    given = ["spatial_dims=2", "features=[4,4,8,8,8,4]", "--example", "1,1,32,32"]
+    found = read("inspect", "monai.networks.nets:BasicUNet", *given, "--json")
+    assert [one["name"] for one in found] == ["upcat_4", "upcat_3", "upcat_2", "upcat_1"]
+    assert found[-1]["size"] == [32, 32] and found[0]["stride"] == [8, 8]
