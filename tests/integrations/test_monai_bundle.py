@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from monai.networks.nets.basic_unet import BasicUNet
-from support.forked import program_in_child
 
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.utils.shipped import PACKAGE
@@ -37,14 +36,7 @@ def test_the_bundle_trains_goes_on_and_serves_without_us(tmp_path: Path) -> None
     said = run_bundle(bundle, monai, "--config_file", "configs/train.yaml", "--epochs", "1", "--val_interval", "1")
     assert "val_dice" in said and "LoMix: " in said and "48 maps, which count as" in said
     files = "['configs/train.yaml','configs/resume.yaml']"
-
-    def resume() -> None:  # in a fork, which need not import everything anew
-        os.chdir(bundle)
-        sys.argv = ["monai.bundle", "run", "--config_file", files, "--epochs", "2", "--val_interval", "1"]
-        runpy.run_module("monai.bundle", run_name="__main__")
-
-    code, said = program_in_child(tmp_path / "said", resume)
-    assert code == 0, said[-4000:]
+    said = run_bundle(bundle, monai, "--config_file", files, "--epochs", "2", "--val_interval", "1")
     assert "Epoch[2] LoMix: " in said and "Epoch[1] " not in said
     mixture = Mixture.load(bundle / "models" / "mixture.json")
     assert len(mixture.maps) == 48 and mixture.provenance.steps == 10
