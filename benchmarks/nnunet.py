@@ -5,18 +5,16 @@
 
 All is nnU-Net's: planning, preprocessing, augmentation, schedule, validation (``.ci/frameworks nnunet`` makes the
 environment). For each seed the trainers take turns, one process and one thread each; they begin with the same network
-and see the same batches. Batches are smaller than planned (366 slices) and layers half as wide, so that a CPU gets
-through; ``--batch 366 --narrower 1`` is the plan. Runs that are finished lie in results.json of ``--out`` and are not
-repeated; one that was stopped begins anew.
+and see the same batches. Batches are smaller than planned (366 slices) and layers half as wide, and validation
+mirrors no image, so that a CPU gets through; ``--batch 366 --narrower 1`` is the plan. Runs that are finished lie in
+results.json of ``--out`` and are not repeated; one that was stopped begins anew.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.nnunet_dataset import brain_dataset, command, environment  # noqa: E402
+import support.shims.sitecustomize  # noqa: E402, F401 — torchvision beside a torch without CUDA
+from support.nnunet_dataset import brain_dataset, environment, forked  # noqa: E402
 
 from lomix_search.evaluation.statistics import student_margin  # noqa: E402 — the checkout's, whatever is installed
 from lomix_search.integrations.nnunet.found import trainers_folder  # noqa: E402
@@ -66,6 +65,7 @@ class nnUNetTrainerBrief(nnUNetTrainer):
     def on_train_start(self):
         super().on_train_start()
         seed(1)  # what a mixture drew for its operators moves no batch
+        self.since = time.time()
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
@@ -80,6 +80,9 @@ class nnUNetTrainerBrief(nnUNetTrainer):
     def on_train_epoch_end(self, train_outputs):
         self.seconds_of_epochs.append((time.process_time() - self.began) / self.num_iterations_per_epoch)
         super().on_train_epoch_end(train_outputs)
+        done = len(self.seconds)
+        left = (time.time() - self.since) / done * (self.num_epochs * self.num_iterations_per_epoch - done) / 60
+        os.write(int(os.environ["TERMINAL"]), f"  step {done}, {left:.1f} min left, then validation\\n".encode())
 
     def on_train_end(self):
         super().on_train_end()
@@ -90,6 +93,7 @@ class nnUNetTrainerBrief(nnUNetTrainer):
         }
         with open(os.environ["REPORT"], "w") as file:
             json.dump(found, file)
+        self.inference_allowed_mirroring_axes = None
 """
 
 
@@ -103,15 +107,13 @@ def prepare(home: Path, data: Path, batch: int, narrower: int) -> None:
     brain_dataset(home, data, cases)
     say(f"nnU-Net plans and preprocesses {cases} cases")
     options = ["-d", "4", "-c", "2d", "-np", "1", "-npfp", "1"]
-    command("nnUNetv2_plan_and_preprocess", *options, env=own_environment(home) | {"nnUNet_n_proc_DA": "1"})
+    forked("nnUNetv2_plan_and_preprocess", *options, env=own_environment(home) | {"nnUNet_n_proc_DA": "1"})
     (file,) = (home / "preprocessed").glob("Dataset004_*/nnUNetPlans.json")
     plans = json.loads(file.read_text())
     chosen = plans["configurations"]["2d"]
     chosen["batch_size"], network = batch, chosen["architecture"]["arch_kwargs"]
     network["features_per_stage"] = [width // narrower for width in network["features_per_stage"]]
     file.write_text(json.dumps(plans))
-    (home / "own").mkdir(exist_ok=True)
-    (home / "own" / "brief.py").write_text(BRIEF)
     (home / "planned").touch()
 
 
@@ -123,20 +125,12 @@ def own_environment(home: Path, **more: str) -> dict[str, str]:
 def run(home: Path, trainer: str, seed: int, steps: int) -> dict[str, Any]:
     """Train and validate once; returns times, memory and the Dice of each case."""
     results, report = home / "results" / f"seed{seed}", home / "report.json"
+    (home / "own").mkdir(exist_ok=True)
+    (home / "own" / "brief.py").write_text(BRIEF)
     more = {"STEPS": str(steps), "STEPS_OF_EPOCH": str(STEPS_OF_EPOCH), "SEED": str(seed), "REPORT": str(report)}
-    env = own_environment(home, **more) | {"nnUNet_results": str(results), "PYTHONUNBUFFERED": "1"}
-    train = [str(Path(sys.executable).parent / "nnUNetv2_train"), "4", "2d", "0", "-tr", trainer, "-device", "cpu"]
-    began, lines = time.monotonic(), []
-    with subprocess.Popen(train, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            words = line.split()
-            if len(words) >= 2 and words[-2] == "Epoch" and int(words[-1]) % 5 == 0:
-                done = int(words[-1]) * STEPS_OF_EPOCH
-                say(f"{trainer}, seed {seed}: step {done} of {steps} after {time.monotonic() - began:.0f} s")
-    if process.returncode:
-        sys.exit("".join(lines[-60:]))
+    env = own_environment(home, **more) | {"nnUNet_results": str(results), "TERMINAL": str(os.dup(2))}
+    say(f"{trainer}, seed {seed}")
+    forked("nnUNetv2_train", "4", "2d", "0", "-tr", trainer, "-device", "cpu", env=env)
     (summary,) = results.glob(f"*/{trainer}__nnUNetPlans__2d/fold_0/validation/summary.json")
     cases = json.loads(summary.read_text())["metric_per_case"]
     dice = {Path(case["reference_file"]).name: _mean(case["metrics"]) for case in cases}
@@ -149,8 +143,12 @@ def _mean(metrics: dict[str, dict[str, float]]) -> float:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Return the runs as a table; differences are to nnU-Net's own trainer, paired by case, seeds averaged."""
-    by = {name: {r["seed"]: r for r in runs if r["trainer"] == name} for name in dict.fromkeys(r["trainer"] for r in runs)}
-    lines = ["| trainer | Dice | − own (95 % over cases) | by seed | s a step | times own | with augmentation | peak MiB |"]
+    by = {
+        name: {r["seed"]: r for r in runs if r["trainer"] == name} for name in dict.fromkeys(r["trainer"] for r in runs)
+    }
+    lines = [
+        "| trainer | Dice | − own (95 % over cases) | by seed | s a step | times own | with augmentation | peak MiB |"
+    ]
     lines.append("|" + "---|" * 8)
     for name, of in by.items():
         seeds = sorted(of.keys() & by[OWN].keys()) if OWN in by else []
@@ -182,8 +180,8 @@ def main() -> None:
     """Run what is missing; print the table."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("data", type=Path, help="folder with imagesTr/ and labelsTr/, or images/ and labels/")
-    asked.add_argument("--steps", type=int, default=800)
-    asked.add_argument("--batch", type=int, default=12)
+    asked.add_argument("--steps", type=int, default=500)
+    asked.add_argument("--batch", type=int, default=8)
     asked.add_argument("--narrower", type=int, default=2)
     asked.add_argument("--seeds", type=int, default=3)
     asked.add_argument("--trainers", nargs="+", default=list(TRAINERS))
@@ -199,7 +197,7 @@ def main() -> None:
     setup = {"steps": options.steps, "batch": options.batch, "narrower": options.narrower}
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else setup | {"runs": []}
     if setup != {name: found[name] for name in setup}:
-        sys.exit(f"{file} is of {({name: found[name] for name in setup})}: give another --out")
+        sys.exit(f"{file} is of { ({name: found[name] for name in setup}) }: give another --out")
     home.mkdir(parents=True, exist_ok=True)
     prepare(home, options.data, options.batch, options.narrower)
     for seed in range(options.seeds):
@@ -209,7 +207,8 @@ def main() -> None:
             found["runs"].append(run(home, trainer, seed, options.steps))
             file.write_text(json.dumps(found))
             say(table(found["runs"]))
-    print(f"{options.steps} steps, batches of {options.batch}, layers 1/{options.narrower} as wide, seeds 0 to {options.seeds - 1}, one thread\n")
+    what = f"{options.steps} steps, batches of {options.batch}, layers 1/{options.narrower} as wide"
+    print(f"{what}, seeds 0 to {options.seeds - 1}, one thread\n")
     print(table(found["runs"]))
 
 

@@ -30,11 +30,8 @@ def untested_version(package: str, tested: str) -> str:
     Returns:
         A sentence for the framework's log; empty where the version was tested or nothing is known of it.
     """
-    try:
-        found = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    if f"{found}.".startswith(f"{tested}."):
+    found = _installed(package)
+    if found is None or f"{found}.".startswith(f"{tested}."):
         return ""
     return (
         f"LoMix was tested with {package} {tested}; this is {found}. If anything fails: "
@@ -120,11 +117,20 @@ def found_mixture(
 
     Args:
         loss: The mixture loss.
-        framework: The name of the framework's package, whose version is noted.
+        framework: The name of the framework's package, whose version is noted where it is known.
         stages: Of the network.
         network: Its class.
         steps: Optimizer steps that were taken.
     """
     versions = {"lomix_search": VERSION, "torch": torch.__version__, "python": sys.version.split()[0]}
-    versions[framework] = importlib.metadata.version(framework)
+    if version := _installed(framework):
+        versions[framework] = version
     return loss.mixture(stages, Provenance(network=network, steps=steps, versions=versions))
+
+
+def _installed(package: str) -> str | None:
+    """Return the version of a package; None of a checkout that is imported without having been installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

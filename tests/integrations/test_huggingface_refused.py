@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from support.trainer_pieces import items, quarter, trainer_of
+from support.trainer_pieces import arguments, items, quarter, trainer_of
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -56,6 +56,30 @@ def test_a_trainer_that_builds_too_much_itself(tmp_path: Path) -> None:
     assert message(RunError, lambda: supervise(compiled)) == (
         "this Trainer compiles its model, whose code skips hooks.\n  Try:  torch_compile=False"
     )
+
+
+@pytest.mark.parametrize(
+    ("on", "name", "value", "said"),
+    [  # as the Trainer itself notes them where it has two GPUs, or one for FSDP; accelerate shards nothing on a CPU
+        ("args", "_n_gpu", 2, "would use DataParallel.\n  Try:  start it with torchrun, or with one GPU in CUDA_"),
+        ("self", "is_fsdp_enabled", True, "shards its model (FSDP or DeepSpeed); LoMix runs in DDP."),
+        ("self", "is_deepspeed_enabled", True, "shards its model (FSDP or DeepSpeed); LoMix runs in DDP."),
+    ],
+)
+def test_a_trainer_that_spreads_its_model(on: str, name: str, value: Any, said: str, tmp_path: Path) -> None:
+    trainer = trainer_of(quarter(), tmp_path)
+    setattr(trainer.args if on == "args" else trainer, name, value)
+    assert message(RunError, lambda: supervise(trainer)).startswith(f"this Trainer {said}")
+    assert trainer.compute_loss_func is None and trainer.optimizer is None  # it is as it was
+
+
+def test_a_trainer_that_makes_its_model_itself(tmp_path: Path) -> None:
+    trainer = Trainer(model_init=quarter, args=arguments(tmp_path), train_dataset=items())
+    assert message(RunError, lambda: supervise(trainer)) == (
+        "this Trainer makes its model by model_init; LoMix needs the model.\n  Try:  Trainer(model=…)"
+    )
+    trainer.train()  # as ever, and with the model that it makes anew
+    assert trainer.state.global_step == 4
 
 
 def test_a_model_with_one_stage(tmp_path: Path) -> None:

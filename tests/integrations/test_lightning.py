@@ -57,6 +57,7 @@ def test_a_fit_is_the_loop_that_one_would_write(tmp_path: Path) -> None:
     assert unlike(module.net, by_hand) == []
     assert unlike(guest.heads, net.heads) == unlike(guest.loss, loss) == []
     found = json.loads((tmp_path / "mixture.json").read_text())
+    assert found["provenance"]["versions"].keys() == {"lomix_search", "torch", "python", "lightning"}
     assert found["provenance"]["steps"] == 6 and [row["id"] for row in found["maps"]] == list(loss.map_ids)
 
 

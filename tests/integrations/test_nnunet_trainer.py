@@ -1,5 +1,6 @@
 """nnU-Net itself, on real images: its commands find the trainer, train, go on, predict without us, evaluate."""
 
+import functools
 import gzip
 import json
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import support.shims.sitecustomize  # noqa: F401 — for the searches of this process
 import torch
-from support.nnunet_dataset import TRAINERS, brain_dataset, chest_ct_dataset, command, environment, plan
+from support.nnunet_dataset import TRAINERS, brain_dataset, chest_ct_dataset, command, environment, forked, plan
 
 from lomix_search.integrations.nnunet.found import trainer_class, trainers_folder
 from lomix_search.mixture.mixture import Mixture
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.nnunet
 
 NAME = "nnUNetTrainerShortLoMix_normalized"
 FEATURES = (8, 16, 32, 32, 32)
+Run = Callable[..., str]
+"""``command``, a process of its own, or ``forked``, which costs less."""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,11 @@ def trainers(root: Path, **more: str) -> dict[str, str]:
     return environment(root, root / "own", trainers_folder(), **more)
 
 
-def train(root: Path, *options: str, epochs: int, number: str = "901", configuration: str = "2d") -> str:
+def train(
+    root: Path, *options: str, epochs: int, number: int = 901, configuration: str = "2d", run: Run = forked
+) -> str:
     env = trainers(root, SHORT_EPOCHS=str(epochs))
-    return command("nnUNetv2_train", number, configuration, "0", "-tr", NAME, "-device", "cpu", *options, env=env)
+    return run("nnUNetv2_train", str(number), configuration, "0", "-tr", NAME, "-device", "cpu", *options, env=env)
 
 
 def fold(root: Path) -> Path:
@@ -51,7 +56,7 @@ def fold(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def said(root: Path) -> list[str]:
     """What a training of one epoch says, and the one that goes on to two."""
-    first = train(root, epochs=1)
+    first = train(root, epochs=1, run=command)
     shutil.copy(fold(root) / "checkpoint_final.lomix.pt", root / "first.lomix.pt")
     return [first, train(root, "--c", epochs=2)]
 
@@ -78,7 +83,7 @@ def predict_and_compare(root: Path, number: int, configuration: str) -> None:
     (out / "labels").mkdir()
     shutil.copy(raw / "labelsTr" / f"{names[0]}.nii.gz", out / "labels")
     beside = ["-djfile", str(raw / "dataset.json"), "-pfile", str(fold(root).parent / "plans.json"), "-np", "1"]
-    command("nnUNetv2_evaluate_folder", str(out / "labels"), str(out), *beside, env=stock)
+    forked("nnUNetv2_evaluate_folder", str(out / "labels"), str(out), *beside, env=stock)
     assert 0 <= json.loads((out / "summary.json").read_text())["foreground_mean"]["Dice"] <= 1
 
 
@@ -90,6 +95,7 @@ def test_commands_train_and_log(root: Path, said: list[str]) -> None:
     found = Mixture.load(fold(root) / "mixture.json")
     assert [stage.stride for stage in found.stages] == [(8.0, 8.0), (4.0, 4.0), (2.0, 2.0), (1.0, 1.0)]
     assert (found.num_classes, len(found.maps), found.provenance.steps) == (6, 48, 6)
+    assert found.provenance.versions.keys() == {"lomix_search", "torch", "python", "nnunetv2"}
     assert found.provenance.network == "PlainConvUNet" and len(set(found.weights.values())) > 40
 
 
@@ -133,9 +139,9 @@ def test_hippocampus(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "short.py").write_text(TRAINERS)
     plan(tmp_path, 4, "3d_fullres", (4, 8, 16, 16))
-    train(tmp_path, epochs=1, number="4", configuration="3d_fullres")
+    train(tmp_path, epochs=1, number=4, configuration="3d_fullres")
     assert "goes on with the weights of epoch 1" in train(
-        tmp_path, "--c", epochs=2, number="4", configuration="3d_fullres"
+        tmp_path, "--c", epochs=2, number=4, configuration="3d_fullres"
     )
     predict_and_compare(tmp_path, 4, "3d_fullres")
     assert Mixture.load(fold(tmp_path) / "mixture.json").num_maps == 3
@@ -206,6 +212,33 @@ def test_what_is_learned_goes_on_exactly(build: Callable[..., Any]) -> None:
     third = build("nnUNetTrainerLoMix_uncertainty")
     third.load_checkpoint(file)
     assert "WARNING: checkpoint_latest.lomix.pt with this epoch's weights is not there" in log_of(third)
+
+
+def test_a_compiled_network_trains_alike_and_is_saved_as_it_was_built(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA nnU-Net compiles by default, on a CPU never; the backend that generates no code is enough here."""
+    losses = []
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    for compiles in (False, True):
+        trainer = build("nnUNetTrainerLoMix_normalized")
+        trainer._do_i_compile = lambda compiles=compiles: compiles
+        torch.manual_seed(0)
+        trainer.initialize()
+        assert (type(trainer.network).__name__ == "OptimizedModule") == compiles
+        trainer.on_train_epoch_start()
+        torch.manual_seed(0)
+        losses.append([step(trainer, seed) for seed in (0, 1)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    trainer.inference_allowed_mirroring_axes = (0, 1)
+    trainer.save_checkpoint(file := f"{trainer.output_folder}/checkpoint_best.pth")
+    saved = torch.load(file, weights_only=False)
+    assert (
+        saved["trainer_name"] == "nnUNetTrainer"
+        and "encoder.stages.0.0.convs.0.conv.weight" in saved["network_weights"]
+    )
+    found = Mixture.load(f"{trainer.output_folder}/mixture.json")
+    assert found.provenance.network == "PlainConvUNet" and found.stages[-1].name == "decoder.seg_layers.3"
 
 
 def test_the_schedule_of_nnunet_leaves_the_weights_optimizer_alone(build: Callable[..., Any]) -> None:
@@ -321,4 +354,4 @@ def test_another_version_of_nnunet_is_told_in_the_log(
     monkeypatch.syspath_prepend(str(tmp_path))
     trainer = build("nnUNetTrainerLoMix")
     trainer.initialize()
-    assert log_of(trainer).count("WARNING: this is nnU-Net 2.9.0; lomix_search 0.1.0 was tested with 2.8.x.") == 1
+    assert log_of(trainer).count("WARNING: LoMix was tested with nnunetv2 2.8; this is 2.9.0. If anything fails: ") == 1

@@ -1,6 +1,7 @@
 """Forks of this process, for tests whose limits, signals and crashes must not reach the other tests.
 
-``in_child`` runs a function and returns the error that it ended with; ``lomix_in_child`` runs a command.
+``in_child`` runs a function and returns the error that it ended with; ``lomix_in_child`` runs a command,
+``program_in_child`` whatever prints and ends as a program does.
 """
 
 import os
@@ -46,6 +47,25 @@ def lomix_in_child(said: Path, *arguments: str, first: Callable[[], None]) -> tu
     Returns:
         Its exit code and what it printed.
     """
+
+    def act() -> None:
+        sys.argv = ["lomix", *arguments]
+        first()
+        main()
+
+    return program_in_child(said, act)
+
+
+def program_in_child(said: Path, act: Callable[[], None]) -> tuple[int, str]:
+    """Run a program in a forked child.
+
+    Args:
+        said: The file that takes what it prints.
+        act: The program.
+
+    Returns:
+        Its exit code and what it printed.
+    """
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -55,9 +75,7 @@ def lomix_in_child(said: Path, *arguments: str, first: Callable[[], None]) -> tu
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-            sys.argv = ["lomix", *arguments]
-            first()
-            main()
+            act()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

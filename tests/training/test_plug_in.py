@@ -77,3 +77,5 @@ def test_the_mixture_notes_where_it_comes_from(tmp_path: Path) -> None:
     found_mixture(loss, "torch", network="UNet", steps=7).save(tmp_path / "mixture.json")
     noted = Mixture.load(tmp_path / "mixture.json").provenance
     assert (noted.network, noted.steps, noted.versions["lomix_search"]) == ("UNet", 7, VERSION)
+    checkout = found_mixture(loss, "no-such-package").provenance.versions  # imported without being installed
+    assert checkout.keys() == {"lomix_search", "torch", "python"}

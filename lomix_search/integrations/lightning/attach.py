@@ -15,8 +15,7 @@ from lomix_search.integrations.lightning.find import examples_of, find_loss, fin
 from lomix_search.integrations.lightning.guest import EachMap, Guest
 from lomix_search.integrations.lightning.places import put_in
 from lomix_search.mixture.loss import MixtureLoss
-from lomix_search.mixture.provenance import Provenance
-from lomix_search.training.plug_in import check_for_plug_in
+from lomix_search.training.plug_in import check_for_plug_in, found_mixture
 
 
 @dataclass(frozen=True)
@@ -108,17 +107,18 @@ class Attachment:
             undo()
         self.undo = []
 
-    def save(self, path: Path, steps: int) -> None:
+    def save(self, path: Path, package: str, steps: int) -> None:
         """Write the mixture.
 
         Args:
             path: The file, or a folder that gets ``mixture.json``.
+            package: Of Lightning, whose version is noted.
             steps: That it was trained for.
         """
         path = path if path.suffix == ".json" else path / "mixture.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         stages = self.here.tape.net.stages
-        self.here.loss.mixture(stages, Provenance(network=stages.network, steps=steps)).save(path)
+        found_mixture(self.here.loss, package, stages, stages.network, steps).save(path)
         self.log.info(f"LoMix: {path} holds the mixture; lomix show {path}")
 
     def _tell(self, guest: Guest, loss: Any, notes: list[str]) -> None:

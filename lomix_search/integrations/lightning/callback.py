@@ -12,11 +12,13 @@ from lomix_search.integrations.lightning.checks import builds_late, check_compan
 from lomix_search.integrations.lightning.groups import add_groups, follow_theirs, with_ours, without_ours
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Weighting
+from lomix_search.training.plug_in import untested_version
 
 _PACKAGE = "lightning.pytorch" if find_spec("lightning") or not find_spec("pytorch_lightning") else "pytorch_lightning"
 _PL = require(_PACKAGE, "lightning")
+_INSTALLED = _PACKAGE.partition(".")[0]
 _LOG = logging.getLogger(f"{_PACKAGE}.lomix")  # below Lightning's own, with its handler and level
-_TESTED = "2.6."
+TESTED_LIGHTNING = "2.6"
 
 
 class LoMixCallback(_PL.Callback):  # type: ignore[misc, name-defined]
@@ -76,8 +78,8 @@ class LoMixCallback(_PL.Callback):  # type: ignore[misc, name-defined]
         """
         if stage != "fit":
             return
-        if not _PL.__version__.startswith(_TESTED):
-            _LOG.warning(f"LoMix was tested with Lightning {_TESTED}*; this is {_PL.__version__}.")
+        if note := untested_version(_INSTALLED, TESTED_LIGHTNING):
+            _LOG.warning(note)
         check_company(trainer, pl_module, self)
         try:
             self.attachment.attach(trainer, pl_module)
@@ -101,7 +103,7 @@ class LoMixCallback(_PL.Callback):  # type: ignore[misc, name-defined]
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the mixture."""
         if trainer.is_global_zero and not trainer.fast_dev_run:
-            self.attachment.save(Path(self.mixture or self._folder), trainer.global_step)
+            self.attachment.save(Path(self.mixture or self._folder), _INSTALLED, trainer.global_step)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leave the LightningModule as it was, with the weights it has now."""

@@ -1,6 +1,5 @@
 """``LoMixTrainer``: what stands before a trainer of nnU-Net's, so that it trains with a mixture."""
 
-import importlib.metadata
 from typing import Any, ClassVar
 
 from torch import nn
@@ -11,11 +10,9 @@ from lomix_search.integrations.nnunet.loss import DeepSupervisionMixture
 from lomix_search.integrations.nnunet.names import TrainerChoice
 from lomix_search.integrations.nnunet.outputs import number_of_outputs, output_stages
 from lomix_search.integrations.nnunet.state import read_states, state_file, write_state
-from lomix_search.mixture.provenance import Provenance
-from lomix_search.utils.shipped import VERSION
+from lomix_search.training.plug_in import found_mixture, untested_version
 
-TESTED = "2.8."
-"""Versions of nnU-Net that begin so were tested."""
+_PACKAGE, TESTED_NNUNET = "nnunetv2", "2.8"
 
 NAMED = 5
 """Maps that an epoch's line in the log names."""
@@ -37,8 +34,8 @@ class LoMixTrainer(HostTrainer):
     def initialize(self) -> None:
         """Build network, optimizer and loss, with the number of epochs that the name says."""
         self.num_epochs = self.lomix.epochs or self.num_epochs
-        if not _version().startswith(TESTED):
-            self._log(f"WARNING: this is nnU-Net {_version()}; lomix_search {VERSION} was tested with {TESTED}x.")
+        if note := untested_version(_PACKAGE, TESTED_NNUNET):
+            self._log(f"WARNING: {note}")
         super().initialize()
 
     def configure_optimizers(self, *given: Any, **named: Any) -> tuple[Any, Any]:
@@ -153,10 +150,8 @@ class LoMixTrainer(HostTrainer):
         loss = mixing.mixture
         scales = self._get_deep_supervision_scales()[: loss.plan.num_maps]
         stages = output_stages(self._bare(), scales, loss.num_classes) if len(scales) == loss.plan.num_maps else ()
-        versions = {"nnunetv2": _version(), "lomix_search": VERSION}
         steps = (self.current_epoch + 1) * self.num_iterations_per_epoch
-        network = type(self._bare()).__name__
-        found = loss.mixture(stages, Provenance(network=network, steps=steps, versions=versions))
+        found = found_mixture(loss, _PACKAGE, stages, type(self._bare()).__name__, steps)
         found.save(f"{self.output_folder}/mixture.json")
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
@@ -189,10 +184,3 @@ class LoMixTrainer(HostTrainer):
     def _log(self, text: str) -> None:
         if self.local_rank == 0:
             self.print_to_log_file(text)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("nnunetv2")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        return "of unknown version"

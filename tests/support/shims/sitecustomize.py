@@ -3,11 +3,12 @@
 torchvision comes as a CUDA build: beside a torch without CUDA it is imported only where two of its operators are
 declared first. ``LOMIX_ABSENT`` hides lomix_search, as where it was never installed. ``ONE_CORE``: nnU-Net takes a
 thread for each core, and on busy cores these wait for one another, many times as long (OMP_THREAD_LIMIT=1 makes oneDNN
-hang).
+hang); and its processes are forks, as each of them would import all anew, for eight seconds.
 """
 
 import importlib.abc
 import importlib.machinery
+import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -38,3 +39,5 @@ class _Before(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, _Before())
 if os.environ.get("ONE_CORE"):
     os.cpu_count = lambda: 1
+    forks = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: forks  # type: ignore[assignment, return-value]
