@@ -3,6 +3,7 @@
 The whole public surface is what this module exports; everything else is importable from its own module.
 """
 
+import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ answer_old_paths()
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'lomix_search' has no attribute {name!r}")
+    drawn = random.getstate()  # rich, which tables are made with, draws from it when it is first imported
     globals()[name] = value = getattr(import_module(f"lomix_search.{_WHERE[name]}"), name)
+    random.setstate(drawn)
     return value
 
 

@@ -41,8 +41,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_imports_none_of_the_extras() -> None:
     """Nor does loading a recipe: one process tells both, since each takes seconds to import torch."""
     code = (
-        "import sys, lomix_search\n"
+        "import random, sys, lomix_search\n"
+        "drawn = random.getstate()\n"
         "[getattr(lomix_search, name) for name in lomix_search.__all__]\n"
+        "assert random.getstate() == drawn, 'importing draws from the random state of who imports'\n"
         "extras = {'monai', 'nibabel', 'h5py', 'PIL', 'pydicom', 'scipy', 'slicerio', 'nrrd', 'optuna', 'wandb', "
         "'matplotlib', 'lightning_fabric', 'triton'}\n"
         "print(sorted(extras & set(sys.modules)))\n"
