@@ -8,7 +8,8 @@ from lomix_search.instrumentation.trace import trace
 from support.families import FAMILIES
 
 PICTURES = {
-    "plain": "siamese, differences for skips",
+    "plain": "checkpointed",
+    "siamese": "siamese, differences for skips",
     "pyramid": "a pyramid laid side by side and projected",
     "tokens": "Swin-Unet",
     "cascade": "W-Net",
