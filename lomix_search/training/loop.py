@@ -52,7 +52,7 @@ class Loop:
                 self._take(images, labels, began)
                 self.validation.validate_if_due(self.log)
                 self._save_if_due()
-                advance(state.step, f"loss {self._total:.3f}  best val Dice {state.best_dice:.3f}")
+                advance(state.step, self._progress())
                 if state.finished:
                     break
                 if self.stop.asked:
@@ -60,6 +60,11 @@ class Loop:
         if state.stopped_early and state.step < state.plan.search.steps:
             best = f"best val Dice {state.best_dice:.3f} at step {state.best_step}"
             self._say(f"Stopped early at step {state.step}: {best}")
+
+    def _progress(self) -> str:
+        """Say what is known already: the loss last told, the best score so far."""
+        known = {"loss": self._total, "best val Dice": self.state.best_dice}
+        return "  ".join(f"{name} {value:.3f}" for name, value in known.items() if not math.isnan(value))
 
     def _take(self, images: Tensor, labels: Tensor, began: float) -> None:
         """Take one step; fetch what was said since the last time, if it is time."""
