@@ -5,6 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from support.browser import PROGRAM, Browser
 from support.families import FAMILIES
+from support.known_families import KNOWN
 from support.places import ROOT
 from support.stage_pictures import PICTURES, picture
 from support.zoo import monai_basic_unet
@@ -13,7 +14,7 @@ from lomix_search.instrumentation.diagram import draw, zoomable
 from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.trace import sizes, trace
 
-LADDERS = [entry for entry in FAMILIES if "nonU" not in entry["tags"]]
+LADDERS = [entry for entry in FAMILIES if "nonU" not in entry["tags"] and entry["id"] not in KNOWN]
 SVG = "{http://www.w3.org/2000/svg}"
 
 

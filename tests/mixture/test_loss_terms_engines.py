@@ -19,7 +19,6 @@ LACKING = {"tiled": set(), "native": SELECTED, "triton": {"focal_gamma", "label_
 FEW = ("classes: weights plain per image", "regions: weights", "binary: per image")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name"), pairs())
 def test_float64_agrees_to_1e_10(engine: str, name: str) -> None:
     loss, (maps, labels) = built(*CASES[name]), given(CASES[name][0])

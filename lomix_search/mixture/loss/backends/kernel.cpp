@@ -1090,8 +1090,10 @@ template <class S, int VECS> struct Worker {
           for (int r = 0; r < ROWS; ++r)
             for (int k = 0; k < 4; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
       }
+      // An infinite logit makes all outputs infinite, and the softmax of infinities is NaN; their differences alone
+      // would not tell.
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) z[(o + r) * VECS + v + k] = acc[r][k];
+        for (int k = 0; k < 4; ++k) z[(o + r) * VECS + v + k] = plan.sigmoid ? acc[r][k] : acc[r][k] + (acc[r][k] - acc[r][k]);
     }
   }
 
