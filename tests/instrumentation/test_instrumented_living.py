@@ -2,11 +2,11 @@
 
 import copy
 import os
-import socket
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from support.forked import two_processes
 from support.zoo import SmallUNet, small_unet_2d
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -155,10 +155,7 @@ def worker(rank: int, port: int, results) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_gradients():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.start_processes(worker, (port, results), nprocs=2, start_method="fork")
+        two_processes(worker, results)
         assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))

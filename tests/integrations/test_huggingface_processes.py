@@ -1,8 +1,6 @@
 """Two processes of the Trainer, as torchrun starts them: what lies outside of DDP stays the same on both."""
 
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from support.forked import two_processes
 from support.trainer_pieces import items, quarter, trainer_of
 
 from lomix_search.integrations.huggingface import supervise
@@ -17,8 +16,8 @@ from lomix_search.integrations.huggingface import supervise
 pytestmark = [pytest.mark.huggingface, pytest.mark.filterwarnings("ignore")]
 
 
-def _process(rank: int, port: str, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+def _process(rank: int, port: int, folder: Path) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     trainer = trainer_of(quarter(), folder, max_steps=3, save_strategy="no", max_grad_norm=0.0, ddp_backend="gloo")
     trainer.train_dataset = items(4)  # a step is all of them, two on each process
@@ -31,16 +30,7 @@ def _process(rank: int, port: str, folder: Path) -> None:
 
 
 def test_two_processes_are_one_with_the_whole_batch(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    forks = multiprocessing.get_context("fork")  # which need not import everything anew
-    both = [forks.Process(target=_process, args=(rank, port, tmp_path)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    two_processes(_process, tmp_path)
     first, second = (torch.load(tmp_path / f"rank{r}.pt") for r in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     trainer = trainer_of(

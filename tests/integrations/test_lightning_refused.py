@@ -2,9 +2,7 @@
 
 import csv
 import logging
-import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 pytest.importorskip("lightning.pytorch")
 
 from lightning.pytorch.loggers import CSVLogger
+from support.forked import two_processes
 from support.lightning_modules import Manual, Segmentation, shapes, smooth, trainer
 from support.zoo import SmallUNet
 
@@ -232,8 +231,8 @@ assert "lightning.pytorch" not in sys.modules
     assert (tmp_path / "mixture.json").exists()
 
 
-def _process(rank: int, port: str, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+def _process(rank: int, port: int, folder: Path) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     os.environ["LOCAL_RANK"] = str(rank)
     torch.manual_seed(5)
     module, callback = Segmentation(smooth()), LoMixCallback()
@@ -248,16 +247,7 @@ def _process(rank: int, port: str, folder: Path) -> None:
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """With DDP's default, which does not look for parameters that a step left out."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    forks = multiprocessing.get_context("fork")  # which need not import everything anew
-    both = [forks.Process(target=_process, args=(rank, port, tmp_path)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    two_processes(_process, tmp_path)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     torch.manual_seed(5)
     module, callback = Segmentation(smooth()), LoMixCallback()

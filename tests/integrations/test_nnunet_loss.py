@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.forked import two_processes
 from torch import Tensor
 
 from lomix_search.errors import LossError
@@ -205,8 +206,7 @@ def _process(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns_of_the_whole_batch(tmp_path: Path) -> None:
-    port = 20000 + os.getpid() % 20000
-    torch.multiprocessing.start_processes(_process, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    two_processes(_process, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for regions in (False, True):
         torch.manual_seed(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.forked import two_processes
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError
@@ -207,8 +208,7 @@ def _ddp(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_ddp_averages_the_gradients_of_its_processes(tmp_path: Path) -> None:
-    port = 20000 + os.getpid() % 20000
-    torch.multiprocessing.start_processes(_ddp, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    two_processes(_ddp, str(tmp_path))
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     x, labels = data(4)
     for engine in FAST:

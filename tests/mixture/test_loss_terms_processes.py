@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.forked import two_processes
 from support.loss_terms import STRUCTURE, built, given
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -38,8 +39,7 @@ def _process(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_totals_and_mean_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
-    port = 20000 + os.getpid() % 20000
-    torch.multiprocessing.start_processes(_process, (port, str(tmp_path)), nprocs=2, start_method="fork")
+    two_processes(_process, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in CASES:
         whole = one_step(name, slice(0, 3), "reference", False)

@@ -6,13 +6,28 @@
 
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from lomix_search.cli import main
 from lomix_search.errors import RunError
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def two_processes(act: Callable[..., None], *given: object) -> None:
+    """Run ``act(rank, port, *given)`` in two forks, which need not import everything anew; raise what either raised."""
+    torch.multiprocessing.start_processes(act, (free_port(), *given), nprocs=2, start_method="fork")
 
 
 def in_child(act: Callable[[], None]) -> str:

@@ -72,3 +72,16 @@ class Interrupting(Shapes):
         if self.left == 0:
             os.kill(os.getpid(), self.number)
         return super().__getitem__(index)
+
+
+class SickAt(Shapes):
+    """Items whose image is NaN in some of the reads."""
+
+    def __init__(self, *reads: int) -> None:
+        super().__init__()
+        self.reads, self.read = reads, 0
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        self.read += 1
+        return (torch.full_like(image, torch.nan) if self.read in self.reads else image), label

@@ -6,7 +6,6 @@
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -28,6 +27,7 @@ from lomix_search.mixture.weighting import build_weighting
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.search import search
 from lomix_search.utils import distributed
+from support.forked import free_port
 from support.shapes import CLASSES, REGIONS, Shapes
 
 IGNORED = 9
@@ -122,12 +122,6 @@ def fork(act: Callable[[], Any], number: int = 0, of: int = 1, port: int = 0, **
         sys.stderr.flush()
         os._exit(code)  # without atexit: the processes part as if one of them were killed
     return pid
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def start(act: Callable[[], Any], of: int = 2, **variables: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.runs import normed
-from support.shapes import CLASSES, Shapes
+from support.shapes import CLASSES, Shapes, SickAt
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -60,19 +60,6 @@ def test_steps_between_two_tellings_wait_for_nothing(tmp_path: Path, monkeypatch
     counted.clear()
     searched(tmp_path / "other", clip_grad=1.0, optimizer="AdamW", steps=3)
     assert all(counted), "an optimizer that cannot leave a step out has to be asked"
-
-
-class SickAt(Shapes):
-    """Items whose image is NaN from one read to another."""
-
-    def __init__(self, *reads: int) -> None:
-        super().__init__()
-        self.reads, self.read = reads, 0
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = super().__getitem__(index)
-        self.read += 1
-        return (torch.full_like(image, torch.nan) if self.read in self.reads else image), label
 
 
 def test_what_is_told_late_is_what_would_have_been_told_at_once(

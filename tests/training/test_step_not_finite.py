@@ -7,26 +7,13 @@ import numpy as np
 import pytest
 import torch
 from support.runs import normed, run
-from support.shapes import Shapes, build
+from support.shapes import SickAt, build
 from torch import Tensor, nn
 
 from lomix_search.errors import RunError
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.step import warn_of_batch_norms
 from lomix_search.training.trackers import read_lines
-
-
-class SickAt(Shapes):
-    """Items whose image is NaN in some of the reads."""
-
-    def __init__(self, *reads: int) -> None:
-        super().__init__()
-        self.reads, self.read = reads, 0
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = super().__getitem__(index)
-        self.read += 1
-        return (torch.full_like(image, torch.nan) if self.read in self.reads else image), label
 
 
 @pytest.mark.slow

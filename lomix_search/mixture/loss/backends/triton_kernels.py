@@ -12,6 +12,7 @@ Nothing is added to by two programs, so results do not change from run to run.
 """
 
 import linecache
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _load(name: str, text: str) -> Any:
     return triton.jit(scope[name], do_not_specialize=[*_NUMBERS.split(", "), *_COUNTS, "length"])
 
 
-class _Writer:
+class _Writer(ABC):
     """Lines of a kernel, and what several kernels are written with.
 
     A kernel has ``p{i}_{c}`` or reads them, ``valid``, and the truth; ``build`` writes z of a map, ``losses`` its
@@ -158,8 +159,9 @@ class _Writer:
         self.write()
         return "\n".join(self.lines) + "\n"
 
+    @abstractmethod
     def write(self) -> None:
-        raise NotImplementedError
+        """Write all lines of the kernel."""
 
     def add(self, *lines: str) -> None:
         self.lines += ["    " * self.depth + line for line in lines]
