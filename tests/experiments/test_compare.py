@@ -33,6 +33,26 @@ def test_strategies_change_what_they_say() -> None:
     assert read_strategies("lookahead(rate=0.5)")[0].slug == "lookahead-rate=0.5"
 
 
+def test_a_space_may_be_weighted_and_a_strategy_may_change_the_recipe() -> None:
+    recipe = load_recipe("chest_ct")
+    names = "deep_supervision(weighting=anneal,weighting.until=0.8),last_layer(optimizer.lr=1e-2),anneal(draw=8)"
+    deep, last, drawn = (s.apply(recipe, 5, 1) for s in read_strategies(names))
+    assert (deep.space.name, deep.weighting.name, deep.weighting.settings) == (
+        "deep_supervision",
+        "anneal",
+        {"until": 0.8},
+    )
+    assert (
+        last.optimizer.lr == 1e-2 and last.space.name == "last_layer" and last.optimizer.name == recipe.optimizer.name
+    )
+    assert drawn.weighting.settings == {"draw": 8, "seed": 5}  # the run's seed draws
+    assert read_strategies("mutation(weighting=softplus)")[0].searches and not read_strategies("mutation")[0].searches
+    with pytest.raises(RecipeError, match="optimizer.speed"):
+        read_strategies("uniform(optimizer.speed=3)")[0].apply(recipe, 5, 1)
+    with pytest.raises(RecipeError, match=r"weighting = 'aneal': unknown. Nearest: \"anneal\""):
+        read_strategies("mutation(weighting=aneal)")
+
+
 def test_derived_maps_may_be_annealed(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     mixture([1.0] * SearchSpace.load("mutation").count(3)).save(found)
@@ -56,9 +76,11 @@ def test_every_fault_of_the_strategies_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "the strategies have 5 faults."
     assert lines[1].startswith('  lokahead: unknown. Nearest: "lookahead". Known: anneal, deep_supervision, derived,')
-    assert lines[2] == '  anneal(untl=1): untl: unknown. Nearest: "until". Known: given, shape, start, until.'
+    assert (
+        lines[2] == '  anneal(untl=1): untl: unknown. Nearest: "until". Known: draw, given, seed, shape, start, until.'
+    )
     assert lines[3] == "  derived(top=0): top = 0: a budget is a whole number of maps, at least 1."
-    assert lines[4] == "  mutation(x=1): x: unknown; mutation has no settings."
+    assert lines[4] == "  mutation(x=1): x: unknown. Known: weighting."
     assert lines[5] == "  uniform: named twice."
     with pytest.raises(RecipeError, match="none is named"):
         read_strategies(" , ")

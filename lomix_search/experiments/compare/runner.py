@@ -60,9 +60,9 @@ def compare_strategies(
     say = console or Console(quiet=True)
     plan = [
         Job(strategy, part, seed, folder / strategy.slug / f"labels_{part:g}" / f"seed_{seed}")
-        for strategy in needed(strategies)
+        for seed in range(1, seeds + 1)  # outermost: stopped half way, all strategies have as many seeds
         for part in labels
-        for seed in range(1, seeds + 1)
+        for strategy in needed(strategies)
     ]
     _claim(folder, recipe)
     failed: list[str] = []
