@@ -49,7 +49,7 @@ class StrategyRun:
         seed: Its seed.
         dice: Mean test Dice of the final network.
         seconds: Median time of a step; looks at held-out data are spread over the steps.
-        mixture: What was found.
+        mixture: What was found; None of runs that were made elsewhere.
         tested: Test Dice by case; None where only the mean is known.
         curve: Validation Dice by step.
         folder: The run folder; None of runs made up.
@@ -60,7 +60,7 @@ class StrategyRun:
     seed: int
     dice: float
     seconds: float
-    mixture: Mixture
+    mixture: Mixture | None
     tested: CaseDice | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
     folder: Path | None = None

@@ -21,7 +21,8 @@ from lomix_search.mixture.mixture import Mixture
 _Floats = NDArray[np.float64]
 BASELINES = ("last_layer", "deep_supervision", "uniform")
 """What a strategy is compared with where these were run, the first of them before the others."""
-_NOT_FOUND = ("uniform", "random", "fixed", "anneal")  # weightings that follow no data
+SET_WEIGHTINGS = ("uniform", "halving", "random", "fixed", "anneal")
+"""Weightings that follow a rule and no data: there is nothing found that seeds could agree on."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ def _row(
     strategy, values = group[0].strategy, np.array([run.dice for run in group])
     others = {name: groups[labels, name] for name in bases if name != strategy and (labels, name) in groups}
     against = {name: paired_runs(group, base) for name, base in others.items()}
-    found = group[0].mixture.weighting not in _NOT_FOUND
-    tau, overlap = agreement([run.mixture for run in group]) if found else (math.nan, math.nan)
+    mixtures = [run.mixture for run in group if run.mixture is not None]
+    found = mixtures and mixtures[0].weighting not in SET_WEIGHTINGS
+    tau, overlap = agreement(mixtures) if found else (math.nan, math.nan)
     seconds = float(np.median([run.seconds for run in group]))
     mean = float(values.mean())
     return StrategyRow(strategy, labels, tuple(values), mean, deviation(values), against, seconds, tau, overlap)
