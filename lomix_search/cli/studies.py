@@ -29,16 +29,20 @@ def compare_command(
     seeds: Annotated[int, typer.Option(help="runs of each")] = 5,
     label_fraction: Annotated[str, typer.Option(help="parts of the training items, e.g. 0.1,1")] = "1",
     jobs: Annotated[int, typer.Option(help="processes at a time")] = 1,
+    baseline: Annotated[
+        str | None, typer.Option(help="strategy to compare with  [default: last_layer, if it is run]")
+    ] = None,
     folder: Folder = None,
 ) -> None:
     """Compare strategies at equal budget, seed by seed; the same command goes on after a stop."""
     loaded, chosen = load_recipe(recipe, overrides or ()), read_strategies(strategies)
     home = folder or home_of(loaded, "-compare")
     rows = compare_strategies(
-        loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, console=console
-    )
-    console.print(to_table(rows))
-    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run")
+        loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, baseline=baseline,
+        console=console,
+    )  # fmt: skip
+    console.print(to_table(rows, baseline))
+    console.print(f"all in {home}: compare.md compare.json cases.csv compare.png curves.png, a folder a run")
 
 
 class _TuneGroup(TyperGroup):

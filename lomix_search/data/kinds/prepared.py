@@ -131,6 +131,7 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         regions=labels.regions,
         ignore_index=labels.ignore_index,
         written=labels.written,
+        patients={case.name: case.patient for case in manifest.cases if case.patient != case.name},
     )
 
 
