@@ -12,6 +12,10 @@ validation items (of volumes, the middle). Both are by all parameters of the net
 away in the end. The looks change nothing of the training. ``measure`` goes on where it was stopped, with the same
 result.
 
+``collect`` costs no training: it takes the looks of finished runs of the weighting ``lookahead`` (with rate=0 weights
+stay equal) out of their logs, and averages them by tenths of the training. Their cosines are estimates, exact slopes
+over norms that random directions tell.
+
 ``looks.csv`` has one row for each look, training batch and map, and for three sums of maps: ``equal`` (all of the
 space), ``originals`` and ``weighted`` (what the strategy steps along). ``cosine`` is over all parameters,
 ``cosine_touched`` over those that reach the map: a coarse map does not touch the finer part of the decoder.
@@ -38,9 +42,11 @@ from lomix_search.experiments.figures import new_figure, save_figure
 from lomix_search.experiments.run import run_recipe
 from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.maps import parse_id
+from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.weighting import Fixed
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.held_out import finest_loss
+from lomix_search.training.trackers import read_lines
 from lomix_search.utils.files import write_text
 from lomix_search.utils.random import same_random_state
 
@@ -65,6 +71,10 @@ def main() -> None:
     one.add_argument("--held", type=int, default=16, help="validation items, at most")
     one.add_argument("--folder", type=Path, default=Path("runs/alignment"))
     one.set_defaults(call=measure)
+    logs = commands.add_parser("collect", help="write looks.csv of what runs of lookahead have logged")
+    logs.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them such as lomix compare leaves")
+    logs.add_argument("--folder", type=Path, required=True)
+    logs.set_defaults(call=collect)
     other = commands.add_parser("table", help="print what looks.csv says")
     picture = commands.add_parser("draw", help="draw it over the training")
     picture.add_argument("--picture", type=Path, required=True)
@@ -104,6 +114,37 @@ def follow(recipe: Recipe, strategy: Strategy, seed: int, given: argparse.Namesp
         run_recipe(
             chosen, folder, resume=True, score_test=False, on_start=watch.start, on_validate=lambda step, _: watch(step)
         )
+
+
+def collect(given: argparse.Namespace) -> None:
+    found = sorted({log.parent for run in given.runs for log in run.rglob("metrics.jsonl")})
+    rows = [row for run in found for row in logged(run, given.folder.name)]
+    if not rows:
+        raise SystemExit("no finished run of lookahead is there, or none with normalize = norm.")
+    write(given.folder / "looks.csv", rows)
+
+
+def logged(run: Path, data: str) -> Iterator[dict[str, object]]:
+    """Yield one row for each tenth of a training and each map."""
+    lines = [line for line in read_lines(run / "metrics.jsonl") if "lookahead/scores" in line]
+    recipe = load_recipe(run / "recipe.toml")
+    if (
+        not lines
+        or not (run / "mixture.json").is_file()
+        or recipe.weighting.settings.get("normalize", "norm") != "norm"
+    ):
+        return
+    names = {"data": data, "strategy": "lookahead", "seed": recipe.search.seed, "batch": 0}
+    tenths: dict[int, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        tenths.setdefault(10 * (line["step"] - 1) // recipe.search.steps, []).append(line)
+    for tenth, of in tenths.items():
+        where = {"step": of[0]["step"] - 1, "progress": round(tenth / 10 + 0.05, 2)}
+        for i, name in enumerate(Mixture.load(run / "mixture.json").weights):
+            score, weight = (
+                statistics.fmean(line[key][i] for line in of) for key in ("lookahead/scores", "mixture/weights")
+            )
+            yield {**names, **where, "map": name, "weight": f"{weight:.5f}", "cosine": f"{score:.5f}"}
 
 
 class Watch:
@@ -193,7 +234,7 @@ def against(one: Tensor, v: Tensor) -> dict[str, str]:
 def write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as one whole file."""
     held = io.StringIO()
-    writer = csv.DictWriter(held, KEYS, lineterminator="\n")
+    writer = csv.DictWriter(held, KEYS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,6 +285,8 @@ def grouped(rows: Iterable[Row], group: Callable[[Row], str], key: str) -> Found
     """Average over the maps of a group, in each run, look and batch."""
     cells: dict[tuple[str, float, str, str], list[float]] = {}
     for row in rows:
+        if not row[key]:  # not logged
+            continue
         cell = (group(row), float(row["progress"]), row["seed"], row["batch"])
         cells.setdefault(cell, []).append(float(row[key]))
     found: dict[str, dict[float, list[float]]] = {}
@@ -313,7 +356,8 @@ def lines(place: Any, found: Found) -> None:
         low, high = ([m + sign * s for m, s in zip(means, around, strict=True)] for sign in (-1, 1))
         place.fill_between(points, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     place.axhline(0, color="0.7", linewidth=0.8)
-    place.legend(fontsize=7, ncols=2)
+    if found:
+        place.legend(fontsize=7, ncols=2)
 
 
 if __name__ == "__main__":
