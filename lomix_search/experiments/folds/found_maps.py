@@ -1,9 +1,10 @@
 """What the folds of a cross-validation found: the share of each map in every fold, and whether they agree."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.folds.fold_folders import fold_runs
@@ -62,6 +63,13 @@ class FoundMaps:
             spread = f"{min(one.shares):.1%} – {max(one.shares):.1%}"
             table.add_row(str(rank), one.id, f"{one.mean:.1%}", spread, " ".join(map(str, one.ranks)))
         return table
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return what the table shows, for JSON."""
+        maps = [{"rank": rank, **asdict(one), "mean": one.mean} for rank, one in enumerate(self.maps[:top], 1)]
+        first = self.first
+        told = {"space": first.space.name, "weighting": first.weighting, "stages": first.num_maps}
+        return {**told, "kendall_tau": self.agreement, "maps": maps}
 
 
 def found_maps(folder: Path) -> FoundMaps | None:
