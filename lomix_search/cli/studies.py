@@ -32,6 +32,9 @@ def compare_command(
         str, typer.Option(help="parts of the training items, each in (0, 1], comma-separated: 0.1,1")
     ] = "1",
     jobs: Annotated[int, typer.Option(help="processes at a time", min=1)] = 1,
+    baseline: Annotated[
+        str | None, typer.Option(help="strategy to compare with  [default: last_layer, if it is run]")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="where to, a folder a run in it  [default: runs/<recipe>-compare]")
     ] = None,
@@ -42,13 +45,16 @@ def compare_command(
     home = folder or home_of(loaded, "-compare")
     with silent(as_json):
         rows = compare_strategies(
-            loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, console=console
-        )
-        console.print(to_table(rows))
+            loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, baseline=baseline,
+            console=console,
+        )  # fmt: skip
+        console.print(to_table(rows, baseline))
     if as_json:
         typer.echo(to_json(rows), nl=False)
         return
-    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run")
+    console.print(
+        f"all in {home}: compare.md compare.json cases.csv compare.png curves.png, a folder a run", soft_wrap=True
+    )
 
 
 class _TuneGroup(TyperGroup):

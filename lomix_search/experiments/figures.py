@@ -1,10 +1,9 @@
 """Figures of a run: predictions beside the truth, weights over time and by map."""
 
 import io
-import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.utils.files import write_bytes
+from lomix_search.utils.terminal import telling_digits
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
 """Okabe and Ito's palette, told apart by colour-blind readers too."""
@@ -126,19 +126,6 @@ def draw_heat_map(path: Path, mixture: Mixture) -> None:
     figure = new_figure(*_heat_size(mixture))
     _heat_map(figure, figure.subplots(), mixture)
     save_figure(figure, path)
-
-
-def telling_digits(values: Iterable[float], least: int = 3, most: int = 5) -> int:
-    """Return how many decimals it takes to see that values differ.
-
-    Args:
-        values: The values.
-        least: Decimals at least, and where all are equal.
-        most: Decimals at most.
-    """
-    known = [value for value in values if math.isfinite(value)]
-    spread = max(known, default=0.0) - min(known, default=0.0)
-    return min(most, max(least, math.ceil(1.3 - math.log10(spread)))) if spread > 0 else least
 
 
 def written(mixture: Mixture) -> dict[str, str]:

@@ -8,9 +8,10 @@ import networkx as nx
 import numpy as np
 
 from lomix_search.errors import SpaceError, require
-from lomix_search.experiments.figures import OKABE_ITO, new_figure, save_figure, telling_digits
+from lomix_search.experiments.figures import OKABE_ITO, new_figure, save_figure
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.utils.files import write_text
+from lomix_search.utils.terminal import telling_digits
 
 
 def draw_space(space: SearchSpace, num_stages: int, path: Path, weights: Mapping[str, float] | None = None) -> None:

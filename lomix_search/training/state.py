@@ -25,6 +25,7 @@ from lomix_search.training.checkpoint import (
 from lomix_search.training.given_optimizer import Factory, check_plain_state, given_optimizer, optimizer_settings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
+from lomix_search.training.silent_classes import SilentClasses
 from lomix_search.training.surroundings import surroundings
 from lomix_search.utils.distributed import on_main, same_over_processes
 from lomix_search.utils.random import random_state, restore_random_state, seed_everything
@@ -71,7 +72,7 @@ class TrainingState:
         loss.to(self.device)
         self._train_by(self._optimizer())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.search.precision == "fp16")
-        self.monitor = Monitor()
+        self.monitor, self.silent = Monitor(), SilentClasses()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
         self.data: dict[str, Fingerprint] = {}
@@ -225,6 +226,7 @@ class TrainingState:
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "monitor": self.monitor.state_dict(),
+            "silent": self.silent.state_dict(),
             "random": random_state(),
         }
 
@@ -244,6 +246,7 @@ class TrainingState:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.monitor.load_state_dict(state["monitor"])
+        self.silent.load_state_dict(state.get("silent", {}))
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         self.skipped = state["skipped"]
         restore_random_state(state["random"])

@@ -54,6 +54,7 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
     splits = prepared.load_prepared(settings(tmp_path / "out", classes, **keys))
     assert splits.classes == ("background", *classes)
     patients = {entry.name: entry.patient for entry in manifest.cases}
+    assert {name: splits.patients.get(name, name) for name in patients} == patients
     sets = [{patients[part.case(i)] for i in range(len(part))} for part in (splits.train, splits.val, splits.test)]
     assert all(sets) and not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2]), "a patient in two sets"
     image, label = splits.train[0]

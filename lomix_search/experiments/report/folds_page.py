@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable
 
-from lomix_search.experiments.figures import telling_digits
 from lomix_search.experiments.folds.fold_scores import FoldScores, Spread
 from lomix_search.experiments.folds.found_maps import FoundMaps
 from lomix_search.experiments.report.folds_content import FoldsContent
 from lomix_search.experiments.report.html_parts import number, page, section, table, text, tile, tiles
 from lomix_search.experiments.report.run_scores import evaluated, graded
+from lomix_search.utils.terminal import telling_digits
 
 _STRONGEST = 10  # maps
 

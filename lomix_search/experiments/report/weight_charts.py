@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from lomix_search.experiments.figures import maps_of, telling_digits, written
+from lomix_search.experiments.figures import maps_of, written
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
 from lomix_search.experiments.report.html_parts import lean, table, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
+from lomix_search.utils.terminal import telling_digits
 
 
 def colour_of(mixture: Mixture) -> dict[str, str]:
