@@ -26,7 +26,7 @@ def test_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = BASE | {"classes": classes, "operators": ["sub", "mul", "concat", "attention"]}
+    case = BASE | {"classes": classes, "strides": 2, "operators": ["sub", "mul", "concat", "attention"]}
     set_kernels(case, monkeypatch)
     loss, maps, labels = build(case, torch.float32)
     found = outcome(loss, maps, labels, "triton")
@@ -36,7 +36,7 @@ def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
-    case = BASE | {"scale": 30.0, "operators": ["mul", "attention"]}
+    case = BASE | {"scale": 30.0, "strides": 2, "operators": ["mul", "attention"]}
     loss, maps, labels = build(case, torch.float32)
     half = [maps[0].to(dtype), maps[1]]  # several types at once
     found = outcome(loss, half, labels, "triton")
