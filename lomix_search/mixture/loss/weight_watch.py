@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from lomix_search.mixture.loss.backends.on_cuda import recorded
 from lomix_search.mixture.weighting import Weighting
 
 EVERY = 20
@@ -34,6 +35,8 @@ class WeightWatch:
             weighting: Of the loss. Not watched are those without parameters, and those whose weights settle.
         """
         if not self.on or weighting.settles or not any(p.requires_grad for p in weighting.parameters()):
+            return
+        if recorded(weighting.kept):
             return
         if self._largest is not None and (self._arrived is None or self._arrived.query()):  # type: ignore[no-untyped-call]
             self._judge(float(self._largest), weighting)

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from lomix_search.mixture.loss.backends import triton_kernels
 from lomix_search.mixture.loss.backends.on_cuda import private_cache_if_needed
@@ -83,33 +84,31 @@ def gradients(
     launch = _Launch(maps, labels, params, work)
     a, b, g = factors
     slopes, gains = torch.stack([a, b], -1).to(params.dtype), g.reshape(-1).to(params.dtype)
-    kept, coarse = launch.shape.kept, launch.shape.coarse
+    return _map_gradients(launch, maps, slopes, gains), _parameter_gradients(launch, slopes, gains)
+
+
+def _map_gradients(launch: "_Launch", maps: Sequence[Tensor], slopes: Tensor, gains: Tensor) -> list[Tensor]:
+    """Return the gradients of the originals."""
+    shape, tiles = launch.shape, launch.tiles(BLOCK)
+    added = [not shape.kept or i in shape.coarse for i in range(len(maps))]  # to what stands there
+    wide = launch.params.dtype
     grads = [
-        torch.empty_like(one) if kept and i not in coarse else torch.zeros_like(one, dtype=params.dtype)
-        for i, one in enumerate(maps)
+        torch.zeros_like(m, dtype=wide) if add else torch.empty_like(m) for m, add in zip(maps, added, strict=True)
     ]
-    tiles = launch.tiles(BLOCK)
-    step = _at_once(launch, tiles) if coarse else max(tiles, 1)
-    room = step * BLOCK
-    parts = dict(zip(coarse, params.new_empty(len(coarse), work.plan.num_classes, room), strict=True))
+    step = _at_once(launch, tiles) if shape.coarse else max(tiles, 1)
+    held = launch.params.new_empty(len(shape.coarse), shape.classes, step * BLOCK)
+    parts = dict(zip(shape.coarse, held, strict=True))
     targets = [parts.get(i, grad) for i, grad in enumerate(grads)]
     for begin in range(0, tiles, step):
         count = min(step, tiles - begin)
         launch.kernels.gradients[(count,)](
-            *launch.inputs,
-            launch.tables.walk,
-            slopes,
-            gains,
-            *targets,
-            *launch.numbers(BLOCK, tiles, 1),
-            begin,
-            room,
-            *launch.tables.counts,
-            maxnreg=triton_kernels.most_registers(launch.shape, "gradients"),
+            *(*launch.inputs, launch.tables.walk, slopes, gains, *targets),
+            *(*launch.numbers(BLOCK, tiles, 1), begin, step * BLOCK, *launch.tables.counts),
+            maxnreg=triton_kernels.most_registers(shape, "gradients"),
         )
         for i, part in parts.items():
             _gather(launch, part, grads[i], begin, count)
-    return grads, _parameter_gradients(launch, slopes, gains)
+    return grads
 
 
 def _at_once(launch: "_Launch", tiles: int) -> int:
@@ -258,6 +257,43 @@ def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -
     )
 
 
+def _tables(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> Tables:
+    """Return the tables of a plan; they are the same whichever originals are coarse."""
+    return tables_of(plan, kernel_shape(plan, dtype == torch.float64), device)
+
+
+def prepare(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> None:
+    """Bring what is kept between steps to the GPU, before a CUDA graph is recorded; not into a trace that is made.
+
+    Args:
+        plan: What will be computed.
+        dtype: Of the packed parameters.
+        device: Of everything.
+    """
+    if device.type == "cpu" or torch.cuda.is_available():  # else it is pretended
+        with _disable_current_modes():
+            _tables(plan, dtype, device)
+
+
+def first_run(device: str) -> str:
+    """Run a first kernel, so that whatever Triton lacks comes to light before training.
+
+    Args:
+        device: Where.
+
+    Returns:
+        What went wrong, in one line, or an empty text.
+    """
+    try:
+        with _disable_current_modes():
+            value = torch.zeros(1, device=device)
+            triton_kernels.first_kernel()[(1,)](value)
+            return "" if float(value) == 1 else f"a first kernel made {float(value)} of 0 + 1"
+    except Exception as cause:  # of a compiler, a driver, an assembler: there is no common class
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__
+
+
 def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
     """Return where each weight of a map stands among the packed parameters: rows of C and a bias, padded.
 
@@ -327,7 +363,7 @@ class _Launch:
         coarse = tuple(i for i, size in enumerate(own) if size != self.size)
         self.shape = kernel_shape(work.plan, params.dtype == torch.float64, coarse, len(self.size))
         self.sizes = tuple(n for size in (self.size, *(own[i] for i in coarse)) for n in size) if coarse else ()
-        self.tables = tables_of(work.plan, self.shape, params.device)
+        self.tables = _tables(work.plan, params.dtype, params.device)
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
         pairs = dense if self.shape.double else dense.view(torch.int64)

@@ -9,10 +9,10 @@ An original coarser than the labels is read at its own size: a lane loads the 2,
 interpolates. Of its gradient ``gradients`` leaves only a part at the labels' size, for the pixels of one launch;
 ``gather``, the adjoint, adds that part to the gradient at its own size before the next launch.
 
-Three kernels more: ``sums`` is pass 1. Each program has one or two maps of one subset of scales and walks over many tiles
-with their sums in registers. ``gradients`` is pass 2: a program has one tile, with its originals and their gradients
-in registers, and walks over all maps. ``parameters`` adds up the gradients of one learned operator over many tiles.
-Nothing is added to by two programs, so results do not change from run to run.
+The other kernels: ``sums`` is pass 1. Each program has one or two maps of one subset of scales and walks over many
+tiles with their sums in registers. ``gradients`` is pass 2: a program has one tile, with its originals and their
+gradients in registers, and walks over all maps. ``parameters`` adds up the gradients of one learned operator over many
+tiles. Nothing is added to by two programs, so results do not change from run to run.
 """
 
 import inspect
@@ -178,6 +178,11 @@ def _load(name: str, text: str, numbers: Sequence[str]) -> Any:
     exec(compile(text, file, "exec"), scope)  # our own text, of numbers and names from above
     known = set(inspect.signature(scope[name]).parameters)
     return triton.jit(scope[name], do_not_specialize=[number for number in numbers if number in known])
+
+
+def first_kernel() -> Any:
+    """Load the smallest kernel there is: it adds 1 to a value."""
+    return _load("first", "def first(value):\n    tl.store(value, tl.load(value) + 1)\n", ())
 
 
 class _Lines(ABC):
@@ -1018,6 +1023,8 @@ class _Gather(_Lines):
                 self.add(f"k{a} = rest % own{a}", f"rest = rest // own{a}")
                 self._footprint(a)
             self._within_part()
+            for a in self.axes:  # what is one image's: narrow, as the loop divides by it
+                self.add(*(f"{name}{a} = {name}{a}.to(tl.int32)" for name in ("k", "from", "to")))
             self.add(f"total = tl.zeros([{self.values}, {self.lanes}], {self.type})")
             with self.block(f"for step in range(0, span, {self.lanes}):"):
                 self._add_up()
@@ -1039,17 +1046,17 @@ class _Gather(_Lines):
             f"lead = ({' * '.join(['1', *(f'full{a}' for a in self.axes[1:])])})",
             "from0 = tl.maximum(from0, -origin // lead)",
             "to0 = tl.minimum(to0, (room - origin + lead - 1) // lead)",
-            "span = tl.maximum(tl.max(tl.where(there, to0 - from0, 0), 0), 0)",
+            "span = tl.maximum(tl.max(tl.where(there, to0 - from0, 0), 0), 0).to(tl.int32)",
             *(f"span{a} = {width}" for a, width in enumerate(inner, 1)),
             *(f"span = span * span{a}" for a in self.axes[1:]),
         )
 
     def _add_up(self) -> None:
-        self.add(f"rest = step + tl.arange(0, {self.lanes})")
+        self.add(f"ahead = step + tl.arange(0, {self.lanes})")
         for a in reversed(self.axes):
-            step = "rest"
+            step = "ahead"
             if a:
-                self.add(f"step{a} = rest % span{a}", f"rest = rest // span{a}")
+                self.add(f"step{a} = ahead % span{a}", f"ahead = ahead // span{a}")
                 step = f"step{a}"
             self.add(f"at{a} = from{a}[:, None] + {step}[None, :]")
         self.add("wanted = there[:, None]", f"weight = tl.full([{self.values}, {self.lanes}], 1.0, {self.type})")
