@@ -75,7 +75,7 @@ def test_every_fault_of_the_strategies_at_once() -> None:
         read_strategies("lokahead,uniform,anneal(untl=1),derived(top=0),uniform,mutation(x=1)")
     lines = str(caught.value).splitlines()
     assert lines[0] == "the strategies have 5 faults."
-    assert lines[1].startswith('  lokahead: unknown. Nearest: "lookahead". Known: anneal, deep_supervision, derived,')
+    assert lines[1].startswith('  lokahead: unknown. Nearest: "lookahead". Known: anneal, auto, deep_supervision,')
     assert (
         lines[2] == '  anneal(untl=1): untl: unknown. Nearest: "until". Known: draw, given, seed, shape, start, until.'
     )

@@ -51,11 +51,11 @@ class PreparedSettings(Frozen):
             is bound to. None by default.
         normalize: ``imagenet`` for RGB networks pretrained there; none leaves 0 … 1.
         seed: Of drawn splits and subsets.
-        val_fraction: _Share of training patients to validate on, where the split file names none.
-        test_fraction: _Share of patients to test on, for a random split.
+        val_fraction: Share of training patients to validate on, where the split file names none.
+        test_fraction: Share of patients to test on, for a random split.
         folds: k of k-fold cross-validation.
         fold: Which fold validates, from 0.
-        label_fraction: _Share of the training patients to use, in nested subsets.
+        label_fraction: Share of the training patients to use, in nested subsets.
         leave_out: Test on this patient alone and train on all others.
         groups: Use the cases of these sets of the raw data alone, such as ``CVC-ColonDB``; with ``split = "random"`` a
             set is then split by itself. All when left out.

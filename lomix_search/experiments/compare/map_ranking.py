@@ -92,7 +92,7 @@ class MapRanking:
             "rank", "map", "weight", "effect", "95 % interval", "agreement", title=f"leaving one map out, {looks} looks"
         )
         for rank, s in enumerate(self.scores, 1):
-            interval = f"{s.low:+.1%} … {s.high:+.1%}"
+            interval = f"{s.low:+.1%} … {s.high:+.1%}" if math.isfinite(s.low) else "–"  # of one look there is none
             table.add_row(str(rank), s.id, f"{s.weight:.4f}", f"{s.effect:+.1%}", interval, f"{s.agreement:+.3f}")
         return table
 

@@ -68,6 +68,7 @@ def chart(title: str, lines: Sequence[Line], x: ChartAxis, y: ChartAxis, pick: s
     across, up = _scale(xs, x, 6, margin), _scale(ys, y, 5, margin)
     drawn = "".join(_drawn(line, across, up) for line in lines)
     grid = "".join(f'<line x1="0" x2="1000" y1="{v:.1f}" y2="{v:.1f}"/>' for v in (1000 - up(t) for t in up.ticks))
+    grid += '<polyline class="axes" points="0,0 0,1000 1000,1000"/>'
     left = "".join(f'<span style="bottom:{up(t) / 10:.2f}%">{text(up.label(t))}</span>' for t in up.ticks)
     below = "".join(f'<span style="left:{across(t) / 10:.2f}%">{text(across.label(t))}</span>' for t in across.ticks)
     spoken = f"{title}: {x.name or 'x'} from {across.label(min(xs))} to {across.label(max(xs))}"
@@ -112,6 +113,8 @@ class _Scale:
         self.ticks = self._decades() if log else _round_ticks(self.low, self.high, count)
         if len(self.ticks) < 2:
             self.ticks = [low, high]
+        elif not log:  # an axis begins and ends at a tick, so that no line runs where nothing is written
+            self.low, self.high = self.ticks[0], self.ticks[-1]
 
     def __call__(self, value: float) -> float:
         placed = math.log10(value) if self.log else value
@@ -143,8 +146,8 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def _drawn(line: Line, across: _Scale, up: _Scale) -> str:
