@@ -64,7 +64,9 @@ def _of_this_level(flow: Flow, join: fx.Node) -> fx.Node | None:
     """Return the only map among those laid beside each other that was made on their level, rather than brought to it."""
     found = []
     for node in flow.maps.pred[join]:
-        while not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.rises and node not in flow.seen:
+        while (
+            not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.rises and node not in flow.seen
+        ):
             (node,) = flow.maps.pred[node]
         found += [node] * (node not in flow.rises)
     return found[0] if len(found) == 1 else None
