@@ -34,6 +34,14 @@ def test_what_ships_as_json() -> None:
     assert set(found) == {"recipes", "search_spaces"} and "chest_ct" in found["recipes"]
 
 
+def test_a_space_and_a_recipes_data_as_json() -> None:
+    found = read("show", "mutation", "--stages", "3", "--json")
+    assert found["count"] == 7 == len(found["maps"]) and found["maps"][0] == "P1"
+    checked = read("validate", "chest_ct", "--json")
+    assert {one["name"]: one["patients"] for one in checked["sets"]} == {"train": 1, "val": 1, "test": 1}
+    assert checked["faults"] == [] and "one patient validates" in checked["warnings"][0]
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two runs in ``runs``, where they go by default."""
@@ -57,6 +65,8 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
     assert told["runs"] == ["one", "two"] and not told["settings"]
     assert told["weights"][0]["runs"] == ["one", "two"] and told["weights"][0]["top_8_shared"] == 1
     assert told["metrics"]["steps"] == [2, 2]
+    strongest = read("show", "one", "--top", "1", "--json")["maps"][0]
+    assert strongest["rank"] == 1 and 0 < strongest["share"] < 1
     assert call("show", "one") == call("show", "runs/one/mixture.json")
     whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
     assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"

@@ -29,7 +29,7 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.operators import find_operator
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
+from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting, resolved_weighting
 
 
 class MixtureLoss(nn.Module):
@@ -43,7 +43,7 @@ class MixtureLoss(nn.Module):
         num_maps: L, number of originals.
         num_classes: C, channels of each original; 1 means binary: cross-entropy with logits and Dice of the
             foreground's sigmoid.
-        weighting: A name of ``WEIGHTINGS`` or a ``Weighting`` built for the maps of the space.
+        weighting: A name of ``WEIGHTINGS`` (``"auto"`` is the recommended one) or a ``Weighting`` built for the maps.
         ce: Share of the cross-entropy in a map's loss.
         dice: Share of the Dice loss.
         ignore_index: Pixels with this label count nowhere.
@@ -312,6 +312,7 @@ class MixtureLoss(nn.Module):
             LossError: all weights are 0, or unknown weighting or settings.
             MixtureError: ``trained_operators``, and the mixture lacks some.
         """
+        weighting = resolved_weighting(weighting)
         positive = [name for name, weight in mixture.weights.items() if weight > 0]
         if not positive:
             raise LossError(
