@@ -160,6 +160,14 @@ def test_the_cases_of_a_comparison_are_a_table_too(tmp_path: Path) -> None:
     assert found(report)["noise"].state == "passed" and report.tables[0].baseline == "last_layer"
 
 
+def test_comparisons_of_other_data_are_kept_apart(tmp_path: Path) -> None:
+    one, other = fair_rows(), [row | {"seed": 10 + int(str(row["seed"]))} for row in fair_rows()]
+    paths = [write_rows(tmp_path / f"{name}.csv", rows) for name, rows in (("a", one), ("b", one), ("c", other))]
+    assert [table.setting for table in audit_paths(paths[:2]).tables] == ["a.csv", "b.csv"]
+    (together,) = audit_paths([paths[0], paths[2], paths[0]]).tables  # more seeds of the same
+    assert {row.strategy: len(row.dice) for row in together.rows} == {"last layer": 10, "mixture": 10}
+
+
 FAULTY = {
     "": "column 'method': missing.\n  column 'score': missing.",
     "method,score\n": "it has no rows.",
@@ -274,6 +282,8 @@ def test_prepared_data_say_who_is_on_which_side(home: Path, tmp_path: Path) -> N
     data = written_ten(tmp_path)
     run = tmp_path / "run"
     shutil.copytree(home / "one", run)
+    of_prepared(run, data, classes=["one", "two"], label_fraction=0.5)
+    assert audit_paths([run]).tables[0].setting == "50 % of the training items"
     of_prepared(run, data, classes=["one", "two"])
     passed = found(audit_paths([run]))["patients"]
     assert passed.state == "passed" and passed.reason == "training, validation and test share no patient"
