@@ -93,7 +93,8 @@ class MapRanking:
         )
         for rank, s in enumerate(self.scores, 1):
             interval = f"{s.low:+.1%} … {s.high:+.1%}" if math.isfinite(s.low) else "–"  # of one look there is none
-            table.add_row(str(rank), s.id, f"{s.weight:.4f}", f"{s.effect:+.1%}", interval, f"{s.agreement:+.3f}")
+            effect = f"{s.effect:+.1%}" if abs(s.effect) >= 0.0005 else "0.0%"  # without a sign that means nothing
+            table.add_row(str(rank), s.id, f"{s.weight:.4f}", effect, interval, f"{s.agreement:+.3f}")
         return table
 
 
