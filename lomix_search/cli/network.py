@@ -96,7 +96,7 @@ def _mixture_to_dict(mixture: Mixture, top: int | None) -> dict[str, Any]:
 def _of_folds(folder: Path) -> FoundMaps:
     found = found_maps(folder)
     if found is None:
-        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=f"lomix runs {folder}")
+        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=typed("runs", folder))
     return found
 
 
