@@ -159,15 +159,15 @@ def _looked(run: Path) -> bool:
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help=f"{RUN}; or a cross-validation", metavar="RUN")],
     other: Annotated[
-        Path | None, typer.Argument(help="another one on the same cases, to compare with", metavar="[RUN]")
+        Path | None, typer.Argument(help="another one on the same cases, to compare with", metavar="RUN")
     ] = None,
     network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
     protocol: Annotated[
-        str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
+        str | None, typer.Option(help="strict, transunet, polyp or isic2018 (default: the recipe's)")
     ] = None,
     subset: Annotated[
         str | None,
-        typer.Option("--on", help='"test", or "val": the cases that validated  [default: test; of folds: val]'),
+        typer.Option("--on", help='"test", or "val": the cases that validated (default: test; of folds: val)'),
     ] = None,
     overlays: Annotated[int, typer.Option(help="draw this many cases", min=0)] = 0,
     as_json: AsJson = False,
