@@ -30,6 +30,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+smartquotes = False  # two dashes begin an option
 pygments_style, pygments_dark_style = "tango", "monokai"
 
 myst_enable_extensions = ["deflist", "dollarmath", "colon_fence", "attrs_inline"]

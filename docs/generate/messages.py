@@ -70,8 +70,8 @@ def _page(kind: str, told: str, messages: list[Message]) -> str:
 
 
 def _entry(message: Message) -> str:
-    parts = [f"**Cause** {message.cause}" if message.cause else "", *_cure(message)]
-    body = "\n".join(part for part in parts if part) or "The line itself says what is needed."
+    cause = f"**Cause** {message.cause}" if message.cause else ""
+    body = "\n\n".join(part for part in (cause, _cure(message)) if part) or "The line itself says what is needed."
     indented = body.replace("\n", "\n  ")
     return f"{_shown(message.text)}\n: {indented}\n"
 
@@ -82,11 +82,9 @@ def _shown(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def _cure(message: Message) -> list[str]:
-    if not message.cure:
-        return []
+def _cure(message: Message) -> str:
     lines = "\n".join(line for text in message.cure for line in text.splitlines())
-    return [f"\n```text\n{lines}\n```"]
+    return f"**Try**\n\n```text\n{lines}\n```" if lines else ""
 
 
 def _messages_of(path: Path, wanted: set[str]) -> Iterator[Message]:
@@ -97,8 +95,10 @@ def _messages_of(path: Path, wanted: set[str]) -> Iterator[Message]:
         if kind not in wanted or not node.args:
             continue
         told = section(ast.get_docstring(function) or "", "Raises").get(kind, "") if function else ""
+        told = "" if told.startswith("as ") or told in ("always.", "they do not.", "they do not fit.") else told
         hints = [one.value for one in node.keywords if one.arg == "hint"]
-        cure = tuple(text for hint in hints for text in _texts(hint))
+        named = _named_texts(function)
+        cure = tuple(text for hint in hints for text in _texts(named.get(getattr(hint, "id", ""), hint)))
         yield Message(
             kind, module, next(_texts(node.args[0]), "(every fault of a file or a call, one a line)"), told, cure
         )
@@ -111,6 +111,18 @@ def _calls(node: ast.AST, function: ast.FunctionDef | None) -> Iterator[tuple[as
         if isinstance(child, ast.Call):
             yield inside, child
         yield from _calls(child, inside)
+
+
+def _named_texts(function: ast.FunctionDef | None) -> dict[str, ast.AST]:
+    """Return what a function's names stand for, where it says so once: ``hint = "…"``."""
+    nodes = ast.walk(function) if function else ()
+    named = [one for one in nodes if isinstance(one, ast.Assign) and len(one.targets) == 1]
+    found = {one.targets[0].id: one.value for one in named if isinstance(one.targets[0], ast.Name)}
+    for one in named:
+        if isinstance(one.targets[0], ast.Tuple) and isinstance(one.value, ast.Tuple):
+            pairs = zip(one.targets[0].elts, one.value.elts, strict=False)
+            found |= {name.id: value for name, value in pairs if isinstance(name, ast.Name)}
+    return found
 
 
 def _texts(node: ast.AST) -> Iterator[str]:

@@ -79,6 +79,8 @@ UNITS = {
     "weighting(anneal).start": "share of the training, 0 to 1",
     "weighting(anneal).until": "share of the training, 0 to 1",
     "weighting(anneal).given": "loss weights",
+    "weighting(anneal).draw": "maps",
+    "weighting(anneal).seed": "seed",
     "weighting(torchjd:…).epochs": "calls in a whole training",
     "weighting(torchjd:…).lr": PURE,
 }

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from support.audit_tables import fair_rows, write_rows
 from support.commands import call, ending
+from support.own_layout import written_ten
+from support.score_tables import score_table
 from support.strategy_runs import mixture, strategy_runs
 
 from lomix_search.errors import RunError
@@ -257,6 +259,42 @@ def test_runs_are_audited_where_they_lie(home: Path, tmp_path: Path) -> None:
     compared = audit_paths([tmp_path / "c"])
     assert compared.tables[0].baseline == "last_layer" and states(compared)["seeds"] == "passed"
     assert found(compared)["noise"].state == "failed" and "+0 (+0 … +0, p 1" in found(compared)["noise"].reason
+
+
+def of_prepared(run: Path, root: Path, **keys: object) -> None:
+    """Say in a run's recipe that it was trained on prepared data."""
+    text = (run / "recipe.toml").read_text()
+    head, _, rest = text.partition("[data]")
+    own = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    after = rest[rest.index("\n[") :]
+    (run / "recipe.toml").write_text(f'{head}[data]\nkind = "prepared"\nroot = "{root}"\n{own}{after}')
+
+
+def test_prepared_data_say_who_is_on_which_side(home: Path, tmp_path: Path) -> None:
+    data = written_ten(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(home / "one", run)
+    of_prepared(run, data, classes=["one", "two"])
+    passed = found(audit_paths([run]))["patients"]
+    assert passed.state == "passed" and passed.reason == "training, validation and test share no patient"
+    shutil.rmtree(data)
+    assert found(audit_paths([run]))["patients"].state == "could not be checked"
+
+
+def test_a_cross_validation_is_one_run_whose_folds_share_nobody(home: Path, tmp_path: Path) -> None:
+    data, folds = written_ten(tmp_path), tmp_path / "cv"
+    for fold in range(2):
+        shutil.copytree(home / "one", folds / f"fold{fold}")
+        of_prepared(folds / f"fold{fold}", data, classes=["one", "two"], folds=2, fold=fold)
+    (folds / "scores.csv").write_text(score_table(0.0).to_csv())
+    report = audit_paths([folds])
+    assert states(report)["patients"] == "passed" and states(report)["seeds"] == "failed"
+    (only,) = report.tables[0].entries
+    assert only.tested is not None and len(only.tested.cases) == 12 and len(set(only.tested.patients)) == 6
+    assert only.score == pytest.approx(score_table(0.0).mean("dice"))
+    of_prepared(folds / "fold1", data, classes=["one", "two"], folds=2, fold=0)  # as a careless copy would be
+    leak = found(audit_paths([folds]))["patients"]
+    assert leak.state == "failed" and "in two folds: " in leak.reason
 
 
 def test_a_comparison_of_which_the_verdict_alone_is_left(tmp_path: Path) -> None:

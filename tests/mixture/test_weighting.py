@@ -11,6 +11,7 @@ from lomix_search.errors import LossError
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import (
+    RECOMMENDED,
     WEIGHTINGS,
     Anneal,
     Fixed,
@@ -104,7 +105,7 @@ def test_by_name() -> None:
     with pytest.raises(LossError) as caught:
         build_weighting("softplsu", MAPS)
     assert str(caught.value) == (
-        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, fixed, halving, lookahead, '
+        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, auto, fixed, halving, lookahead, '
         "normalized, random, softplus, torchjd:…, uncertainty, uniform."
     )
     with pytest.raises(LossError) as caught:
@@ -114,6 +115,12 @@ def test_by_name() -> None:
         "  Try:  from lomix_search.mixture.weighting import Fixed\n"
         "        MixtureLoss(…, weighting=Fixed(maps, weights))"
     )
+
+
+def test_auto_is_the_recommended_one_under_its_own_name() -> None:
+    built = build_weighting("auto", MAPS)
+    assert built.name == RECOMMENDED and type(built) is WEIGHTINGS[RECOMMENDED]
+    assert weighting_faults("auto", {"until": 0.3}) == ["until: unknown; auto has no settings."]
 
 
 def test_a_weighting_for_other_maps_is_refused() -> None:

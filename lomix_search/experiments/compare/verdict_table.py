@@ -146,9 +146,10 @@ def _note(rows: Sequence[StrategyRow], base: str | None) -> str:
         over += " alone: scores by patient are not there, or not of the same patients in all runs"
     else:
         over += f" and {_range(sorted(patients))} patients"
+    corrected = f" p is corrected for {family} comparisons (Holm)." if family > 1 else ""
     return (
         f"n: seeds; ±: standard deviation over them. Differences to {base} are paired by seed and patient; 95 % "
-        f"intervals and p are over {over}. p is corrected for {family} comparisons (Holm)."
+        f"intervals and p are over {over}.{corrected}"
     )
 
 

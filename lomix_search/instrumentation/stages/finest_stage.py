@@ -32,11 +32,11 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     if not values:
         return flow.output
     merge = last_merge(flow, values)
-    blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
+    blocks = {_work(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser} - {()}
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
-        if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
+        if _work(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
             return flow.output  # a block of the kind and with the layers of another level's block
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
@@ -46,7 +46,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
-        return values[-1]
+        return _of_this_level(flow, values[merge]) or values[-1]
     if (
         joins(values[merge])
         and coarser
@@ -60,9 +60,22 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     return unworked(flow, values, merge, values[-1])
 
 
-def _shape(flow: Flow, call: ModuleCall) -> tuple[str, int]:
-    """Return the kind of a module, and the number of its layers."""
-    return flow.kind_of(call.path), len(flow.layers_in(call))
+def _of_this_level(flow: Flow, join: fx.Node) -> fx.Node | None:
+    """Return the only map among those laid beside each other that was made on their level, rather than brought to it."""
+    found = []
+    for node in flow.maps.pred[join]:
+        while (
+            not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.rises and node not in flow.seen
+        ):
+            (node,) = flow.maps.pred[node]
+        found += [node] * (node not in flow.rises)
+    return found[0] if len(found) == 1 else None
+
+
+def _work(flow: Flow, call: ModuleCall) -> tuple[Operation, ...]:
+    """Return what a module does, one operation after another: blocks of two levels that do the same are alike."""
+    made = flow.maps_in(call)
+    return tuple(map(kind, made)) if sum(map(weighted, made)) > 1 else ()
 
 
 def _laid_beside(flow: Flow, stage: fx.Node) -> bool:

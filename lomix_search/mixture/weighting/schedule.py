@@ -42,6 +42,7 @@ class Anneal(Weighting):
     """
 
     name = "anneal"
+    waits_for = "loss.weighting.advance(step / steps)   # before each step"
     progress: Tensor
     finest: Tensor
     given: Tensor
@@ -91,6 +92,7 @@ class Anneal(Weighting):
         Args:
             progress: t in [0, 1].
         """
+        self.waits_for = ""
         self._progress = progress
         self.progress.fill_(progress)
 
