@@ -17,7 +17,7 @@ from lomix_search.experiments.run_differences import differences_to_dict, tell_a
 def runs_command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="folders to look in, or names in runs  [default: runs]", metavar="[FOLDER]…"),
+        typer.Argument(help="folders to look in, or names in runs (default: runs)", metavar="FOLDER"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +36,7 @@ def runs_command(
 @app.command("diff")
 def diff_command(
     runs: Annotated[
-        list[Path], typer.Argument(help="two runs or more: their folders, or their names in runs", metavar="RUN RUN …")
+        list[Path], typer.Argument(help="two runs or more: their folders, or their names in runs", metavar="RUN")
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +51,7 @@ def diff_command(
 @app.command("reproduce")
 def reproduce_command(
     run: Annotated[Path, typer.Argument(help=f"finished, {RUN}", metavar="RUN")],
-    folder: Annotated[Path | None, typer.Option(help="where to  [default: RUN-again]")] = None,
+    folder: Annotated[Path | None, typer.Option(help="where to (default: RUN-again)")] = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,7 +73,7 @@ def report_command(
             help="a run, study, cross-validation or comparison: its folder, or its name in runs", metavar="RUN"
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="file to write  [default: report.html in that folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write (default: report.html in that folder)")] = None,
 ) -> None:
     """Write one HTML file with all of a run, a study, a cross-validation or a comparison; it needs no server."""
     console.print(f"written: {write_report(find_run(what), out)}", soft_wrap=True)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import call
 from support.prepared_recipe import prepared_recipe
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import lomix_search
@@ -27,6 +29,21 @@ def test_version_and_short_help() -> None:
     assert call("--version").split() == ["lomix-search", lomix_search.__version__]
     assert call("-h") == call("--help") and "--install-completion" in call("-h")
     assert "--seeds" in call("compare", "-h") and "best" in call("tune", "-h")
+
+
+def test_help_shows_every_default() -> None:
+    """rich would take ``[default: …]`` in a help text for markup, and show nothing."""
+    said = "".join(call("run", "-h").split()), "".join(call("tune", "run", "-h").split())
+    assert "(default:runs/<recipe>)" in said[0].replace("│", "") and "finishedtrialsinall(default:" in said[1].replace(
+        "│", ""
+    )
+    help_texts = [parameter.help or "" for command in commands(get_command(app)) for parameter in command.params]
+    assert len(help_texts) > 100 and not [text for text in help_texts if "[default" in text]
+
+
+def commands(group: Any) -> Iterator[Any]:
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
 
 
 def test_what_ships_as_json() -> None:

@@ -75,7 +75,7 @@ def plain_report(engine: str, why: str) -> str:
     return f"{engine}: plain PyTorch, {chosen}; Triton's kernels, many times faster, cannot run: {why}"
 
 
-def recorded(like: Tensor) -> bool:
+def in_recording(like: Tensor) -> bool:
     """Tell whether a CUDA graph is being recorded: then nobody may ask the device, or wait for it."""
     return like.is_cuda and torch.cuda.is_current_stream_capturing()
 
