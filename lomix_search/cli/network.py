@@ -96,7 +96,7 @@ def _mixture_to_dict(mixture: Mixture, top: int | None) -> dict[str, Any]:
 def _of_folds(folder: Path) -> FoundMaps:
     found = found_maps(folder)
     if found is None:
-        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=f"lomix runs {folder}")
+        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=typed("runs", folder))
     return found
 
 
@@ -110,7 +110,7 @@ def inspect_command(
         str,
         typer.Option(help="shape of an input, (images, channels, rows, columns) or with slices: 1,3,256,256"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
     stages: Annotated[str, typer.Option(help="your own choice: comma-separated paths of modules, coarse to fine")] = "",
     picture: Annotated[
         Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
@@ -157,7 +157,7 @@ def doctor_command(
         str,
         typer.Option(help="shape of a training batch, (images, channels, rows, columns) or with slices: 6,3,224,224"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
     space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
     multilabel: Annotated[bool, typer.Option("--multilabel", help="the channels are regions that may overlap")] = False,
     as_json: AsJson = False,

@@ -41,7 +41,7 @@ def evaluate_run(
         RunError: no such network or subset, not a finished run, or one that learned other classes or regions.
     """
     if subset not in (known := ("test", "val")):
-        raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
+        raise RunError(f"--on {subset}: unknown. {nearest(subset, known)}")
     check_finished(folder, network)
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()

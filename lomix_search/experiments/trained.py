@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lomix_search.errors import RunError, nearest
+from lomix_search.experiments.listing import unfinished
 from lomix_search.experiments.run_data import RunData, read_data
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.summed_stages import SummedStages
@@ -109,7 +110,7 @@ def check_finished(folder: Path, network: str) -> None:
     if network not in (known := ("final", "best")):
         raise RunError(f'network "{network}": unknown. {nearest(network, known)}')
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
+        raise unfinished(folder)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
