@@ -64,7 +64,7 @@ def compiled(shape: KernelShape, name: str, logits: str = "fp32", footprint: int
     from triton.compiler import ASTSource
 
     if name == "gather":
-        kernel, _ = triton_kernels.gather(shape.axes, shape.double, footprint)
+        kernel, _ = triton_kernels.gather_kernel(shape.axes, shape.double, footprint)
     else:
         kernel = getattr(triton_kernels.kernels(shape), name)
     types = [_type(argument, shape, logits) for argument in kernel.arg_names]

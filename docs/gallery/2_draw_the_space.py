@@ -32,7 +32,7 @@ positions = {
 colours = {"stage": "#ffd7a0", "operator": "#e8eef8", "map": "#cfe8d5"}
 
 figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
-nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="#9aa5b1", node_size=1600, arrowsize=8)
+nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="#9aa5b1", arrows=False)
 for node, (x, y) in positions.items():
     colour = colours[graph.nodes[node]["kind"]]
     axis.text(x, y, node, ha="center", va="center", bbox={"boxstyle": "round", "fc": colour, "ec": "#777777"})

@@ -48,4 +48,4 @@ left.set(xlabel="step", ylabel="total loss", title="training", ylim=(0, None))
 for name, column in zip(names, list(zip(*scores, strict=True))[1:], strict=True):
     right.plot([score[0] for score in scores], column, marker="o", ms=3, label=name)
 right.set(xlabel="step", ylabel="Dice", title="validation slices", ylim=(0, 1))
-right.legend(fontsize=8, loc="upper left")
+right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

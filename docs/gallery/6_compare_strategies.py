@@ -23,7 +23,7 @@ STRATEGIES = {
     "deep supervision": {"space": "deep_supervision", "weighting": "uniform"},
     "all maps, annealed": {"space": "lomix", "weighting": "anneal"},
 }
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 
 
 def score(strategy: dict[str, str], seed: int) -> float:
@@ -32,7 +32,7 @@ def score(strategy: dict[str, str], seed: int) -> float:
     unet = BasicUNet(spatial_dims=2, in_channels=1, out_channels=6, features=(8, 8, 16, 32, 64, 8))
     net = lomix.instrument(unet, train[0][0][None])
     loss = lomix.MixtureLoss.for_network(net, **strategy)
-    settings = {"steps": 20, "batch_size": 4, "lr": 5e-3, "schedule": "poly", "seed": seed, "validate_every": 20}
+    settings = {"steps": 16, "batch_size": 4, "lr": 5e-3, "schedule": "poly", "seed": seed, "validate_every": 16}
     folder = Path(tempfile.mkdtemp())
     return lomix.search(net, loss, train, val, folder=folder, progress=False, **settings).final.mean
 
@@ -40,13 +40,13 @@ def score(strategy: dict[str, str], seed: int) -> float:
 scores = {name: [score(strategy, seed) for seed in SEEDS] for name, strategy in STRATEGIES.items()}
 
 # %%
-# A line joins the scores of one seed: differences within a seed are what counts. Twenty steps of a tiny network on one
+# A line joins the scores of one seed: differences within a seed are what counts. Sixteen steps of a tiny network on one
 # patient say nothing of any strategy; the picture is how to look.
 
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for i, seed in enumerate(SEEDS):
     axis.plot(list(scores), [values[i] for values in scores.values()], marker="o", label=f"seed {seed}")
-axis.set(ylabel="validation Dice", title="20 steps each")
+axis.set(ylabel="validation Dice", title="16 steps each")
 axis.legend()
 
 # %%

@@ -69,9 +69,11 @@ def reproduce_command(
 def report_command(
     what: Annotated[
         Path,
-        typer.Argument(help="a run, a study or a cross-validation: its folder, or its name in runs", metavar="RUN"),
+        typer.Argument(
+            help="a run, study, cross-validation or comparison: its folder, or its name in runs", metavar="RUN"
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="file to write (default: report.html in that folder)")] = None,
 ) -> None:
-    """Write one HTML file with all there is to see of a run, a study or a cross-validation; it needs no server."""
+    """Write one HTML file with all of a run, a study, a cross-validation or a comparison; it needs no server."""
     console.print(f"written: {write_report(find_run(what), out)}", soft_wrap=True)

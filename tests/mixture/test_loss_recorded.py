@@ -35,7 +35,7 @@ class Copies(TorchDispatchMode):
 def second_step(monkeypatch: pytest.MonkeyPatch, engine: str = ENGINES[-1], **settings: Any) -> list[str]:
     """Return what is copied between devices; asking for a value, or for how many there are, is an error by itself."""
     for part in (module, weight_watch):
-        monkeypatch.setattr(part, "recorded", lambda like: like.is_meta)
+        monkeypatch.setattr(part, "in_recording", lambda like: like.is_meta)
     monkeypatch.setattr(module, "choose_engine", lambda *given: engine)
     monkeypatch.setattr(torch, "autocast", lambda *given, **settings: nullcontext())  # torch has none without values
     loss = MixtureLoss("lomix", 3, 3, **settings).to("meta")
@@ -70,7 +70,7 @@ def test_what_is_not_recorded_looks_at_labels_and_weights(monkeypatch: pytest.Mo
     monkeypatch.setattr(LateCheck, "look", lambda *given: asked.append(given))
     second_step(monkeypatch)
     assert asked == []
-    monkeypatch.setattr(module, "recorded", lambda like: False)
+    monkeypatch.setattr(module, "in_recording", lambda like: False)
     loss = MixtureLoss("last_layer", 1, 3, "uniform").to("meta")
     with torch.device("meta"):
         loss(torch.zeros(1, 1, 3, 4), torch.zeros(1, 4, dtype=torch.long))

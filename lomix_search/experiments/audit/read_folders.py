@@ -96,7 +96,7 @@ def _entry(run: StrategyRun) -> AuditEntry:
     best = read_results(folder).get("best")
     return AuditEntry(
         run.strategy,
-        "" if search.get("label_fraction", 1.0) == 1.0 else share_of(float(search["label_fraction"])),
+        "" if (share := _share(keys)) == 1.0 else share_of(share),
         str(search.get("seed", "")),
         run.dice,
         tested=run.tested,
@@ -174,6 +174,12 @@ def _patients(recipe: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     owner = {case.name: case.patient for case in manifest.cases}
     sets = {"train": split.train, "val": split.val, "test": split.test}
     return {name: frozenset(owner[case] for case in cases) for name, cases in sets.items() if cases}
+
+
+def _share(keys: Mapping[str, Any]) -> float:
+    """Return the part of the labels: the search keeps its part of what the data keep."""
+    parts = [_number(keys.get(key)) for key in ("search.label_fraction", "data.label_fraction")]
+    return math.prod(part for part in parts if part is not None)
 
 
 def _number(value: object) -> float | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.mixture.loss.active import ActiveMaps
-from lomix_search.mixture.loss.backends.on_cuda import recorded
+from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.groups import parameter_groups
 from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
@@ -348,7 +348,7 @@ class MixtureLoss(nn.Module):
         In a compiled step the fused engines look at the values when it runs; while a CUDA graph is recorded, nobody.
         """
         checked = check_labels(labels, maps, self.plan)
-        if checked.device.type != "cpu" and not torch.compiler.is_compiling() and not recorded(checked):
+        if checked.device.type != "cpu" and not torch.compiler.is_compiling() and not in_recording(checked):
             self._late.look(checked, self.plan)
         return checked
 

@@ -138,7 +138,7 @@ def _gather(launch: "_Launch", part: Tensor, grad: Tensor, begin: int, count: in
     full, own = launch.size, tuple(grad.shape[2:])
     start, values = _values_of(full, own, launch.batch, begin, count)
     footprint = math.prod(-(-2 * many // few) for many, few in zip(full, own, strict=True))
-    kernel, width = triton_kernels.gather(len(own), launch.shape.double, footprint)
+    kernel, width = triton_kernels.gather_kernel(len(own), launch.shape.double, footprint)
     classes, padded = grad.shape[1], BLOCK * launch.tiles(BLOCK) // launch.batch
     numbers = begin * BLOCK, part.shape[1], padded, start, values, classes
     kernel[(-(-values // width), classes)](part, grad, *numbers, *full, *own)
@@ -262,7 +262,7 @@ def _tables(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> Tables:
     return tables_of(plan, kernel_shape(plan, dtype == torch.float64), device)
 
 
-def prepare(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> None:
+def bring_tables(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> None:
     """Bring what is kept between steps to the GPU, before a CUDA graph is recorded; not into a trace that is made.
 
     Args:

@@ -137,7 +137,7 @@ def kernels(shape: KernelShape) -> Kernels:
 
 
 @lru_cache(maxsize=64)
-def gather(axes: int, double: bool, footprint: int) -> tuple[Any, int]:
+def gather_kernel(axes: int, double: bool, footprint: int) -> tuple[Any, int]:
     """Write and load the adjoint of the interpolation.
 
     Args:
