@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run a notebook from top to bottom in a kernel of its own, and fail where a cell does.
 
-python .ci/notebook.py docs/examples/1_find_stages.ipynb
+python .ci/notebook.py docs/examples/3_train.ipynb
 """
 
 import logging

@@ -182,6 +182,7 @@ def waits(bench: Bench) -> str:
 def captured(bench: Bench) -> dict[str, Any]:
     """Milliseconds of a replay, and whether it says what the step says."""
     step, leaves = bench.built("triton", bench.case("L 4"))
+    torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
         for _ in range(3):
             taken(step, leaves)

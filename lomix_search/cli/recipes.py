@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, silent, typed
+from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, typed
 from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.benchmarks.table import LAYOUTS
 from lomix_search.data.prepare import prepare
@@ -134,9 +134,9 @@ def validate_command(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
-    with silent(as_json):
-        found = validate_recipe(load_recipe(recipe, overrides or ()))
-        console.print(found)
+    found = validate_recipe(load_recipe(recipe, overrides or ()))
     if as_json:
         print_json(dataclasses.asdict(found))
+    else:
+        console.print(found)
     found.check()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import RUN, AsJson, Resume, app, console, print_json, silent
+from lomix_search.cli.common import RUN, AsJson, Resume, app, console, print_json
 from lomix_search.experiments.listing import find_run, list_runs, runs_table
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.reproduce import reproduce
@@ -56,11 +56,11 @@ def reproduce_command(
     as_json: AsJson = False,
 ) -> None:
     """Run a finished run's recipe again and say whether it came out the same, bit for bit; exit code 1 if not."""
-    with silent(as_json):
-        found = reproduce(find_run(run), folder, resume=resume, console=console)
-        console.print(str(found), soft_wrap=True)
+    found = reproduce(find_run(run), folder, resume=resume, console=None if as_json else console)
     if as_json:
         print_json(dataclasses.asdict(found))
+    else:
+        console.print(str(found), soft_wrap=True)
     if not found.matched:
         raise typer.Exit(1)
 

@@ -136,8 +136,7 @@ def rank_command(
         measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
         home = folder or home_of(loaded, "-rank")
-        with silent(as_json):
-            run_recipe(loaded, home, resume=resume, console=console, score_test=False)
+        run_recipe(loaded, home, resume=resume, console=None if as_json else console, score_test=False)
     ranking = rank_maps(home)
     write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
     if top is not None:

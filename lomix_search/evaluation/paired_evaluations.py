@@ -62,7 +62,7 @@ class PairedTest:
     def __rich__(self) -> Table:
         """Lay out the same as a table."""
         a, b = self.names
-        head = self._head() if self.names == ("A", "B") else [self.measure, "A", "B", *self._head()[3:]]
+        head = [self.measure, "A", "B", "B − A", *self._head()[4:]]
         told = "" if self.names == ("A", "B") else f"\nA {a}\nB {b}"
         table = Table(*head, title="B − A, paired by patient", caption=told.strip() or None, caption_justify="left")
         for row in self.rows:

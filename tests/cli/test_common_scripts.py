@@ -87,6 +87,8 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
     assert call("show", "one") == call("show", "runs/one/mixture.json")
     whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
     assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"
+    again = read("reproduce", "one", "--json")
+    assert again["matched"] is True and again["again"] == "runs/one-again", "and no step of the run in between"
     assert call("runs", "compare", "one", "two") == call("diff", "one", "two")
 
 

@@ -116,6 +116,7 @@ def test_forward_and_backward_wait_for_nothing():
 def test_a_cuda_graph_holds_it():
     loss, maps, labels = real_sizes()
     wanted = [*maps, *loss.parameters()]
+    torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
         for _ in range(3):
             torch.autograd.grad(loss(maps, labels), wanted)

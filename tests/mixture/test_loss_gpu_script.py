@@ -54,9 +54,10 @@ def test_rows_are_measured_once_say_what_failed_and_are_of_one_machine(tmp_path:
         ("--dry", "--out", str(other)),
     )
     rows = json.loads(Path(out).read_text(encoding="utf-8"))["rows"]
+    assert [name for name, row in rows.items() if isinstance(row, str)] == ["waits"], rows
     assert rows["right, L 4, strides 8 to 1"]["difference"] < 1e-5
     assert rows["right, L 4, strides 8 to 1"]["same bits again"]
-    measured = {path for path, one in rows["loss, L 4, strides 8 to 1"].items() if one["ms"] > 0}
+    measured = {path for path, one in rows["loss, L 4, strides 8 to 1"].items() if isinstance(one, dict)}
     assert measured == {"triton", "last layer", "monai", "deep supervision", "vectorised", "straightforward"}
     assert rows["waits"].startswith("failed: ")
     assert [number for number, _ in rows["scaling, mutants that count"]["triton"]] == [0, 4]

@@ -35,7 +35,7 @@ def missing_triton(device: str, num_maps: int, num_classes: int) -> str:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
     if device != "cuda" and not interpreted:
         return "it is for CUDA"
-    if why := _unfit_triton() or ("" if interpreted else _unfit_gpu()):
+    if why := _unfit_triton() or ("" if interpreted or _recording() else _unfit_gpu()):
         return why
     if num_maps > TRITON_MAPS or num_classes > TRITON_CLASSES:
         return f"it takes up to {TRITON_MAPS} maps of up to {TRITON_CLASSES} classes, not {num_maps} of {num_classes}"
@@ -77,7 +77,11 @@ def plain_report(engine: str, why: str) -> str:
 
 def in_recording(like: Tensor) -> bool:
     """Tell whether a CUDA graph is being recorded: then nobody may ask the device, or wait for it."""
-    return like.is_cuda and torch.cuda.is_current_stream_capturing()
+    return like.is_cuda and _recording()
+
+
+def _recording() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def private_cache_if_needed() -> None:
