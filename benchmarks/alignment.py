@@ -12,9 +12,10 @@ validation items (of volumes, the middle). Both are by all parameters of the net
 away in the end. The looks change nothing of the training. ``measure`` goes on where it was stopped, with the same
 result.
 
-``collect`` costs no training: it takes the looks of finished runs of the weighting ``lookahead`` (with rate=0 weights
-stay equal) out of their logs, and averages them by tenths of the training. Their cosines are estimates, exact slopes
-over norms that random directions tell.
+``look`` trains nothing: it looks at the first network and at the checkpoints of finished runs, such as those that
+``lomix compare`` leaves. ``collect`` computes nothing: it takes the looks of finished runs of the weighting
+``lookahead`` (with rate=0 weights stay equal) out of their logs, averaged by tenths of the training. Their cosines are
+estimates: exact slopes over norms that random directions tell.
 
 ``looks.csv`` has one row for each look, training batch and map, and for three sums of maps: ``equal`` (all of the
 space), ``originals`` and ``weighted`` (what the strategy steps along). ``cosine`` is over all parameters,
@@ -36,7 +37,9 @@ from torch import Tensor, nn
 from lomix_search.data.dataset import Splits
 from lomix_search.data.sampler import Order
 from lomix_search.data.seeding import Seeded
+from lomix_search.data.subsets import label_fraction
 from lomix_search.data.uniform_dataset import collate
+from lomix_search.experiments.build import build_loss, build_net
 from lomix_search.experiments.compare.strategies import Strategy, read_strategies
 from lomix_search.experiments.figures import new_figure, save_figure
 from lomix_search.experiments.run import run_recipe
@@ -45,10 +48,11 @@ from lomix_search.mixture.maps import parse_id
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.weighting import Fixed
 from lomix_search.recipe.recipe import Recipe, load_recipe
+from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.held_out import finest_loss
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.files import write_text
-from lomix_search.utils.random import same_random_state
+from lomix_search.utils.random import same_random_state, seed_everything
 
 KEYS = ("data", "strategy", "seed", "step", "progress", "batch", "map", "loss", "weight", "norm", "cosine",
         "cosine_touched")  # fmt: skip
@@ -71,6 +75,12 @@ def main() -> None:
     one.add_argument("--held", type=int, default=16, help="validation items, at most")
     one.add_argument("--folder", type=Path, default=Path("runs/alignment"))
     one.set_defaults(call=measure)
+    ran = commands.add_parser("look", help="write looks.csv of the checkpoints that finished runs have left")
+    ran.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them such as lomix compare leaves")
+    ran.add_argument("--batches", type=int, default=2, help="training batches a look")
+    ran.add_argument("--held", type=int, default=16, help="validation items, at most")
+    ran.add_argument("--folder", type=Path, required=True)
+    ran.set_defaults(call=look_again)
     logs = commands.add_parser("collect", help="write looks.csv of what runs of lookahead have logged")
     logs.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them such as lomix compare leaves")
     logs.add_argument("--folder", type=Path, required=True)
@@ -116,6 +126,28 @@ def follow(recipe: Recipe, strategy: Strategy, seed: int, given: argparse.Namesp
         )
 
 
+def look_again(given: argparse.Namespace) -> None:
+    """Look at the first and at the kept networks of finished runs."""
+    for run in sorted({path.parent for one in given.runs for path in one.rglob("mixture.json")}):
+        recipe = load_recipe(run / "recipe.toml")
+        space = "" if recipe.space.name == "lomix" else f"{recipe.space.name}, "
+        names = {"data": given.folder.name, "strategy": space + recipe.weighting.name, "seed": recipe.search.seed}
+        place = given.folder / f"{recipe.space.name}-{recipe.weighting.name}" / f"seed_{recipe.search.seed}" / "looks"
+        watch = Watch(place, names, recipe, given.batches, given.held)
+        seed_everything(recipe.search.seed)
+        splits = recipe.build_data()
+        net = build_net(recipe, splits)
+        loss = build_loss(recipe, net, splits)
+        watch.start(net, loss, splits)
+        for path in sorted((run / "checkpoints").glob("step_*.pt")):
+            state = read_tensors(path)
+            net.load_state_dict(state["net"])
+            loss.load_state_dict(state["loss"])
+            watch(int(state["step"]))
+        write_together(given.folder)
+        print(f"{given.folder.name}: {names['strategy']}, seed {names['seed']}", flush=True)
+
+
 def collect(given: argparse.Namespace) -> None:
     found = sorted({log.parent for run in given.runs for log in run.rglob("metrics.jsonl")})
     rows = [row for run in found for row in logged(run, given.folder.name)]
@@ -155,7 +187,8 @@ class Watch:
 
     def start(self, net: nn.Module, loss: MixtureLoss, splits: Splits) -> None:
         plan = self.recipe.search
-        order, items = Order(len(splits.train), plan.batch_size, plan.seed), Seeded(splits.train, plan.seed)
+        train = label_fraction(splits.train, plan.label_fraction, plan.seed)
+        order, items = Order(len(train), plan.batch_size, plan.seed), Seeded(train, plan.seed)  # type: ignore[arg-type]
         self.net, self.loss = net, loss
         self.batches = [collate([items[key] for key in order.batch(i)]) for i in range(self.number)]
         size = self.batches[0][0].shape[2:]
@@ -342,7 +375,6 @@ def draw(given: argparse.Namespace) -> None:
         row_of[0].set_ylabel("cosine with the held-out gradient", fontsize=8)
     for place in places[-1]:
         place.set_xlabel("part of training", fontsize=8)
-    figure.tight_layout()
     save_figure(figure, given.picture)
 
 

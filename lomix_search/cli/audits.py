@@ -18,7 +18,7 @@ def audit_command(
         list[Path],
         typer.Argument(help="run folders, a comparison's or cross-validation's folder, or CSV files", metavar="WHAT …"),
     ],
-    baseline: Annotated[str | None, typer.Option(help="method to compare with  [default: the last layer]")] = None,
+    baseline: Annotated[str | None, typer.Option(help="method to compare with (default: the last layer)")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="print LaTeX tables, for an appendix")] = False,
     as_json: AsJson = False,

@@ -31,7 +31,7 @@ Overrides = Annotated[
     typer.Argument(help="changes of the recipe, by dotted key: optimizer.lr=1e-3", metavar="KEY=VALUE"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with what was stopped or killed")]
-Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
+Folder = Annotated[Path | None, typer.Option(help="run folder (default: runs/<recipe>)")]
 TrackOption = Annotated[
     str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
 ]

@@ -27,6 +27,7 @@ from lomix_search.training.cost import doctor
 from lomix_search.utils.files import write_text
 from lomix_search.utils.schema import shortened
 from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.terminal import Table
 
 
 @app.command("show")
@@ -46,12 +47,14 @@ def show_command(
 ) -> None:
     """Show a mixture as a ranked table, those of a cross-validation side by side, or a search space as a tree."""
     place = Path(what) if what in shipped_files("search_spaces") else locate_run(Path(what))
+    shown: Table | str
+    told: dict[str, Any]
     if is_cross_validation(place):
         found = _of_folds(place)
         shown, told = found.table(top), found.to_dict(top)
         space, stages, weights = found.first.space, found.first.num_maps, {one.id: one.mean for one in found.maps}
-    elif what.endswith(".json") or (place / "mixture.json").is_file():
-        mixture = Mixture.load(what if what.endswith(".json") else place / "mixture.json")
+    elif place.suffix == ".json" or (place / "mixture.json").is_file():
+        mixture = Mixture.load(place if place.suffix == ".json" else place / "mixture.json")
         shown, told = mixture.table(top), _mixture_to_dict(mixture, top)
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
@@ -96,7 +99,7 @@ def _mixture_to_dict(mixture: Mixture, top: int | None) -> dict[str, Any]:
 def _of_folds(folder: Path) -> FoundMaps:
     found = found_maps(folder)
     if found is None:
-        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=f"lomix runs {folder}")
+        raise RunError(f"{folder}: not every fold has found a mixture yet.", hint=typed("runs", folder))
     return found
 
 
@@ -110,7 +113,7 @@ def inspect_command(
         str,
         typer.Option(help="shape of an input, (images, channels, rows, columns) or with slices: 1,3,256,256"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
     stages: Annotated[str, typer.Option(help="your own choice: comma-separated paths of modules, coarse to fine")] = "",
     picture: Annotated[
         Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
@@ -157,7 +160,7 @@ def doctor_command(
         str,
         typer.Option(help="shape of a training batch, (images, channels, rows, columns) or with slices: 6,3,224,224"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits  [default: the model's]")] = None,
+    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
     space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
     multilabel: Annotated[bool, typer.Option("--multilabel", help="the channels are regions that may overlap")] = False,
     as_json: AsJson = False,

@@ -27,16 +27,16 @@ def predict_command(
     network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="also write that of each class")] = False,
     flips: Annotated[
-        bool | None, typer.Option("--flips/--no-flips", help="average over flips  [default: the recipe's]")
+        bool | None, typer.Option("--flips/--no-flips", help="average over flips (default: the recipe's)")
     ] = None,
     overlap: Annotated[
         float | None,
         typer.Option(
-            help="share in [0, 1) that neighbouring windows have in common  [default: 0.5 of volumes, 0.25 of slices]"
+            help="share in [0, 1) that neighbouring windows have in common (default: 0.5 of volumes, 0.25 of slices)"
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="slices or windows at a time  [default: the recipe's]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …  [default: the GPU, if any]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="slices or windows at a time (default: the recipe's)")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … (default: the GPU, if any)")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment new images, without labels; the same command again goes on where it was stopped."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, silent, typed
+from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, typed
 from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.benchmarks.table import LAYOUTS
 from lomix_search.data.prepare import prepare
@@ -42,7 +42,7 @@ def ls_command(as_json: AsJson = False) -> None:
 def cp_command(
     name: Annotated[str, typer.Argument(help="of a recipe or a search space that ships: lomix ls", metavar="NAME")],
     folder: Annotated[
-        Path, typer.Argument(help="the copy; or a folder that is there, to copy it into", metavar="[TARGET]")
+        Path, typer.Argument(help="the copy; or a folder that is there, to copy it into", metavar="TARGET")
     ] = Path(),
 ) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
@@ -57,9 +57,7 @@ def new_command(
     folder: Annotated[Path, typer.Argument(help="folder of the new recipe, which is called like it", metavar="FOLDER")],
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="folder of your data: nnU-Net, MSD, images with masks, a folder a patient", metavar="[DATA]"
-        ),
+        typer.Argument(help="folder of your data: nnU-Net, MSD, images with masks, a folder a patient", metavar="DATA"),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of images, where masks lie elsewhere")] = None,
     masks: Annotated[Path | None, typer.Option(help="folder of masks, named like the images")] = None,
@@ -107,13 +105,13 @@ def prepare_command(
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
     size: Annotated[
         int | None,
-        typer.Option(help="rows and columns for training, in pixels  [default: the benchmark's]", min=1, max=65536),
+        typer.Option(help="rows and columns for training, in pixels (default: the benchmark's)", min=1, max=65536),
     ] = None,
     spacing: Annotated[
-        str, typer.Option(help="of volumes: mm between slices, rows, columns: 3,1,1  [default: the median]")
+        str, typer.Option(help="of volumes: mm between slices, rows, columns: 3,1,1 (default: the median)")
     ] = "",
     labels: Annotated[str, typer.Option(help="comma-separated names of labels 1, 2, … of renumbered files")] = "",
-    workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]", min=1, max=1024)] = None,
+    workers: Annotated[int | None, typer.Option(help="threads (default: as many as cores)", min=1, max=1024)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
@@ -136,9 +134,9 @@ def validate_command(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
-    with silent(as_json):
-        found = validate_recipe(load_recipe(recipe, overrides or ()))
-        console.print(found)
+    found = validate_recipe(load_recipe(recipe, overrides or ()))
     if as_json:
         print_json(dataclasses.asdict(found))
+    else:
+        console.print(found)
     found.check()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import RUN, AsJson, Resume, app, console, print_json, silent
+from lomix_search.cli.common import RUN, AsJson, Resume, app, console, print_json
 from lomix_search.experiments.listing import find_run, list_runs, runs_table
 from lomix_search.experiments.report.write import write_report
 from lomix_search.experiments.reproduce import reproduce
@@ -17,7 +17,7 @@ from lomix_search.experiments.run_differences import differences_to_dict, tell_a
 def runs_command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="folders to look in, or names in runs  [default: runs]", metavar="[FOLDER]…"),
+        typer.Argument(help="folders to look in, or names in runs (default: runs)", metavar="FOLDER"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +36,7 @@ def runs_command(
 @app.command("diff")
 def diff_command(
     runs: Annotated[
-        list[Path], typer.Argument(help="two runs or more: their folders, or their names in runs", metavar="RUN RUN …")
+        list[Path], typer.Argument(help="two runs or more: their folders, or their names in runs", metavar="RUN")
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -51,16 +51,16 @@ def diff_command(
 @app.command("reproduce")
 def reproduce_command(
     run: Annotated[Path, typer.Argument(help=f"finished, {RUN}", metavar="RUN")],
-    folder: Annotated[Path | None, typer.Option(help="where to  [default: RUN-again]")] = None,
+    folder: Annotated[Path | None, typer.Option(help="where to (default: RUN-again)")] = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a finished run's recipe again and say whether it came out the same, bit for bit; exit code 1 if not."""
-    with silent(as_json):
-        found = reproduce(find_run(run), folder, resume=resume, console=console)
-        console.print(str(found), soft_wrap=True)
+    found = reproduce(find_run(run), folder, resume=resume, console=None if as_json else console)
     if as_json:
         print_json(dataclasses.asdict(found))
+    else:
+        console.print(str(found), soft_wrap=True)
     if not found.matched:
         raise typer.Exit(1)
 
@@ -69,9 +69,11 @@ def reproduce_command(
 def report_command(
     what: Annotated[
         Path,
-        typer.Argument(help="a run, a study or a cross-validation: its folder, or its name in runs", metavar="RUN"),
+        typer.Argument(
+            help="a run, study, cross-validation or comparison: its folder, or its name in runs", metavar="RUN"
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="file to write  [default: report.html in that folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write (default: report.html in that folder)")] = None,
 ) -> None:
-    """Write one HTML file with all there is to see of a run, a study or a cross-validation; it needs no server."""
+    """Write one HTML file with all of a run, a study, a cross-validation or a comparison; it needs no server."""
     console.print(f"written: {write_report(find_run(what), out)}", soft_wrap=True)

@@ -36,11 +36,12 @@ from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folde
 from lomix_search.experiments.folds.cross_validate import cross_validate
 from lomix_search.experiments.folds.fold_scores import FoldScores
 from lomix_search.experiments.folds.scored_folds import finished_folds, is_cross_validation, score_folds
-from lomix_search.experiments.listing import find_run, locate_run, name_in_runs
+from lomix_search.experiments.listing import find_run, locate_run
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.utils.files import write_text
+from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.terminal import Table
 
 
@@ -129,12 +130,13 @@ def rank_command(
 ) -> None:
     """Rank maps by what leaving them out would do to held-out data, with intervals."""
     home = locate_run(Path(what))
+    if what in shipped_files("recipes") and not _looked(home):  # a run of that name says nothing of it
+        home = Path(what)
     if not (home / "metrics.jsonl").is_file():
         measure = ["weighting.rate=0", "weighting.until=1"]  # uniform weights, looks to the end
         loaded = load_recipe(what, [*measure, *(overrides or ()), "weighting.name=lookahead"])
         home = folder or home_of(loaded, "-rank")
-        with silent(as_json):
-            run_recipe(loaded, home, resume=resume, console=console, score_test=False)
+        run_recipe(loaded, home, resume=resume, console=None if as_json else console, score_test=False)
     ranking = rank_maps(home)
     write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
     if top is not None:
@@ -144,22 +146,27 @@ def rank_command(
         return
     console.print(ranking)
     if top is not None:
-        console.print(f"next: {typed('train', name_in_runs(home), '--mixture', home / 'ranked.json')}", soft_wrap=True)
+        console.print(f"next: {typed('train', home, '--mixture', home / 'ranked.json')}", soft_wrap=True)
+
+
+def _looked(run: Path) -> bool:
+    """Whether a finished run looked at held-out data."""
+    return (run / "mixture.json").is_file() and Mixture.load(run / "mixture.json").weighting == "lookahead"
 
 
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help=f"{RUN}; or a cross-validation", metavar="RUN")],
     other: Annotated[
-        Path | None, typer.Argument(help="another one on the same cases, to compare with", metavar="[RUN]")
+        Path | None, typer.Argument(help="another one on the same cases, to compare with", metavar="RUN")
     ] = None,
     network: Annotated[str, typer.Option(help='"final" or "best" (on validation)')] = "final",
     protocol: Annotated[
-        str | None, typer.Option(help="strict, transunet, polyp or isic2018  [default: the recipe's]")
+        str | None, typer.Option(help="strict, transunet, polyp or isic2018 (default: the recipe's)")
     ] = None,
     subset: Annotated[
         str | None,
-        typer.Option("--on", help='"test", or "val": the cases that validated  [default: test; of folds: val]'),
+        typer.Option("--on", help='"test", or "val": the cases that validated (default: test; of folds: val)'),
     ] = None,
     overlays: Annotated[int, typer.Option(help="draw this many cases", min=0)] = 0,
     as_json: AsJson = False,
@@ -197,7 +204,7 @@ def _evaluate_folds(folder: Path, network: str, subset: str, changes: list[str],
             hint=typed("evaluate", folder / "fold0", "--network", network),
         )
     if subset not in (known := ("test", "val")):
-        raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
+        raise RunError(f"--on {subset}: unknown. {nearest(subset, known)}")
     scores = score_folds(folder, finished_folds(folder), changes=changes, overlays=overlays, progress=True)
     if subset == "test" and scores.test is None:
         raise RunError(f"{folder}: its data have no test cases; the folds share out all of them.", hint="--on val")

@@ -33,10 +33,10 @@ def compare_command(
     ] = "1",
     jobs: Annotated[int, typer.Option(help="processes at a time", min=1)] = 1,
     baseline: Annotated[
-        str | None, typer.Option(help="strategy to compare with  [default: last_layer, if it is run]")
+        str | None, typer.Option(help="strategy to compare with (default: last_layer, if it is run)")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="where to, a folder a run in it  [default: runs/<recipe>-compare]")
+        Path | None, typer.Option(help="where to, a folder a run in it (default: runs/<recipe>-compare)")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +68,7 @@ class _TuneGroup(TyperGroup):
 
 tune_app = typer.Typer(cls=_TuneGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.add_typer(tune_app, name="tune", help="Tune outer hyperparameters with Optuna, on any number of machines.")
-StudyName = Annotated[str | None, typer.Option("--study", help="name of the study  [default: the recipe's]")]
+StudyName = Annotated[str | None, typer.Option("--study", help="name of the study (default: the recipe's)")]
 Where = Annotated[
     str,
     typer.Argument(
@@ -83,9 +83,9 @@ def tune_command(
     recipe: Annotated[str, typer.Argument(help=RECIPE, metavar="RECIPE")],
     overrides: Overrides = None,
     trials: Annotated[
-        int | None, typer.Option(help="finished trials in all  [default: the recipe's]", min=1, max=MOST_TRIALS)
+        int | None, typer.Option(help="finished trials in all (default: the recipe's)", min=1, max=MOST_TRIALS)
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="study folder  [default: runs/<recipe>-tune]")] = None,
+    folder: Annotated[Path | None, typer.Option(help="study folder (default: runs/<recipe>-tune)")] = None,
     storage: Annotated[
         str | None, typer.Option(help="join or start a study there: postgresql+psycopg://user@host/db, or study.log")
     ] = None,

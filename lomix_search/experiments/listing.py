@@ -84,6 +84,13 @@ def find_run(what: Path) -> Path:
     return found
 
 
+def unfinished(folder: Path) -> RunError:
+    """Return the error that a folder holds no finished run, with the command that goes on with one that was begun."""
+    goes_on = shlex.join(["lomix", "run", str(folder), "--folder", str(folder), "--resume"])
+    begun = (folder / "recipe.toml").is_file()
+    return RunError(f"{folder} holds no finished run.", hint=goes_on if begun else "lomix runs   # lists what there is")
+
+
 def _of_a_run(folder: Path) -> bool:
     """Whether a folder is one of a run, a study or a cross-validation, and not one of the same name."""
     return is_run(folder) or any((folder / name).is_file() for name in _OF_RUNS) or (folder / "fold0").is_dir()

@@ -46,6 +46,8 @@ class RunDifferences:
     def __rich__(self) -> Group:
         """Lay out what differs, in the order: settings, scores, weights, environment."""
         settings = Table("setting", *self.names, title="settings that differ", title_justify="left")
+        for column in settings.columns:
+            column.overflow = "fold"  # what differs may stand at the end
         for key, values in self.settings.items():
             settings.add_row(key, *_told_apart(values))
         metrics = Table("", *self.names, title="scores and cost", title_justify="left")

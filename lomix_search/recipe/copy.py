@@ -33,7 +33,7 @@ def copy_shipped(name: str, folder: Path) -> Path:
     itself = not folder.is_dir() and (source.is_dir() or folder.suffix == ".toml")
     target = folder if itself else folder / source.name
     if target.exists():
-        raise RecipeError(f"{target} exists already; nothing was copied.", hint=f"lomix cp {name} ANOTHER_FOLDER")
+        raise RecipeError(f"{target} exists already; nothing was copied.", hint=f"lomix cp {name} ANOTHER")
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))

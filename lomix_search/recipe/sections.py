@@ -216,6 +216,7 @@ class EvaluateSection(Frozen):
         batch_size: Slices or windows at a time.
         flips: Average over flips of rows and columns.
         masks: Write predicted regions as one mask each, also where one label map could hold them.
+        sum_stages: Predict by the sum of the logits of all stages, not by the finest map alone; needs the heads.
         window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
     """
 
@@ -223,6 +224,7 @@ class EvaluateSection(Frozen):
     batch_size: Count = 8
     flips: bool = False
     masks: bool = False
+    sum_stages: bool = False
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
 
     @field_validator("protocol")

@@ -111,7 +111,7 @@ class TrainingState:
         on_main(lambda: _write(self.folder / "checkpoints", self.step, self._state()))
 
     def write_network(self, name: str) -> None:
-        """Write the state_dict of the user's own network.
+        """Write the state_dict of the user's own network, and that of its heads beside it: ``final.heads.pt``.
 
         Args:
             name: ``"final.pt"`` or ``"best.pt"``, in the run folder.
@@ -121,6 +121,9 @@ class TrainingState:
         """
         path = self.folder / name
         with writing(path):
+            heads = getattr(self.net, "heads", None)
+            if heads is not None and len(heads):  # first, so that they are there whenever the network is
+                write_tensors(path.with_suffix(".heads.pt"), StateDict(heads.state_dict()))
             write_tensors(path, StateDict(getattr(self.net, "model", self.net).state_dict()))
 
     @property

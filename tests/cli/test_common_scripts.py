@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import call
 from support.prepared_recipe import prepared_recipe
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import lomix_search
@@ -27,6 +29,21 @@ def test_version_and_short_help() -> None:
     assert call("--version").split() == ["lomix-search", lomix_search.__version__]
     assert call("-h") == call("--help") and "--install-completion" in call("-h")
     assert "--seeds" in call("compare", "-h") and "best" in call("tune", "-h")
+
+
+def test_help_shows_every_default() -> None:
+    """rich would take ``[default: …]`` in a help text for markup, and show nothing."""
+    said = "".join(call("run", "-h").split()), "".join(call("tune", "run", "-h").split())
+    assert "(default:runs/<recipe>)" in said[0].replace("│", "") and "finishedtrialsinall(default:" in said[1].replace(
+        "│", ""
+    )
+    help_texts = [parameter.help or "" for command in commands(get_command(app)) for parameter in command.params]
+    assert len(help_texts) > 100 and not [text for text in help_texts if "[default" in text]
+
+
+def commands(group: Any) -> Iterator[Any]:
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
 
 
 def test_what_ships_as_json() -> None:
@@ -70,6 +87,8 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
     assert call("show", "one") == call("show", "runs/one/mixture.json")
     whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
     assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"
+    again = read("reproduce", "one", "--json")
+    assert again["matched"] is True and again["again"] == "runs/one-again", "and no step of the run in between"
     assert call("runs", "compare", "one", "two") == call("diff", "one", "two")
 
 

@@ -67,6 +67,16 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
     assert case.name == splits.test.case(0) and len(splits.volumes["test"]) == len(set(splits.test.cases))
 
 
+def test_one_set_of_several_is_split_by_itself(tmp_path: Path) -> None:
+    manifest = go("polyp", twins.polyp_raw(tmp_path / "raw", 1, 4), tmp_path / "out")
+    keys = {"split": "random", "test_fraction": 0.34, "val_fraction": 0.34}
+    kvasir = [entry.name for entry in manifest.cases if entry.group == "Kvasir"]
+    chosen = prepared.load_prepared(settings(tmp_path / "out", ("polyp",), groups=["Kvasir"], **keys))
+    assert {*chosen.train.cases, *chosen.val.cases, *chosen.test.cases} == {*kvasir}
+    with pytest.raises(DataError, match=r'data.groups: no case is of group "Kvasri". Nearest: "Kvasir".'):
+        prepared.load_prepared(settings(tmp_path / "out", ("polyp",), groups=["Kvasri"], **keys))
+
+
 def test_slices_are_the_files_own(tmp_path: Path) -> None:
     """What training sees is what the file holds: clipped, scaled, in the canonical axes, labels in class numbers."""
     cases = list(twins.SYNAPSE.train[:8])

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from support.audit_tables import fair_rows, write_rows
 from support.commands import call, ending
+from support.own_layout import written_ten
+from support.score_tables import score_table
 from support.strategy_runs import mixture, strategy_runs
 
 from lomix_search.errors import RunError
@@ -64,14 +66,14 @@ def dropped(**those: object) -> Callable[[Rows], Rows]:
 SPOILED: Mapping[str, tuple[Callable[[Rows], Rows], str, str]] = {
     "steps": (every(steps=900), "steps", "steps differ: last layer 500, mixture 900"),
     "batch": (every(batch=8), "batch", "batch differ: last layer 4, mixture 8"),
-    "time": (every(seconds=100), "time", "mixture took 1.67 times as long as last layer"),
+    "time": (every(seconds=100), "time", "mixture took 1.67 times as long as last layer on the clock"),
     "parameters": (every(parameters=1001), "parameters", "parameters differ: last layer 1000, mixture 1001"),
     "lr": (every(lr=0.01), "settings", "lr differ: last layer 0.001, mixture 0.01"),
     "checkpoint": (every(checkpoint="test"), "checkpoint", "mixture: the checkpoint was chosen on test data"),
     "ways": (every(checkpoint="validation"), "checkpoint", "checkpoints were chosen in different ways: last"),
     "tuned": (every(tuned_on="test"), "tuning", "mixture was tuned on test data"),
     "best": (every(best=0.1), "final_best", "last layer and mixture change places"),
-    "a seed": (dropped(method="mixture", seed=3), "seeds", "mixture lacks seed 3"),
+    "a seed": (dropped(method="mixture", seed=3), "seeds", "seed 3 is lacking of mixture"),
     "a case": (dropped(method="mixture", case="c3"), "cases", "2 different sets of test cases"),
     "leak": (lambda rows: [row | {"patient": "p3"} if row["split"] == "train" else row for row in rows], "patients",
              "last layer: 1 patient in train and test: p3; mixture: 1 patient in train and test: p3"),
@@ -158,6 +160,14 @@ def test_the_cases_of_a_comparison_are_a_table_too(tmp_path: Path) -> None:
     assert found(report)["noise"].state == "passed" and report.tables[0].baseline == "last_layer"
 
 
+def test_comparisons_of_other_data_are_kept_apart(tmp_path: Path) -> None:
+    one, other = fair_rows(), [row | {"seed": 10 + int(str(row["seed"]))} for row in fair_rows()]
+    paths = [write_rows(tmp_path / f"{name}.csv", rows) for name, rows in (("a", one), ("b", one), ("c", other))]
+    assert [table.setting for table in audit_paths(paths[:2]).tables] == ["a.csv", "b.csv"]
+    (together,) = audit_paths([paths[0], paths[2], paths[0]]).tables  # more seeds of the same
+    assert {row.strategy: len(row.dice) for row in together.rows} == {"last layer": 10, "mixture": 10}
+
+
 FAULTY = {
     "": "column 'method': missing.\n  column 'score': missing.",
     "method,score\n": "it has no rows.",
@@ -215,9 +225,9 @@ def test_weights_that_collapse_or_disagree_are_told() -> None:
     fine = states(audit_entries([entry("m", seed) for seed in range(3)]))
     assert fine["collapse"] == fine["stability"] == fine["trained"] == "passed"
     one = found(audit_entries([entry("m", seed, mixture=mixture([9.0, 0, 0, 0, 0, 0, 0])) for seed in range(3)]))
-    assert one["collapse"].state == "failed" and "m, seed 0: all weight on P1" in one["collapse"].reason
+    assert one["collapse"].state == "failed" and "m: all weight on P1 in 3 of 3 runs" in one["collapse"].reason
     even = found(audit_entries([entry("m", seed, mixture=mixture([1.0] * 7)) for seed in range(3)]))
-    assert "7 maps weigh the same (7.0 effective)" in even["collapse"].reason
+    assert "m: 7 maps weigh the same in 3 of 3 runs" in even["collapse"].reason
     orders = [list(map(float, order)) for order in itertools.islice(itertools.permutations(range(1, 8)), 0, 5000, 1700)]
     loose = found(audit_entries([entry("m", seed, mixture=mixture(w)) for seed, w in enumerate(orders)]))
     assert loose["stability"].state == "failed" and "m: τ " in loose["stability"].reason
@@ -230,7 +240,7 @@ def test_training_that_still_gains_is_told() -> None:
     curve = found(audit_entries([entry("m", seed, curve=rising) for seed in range(3)]))["trained"]
     assert curve.state == "failed" and curve.reason == "m still rises by 0.200 in the last quarter"
     few = found(audit_entries([entry("m", 1, curve={1: 0.5})]))["trained"]
-    assert few.state == "could not be checked" and few.reason == "1 validations show no trend"
+    assert few.state == "could not be checked" and few.reason == "validated 1 times; 8 show a trend"
 
 
 def test_a_class_that_validation_never_saw_predicted_is_dead() -> None:
@@ -257,6 +267,44 @@ def test_runs_are_audited_where_they_lie(home: Path, tmp_path: Path) -> None:
     compared = audit_paths([tmp_path / "c"])
     assert compared.tables[0].baseline == "last_layer" and states(compared)["seeds"] == "passed"
     assert found(compared)["noise"].state == "failed" and "+0 (+0 … +0, p 1" in found(compared)["noise"].reason
+
+
+def of_prepared(run: Path, root: Path, **keys: object) -> None:
+    """Say in a run's recipe that it was trained on prepared data."""
+    text = (run / "recipe.toml").read_text()
+    head, _, rest = text.partition("[data]")
+    own = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    after = rest[rest.index("\n[") :]
+    (run / "recipe.toml").write_text(f'{head}[data]\nkind = "prepared"\nroot = "{root}"\n{own}{after}')
+
+
+def test_prepared_data_say_who_is_on_which_side(home: Path, tmp_path: Path) -> None:
+    data = written_ten(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(home / "one", run)
+    of_prepared(run, data, classes=["one", "two"], label_fraction=0.5)
+    assert audit_paths([run]).tables[0].setting == "50 % of the training items"
+    of_prepared(run, data, classes=["one", "two"])
+    passed = found(audit_paths([run]))["patients"]
+    assert passed.state == "passed" and passed.reason == "training, validation and test share no patient"
+    shutil.rmtree(data)
+    assert found(audit_paths([run]))["patients"].state == "could not be checked"
+
+
+def test_a_cross_validation_is_one_run_whose_folds_share_nobody(home: Path, tmp_path: Path) -> None:
+    data, folds = written_ten(tmp_path), tmp_path / "cv"
+    for fold in range(2):
+        shutil.copytree(home / "one", folds / f"fold{fold}")
+        of_prepared(folds / f"fold{fold}", data, classes=["one", "two"], folds=2, fold=fold)
+    (folds / "scores.csv").write_text(score_table(0.0).to_csv())
+    report = audit_paths([folds])
+    assert states(report)["patients"] == "passed" and states(report)["seeds"] == "failed"
+    (only,) = report.tables[0].entries
+    assert only.tested is not None and len(only.tested.cases) == 12 and len(set(only.tested.patients)) == 6
+    assert only.score == pytest.approx(score_table(0.0).mean("dice"))
+    of_prepared(folds / "fold1", data, classes=["one", "two"], folds=2, fold=0)  # as a careless copy would be
+    leak = found(audit_paths([folds]))["patients"]
+    assert leak.state == "failed" and "in two folds: " in leak.reason
 
 
 def test_a_comparison_of_which_the_verdict_alone_is_left(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.C
     assert len(derived.maps) == 3 and "P2" in derived.weights
     stamps = {path: path.stat().st_mtime_ns for path in Path("c").rglob("results.json")}
     (broken / "mixture.json").rmdir()
+    for job in (*Path("c").rglob("job.toml"), Path("c/shared.toml")):  # as versions wrote it that knew fewer keys
+        job.write_text(job.read_text().replace("sum_stages = false\n", ""))
     assert "1/1  anneal(until=1)" in call(*asked)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # finished runs were left alone
     assert len(json.loads(Path("c/compare.json").read_text())) == 3

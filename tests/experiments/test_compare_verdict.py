@@ -64,6 +64,7 @@ def test_the_verdict_fits_a_terminal_and_opens_again(tmp_path: Path) -> None:
     terminal.print(to_table(rows))
     shown = terminal.export_text()
     assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown.replace(" … ", "")
+    assert sum(" … " in line for line in shown.splitlines()) == 4  # no interval is broken in two
     assert "10 % of the training items" in shown and "all training items" in shown and "derived(top=8," in shown
     assert "over 5 seeds and 20 patients. p is" in " ".join(shown.split())
     path = tmp_path / "compare.json"

@@ -27,10 +27,10 @@ def report(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 _CROSSED = """(() => {  // texts that lie on one another
   const has = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && !e.querySelector('*')
   const leaves = [...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && !e.closest('svg, script'))
-  const texts = leaves.filter(has).map(e => {
+  const texts = leaves.filter(has).flatMap(e => {
     const range = document.createRange()
     range.selectNodeContents(e)
-    return { said: e.textContent, ...range.getBoundingClientRect().toJSON() }
+    return [...range.getClientRects()].map(line => ({ said: e.textContent, ...line.toJSON() }))
   })
   const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
     Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3

@@ -19,9 +19,9 @@ from lomix_search.data.kinds.prepared_volumes import (
     fit_of_blocks,
     volume_case,
 )
-from lomix_search.data.manifest import Manifest, read_manifest
+from lomix_search.data.manifest import Entry, Manifest, read_manifest
 from lomix_search.data.split import Split, SplitPlan, make_split
-from lomix_search.errors import DataError
+from lomix_search.errors import DataError, nearest
 from lomix_search.utils.schema import Frozen
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -57,6 +57,8 @@ class PreparedSettings(Frozen):
         fold: Which fold validates, from 0.
         label_fraction: Share of the training patients to use, in nested subsets.
         leave_out: Test on this patient alone and train on all others.
+        groups: Use the cases of these sets of the raw data alone, such as ``CVC-ColonDB``; with ``split = "random"`` a
+            set is then split by itself. All when left out.
     """
 
     root: str
@@ -76,6 +78,7 @@ class PreparedSettings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+    groups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _of_volumes(self) -> "PreparedSettings":
@@ -93,6 +96,17 @@ class PreparedSettings(Frozen):
     def labels(self, manifest: Manifest, ignore_index: int | None = None) -> PreparedLabels:
         """Return what is made of the raw labels; ``ignore_index`` as for :func:`load_prepared`."""
         return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index, self.written)
+
+    def chosen(self, manifest: Manifest) -> list[Entry]:
+        """Return the cases of the groups that are named; all of them where none is.
+
+        Raises:
+            DataError: there is no such group.
+        """
+        known = {entry.group for entry in manifest.cases if entry.group}
+        if strange := [name for name in self.groups if name not in known]:
+            raise DataError(f'data.groups: no case is of group "{strange[0]}". {nearest(strange[0], known)}')
+        return [entry for entry in manifest.cases if not self.groups or entry.group in self.groups]
 
     def plan(self) -> SplitPlan:
         """Return how to split."""
@@ -116,7 +130,7 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         DataError: not prepared, prepared at another size, without one of the classes, or the split does not fit.
     """
     manifest = read_manifest(settings.root)
-    labels, split = settings.labels(manifest, ignore_index), make_split(manifest.cases, settings.plan())
+    labels, split = settings.labels(manifest, ignore_index), make_split(settings.chosen(manifest), settings.plan())
     opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
     make = _volumes if manifest.dims == 3 else _slices
     train, val, test, read = make(settings, opened, split)
@@ -230,4 +244,4 @@ def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:
         DataError: as for :func:`load_prepared`.
     """
     manifest = read_manifest(settings.root)
-    return manifest, make_split(manifest.cases, settings.plan())
+    return manifest, make_split(settings.chosen(manifest), settings.plan())

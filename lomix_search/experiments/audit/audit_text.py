@@ -76,30 +76,34 @@ def _plain_row(table: SettingRows, row: StrategyRow) -> dict[str, Any]:
 
 
 def _results(report: AuditReport) -> Table:
-    """Lay all settings out in one table, each under its name."""
-    head, *lines = _cells(report)
+    """Lay all settings out in one table, each under its name; what the checks say too is left out here."""
+    head, *lines = _cells(report, but=("steps", "s/step"))
     several = head[0] == "setting"
-    shown = Table(*head[several:], title="test scores", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    title = (
+        "test scores" if len(report.tables) > 1 else ", ".join(filter(None, ["test scores", report.tables[0].setting]))
+    )
+    shown = Table(*head[several:], title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     before = None
     for line in lines:
-        if several and line[0] != before:
+        if len(report.tables) > 1 and line[0] != before:
             shown.add_row(plain((line[0], "bold")))
             before = line[0]
-        shown.add_row(f"{'  ' * several}{line[several]}", *line[1 + several :])
+        shown.add_row(f"{'  ' * (len(report.tables) > 1)}{line[several]}", *line[1 + several :])
     shown.columns[0].overflow = "fold"
     for column in shown.columns[1:]:
         column.no_wrap = True
     return shown
 
 
-def _cells(report: AuditReport) -> list[list[str]]:
+def _cells(report: AuditReport, but: Sequence[str] = ()) -> list[list[str]]:
     """Return head and lines of the table of results; columns of which nothing is known are left out."""
     bases = list(dict.fromkeys(table.baseline for table in report.tables))
     minus = f"− {bases[0]} (95 %)" if len(bases) == 1 else "− the first (95 %)"
     head = ["setting", "method", "score", minus, "p", "steps", "s/step", "τ", "n"]
     lines = [[table.setting, *_line(table, row)] for table in report.tables for row in _first(table)]
     needed = (1, 2, *([0] if len(report.tables) > 1 or report.tables[0].setting else []))
-    kept = [i for i in range(len(head)) if i in needed or (i and any(line[i] != "–" for line in lines))]
+    known = [i for i in range(1, len(head)) if any(line[i] != "–" for line in lines) and head[i] not in but]
+    kept = sorted({*needed, *known})
     return [[line[i] for i in kept] for line in (head, *lines)]
 
 

@@ -30,8 +30,11 @@ def same_seeds(entries: Sequence[AuditEntry]) -> Finding:
         if few := [f"{name} {size}" for name, size in sizes.items() if size is not None and size < _FEWEST]:
             failed.append((f"fewer than {_FEWEST} seeds: {in_words(few)}", setting))
         every = set().union(*named.values())
-        lacking = {name: sorted(every - found) for name, found in named.items() if every - found}
-        failed += [(f"{name} lacks seed {in_words(missing)}", setting) for name, missing in lacking.items()]
+        lacking: dict[str, list[str]] = {}
+        for name, found in named.items():
+            if missing := sorted(every - found):
+                lacking.setdefault(in_words(missing), []).append(name)
+        failed += [(f"seed {missing} is lacking of {in_words(names)}", setting) for missing, names in lacking.items()]
         counts |= {size for size in sizes.values() if size is not None}
     return judge("seeds", "the same seeds, enough", failed, unknown, f"{_range(counts or {0})} seeds, the same for all")
 
@@ -56,7 +59,7 @@ def equal_time(entries: Sequence[AuditEntry]) -> Finding:
             fast, slow = (key(means, key=means.__getitem__) for key in (min, max))
             largest = max(largest, ratio := means[slow] / means[fast])
             if ratio > _SLOWER:
-                failed.append((f"{slow} took {ratio:.2f} times as long as {fast}", setting))
+                failed.append((f"{slow} took {ratio:.2f} times as long as {fast} on the clock", setting))
     return judge("time", "equal time", failed, unknown, f"the slowest took {largest:.2f} times as long as the fastest")
 
 

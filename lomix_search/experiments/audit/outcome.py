@@ -74,15 +74,20 @@ def dead_classes(entries: Sequence[AuditEntry]) -> Finding:
 def collapsed_weights(entries: Sequence[AuditEntry]) -> Finding:
     """Check that weights that were learned did not end on one map, nor stayed equal."""
     failed, unknown, searched = list[Reason](), list[Reason](), 0
-    for one in entries:
-        if (mixture := one.mixture) is None:
-            unknown.append(("weights are not there", one.setting))
-        elif mixture.weighting not in SET_WEIGHTINGS and len(mixture.maps) > 1:
-            searched, effective = searched + 1, mixture.concentration().effective_maps
-            if effective < _ONE:
-                failed.append((f"{one.name}: all weight on {mixture.ranked()[0].id}", ""))
-            elif effective > _EVEN * len(mixture.maps):
-                failed.append((f"{one.name}: {len(mixture.maps)} maps weigh the same ({effective:.1f} effective)", ""))
+    for setting, group in by_setting(entries).items():
+        for name, of in by_method(group).items():
+            mixtures = [one.mixture for one in of if one.mixture is not None]
+            if len(mixtures) < len(of):
+                unknown.append(("weights are not there", setting))
+            learned = [one for one in mixtures if one.weighting not in SET_WEIGHTINGS and len(one.maps) > 1]
+            searched += len(learned)
+            spread = [(one, one.concentration().effective_maps) for one in learned]
+            alone = [one.ranked()[0].id for one, effective in spread if effective < _ONE]
+            even = [len(one.maps) for one, effective in spread if effective > _EVEN * len(one.maps)]
+            if alone:
+                failed.append((f"{name}: all weight on {in_words(alone)} in {len(alone)} of {len(of)} runs", setting))
+            if even:
+                failed.append((f"{name}: {even[0]} maps weigh the same in {len(even)} of {len(of)} runs", setting))
     said = f"{searched} mixtures select some maps of many" if searched else "no weights were searched"
     return judge("collapse", "weights select", failed, unknown, said)
 

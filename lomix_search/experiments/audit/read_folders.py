@@ -45,7 +45,8 @@ def read_audit_folder(folder: Path) -> list[AuditEntry]:
     if is_cross_validation(folder):
         return [_folds(folder)]
     if runs := read_runs(folder, _order(folder)):
-        return [_of_comparison(run) for run in runs]
+        several = len({run.labels for run in runs}) > 1
+        return [_of_comparison(run, share_of(run.labels) if several or run.labels < 1 else "") for run in runs]
     if (folder / "compare.json").is_file():
         return _of_verdict(folder / "compare.json")
     found = [one for one in find_runs(folder) if (one / "results.json").is_file()]
@@ -62,9 +63,8 @@ def _order(folder: Path) -> list[str]:
     return list(dict.fromkeys(row.strategy for row in read_verdict(path))) if path.is_file() else []
 
 
-def _of_comparison(run: StrategyRun) -> AuditEntry:
-    entry = _entry(run)
-    return replace(entry, method=run.strategy, setting=share_of(run.labels), repetition=str(run.seed))
+def _of_comparison(run: StrategyRun, setting: str) -> AuditEntry:
+    return replace(_entry(run), method=run.strategy, setting=setting, repetition=str(run.seed))
 
 
 def _of_verdict(path: Path) -> list[AuditEntry]:
@@ -96,7 +96,7 @@ def _entry(run: StrategyRun) -> AuditEntry:
     best = read_results(folder).get("best")
     return AuditEntry(
         run.strategy,
-        "" if search.get("label_fraction", 1.0) == 1.0 else share_of(float(search["label_fraction"])),
+        "" if (share := _share(keys)) == 1.0 else share_of(share),
         str(search.get("seed", "")),
         run.dice,
         tested=run.tested,
@@ -174,6 +174,12 @@ def _patients(recipe: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     owner = {case.name: case.patient for case in manifest.cases}
     sets = {"train": split.train, "val": split.val, "test": split.test}
     return {name: frozenset(owner[case] for case in cases) for name, cases in sets.items() if cases}
+
+
+def _share(keys: Mapping[str, Any]) -> float:
+    """Return the part of the labels: the search keeps its part of what the data keep."""
+    parts = [_number(keys.get(key)) for key in ("search.label_fraction", "data.label_fraction")]
+    return math.prod(part for part in parts if part is not None)
 
 
 def _number(value: object) -> float | None:

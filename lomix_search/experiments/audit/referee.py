@@ -1,6 +1,6 @@
 """``lomix audit``: all checks on all runs, and a verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from lomix_search.experiments.audit.selection import (
     trained_to_end,
     tuned_settings,
 )
+from lomix_search.experiments.listing import is_run
 
 CHECKS: tuple[Check, ...] = (
     same_seeds, equal_steps, equal_batch, equal_time, equal_parameters, same_settings, same_data, chosen_checkpoint,
@@ -84,7 +85,8 @@ def audit_paths(paths: Sequence[Path], baseline: str | None = None) -> AuditRepo
     Raises:
         RunError: a path cannot be read or holds nothing to audit, or no method is called as the baseline.
     """
-    entries = [entry for path in paths for entry in _read(path)]
+    read = {path: _read(path) for path in dict.fromkeys(paths)}
+    entries = [entry for path, found in read.items() for entry in _named_by(path, found, read)]
     return audit_entries(_told_apart(entries), baseline)
 
 
@@ -112,12 +114,24 @@ def _read(path: Path) -> list[AuditEntry]:
     return read_audit_table(path) if path.is_file() else read_audit_folder(path)
 
 
+def _named_by(path: Path, entries: list[AuditEntry], read: Mapping[Path, list[AuditEntry]]) -> list[AuditEntry]:
+    """Keep comparisons of other data apart: a setting that is in two of them, method and seed, gets its path's name."""
+    others = {_key(one) for other, found in read.items() if other != path for one in found}
+    if is_run(path) or not others & {_key(one) for one in entries}:
+        return entries
+    return [replace(one, setting=", ".join(filter(None, [path.name, one.setting]))) for one in entries]
+
+
+def _key(one: AuditEntry) -> tuple[str, ...]:
+    return one.setting, one.method, one.repetition, one.fold
+
+
 def _told_apart(entries: Sequence[AuditEntry]) -> list[AuditEntry]:
     """Number repetitions that would be mistaken for one another, such as runs of one method with one seed."""
     seen: dict[tuple[str, ...], int] = {}
     found = []
     for one in entries:
-        key = (one.setting, one.method, one.repetition, one.fold)
+        key = _key(one)
         seen[key] = seen.get(key, 0) + 1
         found.append(
             one if seen[key] == 1 else replace(one, repetition=f"{one.repetition} again {seen[key] - 1}".strip())

@@ -98,7 +98,11 @@ def trained_to_end(entries: Sequence[AuditEntry]) -> Finding:
         for name, of in by_method(group).items():
             curve = _mean_curve([one.curve for one in of])
             if len(curve) < _VALIDATIONS:
-                few = f"{len(curve)} validations show no trend" if curve else "no curve of validation is there"
+                few = (
+                    f"validated {len(curve)} times; {_VALIDATIONS} show a trend"
+                    if curve
+                    else "no curve of validation is there"
+                )
                 unknown.append((few, setting))
                 continue
             quarter = len(curve) // 4

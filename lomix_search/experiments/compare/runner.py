@@ -13,7 +13,7 @@ from lomix_search.experiments.compare.strategy_run import read_runs
 from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed
 from lomix_search.experiments.compare.verdict_figure import draw_curves, draw_verdict
 from lomix_search.experiments.compare.verdict_table import cases_to_csv, read_verdict, to_json, to_markdown
-from lomix_search.recipe.recipe import Recipe
+from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.recipe.tuning import TuneSection
 from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
@@ -135,7 +135,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 
 
 def _check_same(folder: Path, path: Path, text: str) -> None:
-    if path.exists() and (before := path.read_text(encoding="utf-8")) != text:
+    if path.exists() and (before := load_recipe(path).to_toml()) != text:  # keys that came later have their defaults
         raise RunError(
             f"{folder} holds a run of another recipe.",
             seen=_first_difference(before, text),

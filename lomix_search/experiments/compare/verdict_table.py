@@ -33,7 +33,7 @@ def to_table(rows: Sequence[StrategyRow], baseline: str | None = None) -> Group:
     base = baseline or next(iter(baselines_of(rows)), None)
     parts = dict.fromkeys(row.labels for row in rows)
     tables = [_short([row for row in rows if row.labels == part], base) for part in parts]
-    return Group(*tables, plain(_note(rows, base)))
+    return Group(*tables, plain(verdict_note(rows, base)))
 
 
 def to_markdown(rows: Sequence[StrategyRow], baseline: str | None = None) -> str:
@@ -48,7 +48,9 @@ def to_markdown(rows: Sequence[StrategyRow], baseline: str | None = None) -> str
     """
     head = _head(bases := baselines_of(rows, baseline))
     lines = [head, ["---"] * len(head), *(_cells(row, bases) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_note(rows, next(iter(bases), None))}\n"
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{verdict_note(rows, next(iter(bases), None))}\n"
+    )
 
 
 def to_json(rows: Sequence[StrategyRow]) -> str:
@@ -103,6 +105,25 @@ def share_of(labels: float) -> str:
     return "all training items" if labels == 1 else f"{100 * labels:.3g} % of the training items"
 
 
+def verdict_note(rows: Sequence[StrategyRow], base: str | None) -> str:
+    """Say what intervals and p-values against a baseline are over."""
+    pairs = [row.against[base] for row in rows if base in row.against] if base else []
+    if not pairs:
+        return "n: seeds; ±: standard deviation over them."
+    patients, seeds = {pair.patients for pair in pairs}, _range([pair.pairs for pair in pairs])
+    family = max(sum(base in row.against for row in rows if row.labels == part) for part in {r.labels for r in rows})
+    over = f"{seeds} seeds"
+    if 0 in patients:
+        over += " alone: scores by patient are not there, or not of the same patients in all runs"
+    else:
+        over += f" and {_range(sorted(patients))} patients"
+    corrected = f" p is corrected for {family} comparisons (Holm)." if family > 1 else ""
+    return (
+        f"n: seeds; ±: standard deviation over them. Differences to {base} are paired by seed and patient; 95 % "
+        f"intervals and p are over {over}.{corrected}"
+    )
+
+
 def baselines_of(rows: Sequence[StrategyRow], first: str | None = None) -> list[str]:
     """Name the baselines that were run beside something else, the chosen one first."""
     names = dict.fromkeys([*([first] if first else []), *BASELINES])
@@ -132,24 +153,6 @@ def _short(rows: Sequence[StrategyRow], base: str | None) -> Table:
     for column in table.columns[1:]:
         column.no_wrap = True
     return table
-
-
-def _note(rows: Sequence[StrategyRow], base: str | None) -> str:
-    """Say what intervals and p-values are over."""
-    pairs = [row.against[base] for row in rows if base in row.against] if base else []
-    if not pairs:
-        return "n: seeds; ±: standard deviation over them."
-    patients, seeds = {pair.patients for pair in pairs}, _range([pair.pairs for pair in pairs])
-    family = max(sum(base in row.against for row in rows if row.labels == part) for part in {r.labels for r in rows})
-    over = f"{seeds} seeds"
-    if 0 in patients:
-        over += " alone: scores by patient are not there, or not of the same patients in all runs"
-    else:
-        over += f" and {_range(sorted(patients))} patients"
-    return (
-        f"n: seeds; ±: standard deviation over them. Differences to {base} are paired by seed and patient; 95 % "
-        f"intervals and p are over {over}. p is corrected for {family} comparisons (Holm)."
-    )
 
 
 def _range(values: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ from lomix_search.experiments.folds.fold_scores import FoldScores, Spread
 from lomix_search.experiments.folds.found_maps import FoundMaps
 from lomix_search.experiments.report.folds_content import FoldsContent
 from lomix_search.experiments.report.html_parts import number, page, section, table, text, tile, tiles
-from lomix_search.experiments.report.run_scores import evaluated, graded
+from lomix_search.experiments.report.run_scores import evaluated, graded, measured
 from lomix_search.utils.terminal import telling_digits
 
 _STRONGEST = 10  # maps
@@ -95,7 +95,7 @@ def _scores(scores: FoldScores) -> str:
                 _strip(found, low, high),
                 number(found.mean),
                 *ends,
-                *map(number, rest),
+                *map(measured, rest, others),
             )
         )
     head = (whole.what, f"{low:g} … {high:g}", text(main), "95 % (patients)", "95 % (t)", *map(text, others))
@@ -168,7 +168,7 @@ def _test(scores: FoldScores, count: int) -> str:
 def _maps(found: FoundMaps) -> str:
     shown = found.maps[:_STRONGEST]
     values = [share for one in shown for share in one.shares]
-    low, high, digits = min(values), max(values), telling_digits(values, 3) - 2
+    low, high, digits = min(values), max(values), telling_digits(values, 3, 6) - 2
     rows = [
         (
             f"<code>{text(one.id)}</code>",

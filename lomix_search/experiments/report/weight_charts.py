@@ -140,7 +140,7 @@ def ranking(mixture: Mixture, top: int = 10) -> str:
         )
         for place, (m, more) in enumerate(zip(ranked, beyond, strict=True), 1)
     ]
-    head = ('rank</th><th scope="col">map', "against the mean of all", "", "weight", "share")
+    head = ('rank</th><th scope="col">map', "against the mean", "", "weight", "share")
     if len(rows) <= top + 3:
         return table(head, rows, "ranking")
     rest = f"<details><summary>all {len(rows)} maps</summary>{table(head, rows[top:], 'ranking')}</details>"

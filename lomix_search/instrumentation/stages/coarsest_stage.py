@@ -59,7 +59,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 
 
 def _came_up(flow: Flow, node: fx.Node) -> bool:
-    """Whether one of the ways that meet in a map has just come up, as in nested U's; a second U only goes down again."""
+    """Whether one of the ways that meet in a map has just come up, as in nested U's; a second U goes down again."""
     left = [(source, False) for source in flow.maps.pred[node]]
     while left:
         source, worked_on = left.pop()

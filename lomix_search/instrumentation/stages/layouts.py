@@ -7,7 +7,13 @@ from torch import Tensor, fx
 
 from lomix_search.instrumentation.trace import sizes
 
-FORMS = {"last": "channels last", "tokens": "tokens", "flat": "flattened", "first": "channels first", "framed": "one frame"}
+FORMS = {
+    "last": "channels last",
+    "tokens": "tokens",
+    "flat": "flattened",
+    "first": "channels first",
+    "framed": "one frame",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.mixture.loss.active import ActiveMaps
+from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.groups import parameter_groups
 from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
@@ -344,10 +345,10 @@ class MixtureLoss(nn.Module):
     def _checked(self, labels: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
         """Check labels: on the CPU at once, values on a GPU one step late, so that nothing waits for it.
 
-        In a compiled step the fused engines look at the values when it runs.
+        In a compiled step the fused engines look at the values when it runs; while a CUDA graph is recorded, nobody.
         """
         checked = check_labels(labels, maps, self.plan)
-        if checked.device.type != "cpu" and not torch.compiler.is_compiling():
+        if checked.device.type != "cpu" and not torch.compiler.is_compiling() and not in_recording(checked):
             self._late.look(checked, self.plan)
         return checked
 
@@ -360,10 +361,13 @@ class MixtureLoss(nn.Module):
         """Return the loss of each map of a plan."""
         if self.loss is not None:
             return own_losses(maps, labels, plan, self._operators(), self.loss)
-        name, dtype = self.engine, widest(maps)
-        counts = plan.num_maps, plan.num_classes
-        engine = ENGINES[choose_engine(name, labels.device.type, *counts, dtype, plan.terms.by_pixel)]
-        ce, dice = engine(maps, labels, plan, self._operators())
+        # Not while it is compiled: its size may be any, and the memory of later steps is not that of now.
+        pixels = 0 if torch.compiler.is_compiling() else labels.numel() // (plan.num_classes if plan.multilabel else 1)
+        values = len(plan.maps) * plan.num_classes * pixels
+        asked = plan.num_maps, plan.num_classes, widest(maps), plan.terms.by_pixel, values
+        ce, dice = ENGINES[choose_engine(self.engine, labels.device.type, *asked)](
+            maps, labels, plan, self._operators()
+        )
         return self.ce * ce + self.dice * dice
 
     def _active_plan(self) -> tuple[tuple[bool, ...], LossPlan]:

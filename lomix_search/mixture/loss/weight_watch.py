@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.weighting import Weighting
 
 EVERY = 20
@@ -36,6 +37,8 @@ class WeightWatch:
         if self.on and weighting.waits_for:
             self._wait(weighting)
         if not self.on or weighting.settles or not any(p.requires_grad for p in weighting.parameters()):
+            return
+        if in_recording(weighting.kept):
             return
         if self._largest is not None and (self._arrived is None or self._arrived.query()):  # type: ignore[no-untyped-call]
             self._judge(float(self._largest), weighting)
