@@ -14,10 +14,10 @@ import lomix_search as lomix
 from lomix_search.data.kinds.chest_ct import ChestCTSettings, load_chest_ct
 
 splits = load_chest_ct(ChestCTSettings(augment="none"))
-items = [splits.train[i] for i in range(0, len(splits.train), 3)]
+items = [splits.train[i] for i in range(0, len(splits.train), 5)]
 images, labels = torch.stack([image for image, _ in items]), torch.stack([label for _, label in items])
 images, labels = images[..., 32:96, 32:96], labels[..., 32:96, 32:96]  # the middle of each slice
-STEPS = 40
+STEPS = 30
 
 
 def weights_of(weighting: str) -> tuple[list[list[float]], lomix.MixtureLoss]:

@@ -27,12 +27,12 @@ recipe = load_recipe(
         'tune.ranges={"optimizer.lr"={low=1e-4,high=3e-2,log=true}, "weighting.name"={choices=["anneal","uniform"]}}',
     ],
 )
-study = lomix.tune(recipe, trials=5, folder=Path(tempfile.mkdtemp()) / "study")
+study = lomix.tune(recipe, trials=4, folder=Path(tempfile.mkdtemp()) / "study")
 for trial in study.trials:
     print(trial.number, round(trial.value, 3), trial.params)
 
 # %%
-# Five trials of twelve steps each; a study that is meant has more of both. ``lomix tune best`` writes the best trial as
+# Four trials of twelve steps each; a study that is meant has more of both. ``lomix tune best`` writes the best trial as
 # a recipe, ``lomix tune plot`` draws, any number of machines may join.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
