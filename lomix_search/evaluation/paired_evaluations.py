@@ -61,7 +61,10 @@ class PairedTest:
 
     def __rich__(self) -> Table:
         """Lay out the same as a table."""
-        table = Table(*self._head(), title="B − A, paired by patient")
+        a, b = self.names
+        head = [self.measure, "A", "B", "B − A", *self._head()[4:]]
+        told = "" if self.names == ("A", "B") else f"\nA {a}\nB {b}"
+        table = Table(*head, title="B − A, paired by patient", caption=told.strip() or None, caption_justify="left")
         for row in self.rows:
             table.add_row(*_cells(row))
         return table
@@ -126,5 +129,6 @@ def _check(a: Evaluation, b: Evaluation, measure: str) -> None:
 
 def _cells(row: PairedDifference) -> list[str]:
     shown = [f"{value:.4f}" for value in (row.a, row.b)]
-    interval = f"{row.low:+.4f} … {row.high:+.4f}"
-    return [row.label, *shown, f"{row.difference:+.4f}", interval, f"{row.p:.3g}", str(row.patients)]
+    interval = f"{row.low:+.4f} … {row.high:+.4f}" if row.patients > 1 else "–"  # one patient says nothing about others
+    p = "–" if np.isnan(row.p) else f"{row.p:.2g}"
+    return [row.label, *shown, f"{row.difference:+.4f}", interval, p, str(row.patients)]

@@ -38,22 +38,36 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, rise = levels[0], levels[1][0]
     scopes = {(_scope(flow, node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
-    late = [i for i in late if not flow.risen & set(flow.maps.pred[values[i]])]  # a second U goes down again
+    late = [i for i in late if _came_up(flow, values[i]) or not flow.risen & set(flow.maps.pred[values[i]])]
     late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
-    late = [i for i in late if not joins(values[i]) or _scope(flow, values[i]) or not _parts_here(flow, values[i])]
-    if len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1]):  # no U: a pyramid
+    late = [i for i in late if not _inside_a_block(flow, values[i], levels)]
+    pyramid = len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1])
+    if pyramid:
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
         pooled = [node for node in values if node in flow.gathered]
         if pooled and not flow.works_between(pooled[-1], values[-1]):
-            return pooled[-1]
+            return refined(flow, pooled[-1]) or pooled[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
-        return level_stage(flow, values, rise, late[-1])
+        stage = level_stage(flow, values, rise, late[-1])
+        return (refined(flow, stage) if pyramid else None) or stage
     like = _like_the_next(flow, levels)
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     return like or _peer(flow, values, levels[1])
+
+
+def _came_up(flow: Flow, node: fx.Node) -> bool:
+    """Whether one of the ways that meet in a map has just come up, as in nested U's; a second U goes down again."""
+    left = [(source, False) for source in flow.maps.pred[node]]
+    while left:
+        source, worked_on = left.pop()
+        if source in flow.rises:
+            return True
+        if not (worked_on and source in flow.merges) and flow.size(source) == flow.size(node):
+            left += [(before, worked_on or weighted(source)) for before in flow.maps.pred[source]]
+    return False
 
 
 def _meet_first(flow: Flow, node: fx.Node) -> bool:
@@ -62,10 +76,18 @@ def _meet_first(flow: Flow, node: fx.Node) -> bool:
     return len(ways) > 1 and not set.intersection(*ways)
 
 
-def _parts_here(flow: Flow, node: fx.Node) -> bool:
-    """Whether the ways that meet in a map parted on its own level, as in a block and unlike a skip."""
+def _inside_a_block(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
+    """Whether ways are laid side by side that parted on this level, by forward() itself, unlike the skips further up.
+
+    A skip within the level is one if a module takes it on of the kind of those that take on the other skips.
+    """
     split = flow.parted[node]
-    return split is not None and flow.size(split) == flow.size(node)
+    if not joins(node) or _scope(flow, node) or split is None or flow.size(split) != flow.size(node):
+        return False
+    above = {made for level in levels[1:] for made in level if made in flow.merges}
+    kinds = {flow.kind_of(call.path) for call in flow.trace.calls for _, given in call.inputs if given in above}
+    taken = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    return not any(flow.kind_of(call.path) in kinds for call in taken)
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:

@@ -93,10 +93,7 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     levels = _without_lifts(flow, levels)
     own = [source_of_own_logits(flow, values) for values in levels]
     found = [own[i] or level_stage(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
-    supervised = any(own) and own[0] is None
-    bottom = None if mixed or supervised else coarsest_stage(flow, levels)
-    if bottom and own[0] and sum(map(weighted, levels[0][levels[0].index(own[0]) + 1 :])) < 2:
-        bottom = own[0]  # rather than a map of the encoder, far below
+    bottom = None if mixed else own[0] if any(own[1:]) else coarsest_stage(flow, levels)
     return [bottom, *found] if bottom else found
 
 

@@ -16,7 +16,7 @@ from lomix_search.instrumentation.stages.deep_supervision import own_logits, pla
 from lomix_search.instrumentation.stages.ending import decided, ending_of
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.stages.main_output import main_output, spell_shape, without_classes
+from lomix_search.instrumentation.stages.main_output import main_output, spell_shape, without_classes, without_frames
 from lomix_search.instrumentation.stages.read_logits import CLAMP
 from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
@@ -67,7 +67,9 @@ def find_stages(
     ladder = ladder_of(found, logits, supervised_maps(found, logits, training)) if names is None else None
     nodes = seen_forms(found, stages_of(ladder)) if ladder else maps_by_name(found, network, names or ())
     nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
-    if nodes and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes):
+    if _all_larger(nodes, logits):
+        without_frames(nodes, logits)
+    if _all_larger(nodes, logits):
         raise without_classes(title, place, logits)
     taps = taps_of(found, nodes, training)
     own = own_logits(training, logits.meta["shape"], taps, place)
@@ -96,6 +98,11 @@ def find_stages(
         num_classes,
         tuple(node.meta for node in nodes),
     )
+
+
+def _all_larger(nodes: Sequence[fx.Node], logits: fx.Node) -> bool:
+    """Whether each of some maps has more axes of space than the logits."""
+    return bool(nodes) and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes)
 
 
 def _second_opinion(found: Trace, nodes: Sequence[fx.Node], ladder: Ladder | None) -> Opinion | None:

@@ -1,12 +1,14 @@
 """Which value is the finest stage: what the network's own head is given, or the output itself."""
 
 import itertools
+from collections.abc import Hashable
 
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.instrumentation.stages.operations import PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.side_by_side import unresized
 from lomix_search.instrumentation.trace import ModuleCall
 
 
@@ -32,11 +34,12 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     if not values:
         return flow.output
     merge = last_merge(flow, values)
-    blocks = {_shape(flow, call) for call in flow.trace.calls for _, made in call.outputs if made in coarser}
+    blocks = [call for call in flow.trace.calls if any(made in coarser for _, made in call.outputs)]
+    looks = set[Hashable]().union(*(_looks(flow, block) for block in blocks))
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
-        if _shape(flow, call) in blocks and (whole if given is None else not worked(flow, values, merge, given)):
+        if _looks(flow, call) & looks and (whole if given is None else not worked(flow, values, merge, given)):
             return flow.output  # a block of the kind and with the layers of another level's block
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
@@ -46,7 +49,7 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
-        return values[-1]
+        return _beside(flow, values[merge], coarser) or values[-1]
     if (
         joins(values[merge])
         and coarser
@@ -60,9 +63,24 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     return unworked(flow, values, merge, values[-1])
 
 
-def _shape(flow: Flow, call: ModuleCall) -> tuple[str, int]:
-    """Return the kind of a module, and the number of its layers."""
-    return flow.kind_of(call.path), len(flow.layers_in(call))
+def _beside(flow: Flow, join: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
+    """Return the map that is laid beside the coarser stages themselves, brought to its size; None for other joins."""
+    sides = [unresized(flow, node) or {node} for node in flow.maps.pred[join]]
+    own = [node for node in flow.maps.pred[join] if node not in flow.rises]
+    if not coarser or len(own) != 1 or not any(coarser[-1] in side for side in sides):
+        return None
+    (node,) = own
+    while not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.seen:
+        (node,) = flow.maps.pred[node]
+    return node
+
+
+def _looks(flow: Flow, call: ModuleCall) -> set[Hashable]:
+    """Return how blocks of two levels may be alike: in kind and number of layers, or in what they do step by step."""
+    made = flow.maps_in(call)
+    layers = sum(map(weighted, made))
+    steps = {tuple(map(kind, made))} if layers > 1 else set[Hashable]()
+    return {(flow.kind_of(call.path), len(flow.layers_in(call))), *steps}
 
 
 def _laid_beside(flow: Flow, stage: fx.Node) -> bool:

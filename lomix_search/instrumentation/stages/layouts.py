@@ -7,7 +7,13 @@ from torch import Tensor, fx
 
 from lomix_search.instrumentation.trace import sizes
 
-FORMS = {"last": "channels last", "tokens": "tokens", "flat": "flattened", "first": "channels first"}
+FORMS = {
+    "last": "channels last",
+    "tokens": "tokens",
+    "flat": "flattened",
+    "first": "channels first",
+    "framed": "one frame",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +21,8 @@ class MapLayout:
     """How a feature map lies in a tensor.
 
     Args:
-        form: "first" B × C × space, "last" B × space × C, "tokens" B × positions × C, "flat" B × C × positions.
+        form: "first" B × C × space, "last" B × space × C, "tokens" B × positions × C, "flat" B × C × positions,
+            "framed" B × C × 1 × space.
         channels: Number of channels.
         size: Spatial size.
     """
@@ -40,6 +47,8 @@ class MapLayout:
             return tensor
         if self.form == "last":
             return tensor.movedim(-1, 1)
+        if self.form == "framed":
+            return tensor.flatten(2, 3)
         flat = tensor.transpose(1, 2) if self.form == "tokens" else tensor
         return flat.reshape(*flat.shape[:2], *self._grid(flat.shape[2]))
 

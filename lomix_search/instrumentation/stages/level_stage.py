@@ -106,8 +106,13 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
 
 
 def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
-    """Return the module calls that are given a map; of a block that is given it, only the whole."""
+    """Return the module calls that are given a map; of a block that is given it, only the whole.
+
+    What goes up several times is no block, but holds those of several levels.
+    """
     users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    rises = flow.rises & set(flow.trunk)
+    users = [call for call in users if sum(node in rises for node in flow.inside(call)) < 2]
     return [call for call in users if not any(other is not call and other.holds(call) for other in users)]
 
 

@@ -1,6 +1,7 @@
 """Which of the values that a model returns is its map of logits, and what it was before axes or values were changed."""
 
 import math
+from collections.abc import Sequence
 
 import networkx as nx
 from torch import fx
@@ -153,6 +154,22 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     while len(node.all_input_nodes) == 1 and not weighted(node) and len(node.meta.get("shape", ())) == rank:
         (node,) = node.all_input_nodes
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
+
+
+def without_frames(nodes: Sequence[fx.Node], logits: fx.Node) -> None:
+    """Take maps as those of images where a network works on films, of one frame here, and returns that frame alone.
+
+    Args:
+        nodes: Maps B × C × 1 × space; their layouts are put right.
+        logits: The map of logits B × classes × space.
+    """
+    node, shape = logits, logits.meta["shape"]
+    while len(node.all_input_nodes) == 1 and not weighted(node) and node.meta.get("shape") == shape:
+        (node,) = node.all_input_nodes
+    if node.meta.get("shape") == (*shape[:2], 1, *shape[2:]) and all(n.meta["shape"][2] == 1 for n in nodes):
+        for one in nodes:
+            layout = map_layout(one)
+            one.meta["map"] = MapLayout("framed", layout.channels, layout.size[1:])
 
 
 def unstacked(found: Trace, path: ValuePath, node: fx.Node) -> list[tuple[ValuePath, fx.Node]]:

@@ -16,21 +16,26 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     """
     merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
     given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
-    made = set().union(*(_unresized(flow, node) or {node} for node in given))
+    made = set().union(*(unresized(flow, node) or {node} for node in given))
     sizes = {flow.size(node) for node in made}
     if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
         return sorted(made, key=lambda node: math.prod(flow.size(node)))
     return []
 
 
-def _unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
-    """Return the maps of which a value holds only larger copies, one or several merged; none for other values."""
+def unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
+    """Return the maps of which a value holds only larger copies, one or several merged; none for other values.
+
+    Args:
+        flow: The data flow.
+        node: A map.
+    """
     sources = list(flow.maps.pred[node])
     if weighted(node) or not sources:
         return set()
     if node in flow.rises and len(sources) == 1:
         return set(sources)
-    parts = [_unresized(flow, source) for source in sources]
+    parts = [unresized(flow, source) for source in sources]
     return set().union(*parts) if all(parts) else set()
 
 

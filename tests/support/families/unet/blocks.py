@@ -13,7 +13,12 @@ from support.places import ROOT
 
 
 @family(
-    "MedNeXt", ["decode.0", "decode.1"], (1, 1, 16, 16, 16), alts={0: ["decode.0.0"], 1: ["decode.1.0"]}, source="third"
+    "MedNeXt",
+    ["decode.0", "decode.1"],
+    (1, 1, 16, 16, 16),
+    alts={0: ["decode.0.0"], 1: ["decode.1.0"]},
+    ladders=[["bottom", "decode.0", "decode.1"]],  # it makes logits of all three
+    source="third",
 )
 class MedNeXt(nn.Module):
     """Large kernels, inverted bottlenecks; going up is such a block too, with a residual transposed convolution."""
