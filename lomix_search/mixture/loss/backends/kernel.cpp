@@ -101,8 +101,10 @@ INLINE f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below 2^low it is 0: a class at −inf has
-// no part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f; at t = low that gives 0.
+// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below e^low it is nearly
+// nothing, which NoDenormals makes 0: a class at −inf has no part in anything. It is 2^t·2^f with a whole t, which is added
+// to the exponent of 2^f. `low` is a hair above −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow
+// from an exponent of 0.
 template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
   using R = Real<S>;
   using I = typename R::I;
