@@ -375,7 +375,6 @@ def draw(given: argparse.Namespace) -> None:
         row_of[0].set_ylabel("cosine with the held-out gradient", fontsize=8)
     for place in places[-1]:
         place.set_xlabel("part of training", fontsize=8)
-    figure.tight_layout()
     save_figure(figure, given.picture)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from pygments.lexers.special import TextLexer  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import lomix_search  # noqa: E402
@@ -83,6 +84,7 @@ def _write_pages(app: Sphinx) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what is generated."""
     app.add_object_type("recipe-key", "recipe-key", objname="recipe key", indextemplate="single: %s (recipe key)")
+    app.add_lexer("csv", TextLexer)  # Pygments has none, and a fence of that name is shown well elsewhere
     app.connect("builder-inited", _write_pages)
     app.connect("autodoc-process-docstring", docstrings_of_api.formulas_stand_apart)
     app.connect("autodoc-process-docstring", docstrings_of_api.signs_are_no_marks, priority=900)  # after napoleon

@@ -46,7 +46,7 @@ scores = {name: [score(strategy, seed) for seed in SEEDS] for name, strategy in 
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for i, seed in enumerate(SEEDS):
     axis.plot(list(scores), [values[i] for values in scores.values()], marker="o", label=f"seed {seed}")
-axis.set(ylabel="validation Dice", title="16 steps each")
+axis.set(ylabel="validation Dice", ylim=(0, 1), xlim=(-0.3, 2.3), title="16 steps each")
 axis.legend()
 
 # %%

@@ -20,16 +20,16 @@ from lomix_search.recipe.recipe import load_recipe
 recipe = load_recipe(
     "chest_ct",
     [
-        "search.steps=50",
+        "search.steps=60",
         "search.batch_size=2",
         "weighting.name=anneal",
         "network.args.features=[8,8,16,32,64,8]",
-        "optimizer.lr=5e-3",
+        "optimizer.lr=1e-2",
     ],
 )
 folder = Path(tempfile.mkdtemp()) / "run"
 outcome = run_recipe(recipe, folder)
-print("test Dice after 50 steps:", {name: round(scores.mean, 2) for name, scores in outcome.test.items()})
+print("test Dice after 60 steps:", {name: round(scores.mean, 2) for name, scores in outcome.test.items()})
 print(sorted(path.name for path in folder.iterdir()))
 
 # %%

@@ -27,6 +27,7 @@ from lomix_search.training.cost import doctor
 from lomix_search.utils.files import write_text
 from lomix_search.utils.schema import shortened
 from lomix_search.utils.shipped import shipped_files
+from lomix_search.utils.terminal import Table
 
 
 @app.command("show")
@@ -46,12 +47,14 @@ def show_command(
 ) -> None:
     """Show a mixture as a ranked table, those of a cross-validation side by side, or a search space as a tree."""
     place = Path(what) if what in shipped_files("search_spaces") else locate_run(Path(what))
+    shown: Table | str
+    told: dict[str, Any]
     if is_cross_validation(place):
         found = _of_folds(place)
         shown, told = found.table(top), found.to_dict(top)
         space, stages, weights = found.first.space, found.first.num_maps, {one.id: one.mean for one in found.maps}
-    elif what.endswith(".json") or (place / "mixture.json").is_file():
-        mixture = Mixture.load(what if what.endswith(".json") else place / "mixture.json")
+    elif place.suffix == ".json" or (place / "mixture.json").is_file():
+        mixture = Mixture.load(place if place.suffix == ".json" else place / "mixture.json")
         shown, told = mixture.table(top), _mixture_to_dict(mixture, top)
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:

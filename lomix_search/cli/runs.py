@@ -36,7 +36,7 @@ from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folde
 from lomix_search.experiments.folds.cross_validate import cross_validate
 from lomix_search.experiments.folds.fold_scores import FoldScores
 from lomix_search.experiments.folds.scored_folds import finished_folds, is_cross_validation, score_folds
-from lomix_search.experiments.listing import find_run, locate_run, name_in_runs
+from lomix_search.experiments.listing import find_run, locate_run
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
@@ -146,7 +146,7 @@ def rank_command(
         return
     console.print(ranking)
     if top is not None:
-        console.print(f"next: {typed('train', name_in_runs(home), '--mixture', home / 'ranked.json')}", soft_wrap=True)
+        console.print(f"next: {typed('train', home, '--mixture', home / 'ranked.json')}", soft_wrap=True)
 
 
 def _looked(run: Path) -> bool:

@@ -60,11 +60,12 @@ class PairedTest:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def __rich__(self) -> Table:
-        """Lay out the same as a table."""
+        """Lay out the same as a table of 80 columns."""
         a, b = self.names
-        head = [self.measure, "A", "B", "B − A", *self._head()[4:]]
-        told = "" if self.names == ("A", "B") else f"\nA {a}\nB {b}"
-        table = Table(*head, title="B − A, paired by patient", caption=told.strip() or None, caption_justify="left")
+        head = [self.measure, "A", "B", "B − A", "95 % interval", "p", "n"]  # short, for 80 columns
+        told = "n patients, p of Wilcoxon's signed-rank test"
+        told = told if self.names == ("A", "B") else f"A {a}\nB {b}\n{told}"
+        table = Table(*head, title="B − A, paired by patient", caption=told, caption_justify="left")
         for row in self.rows:
             table.add_row(*_cells(row))
         return table

@@ -41,4 +41,5 @@ def test_long_names_stand_below_the_table() -> None:
     narrow = Terminal(width=80, record=True, file=io.StringIO())
     narrow.print(paired_test(score_table(0), score_table(0.05), names=names))
     text = narrow.export_text()
-    assert all(name in text for name in names) and "…" not in text.replace(" … ", "")
+    assert all(name in text for name in names) and max(map(len, text.splitlines())) <= 80
+    assert "+0.0500 … +0.0500 │" in text and text.count("…") == 3, "one for each row, and no name is cut off"

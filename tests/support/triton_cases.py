@@ -58,11 +58,11 @@ CASES: dict[str, dict[str, object]] = {
     "tiles-in-turns": {"size": (13, 12), "operators": ["add", "concat", "attention"], "tiles": 2},
     # originals coarser than the labels, by odd ratios; two images, gathered to their own size at once and in parts
     "coarse": {"num_maps": 3, "subsets": (2,), "strides": 2, "size": (7, 9), "batch": 2, "operators": ["mul"]},
-    "coarse-learned": {"strides": 2, "batch": 2, "operators": ["attention", "concat"]},
+    "coarse-learned": {"strides": 2, "operators": ["attention", "concat"]},
     "coarse-in-parts": {"strides": 3, "size": (13, 12), "batch": 2, "operators": ["add"], "in_parts": True},
-    "coarse-by-32": {"strides": 32, "size": (33, 12), "operators": ["add"], "in_parts": True},
+    "coarse-by-32": {"strides": 32, "size": (33, 8), "operators": ["add"], "in_parts": True},
     "coarse-1d": {"strides": 8, "size": (131,), "operators": ["add"], "in_parts": True},
-    "coarse-3d": {"strides": 3, "size": (5, 7, 8), "operators": ["add"], "in_parts": True},
+    "coarse-3d": {"strides": 3, "size": (3, 7, 8), "operators": ["add"], "in_parts": True},
     "coarse-many-classes": {"strides": 2, "size": (7, 5), "kept": False, "operators": ["max", "concat", "attention"]},
     "coarse-many-classes-3d": {
         "strides": 2,
