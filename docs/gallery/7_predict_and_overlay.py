@@ -33,7 +33,7 @@ print("test Dice after 60 steps:", {name: round(scores.mean, 2) for name, scores
 print(sorted(path.name for path in folder.iterdir()))
 
 # %%
-# Six test slices of the one patient. ``logits`` are those of the user's own network.
+# Three of the six test slices of the one patient. ``logits`` are those of the user's own network.
 
 trained, splits = load_trained(folder), recipe.build_data()
 images = torch.stack([splits.test[i][0] for i in range(0, 6, 2)])
