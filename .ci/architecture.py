@@ -162,7 +162,7 @@ def walks() -> Iterator[str]:
 
 def named_files() -> Iterator[str]:
     """Look for the modules and tests that the pages name, such as ``data/split.py`` or ``data/test_split.py``."""
-    for page in [PAGE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [PAGE, ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for name in sorted(set(re.findall(r"`((?:\w+/)+\w+\.py)\b", page.read_text()))):
             if not any((folder / name).is_file() for folder in (ROOT, PACKAGE, ROOT / "tests", ROOT / "recipes")):
                 yield f"{page.relative_to(ROOT)}: names {name}, which is nowhere"

@@ -35,6 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from lomix_search.mixture.loss import MixtureLoss  # noqa: E402 — the checkout's, whatever is installed
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine, engine_report  # noqa: E402
 from lomix_search.mixture.loss.reference import fuse, reference_losses  # noqa: E402
+from lomix_search.mixture.loss.resize import resize_maps  # noqa: E402
 from lomix_search.mixture.loss.single_map import FINEST_ALONE  # noqa: E402
 
 REFERENCE = {"batch": 6, "classes": 9, "size": [224, 224], "scales": 4, "dtype": "float32", "options": {}}
@@ -175,7 +176,10 @@ def kept(path: str, case: str, device: str) -> tuple[Callable[[], Tensor], list[
 
 
 def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[], Tensor], list[Tensor]]:
-    """Make inputs and the loss; the originals stand at the labels' size, or at the ``strides`` of the case."""
+    """Make inputs and the loss; the originals stand at the labels' size, or at the ``strides`` of the case.
+
+    Our engines take coarse originals as they are; for every other path they are resized in each step.
+    """
     dtype, classes, scales = getattr(torch, case["dtype"]), case["classes"], case["scales"]
     shape = (case["batch"], classes, *case["size"])
     strides = case.get("strides") or [1] * scales
@@ -186,6 +190,9 @@ def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[],
     labels = torch.randint(
         2 if several else max(classes, 2), shape if several else (shape[0], *shape[2:]), device=device
     )
+    given = (
+        (lambda: list(resize_maps(maps, labels.shape[-len(case["size"]) :]))) if case.get("strides") else lambda: maps
+    )
     plain = {"last layer": "last_layer", "deep supervision": "deep_supervision"}
     weighting = "uniform" if path in plain else "softplus"
     engine = path if path in ENGINES else "auto"
@@ -195,12 +202,12 @@ def build(path: str, case: dict[str, object], device: str) -> tuple[Callable[[],
         return (lambda: loss(maps, labels)), [*maps, *loss.parameters()]
     if path in ("monai", "vectorised"):
         peer = monai_deep_supervision() if path == "monai" else vectorised
-        return (lambda: peer(maps, labels)), maps
+        return (lambda: peer(given(), labels)), maps
     if path == "compiled straightforward":
         compiled = torch.compile(straightforward)
-        return (lambda: compiled(loss, maps, labels)), [*maps, *loss.parameters()]
+        return (lambda: compiled(loss, given(), labels)), [*maps, *loss.parameters()]
     way = each_own if case.get("own") else each_map if options else straightforward
-    return (lambda: way(loss, maps, labels)), [*maps, *loss.parameters()]
+    return (lambda: way(loss, given(), labels)), [*maps, *loss.parameters()]
 
 
 def memory(device: str, reset: bool = False) -> float:

@@ -1,15 +1,18 @@
 """How the cost of the mixture loss grows: with scales, classes, pixels and the number of mutants, in one picture.
 
     python benchmarks/scaling.py docs/scaling.png      # needs matplotlib: pip install "lomix-search[plot]"
+    python benchmarks/scaling.py docs/scaling_gpu.png --measured gpu.json      # of what benchmarks/gpu.py found
 
 Processor time of forward and backward of the loss on one thread, best of several turns. The numbers are printed too.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from loss_cost import REFERENCE, build
@@ -58,15 +61,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--measured", type=Path, help="a file of benchmarks/gpu.py")
     options = parser.parse_args()
+    if options.measured is not None:
+        found = json.loads(options.measured.read_text(encoding="utf-8"))
+        curves = measured(found)
+        show(curves)
+        draw(curves, options.picture, f"ms on {found['device']}")
+        return
     torch.set_num_threads(1)
     paths = ["straightforward", "tiled", *(["native"] if choose_engine("auto", "cpu") == "native" else [])]
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    curves = {}
     for axis, points in AXES.items():
         curves[axis] = {p: [(n, seconds(p, BASE | change, options.turns)) for n, change in points] for p in paths}
     curves["mutants that count"] = {p: [(n, pruned(p, n, options.turns)) for n in KEPT] for p in paths}
     show(curves)
     draw(curves, options.picture)
+
+
+def measured(found: dict[str, Any]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Return the curves of a file of benchmarks/gpu.py, in seconds."""
+    rows = {name.removeprefix("scaling, "): row for name, row in found["rows"].items() if name.startswith("scaling, ")}
+    return {
+        axis: {path: [(n, ms / 1000) for n, ms in points] for path, points in row.items()}
+        for axis, row in rows.items()
+        if isinstance(row, dict)
+    }
 
 
 def show(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
@@ -81,7 +101,7 @@ def show(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
                 print(f"| {path}, µs a mutant | " + " | ".join(cells) + " |")
 
 
-def draw(curves: dict[str, dict[str, list[tuple[int, float]]]], picture: Path) -> None:
+def draw(curves: dict[str, dict[str, list[tuple[int, float]]]], picture: Path, what: str = "ms of one thread") -> None:
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -93,7 +113,7 @@ def draw(curves: dict[str, dict[str, list[tuple[int, float]]]], picture: Path) -
     for panel, (axis, rows) in zip(panels, curves.items(), strict=True):
         for path, points in rows.items():
             panel.plot([n for n, _ in points], [1000 * s for _, s in points], "o-", label=path)
-        panel.set(xlabel=axis, yscale="log", ylabel="forward and backward, ms of one thread")
+        panel.set(xlabel=axis, yscale="log", ylabel=f"forward and backward, {what}")
         panel.set_xscale("log" if axis == "pixels" else "linear")
         panel.grid(alpha=0.3, which="both")
     panels[0].legend()

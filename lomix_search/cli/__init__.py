@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from lomix_search.cli import threads  # noqa: F401 — before torch is imported
 from lomix_search.cli.common import app as app
-from lomix_search.cli import runs, predictions, reports as folders, studies, recipes as shelf, network, nnunet  # noqa: F401 — each adds its commands, in this order
+from lomix_search.cli import runs, predictions, reports as folders, studies, audits, recipes as shelf, network, nnunet  # noqa: F401 — each adds its commands, in this order
 from lomix_search.utils.distributed import is_main, rank
 from lomix_search.errors import LomixError
 from lomix_search.utils.terminal import Terminal, plain

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,18 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings=HELP)
 console = Terminal(quiet=not is_main())  # of several processes the first speaks
 
+RECIPE = "a shipped name (lomix ls), a recipe.toml, its folder, or the name of a run for the recipe that it ran"
+RUN = "a run: its folder, or its name in runs"
+MODEL = "package.module:Name or file.py:Name, a class or a function that returns the network"
+
 _LARGEST = 1 << 32  # numbers in an example: 16 GiB
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="KEY=VALUE pairs that change the recipe", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Argument(help="changes of the recipe, by dotted key: optimizer.lr=1e-3", metavar="KEY=VALUE"),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]
-Folder = Annotated[Path | None, typer.Option(help="run folder  [default: runs/<recipe>]")]
+Resume = Annotated[bool, typer.Option("--resume", help="go on with what was stopped or killed")]
+Folder = Annotated[Path | None, typer.Option(help="run folder (default: runs/<recipe>)")]
 TrackOption = Annotated[
     str | None, typer.Option(help="wandb (offline unless --online), tensorboard, or both: wandb,tensorboard")
 ]
@@ -74,6 +80,11 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def typed(*words: object) -> str:
+    """Return a command that can be pasted into a shell: ``lomix`` and these words, quoted where they need it."""
+    return shlex.join(["lomix", *map(str, words)])
+
+
 def numbers(text: str) -> list[float]:
     """Read ``0.1,1``; raise RunError for anything else than a list of numbers."""
     try:
@@ -95,6 +106,8 @@ def fractions_of(text: str) -> list[str]:
 
 def shape(text: str) -> tuple[int, ...]:
     """Read ``1,3,256,256``; raise RunError for anything else than a shape that fits into memory."""
+    if not text:
+        raise RunError("--example is missing: the shape of what the network takes.", hint="--example 1,3,256,256")
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -1,11 +1,12 @@
 """Recipes and data: list, copy, write, prepare, check."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lomix_search.cli.common import AsJson, Overrides, app, console, listed, print_json
+from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, typed
 from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.benchmarks.table import LAYOUTS
 from lomix_search.data.prepare import prepare
@@ -34,21 +35,29 @@ def ls_command(as_json: AsJson = False) -> None:
         for name, about in abouts.items():
             table.add_row(name, about)
         console.print(table)
-    console.print("lomix cp NAME FOLDER copies one for you to edit; lomix run NAME runs a recipe")
+    console.print("lomix cp NAME TARGET copies one for you to edit; lomix run NAME runs a recipe")
 
 
 @app.command("cp")
-def cp_command(name: str, folder: Annotated[Path, typer.Argument(help="where to; made when missing")] = Path()) -> None:
+def cp_command(
+    name: Annotated[str, typer.Argument(help="of a recipe or a search space that ships: lomix ls", metavar="NAME")],
+    folder: Annotated[
+        Path, typer.Argument(help="the copy; or a folder that is there, to copy it into", metavar="TARGET")
+    ] = Path(),
+) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
     target = copy_shipped(name, folder)
-    console.print(f"copied to {target}", f"\nnext: lomix {'run' if target.is_dir() else 'show'} {target}")
+    console.print(
+        f"copied to {target}\nnext: {typed('validate' if target.is_dir() else 'show', target)}", soft_wrap=True
+    )
 
 
 @app.command("new")
 def new_command(
-    folder: Annotated[Path, typer.Argument(help="folder of the new recipe")],
+    folder: Annotated[Path, typer.Argument(help="folder of the new recipe, which is called like it", metavar="FOLDER")],
     data: Annotated[
-        Path | None, typer.Argument(help="folder of your data: nnU-Net, MSD, images with masks, a folder a patient")
+        Path | None,
+        typer.Argument(help="folder of your data: nnU-Net, MSD, images with masks, a folder a patient", metavar="DATA"),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of images, where masks lie elsewhere")] = None,
     masks: Annotated[Path | None, typer.Option(help="folder of masks, named like the images")] = None,
@@ -86,33 +95,48 @@ def new_command(
     console.print(table)
     console.print("\n".join(plan.look.lines(plan.decided.names, plan.decided.scaled)))
     path = plan.write()
-    console.print(f"written: {path}\nnext: lomix validate {folder}, then lomix run {folder}")
+    console.print(f"written: {path}\nnext: {typed('validate', folder)}\n      {typed('run', folder)}", soft_wrap=True)
 
 
 @app.command("prepare")
 def prepare_command(
-    benchmark: Annotated[str, typer.Argument(help=", ".join(LAYOUTS))],
-    raw: Annotated[Path, typer.Argument(help="folder of the raw files")],
-    out: Annotated[Path, typer.Argument(help="folder to write")],
+    benchmark: Annotated[str, typer.Argument(help=", ".join(LAYOUTS), metavar="BENCHMARK")],
+    raw: Annotated[Path, typer.Argument(help="folder of the raw files", metavar="RAW")],
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
     size: Annotated[
-        int | None, typer.Option(help="rows and columns for training  [default: the benchmark's]", min=1, max=65536)
+        int | None,
+        typer.Option(help="rows and columns for training, in pixels (default: the benchmark's)", min=1, max=65536),
     ] = None,
     spacing: Annotated[
-        str, typer.Option(help="of volumes: mm between slices, rows, columns: 3,1,1  [default: the median]")
+        str, typer.Option(help="of volumes: mm between slices, rows, columns: 3,1,1 (default: the median)")
     ] = "",
     labels: Annotated[str, typer.Option(help="comma-separated names of labels 1, 2, … of renumbered files")] = "",
-    workers: Annotated[int | None, typer.Option(help="threads  [default: as many as cores]", min=1, max=1024)] = None,
+    workers: Annotated[int | None, typer.Option(help="threads (default: as many as cores)", min=1, max=1024)] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
     names = listed("--labels", labels)
     wanted = measures("--spacing", spacing)
     manifest = prepare(benchmark, raw, out, size=size, spacing=wanted, label_names=names, workers=workers)
-    console.print(f"{len(manifest.cases)} cases in {out}\nnext: lomix validate RECIPE data.root={out}")
+    if as_json:
+        print_json({"benchmark": benchmark, "folder": out, "cases": [case.name for case in manifest.cases]})
+        return
+    recipe = benchmark if benchmark in shipped_files("recipes") else "RECIPE"
+    console.print(
+        f"{len(manifest.cases)} cases in {out}\nnext: {typed('validate', recipe, f'data.root={out}')}", soft_wrap=True
+    )
 
 
 @app.command("validate")
-def validate_command(recipe: str, overrides: Overrides = None) -> None:
+def validate_command(
+    recipe: Annotated[str, typer.Argument(help=RECIPE, metavar="RECIPE")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
     found = validate_recipe(load_recipe(recipe, overrides or ()))
-    console.print(found)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        console.print(found)
     found.check()

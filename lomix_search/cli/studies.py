@@ -1,17 +1,18 @@
 """Many runs: compare strategies, tune outer hyperparameters."""
 
-from collections import Counter
+import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from lomix_search.cli.common import Folder, Overrides, app, console, numbers
+from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, numbers, print_json, silent
 from lomix_search.errors import require
 from lomix_search.experiments.compare.runner import compare_strategies
 from lomix_search.experiments.compare.strategies import read_strategies
-from lomix_search.experiments.compare.verdict_table import to_table
+from lomix_search.experiments.compare.verdict_table import to_json, to_table
 from lomix_search.experiments.tune.outer_search import tune
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.recipe.tuning import MOST_TRIALS
@@ -21,24 +22,39 @@ from lomix_search.utils.terminal import Table
 
 @app.command("compare")
 def compare_command(
-    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    recipe: Annotated[str, typer.Argument(help=RECIPE, metavar="RECIPE")],
     overrides: Overrides = None,
     strategies: Annotated[
         str, typer.Option(help="spaces and weightings, with settings: lookahead(rate=20), and derived(top=8)")
     ] = "last_layer,deep_supervision,mutation,uniform,softplus,lookahead,anneal",
-    seeds: Annotated[int, typer.Option(help="runs of each")] = 5,
-    label_fraction: Annotated[str, typer.Option(help="parts of the training items, e.g. 0.1,1")] = "1",
-    jobs: Annotated[int, typer.Option(help="processes at a time")] = 1,
-    folder: Folder = None,
+    seeds: Annotated[int, typer.Option(help="runs of each strategy, with seeds 1, 2, …", min=1)] = 5,
+    label_fraction: Annotated[
+        str, typer.Option(help="parts of the training items, each in (0, 1], comma-separated: 0.1,1")
+    ] = "1",
+    jobs: Annotated[int, typer.Option(help="processes at a time", min=1)] = 1,
+    baseline: Annotated[
+        str | None, typer.Option(help="strategy to compare with (default: last_layer, if it is run)")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="where to, a folder a run in it (default: runs/<recipe>-compare)")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare strategies at equal budget, seed by seed; the same command goes on after a stop."""
     loaded, chosen = load_recipe(recipe, overrides or ()), read_strategies(strategies)
     home = folder or home_of(loaded, "-compare")
-    rows = compare_strategies(
-        loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, console=console
+    with silent(as_json):
+        rows = compare_strategies(
+            loaded, chosen, seeds=seeds, labels=numbers(label_fraction), folder=home, jobs=jobs, baseline=baseline,
+            console=console,
+        )  # fmt: skip
+        console.print(to_table(rows, baseline))
+    if as_json:
+        typer.echo(to_json(rows), nl=False)
+        return
+    console.print(
+        f"all in {home}: compare.md compare.json cases.csv compare.png curves.png, a folder a run", soft_wrap=True
     )
-    console.print(to_table(rows))
-    console.print(f"all in {home}: compare.md compare.json compare.png, a folder a run")
 
 
 class _TuneGroup(TyperGroup):
@@ -52,28 +68,54 @@ class _TuneGroup(TyperGroup):
 
 tune_app = typer.Typer(cls=_TuneGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.add_typer(tune_app, name="tune", help="Tune outer hyperparameters with Optuna, on any number of machines.")
-StudyName = Annotated[str | None, typer.Option("--study", help="name of the study  [default: the recipe's]")]
-Where = Annotated[str, typer.Argument(help="a study's folder, its journal file, or a database address")]
+StudyName = Annotated[str | None, typer.Option("--study", help="name of the study (default: the recipe's)")]
+Where = Annotated[
+    str,
+    typer.Argument(
+        help="a study: its folder, its name in runs, its journal file or a database address", metavar="STUDY"
+    ),
+]
+_SLURM = "SLURM, with --slurm"
 
 
 @tune_app.command("run")
 def tune_command(
-    recipe: Annotated[str, typer.Argument(help="a shipped name, a recipe.toml or its folder")],
+    recipe: Annotated[str, typer.Argument(help=RECIPE, metavar="RECIPE")],
     overrides: Overrides = None,
     trials: Annotated[
-        int | None, typer.Option(help="finished trials in all  [default: the recipe's]", min=1, max=MOST_TRIALS)
+        int | None, typer.Option(help="finished trials in all (default: the recipe's)", min=1, max=MOST_TRIALS)
     ] = None,
-    folder: Annotated[Path | None, typer.Option(help="study folder  [default: runs/<recipe>-tune]")] = None,
+    folder: Annotated[Path | None, typer.Option(help="study folder (default: runs/<recipe>-tune)")] = None,
     storage: Annotated[
         str | None, typer.Option(help="join or start a study there: postgresql+psycopg://user@host/db, or study.log")
     ] = None,
     study: StudyName = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the folder's study")] = False,
-    heartbeat: Annotated[int, typer.Option(help="seconds between two signs of life, in a database", max=86400)] = 30,
+    heartbeat: Annotated[
+        int, typer.Option(help="seconds between two signs of life, in a database", min=1, max=86400)
+    ] = 30,
     leave: Annotated[bool, typer.Option("--leave", help="do not wait for other workers at the end")] = False,
+    slurm: Annotated[
+        Path | None,
+        typer.Option(help="run nothing: write a script for sbatch, an array of workers", rich_help_panel=_SLURM),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="tasks of the array", min=1, rich_help_panel=_SLURM)] = 4,
+    time: Annotated[
+        str, typer.Option(help="limit of each task: 12:00:00, 2-00:00:00, or minutes", rich_help_panel=_SLURM)
+    ] = "12:00:00",
+    cpus: Annotated[int, typer.Option(help="cores of each task", min=1, rich_help_panel=_SLURM)] = 4,
+    gpus: Annotated[int, typer.Option(help="GPUs of each task, all for one trial", min=0, rich_help_panel=_SLURM)] = 1,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(help="a further option of sbatch: --partition=long; again for more", rich_help_panel=_SLURM),
+    ] = None,
 ) -> None:
     """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
     loaded = load_recipe(recipe, overrides or ())
+    if slurm is not None:
+        study_of = (recipe, overrides or (), trials, folder, storage, study)
+        _write_slurm(slurm, loaded, study_of, (workers, time, cpus, gpus, tuple(sbatch or ())))
+        return
     join()
     if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
         require("optuna", "tune")
@@ -89,23 +131,39 @@ def tune_command(
     _show_study(done, loaded, 10)
 
 
+@tune_app.command("status")
+def status_command(where: Where, study: StudyName = None, as_json: AsJson = False) -> None:
+    """Say how a study stands: trials by state, the best so far, what runs where, and why trials failed."""
+    opened, recipe = _opened(where, study)
+    if as_json:
+        print_json(dataclasses.asdict(_overview(opened, recipe, 1)))
+    else:
+        _show_study(opened, recipe, 1)
+
+
 @tune_app.command("best")
 def best_command(
     where: Where,
-    write: Annotated[Path | None, typer.Option(help="write the best trial as a recipe, several numbered")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="write the best trial as a recipe, several as FILE-1.toml, FILE-2.toml, …")
+    ] = None,
     top: Annotated[int, typer.Option(help="this many of the best; of a study with a cost always the front", min=1)] = 1,
     study: StudyName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the best trials of a study, and write them as recipes."""
-    require("optuna", "tune")
+    opened, recipe = _opened(where, study)
     from lomix_search.experiments.tune.best import write_best
-    from lomix_search.experiments.tune.opening import open_study
 
-    opened, recipe = open_study(where, study)
+    paths = [] if write is None else write_best(opened, recipe, write, top)
+    if as_json:
+        best = dataclasses.asdict(_overview(opened, recipe, top))["best"]
+        print_json({"study": opened.study_name, "best": best, "written": paths})
+        return
     _show_study(opened, recipe, top)
-    if write is not None:
-        paths = write_best(opened, recipe, write, top)
-        console.print(f"written: {', '.join(map(str, paths))}\nnext: lomix run {paths[0]}")
+    if paths:
+        next_one = shlex.join(["lomix", "run", str(paths[0])])
+        console.print(f"written: {', '.join(map(str, paths))}\nnext: {next_one}", soft_wrap=True)
 
 
 @tune_app.command("plot")
@@ -115,26 +173,50 @@ def plot_command(
     study: StudyName = None,
 ) -> None:
     """Draw a study: history, importance of each parameter, validation curves, or the front."""
-    require("optuna", "tune"), require("matplotlib", "plot")
-    from lomix_search.experiments.tune.opening import open_study
+    opened = _opened(where, study)
+    require("matplotlib", "plot")
     from lomix_search.experiments.tune.plots import draw_study
 
-    for path in draw_study(*open_study(where, study), folder):
-        console.print(f"drawn: {path}")
+    drawn = draw_study(*opened, folder)
+    for path in drawn:
+        console.print(f"drawn: {path}", soft_wrap=True)
+    if not drawn:
+        console.print("nothing is drawn: no trial has finished")
+
+
+def _opened(where: str, name: str | None) -> tuple[Any, Recipe]:
+    """Open a study to read it."""
+    require("optuna", "tune")
+    from lomix_search.experiments.tune.opening import open_study
+
+    return open_study(where, name)
+
+
+def _overview(study: Any, recipe: Recipe, top: int) -> Any:
+    from lomix_search.experiments.tune.overview import overview
+
+    return overview(study, recipe, top)
 
 
 def _show_study(study: Any, recipe: Recipe, top: int) -> None:
-    """Print the states of all trials, and the best ones with their values."""
-    from lomix_search.experiments.tune.best import best_trials
-    from lomix_search.experiments.tune.parameters import decode
+    """Print how a study stands, and the best trials with their values."""
     from lomix_search.experiments.tune.trial import shown
 
-    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-    console.print(f'study "{study.study_name}": ' + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
-    best = best_trials(study, recipe, top)
-    goals = [recipe.tune.metric, *([recipe.tune.cost] if recipe.tune.cost else [])]
-    table = Table("trial", *goals, "values", title="the front" if recipe.tune.cost else "best trials")
-    for trial in best:
-        values = [f"{value:.4f}" for value in trial.values]
-        table.add_row(str(trial.number), *values, shown(decode(trial.params, recipe.tune)))
-    console.print(table)
+    found = _overview(study, recipe, top)
+    for line in found.lines:
+        console.print(line)
+    table = Table("trial", *found.goals, "values", title="the front" if recipe.tune.cost else "best trials")
+    for one in found.best:
+        table.add_row(str(one.number), *(f"{value:.4f}" for value in one.values.values()), shown(one.settings))
+    if found.best:
+        console.print(table)
+
+
+def _write_slurm(path: Path, recipe: Recipe, study: tuple[Any, ...], options: tuple[Any, ...]) -> None:
+    require("optuna", "tune")
+    from lomix_search.experiments.tune.outer_search import check_ranges
+    from lomix_search.experiments.tune.slurm import ArrayStudy, SlurmArray, write_slurm
+
+    check_ranges(recipe)
+    written = write_slurm(path, recipe, ArrayStudy(*study), SlurmArray(*options))
+    console.print(f"written: {written}\nnext: {shlex.join(['sbatch', str(written)])}", soft_wrap=True)

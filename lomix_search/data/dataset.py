@@ -38,6 +38,7 @@ class Splits:
         multilabel: Labels are masks that may overlap, one for each of ``classes``; true wherever there are regions.
         ignore_index: Label value of pixels that count nowhere; None leaves it to ``loss.ignore_index``.
         written: Label value that each region is written as, in the order of painting; empty: found out.
+        patients: Whose a case is, by the name of the case; a case that is not named is a patient of its own.
     """
 
     train: "Slices"
@@ -51,6 +52,7 @@ class Splits:
     multilabel: bool = False
     ignore_index: int | None = None
     written: tuple[int, ...] = ()
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that sets, classes and regions fit each other."""

@@ -31,12 +31,14 @@ class DiceResult:
         cases: Case names, in the order in which they came.
         dice: (cases, classes) in [0, 1] or NaN.
         multilabel: The classes are regions that may overlap; none of them is the background.
+        predicted: Number of pixels, over all cases, at which each class was predicted; empty where nobody counted.
     """
 
     classes: tuple[str, ...]
     cases: tuple[str, ...]
     dice: NDArray[np.float64]
     multilabel: bool = False
+    predicted: tuple[int, ...] = ()
 
     @property
     def foreground(self) -> tuple[str, ...]:
@@ -56,6 +58,15 @@ class DiceResult:
     @property
     def _means(self) -> list[float]:
         return [self.per_class[name] for name in self.foreground]
+
+    @property
+    def silent(self) -> dict[str, int]:
+        """Classes that were predicted nowhere although cases have them, each with the number of these cases."""
+        if not self.predicted:
+            return {}
+        known = (~np.isnan(self.dice)).sum(0).tolist()
+        counted = dict(zip(self.classes, zip(self.predicted, known, strict=True), strict=True))
+        return {name: counted[name][1] for name in self.foreground if counted[name][0] == 0 < counted[name][1]}
 
     def rows(self) -> list[dict[str, str | float]]:
         """Return one row a case: its name, the Dice of each foreground class, and their mean."""
@@ -160,7 +171,8 @@ class DiceMeter:
         dice = np.where(total > 0, 2 * common / np.maximum(total, 1), np.nan)
         if not self.multilabel and self.ignore_index is not None and 0 <= self.ignore_index < len(self.classes):
             dice[:, self.ignore_index] = np.nan  # the pixels of this class count nowhere
-        return DiceResult(tuple(self.classes), tuple(self._counts), dice, self.multilabel)
+        pixels = tuple(predicted.sum(0).tolist())
+        return DiceResult(tuple(self.classes), tuple(self._counts), dice, self.multilabel, pixels)
 
     def _of_masks(self, prediction: Tensor, label: Tensor) -> NDArray[np.int64]:
         inside, true = prediction.flatten(1) == 1, label.flatten(1) == 1

@@ -60,8 +60,12 @@ class PairedTest:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def __rich__(self) -> Table:
-        """Lay out the same as a table."""
-        table = Table(*self._head(), title="B − A, paired by patient")
+        """Lay out the same as a table of 80 columns."""
+        a, b = self.names
+        head = [self.measure, "A", "B", "B − A", "95 % interval", "p", "n"]  # short, for 80 columns
+        told = "n patients, p of Wilcoxon's signed-rank test"
+        told = told if self.names == ("A", "B") else f"A {a}\nB {b}\n{told}"
+        table = Table(*head, title="B − A, paired by patient", caption=told, caption_justify="left")
         for row in self.rows:
             table.add_row(*_cells(row))
         return table
@@ -126,5 +130,6 @@ def _check(a: Evaluation, b: Evaluation, measure: str) -> None:
 
 def _cells(row: PairedDifference) -> list[str]:
     shown = [f"{value:.4f}" for value in (row.a, row.b)]
-    interval = f"{row.low:+.4f} … {row.high:+.4f}"
-    return [row.label, *shown, f"{row.difference:+.4f}", interval, f"{row.p:.3g}", str(row.patients)]
+    interval = f"{row.low:+.4f} … {row.high:+.4f}" if row.patients > 1 else "–"  # one patient says nothing about others
+    p = "–" if np.isnan(row.p) else f"{row.p:.2g}"
+    return [row.label, *shown, f"{row.difference:+.4f}", interval, p, str(row.patients)]

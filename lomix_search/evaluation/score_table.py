@@ -107,13 +107,16 @@ class Evaluation:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return means with their 95 % intervals, overall and by class, for JSON; NaN where nothing is defined."""
+        """Return means with their 95 % intervals, overall and by class, for JSON.
+
+        NaN where nothing is defined; None in place of an interval of one patient, who says nothing about others.
+        """
         return {
             "protocol": self.protocol,
             "unit": self.unit,
             "cases": len(self.cases),
             "mean": {measure: self.mean(measure) for measure in self.measures},
-            "interval": {measure: list(self.interval(measure)) for measure in self.measures},
+            "interval": {measure: self._interval(measure) for measure in self.measures},
             "classes": {measure: self.per_class(measure) for measure in self.measures},
         }
 
@@ -131,23 +134,32 @@ class Evaluation:
         """Return class by class, the mean with its interval by patient, and the test sets if there are several."""
         head = [self.what, *(_titled(m, self.unit) for m in self.measures)]
         lines = [head, ["---"] * len(head)]
-        lines += [[c, *(_shown(self.per_class(m)[c]) for m in self.measures)] for c in self.classes]
-        lines += [["**mean**", *(_shown(self.mean(m)) for m in self.measures)]]
-        lines += [["95 % interval", *("{:.4g} – {:.4g}".format(*self.interval(m)) for m in self.measures)]]
-        lines += [[f"mean of {g}", *(_shown(e.mean(m)) for m in self.measures)] for g, e in self.groups().items()]
+        lines += [[c, *(_shown(self.per_class(m)[c], m) for m in self.measures)] for c in self.classes]
+        lines += [["**mean**", *(_shown(self.mean(m), m) for m in self.measures)]]
+        if self._several:
+            lines += [["95 % interval", *("{:.4g} – {:.4g}".format(*self.interval(m)) for m in self.measures)]]
+        lines += [[f"mean of {g}", *(_shown(e.mean(m), m) for m in self.measures)] for g, e in self.groups().items()]
         cases = f"{len(self.cases)} cases of {len(set(self._patients().tolist()))} patients, protocol `{self.protocol}`"
+        cases += "" if self._several else "; one patient says nothing about others"
         return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", cases, ""])
 
     def __rich__(self) -> Table:
         """Lay out classes × measures with the means below."""
         table = Table(self.what, *(_titled(m, self.unit) for m in self.measures), title=f"protocol {self.protocol}")
         for label in self.classes:
-            table.add_row(label, *(_shown(self.per_class(m)[label]) for m in self.measures))
+            table.add_row(label, *(_shown(self.per_class(m)[label], m) for m in self.measures))
         table.add_section()
-        table.add_row("mean", *(_shown(self.mean(m)) for m in self.measures), style="bold")
+        table.add_row("mean", *(_shown(self.mean(m), m) for m in self.measures), style="bold")
         for group, part in self.groups().items():
-            table.add_row(group, *(_shown(part.mean(m)) for m in self.measures))
+            table.add_row(group, *(_shown(part.mean(m), m) for m in self.measures))
         return table
+
+    @property
+    def _several(self) -> bool:
+        return len({row.patient for row in self.rows}) > 1
+
+    def _interval(self, measure: str) -> list[float] | None:
+        return list(self.interval(measure)) if self._several else None
 
     def _patients(self) -> NDArray[Any]:
         patient = {row.case: row.patient for row in self.rows}
@@ -185,9 +197,12 @@ def read_evaluation(path: str | Path) -> Evaluation:
     return Evaluation(lines[0]["protocol"], lines[0]["unit"], tuple(rows), what == "region")
 
 
+_DISTANCES = ("hd95", "asd")  # in mm or voxels: more than two decimals are finer than any scan
+
+
 def _titled(measure: str, unit: str) -> str:
-    return f"{measure} ({unit})" if measure in ("hd95", "asd") else measure
+    return f"{measure} ({unit})" if measure in _DISTANCES else measure
 
 
-def _shown(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}" if value < 10 else f"{value:.2f}"
+def _shown(value: float, measure: str) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}" if measure in _DISTANCES or value >= 10 else f"{value:.4f}"

@@ -4,6 +4,8 @@ Every function takes plain arrays. The modules that fill them from cases, patien
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,23 @@ from numpy.typing import NDArray
 from lomix_search.errors import require
 
 _Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeanChange:
+    """The mean of paired differences and what is known of it; NaN where a single pair tells nothing.
+
+    Args:
+        mean: The mean.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p: Two-sided p-value of a mean of 0; below 0.05 exactly where the interval leaves 0 out.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
 
 
 def mean_of_counted(values: _Floats, axis: int) -> _Floats:
@@ -70,6 +89,96 @@ def means_by_patient(matrix: _Floats, patients: NDArray[Any]) -> _Floats:
     """
     found = dict.fromkeys(patients.tolist())
     return np.array([mean_of_counted(matrix[patients == patient], 0) for patient in found])
+
+
+def patient_parts(matrix: _Floats, patients: NDArray[Any]) -> _Floats:
+    """Share the mean over classes of their means over cases out to the patients; the mean of the parts is that mean.
+
+    Where every case has every class, and every patient one case, a part is the patient's mean over the classes.
+    Elsewhere it is the linear part of what the patient does to the mean; parts of two networks can be subtracted.
+
+    Args:
+        matrix: (cases, classes); NaN where there is nothing to score.
+        patients: Whose each case is.
+
+    Returns:
+        (patients,), in the order in which patients first come; NaN where nothing at all is scored.
+    """
+    owners = list(dict.fromkeys(patients.tolist()))
+    owner = np.array([patients == p for p in owners], float).reshape(len(owners), len(matrix))
+    counts, means = (~np.isnan(matrix)).sum(0), mean_of_counted(matrix, 0)
+    away = owner @ np.where(np.isnan(matrix), 0.0, matrix - means)  # (patients, classes), what lies above the mean
+    parts = means + len(owners) * away / np.maximum(counts, 1)
+    return mean_of_counted(np.where(counts > 0, parts, np.nan), 1)
+
+
+def student_change(changes: _Floats) -> MeanChange:
+    """Return the mean of independent paired differences, by Student's t.
+
+    Args:
+        changes: (n,), any number.
+
+    Returns:
+        The mean; interval and p are NaN for fewer than two pairs.
+    """
+    if len(changes) < 2:
+        return MeanChange(float(changes.mean()) if len(changes) else math.nan, math.nan, math.nan, math.nan)
+    return _by_student(float(changes.mean()), float(changes.var(ddof=1)) / len(changes), len(changes) - 1)
+
+
+def crossed_change(changes: _Floats) -> MeanChange:
+    """Return the mean of paired differences that share seeds and patients, as a mean over other seeds and patients.
+
+    The mixed model of two crossed random effects: a difference is a mean + something of the seed + something of the
+    patient + the rest. Its variances are those of the analysis of variance (Searle, Casella and McCulloch, Variance
+    Components, 1992, chapter 4), none below 0, and t has the degrees of freedom of Satterthwaite (1946).
+
+    Args:
+        changes: (seeds, patients), without NaN.
+
+    Returns:
+        The mean. With one patient only the seeds are drawn, with one seed only the patients.
+    """
+    seeds, patients = changes.shape
+    if seeds < 2 or patients < 2:
+        return student_change(changes.ravel())
+    mean, by_seed, by_patient = changes.mean(), changes.mean(1), changes.mean(0)
+    rest = changes - by_seed[:, None] - by_patient + mean
+    free = (seeds - 1, patients - 1, (seeds - 1) * (patients - 1))
+    within = float((rest**2).sum()) / free[2]
+    of_seed = max(within, patients * float(((by_seed - mean) ** 2).sum()) / free[0])
+    of_patient = max(within, seeds * float(((by_patient - mean) ** 2).sum()) / free[1])
+    total = of_seed + of_patient - within
+    spent = of_seed**2 / free[0] + of_patient**2 / free[1] + within**2 / free[2]
+    degrees = max(total**2 / spent, min(free[:2])) if spent > 0 else free[2]
+    return _by_student(float(mean), total / changes.size, degrees)
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Correct p-values for testing several things at once, by Holm (1979).
+
+    Args:
+        values: p-values by name; NaN is no test and is not counted.
+
+    Returns:
+        The corrected ones by name, at most 1, NaN where there was NaN.
+    """
+    tested = sorted((p, name) for name, p in values.items() if not math.isnan(p))
+    corrected, highest = dict.fromkeys(values, math.nan), 0.0
+    for place, (p, name) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - place) * p))
+        corrected[name] = highest
+    return corrected
+
+
+def _by_student(mean: float, variance: float, degrees: float) -> MeanChange:
+    """Return interval and p of a mean whose variance is estimated with so many degrees of freedom."""
+    error = math.sqrt(variance)
+    if error == 0.0:  # every pair has the same difference
+        return MeanChange(mean, mean, mean, 1.0 if mean == 0.0 else 0.0)
+    t = require("scipy.stats", "data").t
+    half = float(t.ppf(0.975, degrees)) * error
+    return MeanChange(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, degrees)))
 
 
 def bootstrap_interval(changes: _Floats, draws: int = 2000) -> tuple[float, float]:

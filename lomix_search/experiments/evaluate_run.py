@@ -10,7 +10,7 @@ from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.build import build_net
 from lomix_search.experiments.environment import check_learned, read_environments
-from lomix_search.experiments.trained import check_finished, load_weights
+from lomix_search.experiments.trained import check_finished, load_network, predictor_of
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.training.run_folder import sweep
 
@@ -41,17 +41,17 @@ def evaluate_run(
         RunError: no such network or subset, not a finished run, or one that learned other classes or regions.
     """
     if subset not in (known := ("test", "val")):
-        raise RunError(f'subset "{subset}": unknown. {nearest(subset, known)}')
+        raise RunError(f"--on {subset}: unknown. {nearest(subset, known)}")
     check_finished(folder, network)
     recipe = load_recipe(folder / "recipe.toml", changes)
     splits = recipe.build_data()
     check_learned(folder, read_environments(folder), splits)
     net = build_net(recipe, splits)  # so that its outputs are read as they were in training
-    load_weights(net.model, folder / f"{network}.pt")
+    load_network(net, recipe, folder, network)
     sweep(folder / "evaluation", age=3600)
     save = _writable(evaluation_folder(folder, network, subset))
     chosen: Literal["test", "val"] = "val" if subset == "val" else "test"
-    return recipe.score(net, splits, chosen, save=save, overlays=overlays, progress=progress)
+    return recipe.score(predictor_of(net, recipe), splits, chosen, save=save, overlays=overlays, progress=progress)
 
 
 def evaluation_folder(folder: Path, network: str, subset: str) -> Path:

@@ -15,6 +15,7 @@ from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.utils.files import write_bytes
+from lomix_search.utils.terminal import telling_digits
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
 """Okabe and Ito's palette, told apart by colour-blind readers too."""
@@ -92,11 +93,21 @@ def draw_weights(path: Path, mixture: Mixture, history: Sequence[Mapping[str, An
         history: Lines of metrics.jsonl; those with ``mixture/weights`` are drawn.
     """
     lines = [line for line in history if "mixture/weights" in line]
-    width = max(9.0, 2.5 + 0.62 * len(_subsets(mixture)))
-    figure = new_figure(width, 8.5)
-    above, below = figure.subplots(2, 1, height_ratios=(1.25, 1))
-    _trajectories(above, mixture, lines)
-    _heat_map(figure, below, mixture)
+    steps = [line["step"] for line in lines]
+    values = np.array([line["mixture/weights"] for line in lines], dtype=float).reshape(len(lines), -1)
+    tall = _heat_size(mixture)[1]
+    figure = new_figure(max(11.0, _heat_size(mixture)[0]), 4.4 + tall)
+    above, below = figure.subfigures(2, 1, height_ratios=(4.4, tall))
+    left, right = above.subplots(1, 2)
+    _trajectories(left, mixture, steps, values)
+    left.set(ylabel="loss weight", title="weights during the search")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        _trajectories(right, mixture, steps, 100 * (values / np.nanmean(values, axis=1, keepdims=True) - 1))
+    right.axhline(0, color="#999999", lw=0.8, zorder=0)
+    right.set(ylabel="% above the mean of all maps", title="the same, against their mean")
+    kinds = [right.plot([], [], color=_colour(mixture, kind), lw=3, label=kind)[0] for kind in _operators(mixture)]
+    above.legend(handles=kinds, loc="outside lower center", ncols=len(kinds), frameon=False)
+    _heat_map(below, below.subplots(), mixture)
     spread = mixture.concentration()
     figure.suptitle(
         f"{mixture.space.name} by {mixture.weighting}: {len(mixture.maps)} maps, "
@@ -112,42 +123,62 @@ def draw_heat_map(path: Path, mixture: Mixture) -> None:
         path: The PNG to write.
         mixture: What was found.
     """
-    figure = new_figure(max(9.0, 2.5 + 0.62 * len(_subsets(mixture))), 3.8)
+    figure = new_figure(*_heat_size(mixture))
     _heat_map(figure, figure.subplots(), mixture)
     save_figure(figure, path)
 
 
-def _trajectories(axis: Any, mixture: Mixture, lines: Sequence[Mapping[str, Any]]) -> None:
-    operators = _operators(mixture)
-    steps = [line["step"] for line in lines]
-    values = np.array([line["mixture/weights"] for line in lines], dtype=float).reshape(len(lines), -1)
+def written(mixture: Mixture) -> dict[str, str]:
+    """Return every weight with as many digits as it takes to see that they differ, three to five."""
+    digits = telling_digits(mixture.weights.values())
+    return {name: f"{weight:.{digits}f}" for name, weight in mixture.weights.items()}
+
+
+def _trajectories(axis: Any, mixture: Mixture, steps: Sequence[int], values: NDArray[np.float64]) -> None:
+    """Draw one line a map, framed on the lines; those of the originals are wide and lie behind the others."""
     for i, m in enumerate(maps_of(mixture)):
-        bold = m.operator == "original"
-        colour = OKABE_ITO[operators.index(m.operator) % len(OKABE_ITO)]
-        axis.plot(steps, values[:, i], color=colour, lw=2.2 if bold else 0.8, alpha=1 if bold else 0.65)
-    for kind, colour in zip(operators, OKABE_ITO, strict=False):
-        axis.plot([], [], color=colour, lw=2, label=kind)
-    axis.set(xlabel="step", ylabel="loss weight", title="weights during the search (bold: originals)")
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, ncols=len(operators), loc="lower left")
+        wide = {"lw": 2.6, "alpha": 0.9} if m.operator == "original" else {"lw": 0.9, "alpha": 0.75}
+        axis.plot(steps, values[:, i], color=_colour(mixture, m.operator), **wide)
+    axis.set(xlabel="step (wide lines: originals)")
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _colour(mixture: Mixture, operator: str) -> str:
+    return OKABE_ITO[_operators(mixture).index(operator) % len(OKABE_ITO)]
+
+
+_ACROSS = 16  # subsets that fit across a page; more run down
+
+
+def _heat_size(mixture: Mixture) -> tuple[float, float]:
+    """Return width and height of the weights by operator and subset, in inches."""
+    operators, subsets = len(_operators(mixture)), len(_subsets(mixture))
+    if subsets <= _ACROSS:
+        return max(9.0, 2.5 + 0.62 * subsets), 1.6 + 0.5 * operators
+    return max(9.0, 2.5 + operators), 1.6 + 0.24 * subsets
+
+
 def _heat_map(figure: Any, axis: Any, mixture: Mixture) -> None:
-    operators, subsets = _operators(mixture), _subsets(mixture)
+    operators, subsets, shown = _operators(mixture), _subsets(mixture), written(mixture)
     table = np.full((len(operators), len(subsets)), np.nan)
+    names = np.full(table.shape, "", dtype=object)
     for m in maps_of(mixture):
-        table[operators.index(m.operator), subsets.index(m.scales)] = mixture.weights[m.id]
+        place = operators.index(m.operator), subsets.index(m.scales)
+        table[place], names[place] = mixture.weights[m.id], shown[m.id]
+    stages = [",".join(map(str, scales)) for scales in subsets]
+    across = len(subsets) <= _ACROSS
+    table, names = (table, names) if across else (table.T, names.T)
     picture = axis.imshow(table, cmap="viridis", aspect="auto")
     middle = (np.nanmin(table) + np.nanmax(table)) / 2
     for (row, column), weight in np.ndenumerate(table):
         if not np.isnan(weight):
             shade = "black" if weight > middle else "white"
-            axis.text(column, row, f"{weight:.3f}", ha="center", va="center", fontsize=7.5, color=shade)
-    axis.set_yticks(range(len(operators)), operators)
-    names = [",".join(map(str, scales)) for scales in subsets]
-    axis.set_xticks(range(len(subsets)), names, rotation=45 if len(subsets) > 16 else 0)
-    axis.set(xlabel=f"stages fused (1 coarsest, {mixture.num_maps} finest)", title="weights found")
+            axis.text(column, row, names[row, column], ha="center", va="center", fontsize=7.5, color=shade)
+    down, over = (operators, stages) if across else (stages, operators)
+    axis.set_yticks(range(len(down)), down)
+    axis.set_xticks(range(len(over)), over)
+    which = f"stages fused (1 coarsest, {mixture.num_maps} finest)"
+    axis.set(**{"xlabel" if across else "ylabel": which}, title="weights found")
     figure.colorbar(picture, ax=axis, shrink=0.85, pad=0.01)
 
 

@@ -1,14 +1,20 @@
 """The runs in a folder: how far each got, and what it scored."""
 
+import difflib
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from rich import box
 
 from lomix_search.errors import LomixError, RunError
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.status import read_status
+from lomix_search.recipe.recipe import in_runs
 from lomix_search.training.trackers import read_line
 from lomix_search.utils.files import read_json, read_toml
 from lomix_search.utils.terminal import Table, plain
@@ -48,10 +54,64 @@ def locate_run(what: Path) -> Path:
         what: A path, or such a name: ``chest_ct`` for ``runs/chest_ct``.
 
     Returns:
-        The path; ``what`` itself where there is neither.
+        The path; ``what`` itself where there is neither. A name in ``runs`` goes before a folder of the same name that
+        holds no run, such as that of its recipe.
     """
-    by_default = Path("runs") / what
-    return by_default if not what.exists() and not what.is_absolute() and by_default.is_dir() else what
+    named = in_runs(Path("runs") / what) if what.is_dir() and not _of_a_run(what) else in_runs(what)
+    return named if named.exists() else what
+
+
+def find_run(what: Path) -> Path:
+    """Find what is named, as :func:`locate_run`.
+
+    Args:
+        what: A path, or a name.
+
+    Returns:
+        The path, which exists.
+
+    Raises:
+        RunError: there is neither.
+    """
+    found = locate_run(what)
+    if not found.exists():
+        known = [path.name for path in Path("runs").iterdir()] if Path("runs").is_dir() else []
+        close = difflib.get_close_matches(str(what), known, n=1)
+        raise RunError(
+            f'no run "{what}": neither a path nor a name in runs.',
+            hint=close or "lomix runs   # lists what there is",
+        )
+    return found
+
+
+def unfinished(folder: Path) -> RunError:
+    """Return the error that a folder holds no finished run, with the command that goes on with one that was begun."""
+    goes_on = shlex.join(["lomix", "run", str(folder), "--folder", str(folder), "--resume"])
+    begun = (folder / "recipe.toml").is_file()
+    return RunError(f"{folder} holds no finished run.", hint=goes_on if begun else "lomix runs   # lists what there is")
+
+
+def _of_a_run(folder: Path) -> bool:
+    """Whether a folder is one of a run, a study or a cross-validation, and not one of the same name."""
+    return is_run(folder) or any((folder / name).is_file() for name in _OF_RUNS) or (folder / "fold0").is_dir()
+
+
+_OF_RUNS = ("metrics.jsonl", "mixture.json", "study.json", "journal.log", "compare.json")
+
+
+def name_in_runs(folder: Path) -> str:
+    """Return what names a folder on the command line: the inverse of :func:`locate_run`, where it lies in ``runs``.
+
+    Args:
+        folder: Of a run, a study or a cross-validation.
+
+    Returns:
+        Its path below the nearest folder called ``runs``; the name of the folder where there is none. No folder of the
+        machine is named.
+    """
+    parts = folder.resolve().parts
+    above = [i for i, part in enumerate(parts[:-1]) if part == "runs"]
+    return "/".join(parts[above[-1] + 1 :]) if above else parts[-1]
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
@@ -67,10 +127,11 @@ def list_runs(folder: Path) -> list[RunSummary]:
         RunError: no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise RunError(f"{folder} is no folder.", hint="lomix runs FOLDER")
+        raise RunError(f'"{folder}" is neither a folder nor a name in runs.', hint="lomix runs FOLDER")
     runs = [summarize_run(found) for found in find_runs(folder)]
     if not runs:
-        raise RunError(f"{folder} holds no runs.", hint=f"lomix run chest_ct --folder {folder / 'chest_ct'}")
+        hint = shlex.join(["lomix", "run", "chest_ct", "--folder", str(folder / "chest_ct")])
+        raise RunError(f"{folder} holds no runs.", hint=hint)
     return sorted(runs, key=lambda run: (run.when, str(run.folder)), reverse=True)
 
 
@@ -168,18 +229,32 @@ def runs_table(runs: Sequence[RunSummary], below: Path) -> Table:
     Returns:
         The table.
     """
-    table = Table("run", "state", "step", "val Dice, best", "test Dice, final", "recipe", "when")
-    colours = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "damaged": "red"}
+    caption = "Dice: val the best mean on validation, test that of the final network"
+    table = Table("run", "state", "step", "val", "test", "when", caption=caption, **_NARROW)
+    table.columns[0].overflow = "fold"  # a name that is cut off cannot be typed
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for run in runs:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
+        name += "" if name.startswith(run.recipe) else f" ({run.recipe})"
         step = str(run.step) if run.steps is None else f"{run.step}/{run.steps}"
         scores = [score_text(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
-        state = plain((run.state, colours[run.state]))
-        when = run.when.astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(name, state, step, *scores, run.recipe, when)
+        table.add_row(name, plain((run.state, _COLOURS[run.state])), step, *scores, _when(run.when))
         if run.reason and run.state in ("failed", "damaged"):
-            table.add_row("", plain((run.reason[:90], "dim")))
+            table.add_row(plain((run.reason[:90], "dim")))
     return table
+
+
+_NARROW: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0), "caption_justify": "left",
+}  # fmt: skip
+_COLOURS = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "damaged": "red"}
+
+
+def _when(moment: datetime) -> str:
+    """Write a time as short as it stays clear: without the year where it is this year."""
+    local = moment.astimezone()
+    return local.strftime("%b %d %H:%M" if local.year == datetime.now().year else "%Y-%m-%d")
 
 
 def score_text(value: float) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.environment import Environment, read_environments
-from lomix_search.experiments.listing import is_run
+from lomix_search.experiments.listing import is_run, unfinished
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.run import run_recipe
 from lomix_search.experiments.run_differences import flat, weights_agree
@@ -79,7 +79,7 @@ def reproduce(
     if not is_run(folder):
         raise RunError(f"{folder}: no run folder.", hint="lomix runs   # lists them")
     if not (folder / "final.pt").exists() or not (folder / "mixture.json").exists():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
+        raise unfinished(folder)
     again = into or folder.with_name(f"{folder.name}-again")
     if again.exists() and not resume and any(again.iterdir()):
         raise RunError(

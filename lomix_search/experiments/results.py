@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from lomix_search.errors import RunError
 from lomix_search.evaluation.dice_meter import DiceResult
@@ -40,15 +40,19 @@ class DiceScores(Frozen):
 
 class _Results(Frozen):
     test_dice: dict[str, DiceScores]
+    patients: dict[str, str] = Field(default_factory=dict)
 
 
-def write_results(folder: Path, scores: Mapping[str, DiceResult], best_step: int) -> None:
+def write_results(
+    folder: Path, scores: Mapping[str, DiceResult], best_step: int, patients: Mapping[str, str] | None = None
+) -> None:
     """Write the test scores of a run.
 
     Args:
         folder: The run folder.
         scores: Scores by network (``final``, ``best``).
         best_step: The step that the network ``best`` is of.
+        patients: Whose a case is, where that is another name than the case's.
 
     Raises:
         RunError: the file cannot be written.
@@ -57,8 +61,11 @@ def write_results(folder: Path, scores: Mapping[str, DiceResult], best_step: int
     for name, scored in scores.items():
         table[name] |= {"multilabel": True} if scored.multilabel else {}
     table["best"]["step"] = best_step
+    tested = {case for scored in scores.values() for case in scored.cases}
+    owners = {case: patient for case, patient in (patients or {}).items() if case in tested}
+    content = {"test_dice": table, **({"patients": owners} if owners else {})}
     with writing(folder / "results.json"):
-        write_text(folder / "results.json", json.dumps({"test_dice": table}, indent=2) + "\n")
+        write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
 
 
 def read_results(folder: Path) -> Mapping[str, DiceScores]:
@@ -73,7 +80,26 @@ def read_results(folder: Path) -> Mapping[str, DiceScores]:
     Raises:
         RunError: the file is damaged.
     """
+    return _read(folder).test_dice
+
+
+def read_patients(folder: Path) -> Mapping[str, str]:
+    """Read whose the test cases of a run are.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Patient by case; a case that is not named is a patient of its own.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    return _read(folder).patients
+
+
+def _read(folder: Path) -> _Results:
     path = folder / "results.json"
     if not path.exists():
-        return {}
-    return build_typed(_Results, read_json(path, RunError), str(path), RunError).test_dice
+        return _Results(test_dice={})
+    return build_typed(_Results, read_json(path, RunError), str(path), RunError)

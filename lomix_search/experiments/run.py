@@ -206,7 +206,7 @@ def _score(net: Instrumented, splits: Splits, result: Result) -> dict[str, DiceR
         scores[name] = score_items(
             net, splits.test, splits.classes, ignore_index=splits.ignore_index, multilabel=splits.multilabel
         )
-    on_main(lambda: write_results(folder, scores, result.best_step))
+    on_main(lambda: write_results(folder, scores, result.best_step, splits.patients))
     on_main(lambda: _draw(net, splits, result))
     return scores
 

@@ -46,8 +46,10 @@ class RunDifferences:
     def __rich__(self) -> Group:
         """Lay out what differs, in the order: settings, scores, weights, environment."""
         settings = Table("setting", *self.names, title="settings that differ", title_justify="left")
+        for column in settings.columns:
+            column.overflow = "fold"  # what differs may stand at the end
         for key, values in self.settings.items():
-            settings.add_row(key, *("–" if value is None else str(value) for value in values))
+            settings.add_row(key, *_told_apart(values))
         metrics = Table("", *self.names, title="scores and cost", title_justify="left")
         for key, numbers in self.metrics.items():
             metrics.add_row(key, *map(score_text, numbers))
@@ -58,6 +60,12 @@ class RunDifferences:
         words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
         told = [plain(f"environment of {word}") for word in words]
         return Group(*([settings] if self.settings else same), metrics, *([weights] if self.agreement else []), *told)
+
+
+def _told_apart(values: Sequence[Any]) -> list[str]:
+    """Write the values of a setting, numbers with as few digits as tell them apart."""
+    short = ["–" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
+    return short if len(set(short)) == len(set(map(str, values))) else [str(v) for v in values]
 
 
 def differences_to_dict(found: RunDifferences) -> dict[str, Any]:

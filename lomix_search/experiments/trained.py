@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from lomix_search.errors import RunError, nearest
+from lomix_search.experiments.listing import unfinished
 from lomix_search.experiments.run_data import RunData, read_data
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
+from lomix_search.instrumentation.summed_stages import SummedStages
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.training.checkpoint import read_tensors
 from lomix_search.utils import distributed
@@ -35,6 +37,11 @@ class Trained:
     data: RunData
     net: Instrumented
 
+    @property
+    def predictor(self) -> nn.Module:
+        """What predicts: the network, or the sum of its stages, as the recipe says."""
+        return predictor_of(self.net, self.recipe)
+
 
 def load_trained(folder: Path, network: str = "final", device: str | None = None) -> Trained:
     """Build a finished run's network and load its weights.
@@ -57,8 +64,37 @@ def load_trained(folder: Path, network: str = "final", device: str | None = None
         model = recipe.build_network().to(place)
         example = torch.rand(1, *data.item, device=place)
     net = instrument(model, example, stages=recipe.network.stages)
-    load_weights(net.model, folder / f"{network}.pt")
+    load_network(net, recipe, folder, network)
     return Trained(folder, network, recipe, data, net.eval())
+
+
+def predictor_of(net: Instrumented, recipe: Recipe) -> nn.Module:
+    """Return what predicts: the network, or the sum of its stages where ``evaluate.sum_stages`` says so."""
+    return SummedStages(net) if recipe.evaluate.sum_stages else net
+
+
+def load_network(net: Instrumented, recipe: Recipe, folder: Path, network: str) -> None:
+    """Load the weights of a run, and those of its heads where its predictions need them.
+
+    Args:
+        net: The network as its recipe builds it.
+        recipe: The run's.
+        folder: Its folder.
+        network: ``final`` or ``best``.
+
+    Raises:
+        RunError: a file is damaged, of another network, or there are no heads.
+    """
+    load_weights(net.model, folder / f"{network}.pt")
+    heads = folder / f"{network}.heads.pt"
+    if recipe.evaluate.sum_stages and len(net.heads):
+        if not heads.is_file():
+            raise RunError(
+                f"{folder} holds no heads of its stages, which evaluate.sum_stages adds up; runs of earlier versions "
+                "did not keep them.",
+                hint="evaluate.sum_stages=false",
+            )
+        load_weights(net.heads, heads)
 
 
 def check_finished(folder: Path, network: str) -> None:
@@ -74,7 +110,7 @@ def check_finished(folder: Path, network: str) -> None:
     if network not in (known := ("final", "best")):
         raise RunError(f'network "{network}": unknown. {nearest(network, known)}')
     if not (folder / "recipe.toml").is_file() or not (folder / f"{network}.pt").is_file():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix run RECIPE --folder FOLDER --resume")
+        raise unfinished(folder)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -41,6 +41,7 @@ def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="11">',
+        "<style>svg:root { max-width: 100%; height: auto }</style>"  # opened by itself it fits any window
         f'<title>{html.escape(stages.network)}</title><rect width="100%" height="100%" fill="white"/>',
         f'<text x="20" y="26" font-size="14">{html.escape(title)}</text>',
         *(f'<text x="{20 + i * _APART}" y="62" fill="#555">{sizes(size)}</text>' for size, i in columns.items()),

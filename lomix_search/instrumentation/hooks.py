@@ -142,7 +142,7 @@ def detach_hooks(model: nn.Module, scope: HookScope) -> None:
                 hooks.pop(key, None)  # last: an interruption before it leaves what another call finds again
 
 
-def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> dict[int, Tensor]:
+def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any) -> tuple[Any, dict[int, Tensor]]:
     """Run a model once, in the mode it is in, with hooks for this pass alone.
 
     Args:
@@ -152,12 +152,12 @@ def run_tapped(model: nn.Module, taps: Mapping[int, Tap], args: Any, kwargs: Any
         kwargs: What the model takes by name.
 
     Returns:
-        The tensors by number; those that were not reached are missing.
+        What it returned, and the tensors by number; those that were not reached are missing.
     """
     scope, handles = HookScope(), list[Any]()
     try:
         attach_hooks(model, scope, taps, handles)
-        return scope.keep(lambda: eager_of(model)(*args, **kwargs))[1]
+        return scope.keep(lambda: eager_of(model)(*args, **kwargs))
     finally:
         for handle in handles:  # not detach_hooks(): a module may be replaced in the pass, and keeps its hook
             handle.remove()

@@ -208,6 +208,24 @@ class Instrumented(nn.Module):
             return finest
         return logits_in(self.model, self.stages.returned, args, kwargs)
 
+    def stage_logits(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """Run the model, in the mode it is in, and return the logits of every stage, coarse to fine.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes by name.
+
+        Returns:
+            Logits, each B × C × its own size.
+
+        Raises:
+            StageError: the network was stripped, a stage was not reached, or the model returns the maps of its stages
+                in train mode alone.
+        """
+        self._check()
+        output, kept = run_tapped(self.model, self._taps(), args, kwargs)
+        return self.maps_of(output, kept)
+
     def stage_features(self, *args: Any, **kwargs: Any) -> list[Tensor]:
         """Run the model, in the mode it is in, and return the tensor of each stage, coarse to fine.
 
@@ -222,7 +240,7 @@ class Instrumented(nn.Module):
             StageError: the network was stripped, or a stage was not reached in this pass.
         """
         self._check()
-        kept = run_tapped(self.model, {i: stage.tap for i, stage in enumerate(self.stages)}, args, kwargs)
+        _, kept = run_tapped(self.model, {i: stage.tap for i, stage in enumerate(self.stages)}, args, kwargs)
         return [self._kept(i, kept) for i in range(len(self.stages))]
 
     def head_parameters(self) -> Iterator[nn.Parameter]:

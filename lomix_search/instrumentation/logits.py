@@ -32,7 +32,7 @@ def logits_in(model: nn.Module, returned: ReturnedLogits, args: Any, kwargs: Any
     title = type(unwrap(model)).__name__
     if returned.tap is None:
         return read_logits(returned, model(*args, **kwargs), title)
-    kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
+    _, kept = run_tapped(model, {LOGITS: returned.tap}, args, kwargs)
     if LOGITS not in kept:
         raise StageError(
             f"the logits of {title} were not reached in this forward pass.",

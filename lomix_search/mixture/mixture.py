@@ -22,7 +22,7 @@ from lomix_search.mixture.operator_parameters import misfits, operator_shapes
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.utils.schema import Frozen, build_typed
-from lomix_search.utils.terminal import Table
+from lomix_search.utils.terminal import Table, telling_digits
 
 _Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -209,9 +209,10 @@ class Mixture(Frozen):
         spread = self.concentration()
         share = f"{len(self.maps)} maps, sum {spread.total:.3g}, {spread.effective_maps:.1f} effective"
         table = Table("rank", "map", "weight", "share", title=f"{self.space.name} by {self.weighting}: {share}")
+        shares = {m.id: m.weight / spread.total if spread.total > 0 else 0.0 for m in self.maps}
+        digits, parts = telling_digits(self.weights.values(), 4), telling_digits(shares.values()) - 2
         for rank, m in enumerate(self.ranked()[:top], 1):
-            part = m.weight / spread.total if spread.total > 0 else 0.0
-            table.add_row(str(rank), m.id, f"{m.weight:.4f}", f"{part:.1%}")
+            table.add_row(str(rank), m.id, f"{m.weight:.{digits}f}", f"{shares[m.id]:.{parts}%}")
         return table
 
     # -- deriving ------------------------------------------------------------------------------------------------------

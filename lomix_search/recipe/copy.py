@@ -13,22 +13,28 @@ def copy_shipped(name: str, folder: Path) -> Path:
 
     Args:
         name: Of a recipe or a space.
-        folder: Where the copy goes; made when missing.
+        folder: Where there is no such folder, the copy is made as it; else within it. A space is made as a file where
+            the name ends in ``.toml``.
 
     Returns:
         The copy: a folder for a recipe, a file for a space.
 
     Raises:
-        RecipeError: nothing of that name ships, or the copy would overwrite something.
+        RecipeError: nothing of that name ships, or the copy would overwrite something, or a folder be called a file.
     """
     recipes, spaces = shipped_files("recipes"), shipped_files("search_spaces")
     if name not in recipes | spaces:
         raise RecipeError(f'no shipped recipe or space "{name}". {nearest(name, recipes | spaces)}')
     source = recipes[name].parent if name in recipes else spaces[name]
-    target = folder / source.name
+    if source.is_dir() and folder.suffix == ".toml":
+        raise RecipeError(
+            f"{folder}: a recipe is copied as a folder.", hint=f"lomix cp {name} {folder.with_suffix('')}"
+        )
+    itself = not folder.is_dir() and (source.is_dir() or folder.suffix == ".toml")
+    target = folder if itself else folder / source.name
     if target.exists():
-        raise RecipeError(f"{target} exists already; nothing was copied.", hint=f"lomix cp {name} ANOTHER_FOLDER")
-    folder.mkdir(parents=True, exist_ok=True)
+        raise RecipeError(f"{target} exists already; nothing was copied.", hint=f"lomix cp {name} ANOTHER")
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         _bring_shared_files(source, target)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,7 +272,8 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Load a recipe.
 
     Args:
-        source: A shipped name (``"chest_ct"``), a TOML file, or a folder that holds ``recipe.toml``.
+        source: A shipped name (``"chest_ct"``), a TOML file, or a folder that holds ``recipe.toml``; or the name of
+            a run, for the recipe that it ran.
         overrides: ``"optimizer.lr=3e-4"``: the right side is TOML, or else plain text;
             ``"network.stages="`` removes what the recipe sets.
 
@@ -303,6 +305,22 @@ def home_of(recipe: Recipe, suffix: str = "") -> Path:
     return Path("runs") / f"{short or 'recipe'}{suffix}"
 
 
+def in_runs(what: Path) -> Path:
+    """Find what is named: a path as it is, or what lies below ``runs``, where everything goes by default.
+
+    Args:
+        what: A path, or such a name: ``chest_ct`` for ``runs/chest_ct``.
+
+    Returns:
+        The path; ``what`` itself where there is neither.
+    """
+    by_default = Path("runs") / what
+    try:
+        return by_default if not what.exists() and not what.is_absolute() and by_default.exists() else what
+    except OSError:  # the name is too long for a file
+        return what
+
+
 def find_recipe(source: str | Path) -> Path:
     """Find the TOML file of a recipe.
 
@@ -316,12 +334,18 @@ def find_recipe(source: str | Path) -> Path:
         RecipeError: the recipe is neither shipped nor a file.
     """
     known = shipped_files("recipes")
-    path = known.get(str(source), Path(source))
+    path = known.get(str(source)) or in_runs(Path(source))
     try:
+        within = sorted(path.glob("*/recipe.toml")) if path.is_dir() else []
         path = path / "recipe.toml" if path.is_dir() else path
         found = path.is_file()
     except OSError:  # the name is too long for a file
-        found = False
+        found, within = False, []
+    if not found and within:
+        raise RecipeError(
+            f"{source} holds no recipe.toml; folders in it do.",
+            hint=[shlex.quote(str(inner.parent)) for inner in within[:5]],
+        )
     if not found:
         raise RecipeError(f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}')
     return path

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from lomix_search.errors import nearest
 from lomix_search.evaluation.protocols import PROTOCOLS
 from lomix_search.mixture.loss.terms import LossTerms, Region, exclusions
+from lomix_search.mixture.weighting import resolved_weighting
 from lomix_search.recipe.bounds import Count, CountFromZero, NotNegative, Positive, Seed
 from lomix_search.utils.schema import Frozen
 
@@ -102,7 +103,8 @@ class WeightingSection(Frozen):
     """``[weighting]``: how raw parameters become loss weights. All keys beside those below are its settings.
 
     Args:
-        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.mixture.weighting``.
+        name: ``"softplus"`` is the paper's; the others are listed in ``lomix_search.mixture.weighting``. ``"auto"``
+            becomes the recommended one here, so that run folders hold its own name.
         mixture: A mixture.json. Its maps of weight > 0 are trained instead of the space's: ``fixed`` keeps their
             weights, ``anneal`` starts from them, other weightings begin anew.
     """
@@ -110,6 +112,11 @@ class WeightingSection(Frozen):
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str = "softplus"
     mixture: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _resolved(cls, name: str) -> str:
+        return resolved_weighting(name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -209,6 +216,7 @@ class EvaluateSection(Frozen):
         batch_size: Slices or windows at a time.
         flips: Average over flips of rows and columns.
         masks: Write predicted regions as one mask each, also where one label map could hold them.
+        sum_stages: Predict by the sum of the logits of all stages, not by the finest map alone; needs the heads.
         window: Sliding window instead of resizing: rows and columns, or slices, rows and columns for a 3D network.
     """
 
@@ -216,6 +224,7 @@ class EvaluateSection(Frozen):
     batch_size: Count = 8
     flips: bool = False
     masks: bool = False
+    sum_stages: bool = False
     window: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] | None = None
 
     @field_validator("protocol")

@@ -94,7 +94,7 @@ class RecipeFindings:
             raise DataError("\n".join([f"{self.recipe} has {count}.", *(f"  {fault}" for fault in self.faults)]))
 
     def __rich__(self) -> Group:
-        """Lay out sets, classes, spacing, warnings and faults."""
+        """Lay out sets, classes, spacing and warnings; the faults are what ``check`` tells."""
         sets = Table("set", "cases", "patients", "slices", title=self.recipe, title_justify="left")
         for row in self.sets:
             sets.add_row(row.name, *(str(value) for value in (row.cases, row.patients, row.slices)))
@@ -103,8 +103,8 @@ class RecipeFindings:
             classes.add_row(c.name, f"{c.pixels:.3%}", str(c.cases), str(c.test_cases))
         spacing = [f"spacing: {self.spacing}"] if self.spacing else []
         spacing += [f"padding: {self.padding}"] if self.padding else []
-        words = [*spacing, *(f"warning: {w}" for w in self.warnings), *(f"fault: {f}" for f in self.faults)]
-        return Group(sets, classes, *map(plain, words or ["no fault"]))
+        words = [*spacing, *(f"warning: {w}" for w in self.warnings)]
+        return Group(sets, classes, *map(plain, words if words or self.faults else ["no fault"]))
 
 
 def validate_recipe(recipe: Recipe, *, hashes: bool = True, network: bool = True) -> RecipeFindings:
@@ -238,7 +238,8 @@ def _network_faults(recipe: Recipe, splits: Splits) -> list[str]:
         with torch.no_grad():
             logits = reader_of(network)(image[None])
     except LomixError as error:
-        return str(error).splitlines()
+        first, *rest = str(error).splitlines()
+        return ["\n".join([first, *(f"  {line}" for line in rest)])]
     except Exception as error:  # a network of the user's may raise anything
         return [f"network: does not run on {tuple(splits.val.example()[0].shape)}: {type(error).__name__}: {error}"]
     sigmoid = splits.multilabel or logits.shape[1] == 1

@@ -55,7 +55,7 @@ class StepCost:
             f"  supervised maps   {self.maps}\n"
             f"  head parameters   {self.head_parameters:,}, in training only\n"
             f"  loss parameters   {self.loss_parameters:,}, in training only\n"
-            f"  time per step     {whole:.0f} ms, last layer alone {bare:.0f} ms ({time_more:+.1%})\n"
+            f"  time per step     {whole:.0f} ms, last layer alone {bare:.0f} ms ({time_more:+.0%})\n"
             f"  memory per step   {memory_more / 2**20:+.1f} MiB kept for the backward pass\n"
             f"  loss engine       {self.engine}"
         )

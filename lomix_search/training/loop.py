@@ -50,7 +50,8 @@ class Loop:
         with Bar(self.say, state.plan.search.steps, state.step) as advance:
             for images, labels in () if state.finished else batches:
                 self._take(images, labels, began)
-                self.validation.validate_if_due(self.log)
+                if told := self.validation.validate_if_due(self.log):
+                    self._say(f"step {state.step}: {told}")
                 self._save_if_due()
                 advance(state.step, self._progress())
                 if state.finished:

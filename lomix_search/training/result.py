@@ -65,7 +65,7 @@ def _write(state: TrainingState, mixture: Mixture) -> None:
 
 def _noted(state: TrainingState) -> dict[str, object]:
     versions = {"lomix_search": VERSION, "torch": torch.__version__, "python": sys.version.split()[0]}
-    warnings = (state.monitor.warning,) if state.monitor.warning else ()
+    warnings = tuple(filter(None, (state.monitor.warning, state.silent.last_words)))
     return {"seed": state.plan.search.seed, "steps": state.step, "versions": versions, "warnings": warnings}
 
 

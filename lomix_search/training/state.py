@@ -25,6 +25,7 @@ from lomix_search.training.checkpoint import (
 from lomix_search.training.given_optimizer import Factory, check_plain_state, given_optimizer, optimizer_settings
 from lomix_search.training.optimizer import build_optimizer, learning_rate, trained_groups
 from lomix_search.training.run_folder import sweep, writing
+from lomix_search.training.silent_classes import SilentClasses
 from lomix_search.training.surroundings import surroundings
 from lomix_search.utils.distributed import on_main, same_over_processes
 from lomix_search.utils.random import random_state, restore_random_state, seed_everything
@@ -71,7 +72,7 @@ class TrainingState:
         loss.to(self.device)
         self._train_by(self._optimizer())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.search.precision == "fp16")
-        self.monitor = Monitor()
+        self.monitor, self.silent = Monitor(), SilentClasses()
         self.step, self.best_dice, self.best_step = 0, math.nan, 0
         self.skipped = 0  # steps in a row, up to now
         self.data: dict[str, Fingerprint] = {}
@@ -110,7 +111,7 @@ class TrainingState:
         on_main(lambda: _write(self.folder / "checkpoints", self.step, self._state()))
 
     def write_network(self, name: str) -> None:
-        """Write the state_dict of the user's own network.
+        """Write the state_dict of the user's own network, and that of its heads beside it: ``final.heads.pt``.
 
         Args:
             name: ``"final.pt"`` or ``"best.pt"``, in the run folder.
@@ -120,6 +121,9 @@ class TrainingState:
         """
         path = self.folder / name
         with writing(path):
+            heads = getattr(self.net, "heads", None)
+            if heads is not None and len(heads):  # first, so that they are there whenever the network is
+                write_tensors(path.with_suffix(".heads.pt"), StateDict(heads.state_dict()))
             write_tensors(path, StateDict(getattr(self.net, "model", self.net).state_dict()))
 
     @property
@@ -225,6 +229,7 @@ class TrainingState:
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "monitor": self.monitor.state_dict(),
+            "silent": self.silent.state_dict(),
             "random": random_state(),
         }
 
@@ -244,6 +249,7 @@ class TrainingState:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.monitor.load_state_dict(state["monitor"])
+        self.silent.load_state_dict(state.get("silent", {}))
         self.step, (self.best_dice, self.best_step) = state["step"], state["best"]
         self.skipped = state["skipped"]
         restore_random_state(state["random"])

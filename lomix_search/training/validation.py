@@ -41,15 +41,19 @@ class Validator:
         self.state, self.items, self.classes, self.on_validate = state, items, classes, on_validate
         self._scored: tuple[int, DiceResult] | None = None  # the last validation and its step
 
-    def validate_if_due(self, log: Tracker) -> None:
+    def validate_if_due(self, log: Tracker) -> str:
         """Validate every so many steps and after the last one.
 
         Args:
             log: Takes the scores.
+
+        Returns:
+            What is worth a line; mostly nothing.
         """
         plan, step = self.state.plan.search, self.state.step
         if self.items is not None and (step % plan.validate_every == 0 or step == plan.steps):
-            self._validate(self.items, log)
+            return self._validate(self.items, log)
+        return ""
 
     def last_score(self) -> DiceResult | None:
         """Return the score of the network as it is, which the last validation may have found already."""
@@ -70,16 +74,19 @@ class Validator:
                 warnings.warn(f"{fault}\n  {best}; the next validation takes its place.", stacklevel=4)
             state.best_dice, state.best_step = math.nan, state.step
 
-    def _validate(self, items: Dataset[tuple[Tensor, Tensor]], log: Tracker) -> None:
-        """Score the validation items; keep the network if it is the best so far."""
+    def _validate(self, items: Dataset[tuple[Tensor, Tensor]], log: Tracker) -> str:
+        """Score the validation items; keep the network if it is the best so far. Return what is worth a line."""
         state, result = self.state, self._score(items)
-        log.log(state.step, {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}})
+        warning = state.silent.look(result.silent)
+        scores = {"val/dice": result.mean, **{f"val/dice/{k}": v for k, v in result.per_class.items()}}
+        log.log(state.step, {**scores, **({"val/warning": warning} if warning else {})})
         if is_better(result.mean, state.best_dice):
             state.best_dice, state.best_step = result.mean, state.step
             on_main(lambda: state.write_network("best.pt"))
         if (on_validate := self.on_validate) is not None:
             with undisturbed(state.net):  # what a callback draws, and the modes it sets, are its own
                 on_main(lambda: on_validate(state.step, result.mean))
+        return warning
 
     def _score(self, items: Dataset[tuple[Tensor, Tensor]]) -> DiceResult:
         """Score the validation items, each process its share; nothing of the training moves."""

@@ -5,7 +5,9 @@ Names of cases, classes, maps, files and studies come from users. So all tables 
 and text goes through ``plain`` on its way to a console that is not a ``Terminal``.
 """
 
+import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from rich import table
@@ -73,3 +75,16 @@ def _shown(cell: Any) -> Any:
 
 def _spelled(code: "re.Match[str]") -> str:
     return repr(code[0])[1:-1]
+
+
+def telling_digits(values: Iterable[float], least: int = 3, most: int = 5) -> int:
+    """Return how many decimals it takes to see that values differ.
+
+    Args:
+        values: The values.
+        least: Decimals at least, and where all are equal.
+        most: Decimals at most.
+    """
+    known = [value for value in values if math.isfinite(value)]
+    spread = max(known, default=0.0) - min(known, default=0.0)
+    return min(most, max(least, math.ceil(1.3 - math.log10(spread)))) if spread > 0 else least

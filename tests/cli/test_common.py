@@ -23,7 +23,7 @@ def test_errors_print_without_a_traceback(capfd: pytest.CaptureFixture[str]) -> 
     assert 'no recipe "chest": neither shipped nor a file. Nearest: "chest_ct"' in failing(capfd, "run", "chest")
     assert '--example "big" is no shape.' in failing(capfd, "inspect", "monai.networks.nets:VNet", "--example", "big")
     assert "MODEL.in_channels: missing." in failing(capfd, "inspect", "torch.nn:Conv2d", "--example", "1,1")
-    assert '--example "" is no shape.' in failing(capfd, "inspect", "monai.networks.nets:VNet")
+    assert "--example is missing: the shape" in failing(capfd, "inspect", "monai.networks.nets:VNet")
     assert not Path("runs").exists()
 
 

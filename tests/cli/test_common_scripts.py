@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import call
 from support.prepared_recipe import prepared_recipe
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import lomix_search
@@ -29,9 +31,32 @@ def test_version_and_short_help() -> None:
     assert "--seeds" in call("compare", "-h") and "best" in call("tune", "-h")
 
 
+def test_help_shows_every_default() -> None:
+    """rich would take ``[default: …]`` in a help text for markup, and show nothing."""
+    said = "".join(call("run", "-h").split()), "".join(call("tune", "run", "-h").split())
+    assert "(default:runs/<recipe>)" in said[0].replace("│", "") and "finishedtrialsinall(default:" in said[1].replace(
+        "│", ""
+    )
+    help_texts = [parameter.help or "" for command in commands(get_command(app)) for parameter in command.params]
+    assert len(help_texts) > 100 and not [text for text in help_texts if "[default" in text]
+
+
+def commands(group: Any) -> Iterator[Any]:
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
+
+
 def test_what_ships_as_json() -> None:
     found = read("ls", "--json")
     assert set(found) == {"recipes", "search_spaces"} and "chest_ct" in found["recipes"]
+
+
+def test_a_space_and_a_recipes_data_as_json() -> None:
+    found = read("show", "mutation", "--stages", "3", "--json")
+    assert found["count"] == 7 == len(found["maps"]) and found["maps"][0] == "P1"
+    checked = read("validate", "chest_ct", "--json")
+    assert {one["name"]: one["patients"] for one in checked["sets"]} == {"train": 1, "val": 1, "test": 1}
+    assert checked["faults"] == [] and "one patient validates" in checked["warnings"][0]
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +82,13 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
     assert told["runs"] == ["one", "two"] and not told["settings"]
     assert told["weights"][0]["runs"] == ["one", "two"] and told["weights"][0]["top_8_shared"] == 1
     assert told["metrics"]["steps"] == [2, 2]
+    strongest = read("show", "one", "--top", "1", "--json")["maps"][0]
+    assert strongest["rank"] == 1 and 0 < strongest["share"] < 1
     assert call("show", "one") == call("show", "runs/one/mixture.json")
     whole, first = call("show", "one").splitlines(), call("show", "one", "--top", "1").splitlines()
     assert first == [*whole[: len(first) - 1], whole[-1]], "shares are those of all maps"
+    again = read("reproduce", "one", "--json")
+    assert again["matched"] is True and again["again"] == "runs/one-again", "and no step of the run in between"
     assert call("runs", "compare", "one", "two") == call("diff", "one", "two")
 
 

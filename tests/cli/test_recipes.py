@@ -22,11 +22,12 @@ def test_ls_lists_recipes_and_spaces() -> None:
 
 
 def test_cp_copies_what_runs_and_never_overwrites(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "next: lomix run mine/chest_ct" in call("cp", "chest_ct", "mine")
-    assert load_recipe("mine/chest_ct") == load_recipe("chest_ct").model_copy()
-    call("cp", "lomix", "mine")
-    assert SearchSpace.load("mine/lomix.toml") == SearchSpace.load("lomix")
-    assert "mine/chest_ct exists already; nothing was copied." in failing(capfd, "cp", "chest_ct", "mine")
+    assert call("cp", "chest_ct", "my own") == "copied to my own\nnext: lomix validate 'my own'\n"
+    assert load_recipe("my own").model_copy(update={"name": "chest_ct"}) == load_recipe("chest_ct")
+    call("cp", "lomix", "my own")
+    assert SearchSpace.load("my own/lomix.toml") == SearchSpace.load("lomix")
+    call("cp", "chest_ct", "my own")
+    assert "my own/chest_ct exists already; nothing was copied." in failing(capfd, "cp", "chest_ct", "my own")
     assert 'no shipped recipe or space "lomx". Nearest: "lomix"' in failing(capfd, "cp", "lomx")
 
 

@@ -54,6 +54,7 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
     splits = prepared.load_prepared(settings(tmp_path / "out", classes, **keys))
     assert splits.classes == ("background", *classes)
     patients = {entry.name: entry.patient for entry in manifest.cases}
+    assert {name: splits.patients.get(name, name) for name in patients} == patients
     sets = [{patients[part.case(i)] for i in range(len(part))} for part in (splits.train, splits.val, splits.test)]
     assert all(sets) and not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2]), "a patient in two sets"
     image, label = splits.train[0]
@@ -64,6 +65,16 @@ def test_every_layout_is_prepared_and_read(name: str, tmp_path: Path) -> None:
     assert case.image.dtype == np.float32 and case.image.shape[1] == splits.channels
     assert case.label.shape == case.image.shape[:1] + case.image.shape[2:]
     assert case.name == splits.test.case(0) and len(splits.volumes["test"]) == len(set(splits.test.cases))
+
+
+def test_one_set_of_several_is_split_by_itself(tmp_path: Path) -> None:
+    manifest = go("polyp", twins.polyp_raw(tmp_path / "raw", 1, 4), tmp_path / "out")
+    keys = {"split": "random", "test_fraction": 0.34, "val_fraction": 0.34}
+    kvasir = [entry.name for entry in manifest.cases if entry.group == "Kvasir"]
+    chosen = prepared.load_prepared(settings(tmp_path / "out", ("polyp",), groups=["Kvasir"], **keys))
+    assert {*chosen.train.cases, *chosen.val.cases, *chosen.test.cases} == {*kvasir}
+    with pytest.raises(DataError, match=r'data.groups: no case is of group "Kvasri". Nearest: "Kvasir".'):
+        prepared.load_prepared(settings(tmp_path / "out", ("polyp",), groups=["Kvasri"], **keys))
 
 
 def test_slices_are_the_files_own(tmp_path: Path) -> None:

@@ -32,3 +32,10 @@ def test_scores_that_are_none(tmp_path: Path) -> None:
         read_evaluation(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_evaluation(tmp_path / "nothing.csv")
+
+
+def test_one_patient_has_no_interval() -> None:
+    one, several = score_table(0, cases=2), score_table(0, cases=4)
+    assert one.to_dict()["interval"] == {"dice": None, "hd95": None} and "95 % interval" not in one.to_markdown()
+    assert several.to_dict()["interval"]["dice"][0] < several.mean("dice") and "95 % interval" in several.to_markdown()
+    assert "one patient says nothing about others" in one.to_markdown()

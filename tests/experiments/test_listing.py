@@ -1,5 +1,7 @@
 """Folders of runs as a list: states, steps and scores; a damaged run hides no other."""
 
+import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,8 +12,9 @@ from typer.testing import CliRunner
 
 from lomix_search.cli import app
 from lomix_search.cli.common import console
-from lomix_search.experiments.listing import last_step, list_runs
+from lomix_search.experiments.listing import find_run, last_step, list_runs, locate_run, name_in_runs, runs_table
 from lomix_search.training.trackers import read_lines
+from lomix_search.utils.terminal import Terminal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -57,7 +60,33 @@ def test_the_last_step_is_read_from_the_end_of_a_long_log(tmp_path: Path) -> Non
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
-    assert message(tmp_path / "no", act=list_runs) == f"{tmp_path / 'no'} is no folder.\n  Try:  lomix runs FOLDER"
+    no = tmp_path / "no"
+    assert message(no, act=list_runs) == f'"{no}" is neither a folder nor a name in runs.\n  Try:  lomix runs FOLDER'
     assert message(tmp_path, act=list_runs) == (
         f"{tmp_path} holds no runs.\n  Try:  lomix run chest_ct --folder {tmp_path / 'chest_ct'}"
     )
+
+
+def test_a_name_in_runs_goes_before_a_folder_that_holds_no_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/mine").symlink_to(home / "one")
+    assert locate_run(Path("mine")) == Path("runs/mine") and find_run(Path("mine")) == Path("runs/mine")
+    Path("mine").mkdir()  # of the recipe
+    assert locate_run(Path("mine")) == Path("runs/mine") and locate_run(Path("runs")) == Path("runs")
+    Path("mine/mixture.json").touch()
+    assert locate_run(Path("mine")) == Path("mine")
+    assert message(Path("min"), act=find_run) == 'no run "min": neither a path nor a name in runs.\n  Try:  mine'
+    assert name_in_runs(Path("/a/runs/b-tune/trial_0001")) == "b-tune/trial_0001" and name_in_runs(Path("/a/b")) == "b"
+
+
+def test_a_list_of_runs_fits_80_columns_and_cuts_no_name(home: Path) -> None:
+    runs = [dataclasses.replace(run, folder=home / ("long/" * 12) / run.folder.name) for run in list_runs(home)]
+    narrow = Terminal(width=80, record=True, file=io.StringIO())
+    narrow.print(runs_table(runs, home))
+    lines = narrow.export_text().splitlines()
+    assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+    names = "".join(line.partition("  ")[0].strip() for line in lines[2:])
+    assert "long/" * 12 + "one" in names

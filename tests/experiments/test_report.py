@@ -18,12 +18,13 @@ from PIL import Image
 from lomix_search.errors import RunError
 from lomix_search.experiments.figures import maps_of
 from lomix_search.experiments.report.charts import ChartAxis, Line, chart
+from lomix_search.experiments.report.html_parts import command
 from lomix_search.experiments.report.run_content import read_run_content
 from lomix_search.experiments.report.run_header import selection_verdict
 from lomix_search.experiments.report.slice_viewer import uri
 from lomix_search.experiments.report.space_graph import ring_layout, space_graph
 from lomix_search.experiments.report.study_content import read_study_content
-from lomix_search.experiments.report.weight_charts import heat_map
+from lomix_search.experiments.report.weight_charts import heat_map, ranking
 from lomix_search.experiments.report.write import write_report
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
@@ -122,15 +123,28 @@ def test_charts_have_round_ticks_gaps_and_log_axes() -> None:
     lines = [Line("a", [0, 1, 2, 13], [0.0, None, 2.0, float("nan")]), Line("b", [0, 13], [1.0, 9.0], "red", "thin")]
     drawn = chart("t <x>", lines, ChartAxis("step"), ChartAxis())
     assert "<figcaption>t &lt;x&gt;</figcaption>" in drawn
-    assert 'd="M0.0 1000.0M153.8 777.8"' in drawn, "a missing value breaks the line"
+    assert 'd="M0.0 1000.0M133.3 800.0"' in drawn, "a missing value breaks the line"
     below = re.findall(r'class="xs">(.*?)</div>', drawn)[0]
-    assert re.findall(r">([^<]+)</span>", below) == ["0", "5", "10"]
+    assert re.findall(r">([^<]+)</span>", below) == ["0", "5", "10", "15"], (
+        "the last value lies before the end of the axis"
+    )
     logarithmic = chart("t", [Line("a", [1e-4, 1e-1], [0, 1])], ChartAxis("lr", log=True), ChartAxis())
     assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', logarithmic)[0]) == [
         "1e-4", "0.001", "0.01", "0.1",
     ]  # fmt: skip
     assert chart("empty", [Line("a", [1], [None])], ChartAxis(), ChartAxis()) == ""
     assert chart("flat", [Line("a", [1, 2], [3.0, 3.0])], ChartAxis(), ChartAxis()).count("<path") == 1
+
+
+def test_bars_of_a_ranking_tell_maps_apart_and_commands_can_be_pasted(tmp_path: Path) -> None:
+    space = SearchSpace.load("mutation")
+    maps = tuple(MapWeight(id=m.id, weight=0.65 + 0.001 * i) for i, m in enumerate(space.maps(3)))
+    drawn = ranking(Mixture(space=space, num_classes=3, num_maps=3, weighting="softplus", maps=maps))
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", drawn)]
+    assert widths == [50, 33.3, 16.7, 0, 16.7, 33.3, 50], "from the strongest to the weakest, about the mean"
+    assert [float(left) for left in re.findall(r"left:([\d.]+)%", drawn)] == [50, 50, 50, 50, 33.3, 16.7, 0]
+    assert "+0.46%" in drawn and "0.6560" in drawn and "14.351%" in drawn
+    assert command("lomix", "report", "my run/b") == "<code>lomix report &#x27;my run/b&#x27;</code>"
 
 
 def test_pictures_in_the_page_hold_the_pixels() -> None:
@@ -169,6 +183,7 @@ def test_a_study_has_a_page(finished_study: Path, tmp_path: Path, monkeypatch: p
     page = write_report(finished_study, tmp_path / "study.html").read_text()
     best = found.trial(found.best[0])
     assert f"<b>{best.values[0]:.3f}</b><span>val.dice.best of trial {best.number}, the best</span>" in page
+    assert "lomix run " in page and "lomix report " in page
     assert page.count('class="state finished">complete') == len(found.done)
     for trial in found.trials:
         assert trial.state == ("fail" if trial.settings["network.args.width"] == 13 else "complete")

@@ -24,6 +24,20 @@ def report(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return write_report(finished_run, tmp_path_factory.mktemp("page") / "report.html")
 
 
+_CROSSED = """(() => {  // texts that lie on one another
+  const has = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) && !e.querySelector('*')
+  const leaves = [...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && !e.closest('svg, script'))
+  const texts = leaves.filter(has).flatMap(e => {
+    const range = document.createRange()
+    range.selectNodeContents(e)
+    return [...range.getClientRects()].map(line => ({ said: e.textContent, ...line.toJSON() }))
+  })
+  const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3
+  return texts.flatMap((a, i) => texts.slice(i + 1, i + 40).filter(b => over(a, b)).map(b => `${a.said} on ${b.said}`))
+})().slice(0, 5)"""
+
+
 def problems(browser: Browser, page: Path, width: int, **how: bool) -> list[str]:
     """Open a page and say what is wrong with it at a size: errors, requests, sideways scrolling, tiny text."""
     browser.open(page, width, **how)
@@ -36,9 +50,10 @@ def problems(browser: Browser, page: Path, width: int, **how: bool) -> list[str]
         " e.textContent.trim() && e.getBoundingClientRect().height > 0 && !e.closest('svg, script') &&"
         " parseFloat(getComputedStyle(e).fontSize) < 11).map(e => e.outerHTML.slice(0, 80))"
     )
+    crossed = browser.value(_CROSSED)
     asked = [url for url in browser.requests if not url.startswith("data:") and url != page.resolve().as_uri()]
     wide = browser.value("document.documentElement.scrollWidth > innerWidth")
-    return [*browser.errors, *asked, *overflow, *tiny_text, *(["scrolls sideways"] if wide else [])]
+    return [*browser.errors, *asked, *overflow, *tiny_text, *crossed, *(["scrolls sideways"] if wide else [])]
 
 
 @chromium
@@ -49,6 +64,7 @@ def test_the_judge_of_pages_sees_what_is_wrong(report: Path, tmp_path: Path) -> 
         "said loudly": "<script>console.error('said loudly')</script>",
         "is not defined": "<script>nowhere()</script>",
         "scrolls sideways": '<div style="width:1500px;height:4px"></div>',
+        "above on below": '<p style="margin:0 0 -1em">above</p><p style="margin:0">below</p>',
         "too small": '<p style="font-size:8px">too small</p>',
     }  # fmt: skip
     with Browser() as browser:

@@ -68,10 +68,10 @@ def test_reproduce_from_the_command_line(home: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_reproduced_is_refused(home: Path, tmp_path: Path) -> None:
-    one = home / "one"
+    one, three = home / "one", home / "three"
     assert message(tmp_path, act=reproduce) == f"{tmp_path}: no run folder.\n  Try:  lomix runs   # lists them"
     assert message(home / "three", act=reproduce) == (
-        f"{home / 'three'} holds no finished run.\n  Try:  lomix run RECIPE --folder FOLDER --resume"
+        f"{three} holds no finished run.\n  Try:  lomix run {three} --folder {three} --resume"
     )
     assert message(one, home / "three", act=reproduce) == (
         f"{home / 'three'} is there already; nothing was changed.\n"

@@ -23,7 +23,8 @@ def test_a_run_folder_is_complete(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_recipe(tiny(tmp_path / "recipe", ["search.steps=2", "space.name=lomix"]), run)
     assert {path.name for path in run.iterdir()} == {
-        "best.pt", "checkpoints", "data.json", "environment.json", "final.pt", "metrics.jsonl", "mixture.json",
+        "best.heads.pt", "best.pt", "checkpoints", "data.json", "environment.json", "final.heads.pt",
+        "final.pt", "metrics.jsonl", "mixture.json",
         "mixture.safetensors", "predictions.png", "recipe.toml", "results.json", "seen.npz", "status.json",
         "weights.png",
     }  # fmt: skip

@@ -45,7 +45,7 @@ def test_a_study_starts_with_own_and_paper_values_and_leaves_recipes_and_picture
     best = load_recipe(home / "best.toml")
     assert best.optimizer.lr == study.best_trial.params["optimizer.lr"]
     assert best.about.startswith(f'trial {study.best_trial.number} of the study "recipe": val.dice.best 0.')
-    assert {path.name for path in home.glob("*.png")} == {"history.png", "curves.png", "importance.png"}
+    assert {path.name for path in home.glob("*.png")} == {"history.png", "curves.png"}
     assert all(path.stat().st_size > 5000 for path in home.glob("*.png"))
     seen = study.trials[0]
     assert seen.user_attrs["map_pixels"] == pytest.approx(len(json_of(home)["maps"]) * 4 * 256 / 1e6)

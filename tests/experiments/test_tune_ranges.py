@@ -251,7 +251,7 @@ def test_opening_what_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         open_study(tmp_path)
     assert str(caught.value) == f"{tmp_path} holds no study.\n  Try:  lomix tune RECIPE --folder FOLDER"
-    with pytest.raises(RunError, match=f"no study {tmp_path}/nothing."):
+    with pytest.raises(RunError, match=f'no study "{tmp_path}/nothing": neither a folder, nor'):
         open_study(tmp_path / "nothing")
     journal = tmp_path / "own.log"
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))

@@ -241,6 +241,8 @@ def test_a_mixture_holds_weights_and_operators_and_trains_again(tmp_path: Path) 
 def test_the_maps_of_a_mixture_are_trained_with_any_weighting() -> None:
     found = MixtureLoss("lomix", 3, 4).mixture().prune(top=5)
     begun = MixtureLoss.from_mixture(found, weighting="anneal", settings={"until": 1.0})
+    auto = MixtureLoss.from_mixture(found, weighting="auto")
+    assert auto.mixture().weighting == "anneal" and auto.mixture().weights == begun.mixture().weights
     assert begun.map_ids == MixtureLoss.from_mixture(found).map_ids and len(begun.map_ids) == 5
     torch.testing.assert_close(begun.weighting.weights(), MixtureLoss.from_mixture(found).weighting.weights())
     anew = MixtureLoss.from_mixture(found, weighting="softplus")

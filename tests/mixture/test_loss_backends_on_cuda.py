@@ -1,12 +1,15 @@
 """Which engine a GPU gets, and why: what is asked of the machine is answered here, as no GPU is at hand."""
 
+import inspect
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from lomix_search.errors import LossError
+from lomix_search.mixture.loss import MixtureLoss, module
 from lomix_search.mixture.loss.backends import on_cuda
 from lomix_search.mixture.loss.dispatch import choose_engine, cuda_report
 
@@ -45,6 +48,55 @@ def test_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_engine("auto", "cuda", 9, 64) == choose_engine("auto", "cuda", 8, 65) == "reference"
     assert cuda_report(8, 64).startswith("triton: ")
     assert cuda_report(4, 100).endswith("it takes up to 8 maps of up to 64 classes, not 4 of 100")
+
+
+@pytest.fixture
+def another_gpu(monkeypatch: pytest.MonkeyPatch):
+    """A GPU whose generation a test chooses, with a Triton whose first kernel runs on the CPU's interpreter only."""
+    found: dict[str, object] = {"capability": (9, 0), "first": ""}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: found["capability"])
+    monkeypatch.setattr(on_cuda, "_unfit_triton", lambda: "")
+    monkeypatch.setattr(on_cuda, "version", lambda name: "3.2.0")
+    monkeypatch.setattr(on_cuda, "free_memory", lambda: None)
+    monkeypatch.setattr(on_cuda, "_first_run", lambda: found["first"])
+    on_cuda._unfit_gpu.cache_clear()
+    yield found
+    on_cuda._unfit_gpu.cache_clear()
+
+
+def test_a_gpu_of_another_generation_falls_back_and_says_why(another_gpu: dict[str, object]) -> None:
+    another_gpu["capability"] = (6, 1)
+    assert cuda_report(4, 9).endswith("cannot run: Some GPU has compute capability 6.1, 7.0 is needed")
+    on_cuda._unfit_gpu.cache_clear()
+    another_gpu.update(capability=(12, 0), first="PTXASError: ptxas fatal: Value 'sm_120' is not defined")
+    assert choose_engine("auto", "cuda", 4, 9) == "reference"
+    assert cuda_report(4, 9).endswith(
+        "cannot run: a first kernel failed with triton 3.2.0 (Some GPU has compute capability 12.0): "
+        "PTXASError: ptxas fatal: Value 'sm_120' is not defined"
+    )
+    on_cuda._unfit_gpu.cache_clear()
+    another_gpu["first"] = ""
+    assert choose_engine("auto", "cuda", 4, 9) == "triton"
+
+
+def test_the_loss_itself_goes_tile_by_tile_where_the_maps_do_not_fit(
+    without_triton: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks with the size of its maps, as ``lomix doctor`` does."""
+    asked: list[dict[str, object]] = []
+    chosen = inspect.signature(choose_engine)
+
+    def noted(*given: object) -> str:
+        asked.append(chosen.bind(*given).arguments)
+        return "reference"
+
+    monkeypatch.setattr(module, "choose_engine", noted)
+    for multilabel, shape in ((False, (2, 5, 6)), (True, (2, 3, 5, 6))):
+        loss = MixtureLoss("lomix", 2, 3, multilabel=multilabel)
+        loss([torch.zeros(2, 3, 5, 6)] * 2, torch.zeros(shape, dtype=torch.long))
+    assert [given["values"] for given in asked] == [len(loss.maps) * 2 * 3 * 5 * 6] * 2
 
 
 def test_its_launcher_wants_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

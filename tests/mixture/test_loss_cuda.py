@@ -71,3 +71,79 @@ def test_the_same_from_run_to_run():
     maps = [torch.randn(3, 9, 100, 101).cuda() for _ in range(4)]
     first, again = (outcome(loss, maps, labels, "triton") for _ in range(2))
     assert all(map(torch.equal, first, again))
+
+
+def real_sizes(dtype: torch.dtype = torch.float32) -> tuple[MixtureLoss, list[Tensor], Tensor]:
+    """A loss of four originals at strides 8, 4, 2 and 1, two images."""
+    maps = [torch.randn(2, 9, 224 // s, 224 // s, device="cuda").to(dtype).requires_grad_() for s in (8, 4, 2, 1)]
+    return MixtureLoss("lomix", 4, 9).cuda(), maps, torch.randint(9, (2, 224, 224), device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, torch.finfo(torch.bfloat16).eps)]
+)
+def test_coarse_originals(dtype: torch.dtype, tolerance: float):
+    loss, maps, labels = real_sizes(dtype)
+    found, expected = on_both(loss, [one.detach().cpu() for one in maps], labels.cpu())
+    agree([one.double() for one in found], expected, tolerance, {"scale": 1.0, "pixels": labels.numel()})
+
+
+def test_coarse_originals_take_less_memory_than_the_last_layer_has_logits():
+    loss, _, labels = real_sizes()
+    maps = [torch.randn(2, 9, 224 // s, 224 // s, device="cuda", requires_grad=True) for s in (32, 16, 8, 4)]
+    loss(maps, labels).backward()
+    for one in (*maps, *loss.parameters()):
+        one.grad = None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    loss(maps, labels).backward()
+    assert torch.cuda.max_memory_allocated() - before < max(labels.numel() * 9 * 4, 2**24)
+
+
+def test_forward_and_backward_wait_for_nothing():
+    loss, maps, labels = real_sizes()
+    for _ in range(2):
+        loss(maps, labels).backward()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss(maps, labels).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_cuda_graph_holds_it():
+    loss, maps, labels = real_sizes()
+    wanted = [*maps, *loss.parameters()]
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(3):
+            torch.autograd.grad(loss(maps, labels), wanted)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        total = loss(maps, labels)
+        grads = torch.autograd.grad(total, wanted)
+    with torch.no_grad():
+        for one in maps:
+            one.mul_(0.5)
+        labels.copy_(labels.flip(0))
+    graph.replay()
+    expected = loss(maps, labels)
+    assert torch.equal(total, expected)
+    assert all(map(torch.equal, grads, torch.autograd.grad(expected, wanted)))
+
+
+def test_torch_compile_reduces_its_overhead():
+    loss, maps, labels = real_sizes()
+    wanted = [*maps, *loss.parameters()]
+    expected = loss(maps, labels)
+    slopes = torch.autograd.grad(expected, wanted)
+    compiled = torch.compile(loss, mode="reduce-overhead", fullgraph=True)
+    for _ in range(4):  # warmed up, recorded, replayed
+        total = compiled(maps, labels)
+        grads = [one.clone() for one in torch.autograd.grad(total, wanted)]
+    torch.testing.assert_close(total, expected)
+    for found, right in zip(grads, slopes, strict=True):
+        torch.testing.assert_close(found, right)

@@ -44,23 +44,27 @@ def test_the_kernels_agree_with_the_authors_and_with_the_reference_in_every_bran
     assert {f"test_float64[{case}]" for case in CASES} <= branches
     options = [name for name in passed if "multilabel" in name or "terms_engines" in name]
     assert sum("test_float64_agrees" in name for name in options) == 4
-    assert len(branches) == len(CASES) + 5
+    assert len(branches) == len(CASES) + 7
 
 
 COMPILE = """
 from benchmarks.triton_report import compiled
+from lomix_search.mixture.loss.backends import triton_kernels
 from lomix_search.mixture.loss.backends.triton_kernels import KernelShape
 
 EVERY, LEARNED = (0, 1, 2, 3, 4), (3, 4)
 for shape, logits in (
     (KernelShape(2, 2, EVERY, False, True, False, False, False), "fp32"),
-    (KernelShape(2, 1, LEARNED, True, False, True, True, False), "bf16"),
+    (KernelShape(2, 1, LEARNED, True, False, True, True, False, (0,), 2), "bf16"),
     (KernelShape(1, 2, (0,), False, True, False, False, True), "fp64"),
 ):
-    for name in ("sums", "gradients", "parameters")[: 2 + (len(shape.kinds) > 1)]:
+    for name in ("gather",) * bool(shape.coarse) + ("sums", "gradients", "parameters")[: 2 + (len(shape.kinds) > 1)]:
         found = compiled(shape, name, logits)
         assert found.registers > 16, found
         assert found.spilled == 0, found
+triton_kernels.KEPT = 0  # originals are not kept
+shape = KernelShape(1, 2, (4,), False, True, False, False, False, (0,), 3)
+assert all(compiled(shape, name).registers > 16 for name in ("gather", "sums", "gradients", "parameters"))
 """
 
 

@@ -26,7 +26,7 @@ def test_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = BASE | {"classes": classes, "operators": ["sub", "mul", "concat", "attention"]}
+    case = BASE | {"classes": classes, "strides": 2, "operators": ["sub", "mul", "concat", "attention"]}
     set_kernels(case, monkeypatch)
     loss, maps, labels = build(case, torch.float32)
     found = outcome(loss, maps, labels, "triton")
@@ -36,7 +36,7 @@ def test_float32(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
-    case = BASE | {"scale": 30.0, "operators": ["mul", "attention"]}
+    case = BASE | {"scale": 30.0, "strides": 2, "operators": ["mul", "attention"]}
     loss, maps, labels = build(case, torch.float32)
     half = [maps[0].to(dtype), maps[1]]  # several types at once
     found = outcome(loss, half, labels, "triton")
@@ -44,6 +44,40 @@ def test_half_precision_is_widened_as_it_is_read(dtype: torch.dtype) -> None:
     assert [one.dtype for one in found[2:4]] == [dtype, torch.float32]
     agree([found[0].double(), found[1].double()], expected[:2], 1e-5, case)
     agree([one.double() for one in found[2:4]], expected[2:4], torch.finfo(dtype).eps, case)
+
+
+def test_a_first_kernel_tells_what_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lomix_search.mixture.loss.backends import triton as host
+
+    assert host.first_run("cpu") == ""
+    monkeypatch.setattr(host.triton_kernels, "first_kernel", lambda: {(1,): lambda value: None})
+    assert host.first_run("cpu") == "a first kernel made 0.0 of 0 + 1"
+    monkeypatch.setattr(host.triton_kernels, "first_kernel", lambda: {})
+    assert host.first_run("cpu") == "KeyError: (1,)"
+
+
+def test_what_is_kept_between_steps_is_there_before_a_compiled_step_runs() -> None:
+    """A CUDA graph that torch.compile records must not be what these tables are taken from."""
+    from lomix_search.mixture.loss.backends import triton as host
+
+    loss, maps, labels = build(BASE | {"operators": ["concat"], "strides": 2}, torch.float32)
+    loss.engine = "triton"
+    expected = loss(maps, labels)
+    host.tables_of.cache_clear()
+    running = host.sums
+    missed: list[int] = []
+
+    def watched(*given: object) -> torch.Tensor:
+        missed.append(host.tables_of.cache_info().misses)
+        found = running(*given)
+        missed.append(host.tables_of.cache_info().misses)
+        return found
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(host, "sums", watched)
+        total = torch.compile(loss, fullgraph=True, backend="aot_eager")(maps, labels)
+    assert missed == [1, 1]
+    torch.testing.assert_close(total, expected)
 
 
 def test_gradcheck() -> None:

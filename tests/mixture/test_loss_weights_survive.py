@@ -122,8 +122,9 @@ def falling(weighting: str = "softplus") -> tuple[MixtureLoss, Callable[[], Any]
 @pytest.mark.slow
 def test_it_does_not_cry_wolf(recwarn: pytest.WarningsRecorder) -> None:
     for weighting in ("normalized", "uncertainty", "uniform", "anneal"):
-        _, step = falling(weighting)
+        loss, step = falling(weighting)
         for _ in range(3 * EVERY):
+            loss.weighting.advance(0.0)  # one epoch of many, in a loop that tells epochs
             step()
     loss, step = falling()
     loss.weighting.requires_grad_(False)
@@ -147,3 +148,16 @@ def test_copies_watch_for_themselves_and_search_watches_instead() -> None:
             step()
     assert caught[0].filename == __file__  # where the loss is called
     assert not loss.watch.on and copy.deepcopy(loss).watch.on and pickle.loads(pickle.dumps(loss)).watch.on
+
+
+@pytest.mark.parametrize(("weighting", "call"), [("auto", "loss.weighting.advance("), ("lookahead", "lomix.search(")])
+def test_weights_that_wait_in_vain_are_said_once(weighting: str, call: str) -> None:
+    loss, step = falling(weighting)
+    for _ in range(EVERY):
+        step()
+    name = loss.weighting.name
+    with pytest.warns(UserWarning, match=f'the weights of "{name}" are still those of the start after 20') as caught:
+        step()
+    assert call in str(caught[0].message) and caught[0].filename == __file__
+    for _ in range(2 * EVERY):
+        step()  # a second warning would be an error

@@ -11,6 +11,7 @@ from lomix_search.errors import LossError
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import (
+    RECOMMENDED,
     WEIGHTINGS,
     Anneal,
     Fixed,
@@ -104,8 +105,8 @@ def test_by_name() -> None:
     with pytest.raises(LossError) as caught:
         build_weighting("softplsu", MAPS)
     assert str(caught.value) == (
-        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, fixed, lookahead, normalized, '
-        "random, softplus, torchjd:…, uncertainty, uniform."
+        'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, auto, fixed, halving, lookahead, '
+        "normalized, random, softplus, torchjd:…, uncertainty, uniform."
     )
     with pytest.raises(LossError) as caught:
         build_weighting("fixed", MAPS)
@@ -114,6 +115,12 @@ def test_by_name() -> None:
         "  Try:  from lomix_search.mixture.weighting import Fixed\n"
         "        MixtureLoss(…, weighting=Fixed(maps, weights))"
     )
+
+
+def test_auto_is_the_recommended_one_under_its_own_name() -> None:
+    built = build_weighting("auto", MAPS)
+    assert built.name == RECOMMENDED and type(built) is WEIGHTINGS[RECOMMENDED]
+    assert weighting_faults("auto", {"until": 0.3}) == ["until: unknown; auto has no settings."]
 
 
 def test_a_weighting_for_other_maps_is_refused() -> None:
@@ -237,6 +244,29 @@ def test_anneal_starts_from_given_weights_and_keeps_their_sum() -> None:
     torch.testing.assert_close(built.weights(), torch.tensor([0.0, 0.5, 1.0 + 2.0, 0.25, 0.0, 0.0, 0.25]))
     with pytest.raises(LossError, match=r"Anneal has 2 weights; these are 7 maps."):
         Anneal(MAPS, given=(1.0, 1.0))
+
+
+def test_anneal_may_start_from_maps_that_are_drawn() -> None:
+    maps = tuple(SearchSpace.load("lomix").maps(4))
+    drawn = build_weighting("anneal", maps, {"draw": 8, "seed": 3})
+    again, other = (build_weighting("anneal", maps, {"draw": 8, "seed": seed}).weights() for seed in (3, 4))
+    assert drawn.weights().sum() == 8 and drawn.weights()[maps.index(Map("original", (4,)))] == 1
+    assert torch.equal(drawn.weights(), again) and not torch.equal(again, other)
+    assert sum(drawn.active()) == 8  # the other forty cost nothing
+    drawn.advance(1.0)
+    assert sum(drawn.active()) == 1
+    with pytest.raises(LossError, match="draw = 49 of 48 maps"):
+        build_weighting("anneal", maps, {"draw": 49})
+    with pytest.raises(LossError, match="not both"):
+        build_weighting("anneal", maps, {"draw": 8, "given": [1.0] * 48})
+
+
+def test_halving_is_what_nnunet_does() -> None:
+    maps = tuple(SearchSpace.load("deep_supervision").maps(4))
+    by_scale = {m.scales[0]: w for m, w in zip(maps, build_weighting("halving", maps).weights().tolist(), strict=True)}
+    assert by_scale == pytest.approx({1: 0, 2: 4 / 7, 3: 8 / 7, 4: 16 / 7})
+    alone = tuple(SearchSpace.load("last_layer").maps(4))
+    assert build_weighting("halving", alone).weights().tolist() == [1]
 
 
 def test_anneal_needs_the_finest_original() -> None:

@@ -57,6 +57,21 @@ def alone(module, name):
     return named(module, name)
 
 
+class Loose(types.ModuleType):
+    """Stands for a module that a network's file imports, though the network does not use it: any name is there."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+
+def loose(name, **names):
+    """Put a stand-in for this module, with these names; parents are left alone."""
+    sys.modules[name] = Loose(name)
+    vars(sys.modules[name]).update(names)
+
+
 def rand(*shape):
     return torch.rand(*shape)
 

@@ -8,7 +8,16 @@ import dataclasses
 
 from support.families import FAMILIES
 
-from published import generic, medical, small, unseen, unseen_scenes  # noqa: F401  each adds its own
+from published import (  # noqa: F401  each adds its own
+    generic,
+    medical,
+    small,
+    unseen,
+    unseen_2,
+    unseen_2_scenes,
+    unseen_2_signals,
+    unseen_scenes,
+)
 from published.base import LISTS
 
 
@@ -30,6 +39,12 @@ def labelled_lists() -> dict[str, Labelled]:
         ),
         Labelled(
             "unseen", tuple(LISTS["unseen"]), "from the packages' source, and committed before the first run", True
+        ),
+        Labelled(
+            "unseen-2",
+            tuple(LISTS["unseen-2"]),
+            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
+            True,
         ),
     ]
     for source in dict.fromkeys(entry["source"] for entry in FAMILIES):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lomix_search.errors import RecipeError
 from lomix_search.recipe.copy import copy_shipped
 from lomix_search.recipe.recipe import load_recipe
 from lomix_search.utils import shipped
@@ -24,8 +25,8 @@ def files_in(value: Any) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", shipped_files("recipes"))
 def test_a_copy_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> None:
-    home = copy_shipped(name, tmp_path / "here")
-    assert home == tmp_path / "here" / name and ".." not in (home / "recipe.toml").read_text()
+    home = copy_shipped(name, tmp_path / "here/mine")
+    assert home == tmp_path / "here/mine" and ".." not in (home / "recipe.toml").read_text()
     shutil.move(home, tmp_path / "elsewhere")  # nothing is left where it was copied to
     home = (tmp_path / "elsewhere").resolve()
     copied, shipped = load_recipe(home), load_recipe(name)
@@ -57,3 +58,23 @@ def test_recipes_are_found_and_copied_where_a_wheel_has_them(tmp_path: Path, mon
     assert load_recipe("synapse").network.build.startswith(f"{shipped_folder('recipes')}/networks/")
     home = copy_shipped("synapse", tmp_path / "mine")
     assert load_recipe(home).network.build == f"{home}/pvt_attention.py:build"
+
+
+def test_a_copy_is_called_as_one_says_and_found_by_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert copy_shipped("chest_ct", Path("mine")) == Path("mine") and load_recipe("mine").name == "mine"
+    assert copy_shipped("chest_ct", Path("mine")) == Path("mine/chest_ct"), "into a folder that is there"
+    assert copy_shipped("lomix", Path("own.toml")) == Path("own.toml")
+    assert copy_shipped("lomix", Path("spaces")) == Path("spaces/lomix.toml")
+    Path("mine/recipe.toml").unlink()
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("mine")
+    assert str(caught.value) == "mine holds no recipe.toml; folders in it do.\n  Try:  mine/chest_ct"
+    with pytest.raises(RecipeError, match="a recipe is copied as a folder"):
+        copy_shipped("chest_ct", Path("own.toml"))
+
+
+def test_a_runs_name_stands_for_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy_shipped("chest_ct", Path("runs/before"))
+    assert load_recipe("before").name == "before" == load_recipe("before/recipe.toml").name

@@ -6,6 +6,7 @@ import pytest
 from support.recipe_files import MINIMAL, message, write
 
 from lomix_search.errors import RecipeError
+from lomix_search.mixture.weighting import RECOMMENDED
 from lomix_search.recipe.recipe import Recipe, load_recipe
 from lomix_search.utils.shipped import shipped_files, shipped_folder
 
@@ -46,6 +47,12 @@ def test_an_empty_override_removes_a_key(tmp_path: Path) -> None:
     )
     assert "override 'network.stage=': the recipe does not set it." in message(path, ["network.stage="])
     assert "override 'a.b.c=': the recipe does not set it." in message(path, ["a.b.c="])
+
+
+def test_the_weighting_auto_is_named_as_what_it_stands_for(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, MINIMAL), ["weighting.name=auto"])
+    assert recipe.weighting.name == RECOMMENDED and f'name = "{RECOMMENDED}"' in recipe.to_toml()
+    assert message(tmp_path / "mine.toml", ["weighting.name=auto", "weighting.until=1"]).count("auto has no settings")
 
 
 def test_precision_may_be_a_number(tmp_path: Path) -> None:

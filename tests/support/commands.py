@@ -20,3 +20,10 @@ def failing(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         main()
     assert caught.value.code == 2
     return capfd.readouterr().err
+
+
+def ending(code: int, *arguments: str) -> str:
+    """Run a command that ends with an exit code; return what it printed."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output

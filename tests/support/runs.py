@@ -16,9 +16,9 @@ SETTINGS = {"batch_size": 4, "lr": 1e-2, "validate_every": 4, "checkpoint_every"
 
 def run(folder: Path, train: Any = None, val: Any = None, **changes: Any) -> Result:
     net, loss = changes.pop("built", None) or build("deep_supervision")
-    settings = {"steps": 12} | SETTINGS | changes
+    settings = {"steps": 12, "progress": False} | SETTINGS | changes
     data = train or Shapes(), val or Shapes(4)
-    return lomix.search(net, loss, *data, folder=folder, classes=CLASSES, progress=False, **settings)
+    return lomix.search(net, loss, *data, folder=folder, classes=CLASSES, **settings)
 
 
 def same(one: Path, other: Path) -> None:

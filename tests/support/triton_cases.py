@@ -26,8 +26,10 @@ BASE = {
     "scale": 1.0,
     "zeros": False,
     "kept": True,  # originals stay in registers; else each map reads them again, as where classes are many
+    "finer": False,  # the first map has more pixels than the labels along one axis
     "outer": None,  # products of inputs and outputs in registers at most; None for what is usual
     "tiles": None,  # of a program, at least; None for what is usual
+    "in_parts": False,  # gradients of coarse originals are gathered tile by tile; else as much at a time as is usual
 }
 KINDS = {"linear": ("add", "sub", "avg"), "mul": ("mul",), "max": ("max",), "attention": ("attention",)}
 KINDS |= {"concat": ("concat",)}
@@ -54,6 +56,24 @@ CASES: dict[str, dict[str, object]] = {
     "one-pixel": {"size": (1,), "ignore": "none", "operators": ["mul"]},
     "tiles": {"batch": 2, "size": (13, 12), "operators": ["concat", "attention"], "tiles": 1},  # 128 pixels and 28
     "tiles-in-turns": {"size": (13, 12), "operators": ["add", "concat", "attention"], "tiles": 2},
+    # originals coarser than the labels, by odd ratios; two images, gathered to their own size at once and in parts
+    "coarse": {"num_maps": 3, "subsets": (2,), "strides": 2, "size": (7, 9), "batch": 2, "operators": ["mul"]},
+    "coarse-learned": {"strides": 2, "operators": ["attention", "concat"]},
+    "coarse-in-parts": {"strides": 3, "size": (13, 12), "batch": 2, "operators": ["add"], "in_parts": True},
+    "coarse-by-32": {"strides": 32, "size": (33, 8), "operators": ["add"], "in_parts": True},
+    "coarse-1d": {"strides": 8, "size": (131,), "operators": ["add"], "in_parts": True},
+    "coarse-3d": {"strides": 3, "size": (3, 7, 8), "operators": ["add"], "in_parts": True},
+    "coarse-many-classes": {"strides": 2, "size": (7, 5), "kept": False, "operators": ["max", "concat", "attention"]},
+    "coarse-many-classes-3d": {
+        "strides": 2,
+        "size": (3, 6, 10),
+        "classes": 1,
+        "kept": False,
+        "operators": ["add", "concat"],
+        "in_parts": True,
+    },
+    "coarse-inputs-in-parts": {"strides": 2, "operators": ["concat"], "outer": 12},
+    "finer": {"strides": 1, "finer": True, "operators": ["add"]},
     # pixels that do not count
     "a-sample-ignored": {"batch": 2, "ignore": "a sample", "operators": ["add"]},
     "all-ignored": {"ignore": "all", "operators": ["add", "concat"]},
@@ -78,6 +98,8 @@ def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, lis
         chosen = Fixed(loss.maps, [float(i % 3) for i in range(len(loss.maps))])
         loss = MixtureLoss(space, num_maps, classes, chosen, ignore_index=case["ignored"])
     sizes = [[max(1, s // case["strides"] ** (num_maps - 1 - i)) for s in case["size"]] for i in range(num_maps)]
+    if case["finer"]:  # than the labels along one axis, coarser along the other: resized before
+        sizes[0] = [2 * case["size"][0], max(1, case["size"][1] // 2)]
     maps = [torch.randn(batch, classes, *size, dtype=torch.float64).to(dtype) * case["scale"] for size in sizes]
     labels = torch.randint(max(classes, 2), (batch, *case["size"]))
     out = {"none": labels < 0, "some": torch.rand(labels.shape) < 0.3, "all": labels >= 0}
@@ -97,5 +119,8 @@ def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
     if case["tiles"]:
         monkeypatch.setattr(host, "TILES", case["tiles"])
+    if case["in_parts"]:
+        monkeypatch.setattr(host, "PART_BYTES", 1)
+        monkeypatch.setattr(host, "PROGRAMS", 1)
     for cached in (kernels.kernels, host.tables_of):
         cached.cache_clear()

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from lomix_search.cli import app
 from lomix_search.cli.common import console
 from lomix_search.errors import RunError
+from lomix_search.utils.terminal import telling_digits
 
 BOLD, CLOSING, RED, SMILE = "[bold]", "[/x]", "[red]x[/red]", ":smile:"
 
@@ -107,3 +108,9 @@ def test_every_table_is_ours_and_no_line_of_the_library_is_markup() -> None:
         assert not re.search(r"TextColumn\(\s*\"\{task\.description\}\"\s*\)", text), path
         if path.parent.name != "cli":  # its console reads no markup
             assert not re.search(r"(console|say|screen)\.(print|rule)\(\s*f?[\"']", text), path
+
+
+def test_as_many_decimals_as_tell_values_apart() -> None:
+    assert telling_digits([0.65, 0.66]) == 4 and telling_digits([0.1, 0.9]) == 3
+    assert telling_digits([0.5, 0.5]) == 3 == telling_digits([]), "equal values need none"
+    assert telling_digits([0.5, 0.50001]) == 5 == telling_digits([1.0, 1 + 1e-12]), "no more than five"

@@ -19,9 +19,9 @@ from lomix_search.data.kinds.prepared_volumes import (
     fit_of_blocks,
     volume_case,
 )
-from lomix_search.data.manifest import Manifest, read_manifest
+from lomix_search.data.manifest import Entry, Manifest, read_manifest
 from lomix_search.data.split import Split, SplitPlan, make_split
-from lomix_search.errors import DataError
+from lomix_search.errors import DataError, nearest
 from lomix_search.utils.schema import Frozen
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -51,12 +51,14 @@ class PreparedSettings(Frozen):
             is bound to. None by default.
         normalize: ``imagenet`` for RGB networks pretrained there; none leaves 0 … 1.
         seed: Of drawn splits and subsets.
-        val_fraction: _Share of training patients to validate on, where the split file names none.
-        test_fraction: _Share of patients to test on, for a random split.
+        val_fraction: Share of training patients to validate on, where the split file names none.
+        test_fraction: Share of patients to test on, for a random split.
         folds: k of k-fold cross-validation.
         fold: Which fold validates, from 0.
-        label_fraction: _Share of the training patients to use, in nested subsets.
+        label_fraction: Share of the training patients to use, in nested subsets.
         leave_out: Test on this patient alone and train on all others.
+        groups: Use the cases of these sets of the raw data alone, such as ``CVC-ColonDB``; with ``split = "random"`` a
+            set is then split by itself. All when left out.
     """
 
     root: str
@@ -76,6 +78,7 @@ class PreparedSettings(Frozen):
     fold: Annotated[int, Field(ge=0)] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     leave_out: str = ""
+    groups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _of_volumes(self) -> "PreparedSettings":
@@ -93,6 +96,17 @@ class PreparedSettings(Frozen):
     def labels(self, manifest: Manifest, ignore_index: int | None = None) -> PreparedLabels:
         """Return what is made of the raw labels; ``ignore_index`` as for :func:`load_prepared`."""
         return prepared_labels(manifest, self.classes, self.regions, self.ignore, ignore_index, self.written)
+
+    def chosen(self, manifest: Manifest) -> list[Entry]:
+        """Return the cases of the groups that are named; all of them where none is.
+
+        Raises:
+            DataError: there is no such group.
+        """
+        known = {entry.group for entry in manifest.cases if entry.group}
+        if strange := [name for name in self.groups if name not in known]:
+            raise DataError(f'data.groups: no case is of group "{strange[0]}". {nearest(strange[0], known)}')
+        return [entry for entry in manifest.cases if not self.groups or entry.group in self.groups]
 
     def plan(self) -> SplitPlan:
         """Return how to split."""
@@ -116,7 +130,7 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         DataError: not prepared, prepared at another size, without one of the classes, or the split does not fit.
     """
     manifest = read_manifest(settings.root)
-    labels, split = settings.labels(manifest, ignore_index), make_split(manifest.cases, settings.plan())
+    labels, split = settings.labels(manifest, ignore_index), make_split(settings.chosen(manifest), settings.plan())
     opened = PreparedFolder(Path(settings.root), manifest, labels, settings.normalize)
     make = _volumes if manifest.dims == 3 else _slices
     train, val, test, read = make(settings, opened, split)
@@ -131,6 +145,7 @@ def load_prepared(settings: PreparedSettings, ignore_index: int | None = None) -
         regions=labels.regions,
         ignore_index=labels.ignore_index,
         written=labels.written,
+        patients={case.name: case.patient for case in manifest.cases if case.patient != case.name},
     )
 
 
@@ -229,4 +244,4 @@ def splits_of(settings: PreparedSettings) -> tuple[Manifest, Split]:
         DataError: as for :func:`load_prepared`.
     """
     manifest = read_manifest(settings.root)
-    return manifest, make_split(manifest.cases, settings.plan())
+    return manifest, make_split(settings.chosen(manifest), settings.plan())

@@ -6,6 +6,7 @@ after them, to first order and for plain gradient steps, by η·wₖ·‖v‖·a
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.evaluation.statistics import mean_and_margin
+from lomix_search.experiments.listing import unfinished
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
@@ -92,8 +94,9 @@ class MapRanking:
             "rank", "map", "weight", "effect", "95 % interval", "agreement", title=f"leaving one map out, {looks} looks"
         )
         for rank, s in enumerate(self.scores, 1):
-            interval = f"{s.low:+.1%} … {s.high:+.1%}"
-            table.add_row(str(rank), s.id, f"{s.weight:.4f}", f"{s.effect:+.1%}", interval, f"{s.agreement:+.3f}")
+            interval = f"{s.low:+.1%} … {s.high:+.1%}" if math.isfinite(s.low) else "–"  # of one look there is none
+            effect = f"{s.effect:+.1%}" if abs(s.effect) >= 0.0005 else "0.0%"  # without a sign that means nothing
+            table.add_row(str(rank), s.id, f"{s.weight:.4f}", effect, interval, f"{s.agreement:+.3f}")
         return table
 
 
@@ -110,13 +113,13 @@ def rank_maps(folder: Path) -> MapRanking:
         RunError: no finished run, or one that never looked at held-out data.
     """
     if not (folder / "mixture.json").is_file():
-        raise RunError(f"{folder} holds no finished run.", hint="lomix rank RECIPE   # runs it first")
+        raise unfinished(folder)
     mixture = Mixture.load(folder / "mixture.json")
     lines = [line for line in read_lines(folder / "metrics.jsonl") if "lookahead/slopes" in line]
     if not lines:
         raise RunError(
             f'the run in {folder} was weighted by "{mixture.weighting}" and never looked at held-out data.',
-            hint="lomix rank RECIPE   # measures with uniform weights",
+            hint=f"{shlex.join(['lomix', 'rank', str(folder / 'recipe.toml')])}   # runs it with uniform weights",
         )
     return MapRanking(mixture, score_maps(mixture, lines))
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lomix_search.errors import LomixError, RunError
+from lomix_search.errors import LomixError, RunError, nearest
 from lomix_search.experiments.compare.jobs import Job, run_jobs
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.compare.strategies import DERIVED, Strategy, needed
-from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed, read_strategy_run
-from lomix_search.experiments.compare.verdict_figure import draw_verdict
-from lomix_search.experiments.compare.verdict_table import to_json, to_markdown
-from lomix_search.recipe.recipe import Recipe
+from lomix_search.experiments.compare.strategy_run import read_runs
+from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed
+from lomix_search.experiments.compare.verdict_figure import draw_curves, draw_verdict
+from lomix_search.experiments.compare.verdict_table import cases_to_csv, read_verdict, to_json, to_markdown
+from lomix_search.recipe.recipe import Recipe, load_recipe
+from lomix_search.recipe.tuning import TuneSection
 from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import plain
 
@@ -27,6 +29,7 @@ def compare_strategies(
     labels: Sequence[float] = (1.0,),
     folder: Path = Path("runs/compare"),
     jobs: int = 1,
+    baseline: str | None = None,
     console: Console | None = None,
 ) -> list[StrategyRow]:
     """Run each strategy with each seed and part of the labels, and compare.
@@ -40,8 +43,10 @@ def compare_strategies(
         strategies: What to compare.
         seeds: How many; they are 1, 2, 3, ….
         labels: Parts of the training items, in (0, 1].
-        folder: Where everything goes: a folder a run, compare.json, compare.md, compare.png.
+        folder: Where everything goes: a folder a run, compare.json, compare.md, compare.png, curves.png and cases.csv,
+            the test score of every case. Finished runs of earlier calls with the same recipe are counted too.
         jobs: Processes at a time; each gets its share of the cores.
+        baseline: Label of the strategy to compare the others with; else last_layer, deep_supervision or uniform.
         console: Where to report; silent by default.
 
     Returns:
@@ -51,13 +56,15 @@ def compare_strategies(
         RunError: bad numbers, a folder that holds another comparison, or no run that finished.
     """
     _check(seeds, labels, jobs)
+    _check_baseline(baseline, strategies)
     say = console or Console(quiet=True)
     plan = [
         Job(strategy, part, seed, folder / strategy.slug / f"labels_{part:g}" / f"seed_{seed}")
-        for strategy in needed(strategies)
+        for seed in range(1, seeds + 1)  # outermost: stopped half way, all strategies have as many seeds
         for part in labels
-        for seed in range(1, seeds + 1)
+        for strategy in needed(strategies)
     ]
+    _claim(folder, recipe)
     failed: list[str] = []
     for derived in (False, True):  # derived mixtures come out of the runs before
         batch = [job for job in plan if (job.strategy.name == DERIVED) == derived]
@@ -65,7 +72,7 @@ def compare_strategies(
         failed += run_jobs([job for job in ready if not job.finished], jobs, say)
     for fault in failed:
         say.print(plain(("failed", "red"), f": {fault}"))
-    return _conclude([job for job in plan if job.finished], folder, failed)
+    return _conclude([job.strategy.label for job in plan], folder, failed, baseline)
 
 
 def _check(seeds: int, labels: Sequence[float], jobs: int) -> None:
@@ -94,26 +101,52 @@ def _prepare(job: Job, recipe: Recipe, plan: Sequence[Job], failed: list[str]) -
             return False
     text = job.strategy.apply(recipe, job.seed, job.labels, mixture).to_toml()
     path = job.folder / "job.toml"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise RunError(
-            f"{job.folder} holds a run of another recipe.",
-            seen=_first_difference(path.read_text(encoding="utf-8"), text),
-            hint="the same recipe as before, or --folder ANOTHER",
-        )
+    _check_same(job.folder, path, text)
     write_text(path, text)
     return True
 
 
-def _conclude(finished: Sequence[Job], folder: Path, failed: Sequence[str]) -> list[StrategyRow]:
-    if not finished:
+def _conclude(labels: Sequence[str], folder: Path, failed: Sequence[str], baseline: str | None) -> list[StrategyRow]:
+    runs = read_runs(folder, list(dict.fromkeys([*labels, *_labels_before(folder)])))
+    if not runs:
         raise RunError("no run of the comparison finished.", seen=list(failed)[:5])
-    runs = [read_strategy_run(job.folder / "run", job.strategy.label, job.labels, job.seed) for job in finished]
-    rows = compare_by_seed(runs, sorted({job.strategy.label for job in finished if job.strategy.searches}))
+    rows = compare_by_seed(runs, baseline)
     write_text(folder / "compare.json", to_json(rows))
     notes = "".join(f"\nfailed: {fault}\n" for fault in failed)
-    write_text(folder / "compare.md", to_markdown(rows) + notes)
-    draw_verdict(folder / "compare.png", rows)
+    write_text(folder / "compare.md", to_markdown(rows, baseline) + notes)
+    write_text(folder / "cases.csv", cases_to_csv(runs))
+    draw_verdict(folder / "compare.png", rows, baseline)
+    draw_curves(folder / "curves.png", runs)
     return rows
+
+
+def _labels_before(folder: Path) -> list[str]:
+    """Name the strategies of earlier calls, in their order."""
+    path = folder / "compare.json"
+    return [row.strategy for row in read_verdict(path)] if path.is_file() else []
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Note what all runs of the folder share; refuse another recipe, whose runs would stand in one table with these."""
+    search = recipe.search.model_copy(update={"seed": 0, "label_fraction": 1.0})
+    text, path = recipe.model_copy(update={"search": search, "tune": TuneSection()}).to_toml(), folder / "shared.toml"
+    _check_same(folder, path, text)
+    write_text(path, text)
+
+
+def _check_same(folder: Path, path: Path, text: str) -> None:
+    if path.exists() and (before := load_recipe(path).to_toml()) != text:  # keys that came later have their defaults
+        raise RunError(
+            f"{folder} holds a run of another recipe.",
+            seen=_first_difference(before, text),
+            hint="the same recipe as before, or --folder ANOTHER",
+        )
+
+
+def _check_baseline(baseline: str | None, strategies: Sequence[Strategy]) -> None:
+    labels = [strategy.label for strategy in strategies]
+    if baseline is not None and baseline not in labels:
+        raise RunError(f"--baseline {baseline}: is not among the strategies. {nearest(baseline, labels)}")
 
 
 def _first_difference(before: str, now: str) -> list[str]:

@@ -15,9 +15,10 @@ from lomix_search.recipe.sections import SpaceSection, WeightingSection
 from lomix_search.recipe.tuning import TuneSection
 
 SPACES = ("last_layer", "deep_supervision", "mutation")
-"""Strategies that are a search space of their own, weighted uniformly."""
+"""Strategies that are a search space of their own, weighted uniformly unless a setting ``weighting`` says otherwise."""
 DERIVED = "derived"
 """The maps that ``rank`` puts first in the run of ``lookahead`` of the same seed and labels, trained anew."""
+_UNSEARCHED = ("uniform", "halving", "random", "fixed", "anneal")
 _EXAMPLE = "--strategies 'uniform,lookahead(rate=20,finest=0.3)'"
 
 
@@ -27,7 +28,8 @@ class Strategy:
 
     Args:
         name: A space, a weighting, or ``derived``.
-        settings: Of the weighting; of ``derived``: ``top`` and ``weighting`` (fixed or anneal).
+        settings: Of the weighting; of a space: ``weighting``; of ``derived``: ``top`` and ``weighting`` (fixed or
+            anneal). Keys with a dot, such as ``optimizer.lr``, are keys of the recipe that this strategy alone changes.
     """
 
     name: str
@@ -47,7 +49,17 @@ class Strategy:
     @property
     def searches(self) -> bool:
         """Whether its weights are found, so that it makes sense to ask whether seeds agree."""
-        return self.name not in (*SPACES, DERIVED, "uniform", "random", "fixed", "anneal")
+        return self.name != DERIVED and self._weighting not in _UNSEARCHED
+
+    @property
+    def _weighting(self) -> str:
+        """The name of its weighting."""
+        return str(self.settings.get("weighting", "uniform")) if self.name in SPACES else self.name
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """The settings that are not keys of the recipe."""
+        return {key: value for key, value in self.settings.items() if "." not in key}
 
     def apply(self, recipe: Recipe, seed: int, labels: float, mixture: Path | None = None) -> Recipe:
         """Return the recipe of one run.
@@ -60,23 +72,31 @@ class Strategy:
 
         Returns:
             The recipe.
+
+        Raises:
+            RecipeError: the recipe has no key that the strategy changes, or the value does not fit it.
         """
         search = recipe.search.model_copy(update={"seed": seed, "label_fraction": labels})
         recipe = recipe.model_copy(
             update={"search": search, "tune": TuneSection()}
         )  # its ranges may not fit another space
+        changes = {key: value for key, value in self.settings.items() if "." in key}
+        supervised = self._supervise(recipe, seed, mixture)
+        return supervised.override(changes) if changes else supervised
+
+    def _supervise(self, recipe: Recipe, seed: int, mixture: Path | None) -> Recipe:
+        """Give a recipe the strategy's space and weighting."""
         if self.name == DERIVED:
             assert mixture is not None
             return with_mixture(recipe, mixture, self.settings.get("weighting", "fixed"))
         if self.name in SPACES:
-            return recipe.model_copy(
-                update={"space": SpaceSection(name=self.name), "weighting": WeightingSection(name="uniform")}
-            )
+            plain = WeightingSection(name=self._weighting)
+            return recipe.model_copy(update={"space": SpaceSection(name=self.name), "weighting": plain})
         own = recipe.weighting.settings if recipe.weighting.name == self.name else {}
-        drawn = {"seed": seed} if self.name == "random" else {}
-        return recipe.model_copy(
-            update={"weighting": WeightingSection(name=self.name, **(drawn | own | self.settings))}
-        )
+        settings = own | self._own
+        if self.name == "random" or "draw" in settings:
+            settings = {"seed": seed} | settings
+        return recipe.model_copy(update={"weighting": WeightingSection(name=self.name, **settings)})
 
 
 def read_strategies(text: str) -> tuple[Strategy, ...]:
@@ -140,7 +160,7 @@ def _strategy(text: str) -> Strategy:
 def _faults(strategy: Strategy) -> list[str]:
     if strategy.name == DERIVED:
         top = strategy.settings.get("top", 8)
-        strange = [key for key in strategy.settings if key not in ("top", "weighting")]
+        strange = [key for key in strategy._own if key not in ("top", "weighting")]
         faults = [f"{key}: unknown. {nearest(key, ['top', 'weighting'])}" for key in strange]
         if (how := strategy.settings.get("weighting", "fixed")) not in ("fixed", "anneal"):
             faults.append(f"weighting = {how!r}: fixed or anneal is needed.")
@@ -148,8 +168,11 @@ def _faults(strategy: Strategy) -> list[str]:
             faults.append(f"top = {top!r}: a budget is a whole number of maps, at least 1.")
         return faults
     if strategy.name in SPACES:
-        return [f"{key}: unknown; {strategy.name} has no settings." for key in strategy.settings]
+        strange = [f"{key}: unknown. {nearest(key, ['weighting'])}" for key in strategy._own if key != "weighting"]
+        kinds = [name for name in WEIGHTINGS if name != "fixed"]
+        how = strategy._weighting
+        return strange + ([] if how in kinds else [f"weighting = {how!r}: unknown. {nearest(how, kinds)}"])
     known = (*SPACES, DERIVED, *(name for name in WEIGHTINGS if name != "fixed"), "torchjd:UW")
     if strategy.name == "fixed" or (strategy.name not in known and ":" not in strategy.name):
         return [f"unknown. {nearest(strategy.name, known)}"]
-    return weighting_faults(strategy.name, strategy.settings)
+    return weighting_faults(strategy.name, strategy._own)

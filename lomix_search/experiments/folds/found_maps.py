@@ -1,15 +1,16 @@
 """What the folds of a cross-validation found: the share of each map in every fold, and whether they agree."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.run_differences import weights_agree
 from lomix_search.mixture.mixture import Mixture
-from lomix_search.utils.terminal import Table
+from lomix_search.utils.terminal import Table, telling_digits
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,18 @@ class FoundMaps:
         folds = len(self.maps[0].shares)
         title = f"{self.first.space.name} by {self.first.weighting}: {len(self.maps)} maps in {folds} folds"
         table = Table("rank", "map", "mean share", "shares", "ranks in the folds", title=title, caption=self.words)
+        digits = telling_digits(share for one in self.maps for share in one.shares) - 2
         for rank, one in enumerate(self.maps[:top], 1):
-            spread = f"{min(one.shares):.1%} – {max(one.shares):.1%}"
-            table.add_row(str(rank), one.id, f"{one.mean:.1%}", spread, " ".join(map(str, one.ranks)))
+            spread = f"{min(one.shares):.{digits}%} – {max(one.shares):.{digits}%}"
+            table.add_row(str(rank), one.id, f"{one.mean:.{digits}%}", spread, " ".join(map(str, one.ranks)))
         return table
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return what the table shows, for JSON."""
+        maps = [{"rank": rank, **asdict(one), "mean": one.mean} for rank, one in enumerate(self.maps[:top], 1)]
+        first = self.first
+        told = {"space": first.space.name, "weighting": first.weighting, "stages": first.num_maps}
+        return {**told, "kendall_tau": self.agreement, "maps": maps}
 
 
 def found_maps(folder: Path) -> FoundMaps | None:

@@ -116,7 +116,7 @@ def _together(folder: Path, places: Sequence[Path], changes: Sequence[str], prog
         return None
     if known := _known(folder, places, changes):
         return known
-    networks = [load_trained(place).net for place in places]
+    networks = [load_trained(place).predictor for place in places]
     save = folder if os.access(folder.parent, os.W_OK) else None
     return recipe.score(networks, splits, "test", save=save, progress=progress)
 

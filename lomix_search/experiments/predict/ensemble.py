@@ -38,7 +38,7 @@ class Ensemble:
 
     def readers(self) -> list[Reader]:
         """Return what reads the logits of each network."""
-        return [reader_of(member.net, len(self.classes), self.how.multilabel) for member in self.members]
+        return [reader_of(member.predictor, len(self.classes), self.how.multilabel) for member in self.members]
 
     def paths(self, out: Path, name: str, probabilities: bool) -> list[Path]:
         """Return the files of an image's prediction, in the order in which they are written."""
@@ -69,6 +69,7 @@ class Ensemble:
             "classes": list(self.classes),
             "masks": self.members[0].recipe.evaluate.masks,
             **({"written": list(written)} if (written := self.members[0].data.written) else {}),
+            **({"sum_stages": True} if self.members[0].recipe.evaluate.sum_stages else {}),
             "flips": self.how.flips,
             "window": None if self.how.window is None else list(self.how.window),
             "overlap": None if self.how.window is None else self.how.overlap,

@@ -182,7 +182,7 @@ def _predict_one(
     ensemble: Ensemble, readers: Sequence[Reader], name: str, files: Sequence[Path], probabilities: bool
 ) -> tuple[Case, Prediction]:
     case = ensemble.form.prepare(read_new_image(files), name, files)
-    networks = [member.net for member in ensemble.members]
+    networks = [member.predictor for member in ensemble.members]
     return case, predict_case(networks, case, ensemble.how, read=readers, all_classes=probabilities)
 
 

@@ -68,6 +68,7 @@ def chart(title: str, lines: Sequence[Line], x: ChartAxis, y: ChartAxis, pick: s
     across, up = _scale(xs, x, 6, margin), _scale(ys, y, 5, margin)
     drawn = "".join(_drawn(line, across, up) for line in lines)
     grid = "".join(f'<line x1="0" x2="1000" y1="{v:.1f}" y2="{v:.1f}"/>' for v in (1000 - up(t) for t in up.ticks))
+    grid += '<polyline class="axes" points="0,0 0,1000 1000,1000"/>'
     left = "".join(f'<span style="bottom:{up(t) / 10:.2f}%">{text(up.label(t))}</span>' for t in up.ticks)
     below = "".join(f'<span style="left:{across(t) / 10:.2f}%">{text(across.label(t))}</span>' for t in across.ticks)
     spoken = f"{title}: {x.name or 'x'} from {across.label(min(xs))} to {across.label(max(xs))}"
@@ -109,9 +110,13 @@ class _Scale:
             self.low, self.high = self.low - 0.5, self.high + 0.5
         wider = margin * (self.high - self.low)
         self.low, self.high = self.low - wider, self.high + wider
-        self.ticks = self._decades() if log else _round_ticks(self.low, self.high, count)
-        if len(self.ticks) < 2:
-            self.ticks = [low, high]
+        self.ticks = _round_powers(self.low, self.high) if log else _round_ticks(self.low, self.high, count)
+        first, last = self.ticks[0], self.ticks[-1]
+        if log:
+            first, last = math.log10(first), math.log10(last)
+        elif low >= 0 > first:  # what counts from 0 has no ticks below
+            first, self.ticks = self.low, self.ticks[1:]
+        self.low, self.high = first, last  # at ticks, so that no line runs where nothing is written
 
     def __call__(self, value: float) -> float:
         placed = math.log10(value) if self.log else value
@@ -125,12 +130,6 @@ class _Scale:
         digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
         return f"{value:.{digits}f}" if step else f"{value:g}"
 
-    def _decades(self) -> list[float]:
-        every = range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)
-        fine = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high)) for m in (1, 2, 5)]
-        inside = [v for v in fine if self.low - 1e-9 <= math.log10(v) <= self.high + 1e-9]
-        return [10.0**e for e in every] if len(every) > 2 else inside
-
 
 def _scale(values: Sequence[float], axis: ChartAxis, count: int, margin: float) -> _Scale:
     low, high = min(values), max(values)
@@ -143,8 +142,18 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _round_powers(low: float, high: float) -> list[float]:
+    """Return powers of ten around two exponents; of fewer than three decades also their doubles and fives."""
+    if high - low >= 2:
+        return [10.0**e for e in range(math.floor(low + 1e-9), math.ceil(high - 1e-9) + 1)]
+    fine = [m * 10.0**e for e in range(math.floor(low) - 1, math.ceil(high) + 1) for m in (1, 2, 5)]
+    first = max(v for v in fine if math.log10(v) <= low + 1e-9)
+    last = min(v for v in [*fine, 10.0 ** (math.ceil(high) + 1)] if math.log10(v) >= high - 1e-9)
+    return [v for v in fine if first <= v <= last]
 
 
 def _drawn(line: Line, across: _Scale, up: _Scale) -> str:

@@ -10,7 +10,7 @@ from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.fold_scores import FoldScores
 from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import planned_folds, read_folds
-from lomix_search.experiments.listing import RunSummary, summarize_run
+from lomix_search.experiments.listing import RunSummary, name_in_runs, summarize_run
 from lomix_search.utils.files import read_toml
 
 
@@ -19,7 +19,7 @@ class FoldsContent:
     """A cross-validation, read.
 
     Args:
-        name: Of its folder.
+        name: Its own, as a command takes it.
         recipe: The recipe of the first fold as plain tables.
         planned: How many folds it has, begun or not.
         runs: The folds that were begun.
@@ -61,7 +61,7 @@ def read_folds_content(folder: Path, linked: frozenset[str] = frozenset()) -> Fo
     """
     places = fold_runs(folder)
     return FoldsContent(
-        folder.resolve().name,
+        name_in_runs(folder),
         read_toml(places[0] / "recipe.toml", RunError),
         planned_folds(places),
         tuple(summarize_run(place) for place in places),

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from lomix_search.experiments.folds.fold_scores import FoldScores, Spread
 from lomix_search.experiments.folds.found_maps import FoundMaps
 from lomix_search.experiments.report.folds_content import FoldsContent
-from lomix_search.experiments.report.html_parts import bar, number, page, section, table, text, tile, tiles
-from lomix_search.experiments.report.run_scores import evaluated, graded
+from lomix_search.experiments.report.html_parts import number, page, section, table, text, tile, tiles
+from lomix_search.experiments.report.run_scores import evaluated, graded, measured
+from lomix_search.utils.terminal import telling_digits
 
 _STRONGEST = 10  # maps
 
@@ -94,7 +95,7 @@ def _scores(scores: FoldScores) -> str:
                 _strip(found, low, high),
                 number(found.mean),
                 *ends,
-                *map(number, rest),
+                *map(measured, rest, others),
             )
         )
     head = (whole.what, f"{low:g} … {high:g}", text(main), "95 % (patients)", "95 % (t)", *map(text, others))
@@ -114,17 +115,20 @@ def _scale(rows: list[Spread]) -> tuple[float, float]:
 
 def _strip(found: Spread, low: float, high: float) -> str:
     """Draw an interval, the mean in it and the folds on one line."""
+    return _marks(found.folds, found.mean, found.bootstrap, low, high) if math.isfinite(found.mean) else ""
+
+
+def _marks(folds: Iterable[float], mean: float, ends: tuple[float, float], low: float, high: float) -> str:
+    """Draw a range, the mean in it and the folds on a line from ``low`` to ``high``."""
 
     def at(value: float) -> float:
-        return 100 * (value - low) / (high - low)
+        return 100 * (value - low) / (high - low) if high > low else 50.0
 
-    if not math.isfinite(found.mean):
-        return ""
-    begin, end = found.bootstrap
-    dots = "".join(f'<b style="left:{at(v):.1f}%"></b>' for v in found.folds if math.isfinite(v))
+    begin, end = ends
+    dots = "".join(f'<b style="left:{at(v):.1f}%"></b>' for v in folds if math.isfinite(v))
     return (
-        f'<span class="strip"><i style="left:{at(begin):.1f}%;width:{at(end) - at(begin):.1f}%"></i>{dots}'
-        f'<u style="left:{at(found.mean):.1f}%"></u></span>'
+        f'<span class="spread"><i style="left:{at(begin):.1f}%;width:{at(end) - at(begin):.1f}%"></i>{dots}'
+        f'<u style="left:{at(mean):.1f}%"></u></span>'
     )
 
 
@@ -163,19 +167,20 @@ def _test(scores: FoldScores, count: int) -> str:
 
 def _maps(found: FoundMaps) -> str:
     shown = found.maps[:_STRONGEST]
-    widest = max(one.mean for one in shown) or 1.0
+    values = [share for one in shown for share in one.shares]
+    low, high, digits = min(values), max(values), telling_digits(values, 3, 6) - 2
     rows = [
         (
             f"<code>{text(one.id)}</code>",
-            bar(one.mean / widest),
-            f"{one.mean:.1%}",
-            f"{min(one.shares):.1%} – {max(one.shares):.1%}",
+            _marks(one.shares, one.mean, (min(one.shares), max(one.shares)), low, high),
+            f"{one.mean:.{digits}%}",
+            f"{min(one.shares):.{digits}%} – {max(one.shares):.{digits}%}",
             " ".join(map(str, one.ranks)),
         )
         for one in shown
     ]
     told = f"The {len(shown)} strongest of {len(found.maps)} maps, by their mean share of the weights"
-    head = ("map", "", "mean share", "shares", "ranks in the folds")
+    head = ("map", f"{low:.{digits}%} … {high:.{digits}%}", "mean share", "shares", "ranks in the folds")
     return section("maps", "What the folds found", table(head, rows, "", told), text(found.words))
 
 

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -82,6 +83,18 @@ def bar(share: float, colour: str = "var(--accent)") -> str:
     """Return a bar of a length in 0 … 1."""
     width = 100 * min(1.0, max(0.0, share if math.isfinite(share) else 0.0))
     return f'<span class="bar"><i style="width:{width:.1f}%;background:{colour}"></i></span>'
+
+
+def lean(share: float, colour: str = "var(--accent)") -> str:
+    """Return a bar from the middle: to the right for 0 … 1, to the left for -1 … 0."""
+    width = 50 * min(1.0, abs(share)) if math.isfinite(share) else 0.0
+    left = 50 if share >= 0 else 50 - width
+    return f'<span class="lean"><i style="left:{left:.1f}%;width:{width:.1f}%;background:{colour}"></i></span>'
+
+
+def command(*words: object) -> str:
+    """Return a command as a shell reads it, names quoted where they need it, HTML."""
+    return f"<code>{text(shlex.join(map(str, words)))}</code>"
 
 
 def facts(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> str:

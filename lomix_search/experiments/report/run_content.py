@@ -10,6 +10,7 @@ import numpy as np
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
 from lomix_search.experiments.environment import Environment, read_environments
+from lomix_search.experiments.listing import name_in_runs
 from lomix_search.experiments.predictions import PredictedSlices
 from lomix_search.experiments.results import DiceScores, read_results
 from lomix_search.experiments.status import Status, read_status
@@ -25,7 +26,7 @@ class RunContent:
     """A run folder, read.
 
     Args:
-        name: Of the folder.
+        name: Of the run, as a command takes it.
         recipe: The resolved recipe as plain tables.
         training: Lines of the log with a training loss, thinned evenly to a few hundred.
         validation: Lines of the log with validation scores, all of them.
@@ -118,7 +119,7 @@ def read_run_content(folder: Path) -> RunContent:
     mixture, seen = folder / "mixture.json", folder / "seen.npz"
     evaluated = [path for path in sorted(folder.glob("evaluation/*")) if (path / "scores.csv").exists()]
     return RunContent(
-        folder.resolve().name,
+        name_in_runs(folder),
         read_toml(folder / "recipe.toml", RunError),
         training,
         validation,

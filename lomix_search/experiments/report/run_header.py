@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable
 
+from lomix_search.experiments.compare.verdict import SET_WEIGHTINGS
 from lomix_search.experiments.report.html_parts import duration, number, text, tile, tiles
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.experiments.report.run_cost import step_seconds, trained_seconds
 from lomix_search.experiments.report.run_scores import known_or
 from lomix_search.experiments.results import DiceScores
 from lomix_search.mixture.mixture import Mixture
+from lomix_search.training.silent_classes import SILENT
 
 
 def header(content: RunContent) -> str:
@@ -93,7 +95,9 @@ def selection_verdict(content: RunContent, mixture: Mixture) -> tuple[str, str, 
         gone = 1 - spread.total / first["mixture/total"]
         before = number(first.get("mixture/effective_maps"), 1)
         numbers += f" ({before} at the start); {gone:.0%} of the sum of weights is gone"
-    if mixture.weighting in ("uniform", "random", "fixed", "anneal"):
+    if silent := [warning for warning in mixture.provenance.warnings if warning.startswith(SILENT)]:
+        return "bad", "A class is never predicted", text(" ".join(silent))
+    if mixture.weighting in SET_WEIGHTINGS:
         return "so-so", "The weights were set, not searched", f"Weighting {text(mixture.weighting)}: {numbers}."
     if mixture.provenance.warnings:
         return "bad", "The weights shrank without selecting", text(" ".join(mixture.provenance.warnings))

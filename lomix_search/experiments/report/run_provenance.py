@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from lomix_search.experiments.environment import Environment
-from lomix_search.experiments.report.html_parts import facts, section, text
+from lomix_search.experiments.report.html_parts import command, facts, section, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.training.surroundings import DECISIVE_PACKAGES, Git
 
@@ -34,7 +34,7 @@ def provenance_section(content: RunContent) -> str:
         pairs["sha256 of weights"] = "<br>".join(
             f"{text(name)} <code>{text(digest[:16])}…</code>" for name, digest in status.weights.items()
         )
-    pairs["again"] = f"<code>lomix reproduce {text(content.name)}</code>"
+    pairs["again"] = command("lomix", "reproduce", content.name)
     folds = [_fold("every setting of the recipe", _settings(content.recipe))]
     if known:
         packages = facts((text(name), text(version)) for name, version in known[-1].packages.items())

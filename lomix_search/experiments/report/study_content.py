@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lomix_search.errors import MissingExtraError, RunError, require
-from lomix_search.experiments.listing import is_run, summarize_run
+from lomix_search.experiments.listing import is_run, name_in_runs, summarize_run
 from lomix_search.experiments.run_differences import flat
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.files import read_toml
@@ -46,7 +46,7 @@ class StudyContent:
     """A study, read.
 
     Args:
-        name: Its name.
+        name: Of its folder, as a command takes it.
         recipe: Name of the recipe that it tunes.
         goals: Name of each goal and whether a larger value is better.
         trials: All trials.
@@ -104,7 +104,7 @@ def _from_storage(folder: Path) -> StudyContent:
     goals = [(tune.metric, tune.direction == "maximize"), *([(tune.cost, False)] if tune.cost else [])]
     best = tuple(t.number for t in best_trials(study, recipe))
     log = frozenset(key for key, value in tune.ranges.items() if value.log)
-    return StudyContent(folder.resolve().name, recipe.name, tuple(goals), found, best, importances(study, recipe), log)
+    return StudyContent(name_in_runs(folder), recipe.name, tuple(goals), found, best, importances(study, recipe), log)
 
 
 def _trial(trial: Any, decode: Callable[[Any], dict[str, Any]]) -> TrialContent:
@@ -152,7 +152,7 @@ def _from_folders(folder: Path) -> StudyContent:
     done = sorted((t for t in trials if t.values), key=lambda t: -t.values[0])
     name = str(recipes[0].get("name", folder.name)) if recipes else folder.name
     best = tuple(t.number for t in done[:1])
-    return StudyContent(folder.resolve().name, name, ((_GOAL, True),), tuple(trials), best, {})
+    return StudyContent(name_in_runs(folder), name, ((_GOAL, True),), tuple(trials), best, {})
 
 
 def _scored(line: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
 from lomix_search.experiments.report.html_parts import (
     bar,
+    command,
     duration,
     facts,
     number,
@@ -99,8 +100,10 @@ def _best(study: StudyContent) -> str:
     values = [(f"<code>{text(key)}</code>", *(_value(t.settings.get(key)) for t in shown)) for key in keys]
     goals = [(text(goal), *(number(t.values[i], 4) for t in shown)) for i, (goal, _) in enumerate(study.goals)]
     head = ("setting", *(f"trial {t.number}" for t in shown))
-    hint = f'<p class="lead">Run it: <code>lomix run {text(study.name)}/best.toml</code></p>' if len(shown) == 1 else ""
-    return section("best", "Best trial" if len(shown) == 1 else "The front", table(head, [*goals, *values]) + hint)
+    alone = len(shown) == 1
+    typed = ("run", f"{study.name}/best.toml") if alone else ("tune", "best", study.name, "--write", "best.toml")
+    hint = f'<p class="lead">{"Run it" if alone else "Write them as recipes"}: {command("lomix", *typed)}</p>'
+    return section("best", "Best trial" if alone else "The front", table(head, [*goals, *values]) + hint)
 
 
 def _history(study: StudyContent) -> str:
@@ -188,7 +191,9 @@ def _trials(study: StudyContent) -> str:
         )
         for t in study.trials
     ]
-    lead = "A click on a title sorts by it. Every trial is a run folder of its own: <code>lomix report TRIAL</code>."
+    lead = "A click on a title sorts by it."
+    if ran := next((t for t in study.trials if t.number in study.best), None):
+        lead += f" Every trial is a run of its own: {command('lomix', 'report', f'{study.name}/{ran.folder}')}."
     return section("trials", "Trials", table(("trial", "state", *goals, "time", *named), rows, "sortable"), lead)
 
 

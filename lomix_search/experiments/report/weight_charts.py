@@ -1,14 +1,14 @@
 """The found weights as HTML: ranked, over the steps, by operator and subset, and on the graph of the search space."""
 
-import math
 from collections.abc import Mapping, Sequence
 
-from lomix_search.experiments.figures import maps_of
+from lomix_search.experiments.figures import maps_of, written
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
-from lomix_search.experiments.report.html_parts import bar, table, text
+from lomix_search.experiments.report.html_parts import lean, table, text
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.mixture.maps import Map
 from lomix_search.mixture.mixture import Mixture
+from lomix_search.utils.terminal import telling_digits
 
 
 def colour_of(mixture: Mixture) -> dict[str, str]:
@@ -22,14 +22,6 @@ def shades(mixture: Mixture) -> dict[str, float]:
     weights = mixture.weights
     low, high = min(weights.values()), max(weights.values())
     return {name: (weight - low) / (high - low) if high > low else 0.5 for name, weight in weights.items()}
-
-
-def written(mixture: Mixture) -> dict[str, str]:
-    """Return every weight with as many digits as it takes to see that they differ, three to five."""
-    values = mixture.weights.values()
-    spread = max(values) - min(values)
-    digits = min(5, max(3, math.ceil(1.3 - math.log10(spread)))) if spread > 0 else 3
-    return {name: f"{weight:.{digits}f}" for name, weight in mixture.weights.items()}
 
 
 def trajectories(content: RunContent, mixture: Mixture) -> str:
@@ -122,6 +114,9 @@ def _spoken(scales: Sequence[int]) -> str:
 def ranking(mixture: Mixture, top: int = 10) -> str:
     """Return the strongest maps as a table, and all of them behind a fold.
 
+    A bar leans to the right where a map weighs more than the mean of all maps, to the left where it weighs less; the
+    map that is farthest from the mean has the longest.
+
     Args:
         mixture: What was found.
         top: How many to show at once.
@@ -130,17 +125,22 @@ def ranking(mixture: Mixture, top: int = 10) -> str:
         HTML.
     """
     ranked, colours, known = mixture.ranked(), colour_of(mixture), {m.id: m for m in maps_of(mixture)}
-    total, most = mixture.concentration().total or 1.0, ranked[0].weight or 1.0
+    total, shown = mixture.concentration().total or 1.0, written(mixture)
+    mean = total / len(ranked)
+    beyond = [m.weight / mean - 1 for m in ranked]
+    farthest = max(map(abs, beyond)) or 1.0
+    digits, share_digits = telling_digits(beyond, 3), telling_digits([m.weight / total for m in ranked], 3)
     rows = [
         (
             f'<td class="rank">{place}</td><th scope="row" class="map">{text(m.id)}</th>',
-            bar(m.weight / most, colours[known[m.id].operator]),
-            f"{m.weight:.4f}",
-            f"{m.weight / total:.1%}",
+            lean(more / farthest, colours[known[m.id].operator]),
+            f"{more:+.{digits - 2}%}",
+            shown[m.id],
+            f"{m.weight / total:.{share_digits - 2}%}",
         )
-        for place, m in enumerate(ranked, 1)
+        for place, (m, more) in enumerate(zip(ranked, beyond, strict=True), 1)
     ]
-    head = ('rank</th><th scope="col">map', "", "weight", "share")
+    head = ('rank</th><th scope="col">map', "against the mean", "", "weight", "share")
     if len(rows) <= top + 3:
         return table(head, rows, "ranking")
     rest = f"<details><summary>all {len(rows)} maps</summary>{table(head, rows[top:], 'ranking')}</details>"

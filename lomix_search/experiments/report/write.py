@@ -1,4 +1,4 @@
-"""``lomix report``: one HTML file of a run, of a study or of a cross-validation."""
+"""``lomix report``: one HTML file of a run, a study, a cross-validation or a comparison."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from lomix_search.errors import LomixError, RunError
 from lomix_search.experiments.folds.fold_folders import fold_runs
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
+from lomix_search.experiments.report.compare_page import compare_page, is_comparison
 from lomix_search.experiments.report.folds_content import read_folds_content
 from lomix_search.experiments.report.folds_page import folds_page
 from lomix_search.experiments.report.run_content import read_run_content
@@ -19,7 +20,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write one self-contained HTML file: no network, no server, nothing beside it.
 
     Args:
-        folder: A run folder, finished or not, or the folder of a study or of a cross-validation.
+        folder: A run folder, finished or not, or the folder of a study, a cross-validation or a comparison.
         out: The file to write; ``report.html`` in the folder by default: that of a cross-validation then leads to the
             folds' reports, which are written too.
 
@@ -34,6 +35,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         raise RunError(f"{target}: a report is an .html file.", hint=f"--out {target.with_suffix('.html')}")
     if any((folder / name).is_file() for name in ("study.json", "journal.log")):
         page = study_page(read_study_content(folder))
+    elif is_comparison(folder):
+        page = compare_page(folder)
     elif is_cross_validation(folder):
         beside = target.parent.resolve() == folder.resolve()
         page = folds_page(read_folds_content(folder, _of_folds(folder) if beside else frozenset()))

@@ -71,7 +71,8 @@ def write_best(study: optuna.Study, recipe: Recipe, path: Path, top: int = 1) ->
     """
     trials = best_trials(study, recipe, top)
     if not trials:
-        raise RunError(f'no trial of the study "{study.study_name}" has completed within its limits.')
+        said = f'no trial of the study "{study.study_name}" has completed within its limits.'
+        raise RunError(said, hint="lomix tune status STUDY   # says what became of its trials")
     several = len(trials) > 1
     paths = [path.with_stem(f"{path.stem}-{i}") if several else path for i in range(1, len(trials) + 1)]
     for trial, one in zip(trials, paths, strict=True):

@@ -13,8 +13,8 @@ import optuna
 
 from lomix_search.errors import RunError
 from lomix_search.experiments.tune.samplers import PerTrial, build_pruner
-from lomix_search.experiments.tune.storage import EXAMPLE, JOURNAL, StudyStorage, read_storage
-from lomix_search.recipe.recipe import Recipe
+from lomix_search.experiments.tune.storage import JOURNAL, StudyStorage, read_storage
+from lomix_search.recipe.recipe import Recipe, in_runs
 from lomix_search.utils.files import read_json, write_text
 from lomix_search.utils.schema import Frozen, build_typed
 
@@ -78,7 +78,7 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
     """Open a study to read it.
 
     Args:
-        where: A study's folder, a journal file or a database address.
+        where: A study's folder or its name in ``runs``, a journal file or a database address.
         name: The study's name; needed where there are several.
 
     Returns:
@@ -102,12 +102,15 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
 
 
 def _noted(where: str | Path) -> tuple[StudyStorage, str | None]:
-    path = Path(where)
     if "://" in str(where):
-        return read_storage(str(where), path), None
+        return read_storage(str(where), Path(where)), None
+    path = in_runs(Path(where))
     if not path.is_dir():
         if not path.is_file():
-            raise RunError(f"no study {where}.", hint=["lomix tune best runs/RECIPE-tune", *EXAMPLE])
+            raise RunError(
+                f'no study "{where}": neither a folder, nor a journal file, nor a name in runs.',
+                hint=["runs/RECIPE-tune", "postgresql+psycopg://user@host/database"],
+            )
         return StudyStorage(path, None), None
     if (path / _NOTE).is_file():
         note = build_typed(_Note, read_json(path / _NOTE, RunError), str(path / _NOTE), RunError)

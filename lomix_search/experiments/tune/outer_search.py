@@ -59,11 +59,7 @@ def tune(
     from lomix_search.experiments.tune.storage import read_storage
     from lomix_search.experiments.tune.study import run_study
 
-    if not recipe.tune.ranges:
-        raise RecipeError(
-            f'recipe "{recipe.name}" declares nothing to tune.',
-            hint=['[tune.ranges."optimizer.lr"]', "low = 1e-4", "high = 1e-2", "log = true"],
-        )
+    check_ranges(recipe)
     wanted = recipe.tune.trials if trials is None else trials
     if not 1 <= wanted <= MOST_TRIALS:
         raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.")
@@ -79,3 +75,19 @@ def tune(
         leave=leave,
         say=console or Console(quiet=True),
     )
+
+
+def check_ranges(recipe: Recipe) -> None:
+    """Check that a recipe declares something to tune.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    if not recipe.tune.ranges:
+        raise RecipeError(
+            f'recipe "{recipe.name}" declares nothing to tune.',
+            hint=['[tune.ranges."optimizer.lr"]', "low = 1e-4", "high = 1e-2", "log = true"],
+        )

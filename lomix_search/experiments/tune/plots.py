@@ -13,6 +13,8 @@ from optuna.trial import TrialState
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.files import write_bytes
 
+_ENOUGH = 10  # finished trials
+
 
 def draw_study(study: optuna.Study, recipe: Recipe, folder: Path) -> list[Path]:
     """Draw every picture that the finished trials suffice for.
@@ -64,8 +66,11 @@ def importances(study: optuna.Study, recipe: Recipe) -> dict[str, float]:
         recipe: What it tunes.
 
     Returns:
-        Shares that add up to 1, of the parameters that all trials have, the largest first.
+        Shares that add up to 1, of the parameters that all trials have, the largest first. Fewer than ten finished
+        trials say nothing of that: the share is what chance gave.
     """
+    if sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)) < _ENOUGH:
+        return {}
     target = (lambda trial: trial.values[0]) if recipe.tune.cost is not None else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -59,8 +59,9 @@ def choose_engine(
         return name
     given = (device, num_maps, num_classes, dtype, special)
     if device == "cuda":
-        plain = "reference" if fits_reference(values, max(4, dtype.itemsize)) else "tiled"
-        return plain if _missing("triton", *given) else "triton"
+        if not _missing("triton", *given):
+            return "triton"
+        return "reference" if fits_reference(values, max(4, dtype.itemsize)) else "tiled"
     order = ("native", "tiled") if device == "cpu" else ()
     return next((engine for engine in order if not _missing(engine, *given)), "reference")
 

@@ -134,6 +134,8 @@ def mixture_sums(
 @mixture_sums.register_fake
 def _(maps: Sequence[Tensor], labels: Tensor, weights: Tensor, params: Tensor, plan: str, back_end: str) -> Tensor:
     read = plan_from_text(plan)
+    if back_end == "triton":  # a compiled step is traced here before a CUDA graph of it is recorded
+        back_end_of(back_end).bring_tables(read, params.dtype, params.device)
     cuts = 2 * len(read.maps) if read.terms.top_k < 1 else 0
     rows = maps[0].shape[0] if read.terms.per_image else 1
     return params.new_empty(rows, size_of(read) + cuts, dtype=torch.float64)

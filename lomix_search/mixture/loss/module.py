@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
 from lomix_search.mixture.loss.active import ActiveMaps
+from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
 from lomix_search.mixture.loss.groups import parameter_groups
 from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
@@ -28,7 +29,7 @@ from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.operators import find_operator
 from lomix_search.mixture.provenance import Provenance, StageInfo
 from lomix_search.mixture.space import SearchSpace
-from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting
+from lomix_search.mixture.weighting import Fixed, Weighting, build_weighting, resolved_weighting
 
 
 class MixtureLoss(nn.Module):
@@ -42,7 +43,7 @@ class MixtureLoss(nn.Module):
         num_maps: L, number of originals.
         num_classes: C, channels of each original; 1 means binary: cross-entropy with logits and Dice of the
             foreground's sigmoid.
-        weighting: A name of ``WEIGHTINGS`` or a ``Weighting`` built for the maps of the space.
+        weighting: A name of ``WEIGHTINGS`` (``"auto"`` is the recommended one) or a ``Weighting`` built for the maps.
         ce: Share of the cross-entropy in a map's loss.
         dice: Share of the Dice loss.
         ignore_index: Pixels with this label count nowhere.
@@ -311,6 +312,7 @@ class MixtureLoss(nn.Module):
             LossError: all weights are 0, or unknown weighting or settings.
             MixtureError: ``trained_operators``, and the mixture lacks some.
         """
+        weighting = resolved_weighting(weighting)
         positive = [name for name, weight in mixture.weights.items() if weight > 0]
         if not positive:
             raise LossError(
@@ -343,10 +345,10 @@ class MixtureLoss(nn.Module):
     def _checked(self, labels: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
         """Check labels: on the CPU at once, values on a GPU one step late, so that nothing waits for it.
 
-        In a compiled step the fused engines look at the values when it runs.
+        In a compiled step the fused engines look at the values when it runs; while a CUDA graph is recorded, nobody.
         """
         checked = check_labels(labels, maps, self.plan)
-        if checked.device.type != "cpu" and not torch.compiler.is_compiling():
+        if checked.device.type != "cpu" and not torch.compiler.is_compiling() and not in_recording(checked):
             self._late.look(checked, self.plan)
         return checked
 
@@ -359,10 +361,13 @@ class MixtureLoss(nn.Module):
         """Return the loss of each map of a plan."""
         if self.loss is not None:
             return own_losses(maps, labels, plan, self._operators(), self.loss)
-        name, dtype = self.engine, widest(maps)
-        counts = plan.num_maps, plan.num_classes
-        engine = ENGINES[choose_engine(name, labels.device.type, *counts, dtype, plan.terms.by_pixel)]
-        ce, dice = engine(maps, labels, plan, self._operators())
+        # Not while it is compiled: its size may be any, and the memory of later steps is not that of now.
+        pixels = 0 if torch.compiler.is_compiling() else labels.numel() // (plan.num_classes if plan.multilabel else 1)
+        values = len(plan.maps) * plan.num_classes * pixels
+        asked = plan.num_maps, plan.num_classes, widest(maps), plan.terms.by_pixel, values
+        ce, dice = ENGINES[choose_engine(self.engine, labels.device.type, *asked)](
+            maps, labels, plan, self._operators()
+        )
         return self.ce * ce + self.dice * dice
 
     def _active_plan(self) -> tuple[tuple[bool, ...], LossPlan]:

@@ -1,4 +1,4 @@
-"""Watches the weights in a user's own loop, and says once, in plain words, when they die.
+"""Watches the weights in a user's own loop, and says once, in plain words, when they die or wait in vain.
 
 ``search`` has a watch of its own, which sees every step; this one looks now and then and never waits for a device.
 """
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.weighting import Weighting
 
 EVERY = 20
@@ -31,9 +32,13 @@ class WeightWatch:
         """Count a step, look at the weights if it is time, and warn of what the last look found.
 
         Args:
-            weighting: Of the loss. Not watched are those without parameters, and those whose weights settle.
+            weighting: Of the loss. Whether they die is not watched of those without parameters, and those that settle.
         """
+        if self.on and weighting.waits_for:
+            self._wait(weighting)
         if not self.on or weighting.settles or not any(p.requires_grad for p in weighting.parameters()):
+            return
+        if in_recording(weighting.kept):
             return
         if self._largest is not None and (self._arrived is None or self._arrived.query()):  # type: ignore[no-untyped-call]
             self._judge(float(self._largest), weighting)
@@ -45,6 +50,18 @@ class WeightWatch:
                 self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._arrived.record()
         self._calls += 1
+
+    def _wait(self, weighting: Weighting) -> None:
+        """Count a step of weights that cannot move, and warn of it after some."""
+        self._calls += 1
+        if self._calls <= EVERY:
+            return
+        self.on = False
+        warnings.warn(
+            f'MixtureLoss: the weights of "{weighting.name}" are still those of the start after {EVERY} steps, and '
+            f"will stay so until this is called: {weighting.waits_for}",
+            stacklevel=6,
+        )
 
     @contextmanager
     def paused(self) -> Iterator[None]:

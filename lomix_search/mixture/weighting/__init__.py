@@ -16,10 +16,12 @@ from lomix_search.mixture.weighting.given import Fixed, random_weights, uniform_
 from lomix_search.mixture.weighting.learned import Normalized, Softplus, Uncertainty
 from lomix_search.mixture.weighting.lookahead import Lookahead
 from lomix_search.mixture.weighting.monitor import Monitor
+from lomix_search.mixture.weighting.recommended import RECOMMENDED, recommended_weighting, resolved_weighting
 from lomix_search.mixture.weighting.scalarized import Scalarized
 from lomix_search.mixture.weighting.schedule import Anneal
 
 __all__ = [
+    "RECOMMENDED",
     "WEIGHTINGS",
     "Anneal",
     "Fixed",
@@ -32,6 +34,8 @@ __all__ = [
     "Weighting",
     "build_weighting",
     "random_weights",
+    "recommended_weighting",
+    "resolved_weighting",
     "uniform_weights",
     "weighting",
     "weighting_family",

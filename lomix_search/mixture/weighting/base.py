@@ -41,6 +41,9 @@ class Weighting(nn.Module, ABC):
     """Whether learned weights have an optimum that they settle at, however small or large; else it is watched whether
     they die."""
 
+    waits_for: str = ""
+    """A call that its weights need to move at all, and that was not made yet; empty: none."""
+
     kept: Tensor
 
     def __init__(self, maps: Sequence[Map]) -> None:

@@ -54,6 +54,25 @@ def uniform_weights(maps: Sequence[Map]) -> Weighting:
     return Fixed(maps, [1.0] * len(maps), "uniform")
 
 
+@weighting("halving")
+def halving_weights(maps: Sequence[Map]) -> Weighting:
+    """Halve the weight from stage to stage: nnU-Net's deep supervision, wₖ = m·2^−dₖ / Σ 2^−d.
+
+    dₖ is the distance of a map's coarsest stage from the finest one; of several stages the coarsest is left out, as
+    nnU-Net does (``nnUNetTrainer._build_loss``). The weights add up to m, as those of all weightings here do.
+
+    Args:
+        maps: The maps to weigh.
+
+    Returns:
+        The weighting.
+    """
+    coarsest = [min(m.scales) for m in maps]
+    lowest, finest = min(coarsest), max(coarsest)
+    shares = [0.0 if c == lowest < finest else 2.0 ** (c - finest) for c in coarsest]
+    return Fixed(maps, [share * len(maps) / sum(shares) for share in shares], "halving")
+
+
 @weighting("random")
 def random_weights(maps: Sequence[Map], seed: Annotated[int, Field(ge=0)] = 0) -> Weighting:
     """Draw weights once, uniformly among those that add up to m: a baseline that any search should beat.

@@ -59,6 +59,7 @@ class Lookahead(Weighting):
     """
 
     name = "lookahead"
+    waits_for = "lomix.search(net, loss, train, val)   # it looks at held-out items, which a loop of your own does not"
     theta: Tensor
     mean: Tensor
     squares: Tensor
@@ -138,6 +139,7 @@ class Lookahead(Weighting):
         Returns:
             sₖ (m,), the normalised slopes; 0 for maps that were dropped.
         """
+        self.waits_for = ""
         self.looks += 1
         bias = 1 - self.smoothing**self.looks
         scores = self._normalized(slopes.to(self.theta).nan_to_num(0.0, 0.0, 0.0), probes, bias) * self.kept

@@ -127,6 +127,17 @@ def _build(
     epochs: Annotated[int, Field(ge=1)] = 50,
     lr: Annotated[float, Field(gt=0)] | None = 0.02,
 ) -> Weighting:
+    """Build one of ``MEMBERS``; the arguments after the maps are the settings of a recipe.
+
+    Args:
+        member: Its name.
+        maps: The maps to weigh.
+        epochs: How often in a whole training its ``step()``, if it has one, is called.
+        lr: Learning rate of its parameters, without weight decay; None: as the network's.
+
+    Returns:
+        The weighting.
+    """
     kind = getattr(require("torchjd.scalarization", "torchjd"), member)
     built = kind(len(maps)) if member in NEEDS_NUMBER else kind()
     return Scalarized(maps, built, f"torchjd:{member}", epochs, lr)

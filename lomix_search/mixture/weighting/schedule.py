@@ -32,12 +32,17 @@ class Anneal(Weighting):
         until: t at which it ends.
         shape: ``"linear"`` or ``"cosine"``.
         given: The weights at the start, ≥ 0, such as those of a mixture.
+        draw: Start from this many maps instead, ≥ 1: the finest original and others drawn once, all alike. It is the
+            control for a search: maps that it chose must beat as many drawn ones.
+        seed: Of ``draw``; the same seed draws the same maps on every device.
 
     Raises:
-        LossError: the finest original is missing, ``until`` lies before ``start``, or the weights do not fit the maps.
+        LossError: the finest original is missing, ``until`` lies before ``start``, the weights do not fit the maps,
+            ``draw`` is more than there are maps, or stands beside ``given``.
     """
 
     name = "anneal"
+    waits_for = "loss.weighting.advance(step / steps)   # before each step"
     progress: Tensor
     finest: Tensor
     given: Tensor
@@ -49,6 +54,8 @@ class Anneal(Weighting):
         until: _Part = 0.5,
         shape: Literal["linear", "cosine"] = "linear",
         given: tuple[float, ...] | None = None,
+        draw: Annotated[int, Field(ge=1)] | None = None,
+        seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(maps)
         if until < start:
@@ -58,8 +65,13 @@ class Anneal(Weighting):
         self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self._progress = 0.0
+        if draw is not None:
+            if given is not None:
+                raise LossError('weighting "anneal": give weights or draw maps, not both.', seen=f"draw = {draw}")
+            given = _drawn(self._is_finest, draw, seed)
         values = [1.0] * len(maps) if given is None else [float(w) for w in given]
         check_weights(values, self.map_ids, "Anneal")
+        self._begins = tuple(w != 0 or is_finest for w, is_finest in zip(values, self._is_finest, strict=True))
         self.register_buffer("given", torch.tensor(values), persistent=False)
 
     def weights(self) -> Tensor:
@@ -69,8 +81,10 @@ class Anneal(Weighting):
         return (1 - moved) * mix + moved * mix.sum() * self.finest
 
     def active(self) -> tuple[bool, ...]:
-        """Say which maps count: the finest alone once all weight is on it."""
-        return self._is_finest if self._moved() == 1 else self._kept
+        """Say which maps count: the finest alone once all weight is on it, none that starts with 0 before."""
+        if self._moved() == 1:
+            return self._is_finest
+        return tuple(kept and begins for kept, begins in zip(self._kept, self._begins, strict=True))
 
     def advance(self, progress: float) -> None:
         """Go to a point of training.
@@ -78,6 +92,7 @@ class Anneal(Weighting):
         Args:
             progress: t in [0, 1].
         """
+        self.waits_for = ""
         self._progress = progress
         self.progress.fill_(progress)
 
@@ -96,6 +111,16 @@ class Anneal(Weighting):
     def extra_repr(self) -> str:
         """Return the settings."""
         return f"start={self.start}, until={self.until}, shape={self.shape!r}"
+
+
+def _drawn(finest: Sequence[bool], draw: int, seed: int) -> tuple[float, ...]:
+    """Return weight 1 for the finest original and ``draw`` − 1 other maps, 0 for the rest."""
+    others = [k for k, is_finest in enumerate(finest) if not is_finest]
+    if draw > len(finest):
+        raise LossError(f'weighting "anneal": draw = {draw} of {len(finest)} maps.', hint=f"draw = {len(finest)}")
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[: draw - 1].tolist()
+    chosen = {others[k] for k in order}
+    return tuple(float(is_finest or k in chosen) for k, is_finest in enumerate(finest))
 
 
 def finest_original(maps: Sequence[Map], name: str) -> tuple[bool, ...]:

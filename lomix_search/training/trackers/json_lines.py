@@ -15,7 +15,7 @@ from lomix_search.training.trackers.tracker import Values
 from lomix_search.utils.files import read_json_line, write_text
 
 _OURS = ("train/", "val/", "mixture/", "lookahead/")
-_TEXTS = ("mixture/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts
+_TEXTS = ("mixture/warning", "val/warning", "train/skipped", "lookahead/method")  # of these, the keys that hold texts
 
 
 class JsonLines:

@@ -8,5 +8,5 @@ TRITON_MAPS = 8
 """More originals were never tried with the Triton kernels, which are written out for each scale."""
 TRITON_CLASSES = 64
 """More are not written out: compiling takes minutes, and a map does not stand in the registers of a lane."""
-READ_COARSE = ("native",)
+READ_COARSE = ("native", "triton")
 """Back ends that interpolate coarse originals as they read them; the others get them at the labels' size."""

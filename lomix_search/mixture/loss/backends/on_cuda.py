@@ -1,5 +1,6 @@
 """What a GPU can run: whether Triton can work here, and whether plain PyTorch has the memory for all maps at once."""
 
+import importlib
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lomix_search.mixture.loss.backends.limits import TRITON_CLASSES, TRITON_MAPS
 
@@ -33,7 +35,7 @@ def missing_triton(device: str, num_maps: int, num_classes: int) -> str:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's own way to run on the CPU, for tests
     if device != "cuda" and not interpreted:
         return "it is for CUDA"
-    if why := _unfit_triton() or ("" if interpreted else _unfit_gpu()):
+    if why := _unfit_triton() or ("" if interpreted or _recording() else _unfit_gpu()):
         return why
     if num_maps > TRITON_MAPS or num_classes > TRITON_CLASSES:
         return f"it takes up to {TRITON_MAPS} maps of up to {TRITON_CLASSES} classes, not {num_maps} of {num_classes}"
@@ -73,6 +75,15 @@ def plain_report(engine: str, why: str) -> str:
     return f"{engine}: plain PyTorch, {chosen}; Triton's kernels, many times faster, cannot run: {why}"
 
 
+def in_recording(like: Tensor) -> bool:
+    """Tell whether a CUDA graph is being recorded: then nobody may ask the device, or wait for it."""
+    return like.is_cuda and _recording()
+
+
+def _recording() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def private_cache_if_needed() -> None:
     """Have Triton keep what it compiles in a new folder of this user's own where its usual one cannot be written."""
     home = os.environ.get("TRITON_HOME", os.path.expanduser("~"))  # noqa: PTH111 — Path.home() raises without one
@@ -99,12 +110,22 @@ def _unfit_triton() -> str:
     return ""
 
 
+def _first_run() -> str:
+    """Import Triton, which takes a second or two, and run a kernel: what it cannot do here shows before training."""
+    try:
+        found: str = importlib.import_module("lomix_search.mixture.loss.backends.triton").first_run("cuda")
+    except Exception as cause:  # built for another Python or driver, say
+        return f"{type(cause).__name__}: {cause}"
+    return found
+
+
 @lru_cache(maxsize=1)
 def _unfit_gpu() -> str:
     if not torch.cuda.is_available():
         return ""
     found = torch.cuda.get_device_capability()
+    name = f"{torch.cuda.get_device_name()} has compute capability {found[0]}.{found[1]}"
     if torch.version.hip is None and found < OLDEST_GPU:
-        needed = ".".join(map(str, OLDEST_GPU))
-        return f"{torch.cuda.get_device_name()} has compute capability {found[0]}.{found[1]}, {needed} is needed"
-    return ""
+        return f"{name}, {'.'.join(map(str, OLDEST_GPU))} is needed"
+    failed = _first_run()
+    return f"a first kernel failed with triton {version('triton')} ({name}): {failed}" if failed else ""

@@ -5,15 +5,20 @@ is class 5 of the original at scale 2, ``z5`` class 5 of a map. So nothing is pa
 plain additions within a lane, and the compiler sees which registers it needs. Maps are walked in loops over tables:
 a plan that loses maps while it trains is not compiled again.
 
-Three kernels: ``sums`` is pass 1. Each program has one or two maps of one subset of scales and walks over many tiles
-with their sums in registers. ``gradients`` is pass 2: a program has one tile, with its originals and their gradients
-in registers, and walks over all maps. ``parameters`` adds up the gradients of one learned operator over many tiles.
-Nothing is added to by two programs, so results do not change from run to run.
+An original coarser than the labels is read at its own size: a lane loads the 2, 4 or 8 values around its pixel and
+interpolates. Of its gradient ``gradients`` leaves only a part at the labels' size, for the pixels of one launch;
+``gather``, the adjoint, adds that part to the gradient at its own size before the next launch.
+
+The other kernels: ``sums`` is pass 1. Each program has one or two maps of one subset of scales and walks over many
+tiles with their sums in registers. ``gradients`` is pass 2: a program has one tile, with its originals and their
+gradients in registers, and walks over all maps. ``parameters`` adds up the gradients of one learned operator over many
+tiles. Nothing is added to by two programs, so results do not change from run to run.
 """
 
+import inspect
 import linecache
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +36,8 @@ BLOCK = 128
 KEPT = 160
 """Values of one pixel that are kept in registers at most: originals, their gradients, a map and its slope."""
 
+GATHERED = 512
+"""Values at the labels' size that a program of ``gather`` reads at a time; of wide footprints twice as many."""
 OUTER = 200
 """Originals, and products of inputs and outputs of a concatenation, that a program keeps in registers at most."""
 
@@ -48,6 +55,8 @@ class KernelShape:
         per_image: Each image has sums of its own.
         weighted: Classes have weights.
         double: Compute in float64, else in float32.
+        coarse: Scales whose originals are coarser than the labels, from 0.
+        axes: Spatial axes; 0 where no original is coarser, which they do not matter to.
     """
 
     scales: int
@@ -58,11 +67,19 @@ class KernelShape:
     per_image: bool
     weighted: bool
     double: bool
+    coarse: tuple[int, ...] = ()
+    axes: int = 0
 
     @property
     def kept(self) -> bool:
         """Whether originals and gradients stay in registers; else each map reads them again."""
         return 2 * self.classes * (self.scales + 1) <= KEPT
+
+    @property
+    def sizes(self) -> list[str]:
+        """Names of the numbers that say how large labels and coarse originals are along each axis."""
+        names = [f"full{a}" for a in range(self.axes)]
+        return [*names, *(f"own{i}_{a}" for i in self.coarse for a in range(self.axes))]
 
     @property
     def slots(self) -> int:
@@ -111,11 +128,30 @@ def kernels(shape: KernelShape) -> Kernels:
     Returns:
         Kernels to launch.
     """
+    numbers = [*_NUMBERS.split(", "), *shape.sizes, *_COUNTS, "begin", "room", "length"]
     return Kernels(
-        _load("sums", _Sums(shape).text()),
-        _load("gradients", _Gradients(shape).text()),
-        _load("parameters", (_KeptParameters if shape.kept else _Parameters)(shape).text()),
+        _load("sums", _Sums(shape).text(), numbers),
+        _load("gradients", _Gradients(shape).text(), numbers),
+        _load("parameters", (_KeptParameters if shape.kept else _Parameters)(shape).text(), numbers),
     )
+
+
+@lru_cache(maxsize=64)
+def gather_kernel(axes: int, double: bool, footprint: int) -> tuple[Any, int]:
+    """Write and load the adjoint of the interpolation.
+
+    Args:
+        axes: Spatial axes.
+        double: Add in float64, else in float32.
+        footprint: Pixels that read one value, at most.
+
+    Returns:
+        The kernel, and how many values a program of it has.
+    """
+    width = GATHERED * (2 if footprint >= 2 * GATHERED else 1)
+    lanes = min(width, 1 << (footprint - 1).bit_length())
+    writer = _Gather(axes, double, width // lanes, lanes)
+    return _load("gather", writer.text(), [*_PART.split(", "), *writer.sizes]), width // lanes
 
 
 def most_registers(shape: KernelShape, name: str) -> int | None:
@@ -131,26 +167,30 @@ def most_registers(shape: KernelShape, name: str) -> int | None:
     return 128 if name == "sums" and values <= 36 else 168
 
 
-def _load(name: str, text: str) -> Any:
-    """Make a Triton function of its text, which Triton looks up by the name of the file."""
+def _load(name: str, text: str, numbers: Sequence[str]) -> Any:
+    """Make a Triton function of its text, which Triton looks up by the name of the file; ``numbers`` are any integers.
+
+    Compiling anew for those that 16 divides, or that are 1, would be for nothing.
+    """
     file = f"<lomix {name} {hash(text):x}>"
     linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
     scope: dict[str, Any] = {"tl": tl, "__name__": __name__}
     exec(compile(text, file, "exec"), scope)  # our own text, of numbers and names from above
-    return triton.jit(scope[name], do_not_specialize=[*_NUMBERS.split(", "), *_COUNTS, "length"])
+    known = set(inspect.signature(scope[name]).parameters)
+    return triton.jit(scope[name], do_not_specialize=[number for number in numbers if number in known])
 
 
-class _Writer(ABC):
-    """Lines of a kernel, and what several kernels are written with.
+def first_kernel() -> Any:
+    """Load the smallest kernel there is: it adds 1 to a value."""
+    return _load("first", "def first(value):\n    tl.store(value, tl.load(value) + 1)\n", ())
 
-    A kernel has ``p{i}_{c}`` or reads them, ``valid``, and the truth; ``build`` writes z of a map, ``losses`` its
-    cross-entropy and probabilities.
-    """
 
-    def __init__(self, shape: KernelShape) -> None:
-        self.shape = shape
-        self.scales, self.classes = range(shape.scales), range(shape.classes)
-        self.type = "tl.float64" if shape.double else "tl.float32"
+class _Lines(ABC):
+    """Lines of a kernel."""
+
+    def __init__(self, double: bool) -> None:
+        self.double = double
+        self.type = "tl.float64" if double else "tl.float32"
         self.lines: list[str] = []
         self.depth = 0
 
@@ -173,6 +213,35 @@ class _Writer(ABC):
         yield
         self.depth -= 1
 
+    def corners(self, full: str, own: str, at: str) -> None:
+        """Write where a pixel ``at`` of an axis reads a coarser one: values ``low`` and ``high``, and its ``share``.
+
+        That is what ``torch.nn.functional.interpolate(align_corners=False)`` reads.
+        """
+        ratio = f"{own}.to({self.type}) / {full}.to({self.type})"
+        if not self.double:  # "/" would be off by the last bits, which a hundred pixels on are a part of a pixel
+            ratio = f"tl.div_rn({own}.to({self.type}), {full}.to({self.type}))"
+        self.add(
+            f"source = tl.maximum({ratio} * ({at}.to({self.type}) + 0.5) - 0.5, 0.0)",
+            f"low = tl.minimum(source.to(tl.int32), {own} - 1)",
+            f"high = tl.minimum(low + 1, {own} - 1)",
+            f"share = source - low.to({self.type})",
+        )
+
+
+class _Writer(_Lines):
+    """What several kernels are written with.
+
+    A kernel has ``p{i}_{c}`` or reads them, ``valid``, and the truth; ``build`` writes z of a map, ``losses`` its
+    cross-entropy and probabilities.
+    """
+
+    def __init__(self, shape: KernelShape) -> None:
+        super().__init__(shape.double)
+        self.shape = shape
+        self.scales, self.classes = range(shape.scales), range(shape.classes)
+        self.numbers = ", ".join([_NUMBERS, *shape.sizes])
+
     @contextmanager
     def member(self, i: int) -> Iterator[None]:
         """What is done only if scale i is in the subset: the same for all lanes, so a branch."""
@@ -190,9 +259,48 @@ class _Writer(ABC):
             "image = (tile // per_image).to(tl.int64)",
             f"pixel = (tile % per_image) * {self.block_size} + lane",
             "inside = pixel < N",
-            f"first = image * ({self.shape.classes} * N)",
+            "long = N.to(tl.int64)",
+            f"first = image * ({self.shape.classes} * long)",
         )
         self.truth()
+        self._places()
+        if not self.shape.kept:
+            for i in self.shape.coarse:
+                self.around(i)
+
+    def _places(self) -> None:
+        """Write where pixels lie, ``place{a}``, and where an image begins in each coarse original."""
+        axes = self.shape.axes
+        rest = "pixel"
+        for a in reversed(range(1, axes)):
+            self.add(f"place{a} = {rest} % full{a}", f"line = {rest} // full{a}")
+            rest = "line"
+        if axes:
+            self.add(f"place0 = {rest}")
+        for i in self.shape.coarse:
+            self.add(f"long{i} = ({' * '.join(f'own{i}_{a}' for a in range(axes))}).to(tl.int64)")
+            self.add(f"first{i} = image * ({self.shape.classes} * long{i})")
+
+    def around(self, i: int) -> None:
+        """Write which values of original i are around a pixel, ``offset{i}_{k}``, and their shares, if it is coarse."""
+        if i not in self.shape.coarse:
+            return
+        offsets = [""]
+        for a in range(self.shape.axes):
+            self.corners(f"full{a}", f"own{i}_{a}", f"place{a}")
+            self.add(f"low{i}_{a} = low", f"high{i}_{a} = high")
+            self.add(f"share{i}_{a} = share", f"rest{i}_{a} = 1.0 - share")
+            before = [f"({offset}) * own{i}_{a} + " if offset else "" for offset in offsets]
+            offsets = [f"{one}{end}{i}_{a}" for one in before for end in ("low", "high")]
+        self.add(*(f"offset{i}_{k} = {offset}" for k, offset in enumerate(offsets)))
+
+    def mixed(self, i: int, load: str, more: str = "") -> str:
+        """Interpolate; ``load`` reads the value at ``{o}``, ``more`` is put behind each share."""
+        values = [load.replace("{o}", f"offset{i}_{k}") for k in range(1 << self.shape.axes)]
+        for a in reversed(range(self.shape.axes)):
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [f"({low} * rest{i}_{a}{more} + {high} * share{i}_{a}{more})" for low, high in pairs]
+        return values[0]
 
     @property
     def block_size(self) -> int:
@@ -202,7 +310,7 @@ class _Writer(ABC):
         shape = self.shape
         if not shape.sigmoid:
             self.add(
-                "label = tl.load(labels + image * N + pixel, mask=inside, other=-1)",
+                "label = tl.load(labels + image * long + pixel, mask=inside, other=-1)",
                 f"valid = inside & (label >= 0) & (label < {shape.classes}) & (label != ignored)",
                 "label = tl.where(valid, label, -1).to(tl.int32)",
             )
@@ -213,7 +321,7 @@ class _Writer(ABC):
         self.add("valid = inside")
         for c in self.classes:
             self.add(
-                f"label = tl.load(labels + first + {c} * N + pixel, mask=inside, other=0)",
+                f"label = tl.load(labels + first + {c} * long + pixel, mask=inside, other=0)",
                 "valid = valid & (label >= 0) & (label < 2) & (label != ignored)",
             )
             if shape.kept:
@@ -227,15 +335,24 @@ class _Writer(ABC):
             return f"(label == {c})"
         if self.shape.kept:
             return f"y{c}"
-        return f"(tl.load(labels + first + {c} * N + pixel, mask=valid, other=0) == 1)"
+        return f"(tl.load(labels + first + {c} * long + pixel, mask=valid, other=0) == 1)"
 
     def originals(self) -> None:
         """Read all originals of a tile, if they are kept."""
         if self.shape.kept:
-            self.add(*(f"p{i}_{c} = {self.read(i, str(c))}" for i in self.scales for c in self.classes))
+            for i in self.scales:
+                self.original(i)
+
+    def original(self, i: int) -> None:
+        """Read one original of a tile into ``p{i}_{c}``."""
+        self.around(i)
+        self.add(*(f"p{i}_{c} = {self.read(i, str(c))}" for c in self.classes))
 
     def read(self, i: int, c: str) -> str:
-        return f"tl.load(M{i} + (first + {c} * N) + pixel, mask=valid, other=0.0).to({self.type})"
+        if i not in self.shape.coarse:
+            return f"tl.load(M{i} + (first + {c} * long) + pixel, mask=valid, other=0.0).to({self.type})"
+        place = f"M{i} + (first{i} + {c} * long{i}) + {{o}}"
+        return self.mixed(i, f"tl.load({place}, mask=valid, other=0.0).to({self.type})")
 
     def p(self, i: int, c: int) -> str:
         return f"p{i}_{c}" if self.shape.kept else self.read(i, str(c))
@@ -370,7 +487,7 @@ class _Sums(_Writer):
 
     def write(self) -> None:
         shape = self.shape
-        with self.block(f"def sums({self.arguments('M')}, {_TABLES}, entries, rows, {_NUMBERS}):"):
+        with self.block(f"def sums({self.arguments('M')}, {_TABLES}, entries, rows, {self.numbers}):"):
             self.add(
                 f"lane = tl.arange(0, {BLOCK})",
                 "part = tl.program_id(1)",
@@ -429,7 +546,7 @@ class _Sums(_Writer):
         for i in self.scales:
             self.add(*(f"p{i}_{c} = zero" for c in self.classes))
             with self.member(i):
-                self.add(*(f"p{i}_{c} = {self.read(i, str(c))}" for c in self.classes))
+                self.original(i)
 
     def _slot(self, s: int) -> None:
         kinds = [kind for kind in self.shape.kinds if s == 0 or kind < ATTENTION]
@@ -477,8 +594,9 @@ class _Gradients(_Writer):
 
     def write(self) -> None:
         head = f"{self.arguments('M')}, {_TABLES}, walk, slopes, gains, {self.arguments('G')}"
-        with self.block(f"def gradients({head}, {_NUMBERS}, {', '.join(_COUNTS)}):"):
-            self.add(f"lane = tl.arange(0, {BLOCK})", "tile = tl.program_id(0)")
+        with self.block(f"def gradients({head}, {self.numbers}, begin, room, {', '.join(_COUNTS)}):"):
+            self.add(f"lane = tl.arange(0, {BLOCK})", "tile = begin + tl.program_id(0)")
+            self.add(f"spot = tl.program_id(0) * {BLOCK} + lane")
             self.tile()
             self.originals()
             if self.shape.per_image:
@@ -486,6 +604,10 @@ class _Gradients(_Writer):
             self.add(f"zero = tl.zeros([{BLOCK}], {self.type})")
             for i in self.scales:
                 self.add(*(f"g{i}_{c} = zero" for c in self.classes) if self.shape.kept else ())
+            if self.shape.coarse and not self.shape.kept:
+                with self.block(f"for k in range({self.shape.classes}):"):
+                    self.add(*(f"tl.store({self._place(i, 'k')}, zero)" for i in self.shape.coarse))
+                self.add("tl.debug_barrier()")
             self.add("start = 0")
             for kind in range(5):
                 if kind in self.shape.kinds:
@@ -532,8 +654,12 @@ class _Gradients(_Writer):
         if self.shape.kept:
             self.add(f"g{i}_{c} = g{i}_{c} + {value}")
             return
-        self.add(f"place = G{i} + (first + {c} * N) + pixel")
+        self.add(f"place = {self._place(i, c)}")
         self.add(f"tl.store(place, tl.load(place, mask=valid, other=0.0) + ({value}), mask=valid)")
+
+    def _place(self, i: int, c: str) -> str:
+        """Where the gradient of a pixel stands: that of a coarse original in the room of this launch."""
+        return f"G{i} + {c} * room + spot" if i in self.shape.coarse else f"G{i} + (first + {c} * long) + pixel"
 
     def _to_linear(self) -> None:
         for i in self.scales:
@@ -604,7 +730,7 @@ class _Gradients(_Writer):
         for i in self.scales:
             for c in self.classes:
                 self.add(f"own = tl.where(valid, g{i}_{c}, 0.0).to(G{i}.dtype.element_ty)")
-                self.add(f"tl.store(G{i} + (first + {c} * N) + pixel, own, mask=inside)")
+                self.add(f"tl.store({self._place(i, str(c))}, own, mask=inside)")
 
 
 def _in(i: int) -> str:
@@ -625,7 +751,7 @@ class _KeptParameters(_Gradients):
     """
 
     def write(self) -> None:
-        with self.block(f"def parameters({self.arguments('M')}, {_TABLES}, {_HEAD}, {_NUMBERS}):"):
+        with self.block(f"def parameters({self.arguments('M')}, {_TABLES}, {_HEAD}, {self.numbers}):"):
             self.add(
                 f"lane = tl.arange(0, {BLOCK})",
                 "part = tl.program_id(1)",
@@ -648,7 +774,7 @@ class _KeptParameters(_Gradients):
             for i in self.scales:
                 self.add(*(f"p{i}_{c} = zero" for c in self.classes))
                 with self.member(i):
-                    self.add(*(f"p{i}_{c} = {self.read(i, str(c))}" for c in self.classes))
+                    self.original(i)
             self.build(kind)
             self.probabilities()
             self.add(f"row_of = slopes{' + image * m * ' + str(2 * len(self.classes)) if self.shape.per_image else ''}")
@@ -701,6 +827,7 @@ class _KeptParameters(_Gradients):
                 if inputs == self.shape.classes:
                     self.add(*(f"x{q} = p{i}_{q}" for q in range(inputs)))
                 else:
+                    self.around(i)
                     self.add(
                         *(
                             f"x{q} = {self.read(i, f'tl.minimum(input{s} + {q}, {self.shape.classes - 1})')}"
@@ -720,7 +847,7 @@ class _Parameters(_Writer):
         return self.shape.matrix_block
 
     def write(self) -> None:
-        with self.block(f"def parameters({self.arguments('M')}, {_TABLES}, {_HEAD}, {_NUMBERS}):"):
+        with self.block(f"def parameters({self.arguments('M')}, {_TABLES}, {_HEAD}, {self.numbers}):"):
             self.add(
                 f"lane = tl.arange(0, {self.block_size})",
                 f"c = tl.arange(0, {self.shape.padded})",
@@ -743,7 +870,7 @@ class _Parameters(_Writer):
             super().truth()
             return
         self.add(
-            "at_label = labels + first + c[None, :] * N + pixel[:, None]",
+            "at_label = labels + first + c[None, :] * long + pixel[:, None]",
             "label = tl.load(at_label, mask=inside[:, None] & real[None, :], other=0)",
             "good = (label >= 0) & (label < 2) & (label != ignored)",
             "valid = inside & (tl.min(tl.where(good | ~real[None, :], 1, 0), 1) > 0)",
@@ -759,9 +886,16 @@ class _Parameters(_Writer):
             for i in self.scales:
                 self.add(f"x{i} = zero")
                 with self.member(i):
-                    self.add(f"source = M{i} + first + c[None, :] * N + pixel[:, None]")
-                    self.add(f"x{i} = tl.load(source, mask=there, other=0.0).to({self.type})")
+                    self.add(f"x{i} = {self._block(i)}")
             yield
+
+    def _block(self, i: int) -> str:
+        """Read an original (pixels, classes)."""
+        if i not in self.shape.coarse:
+            place = f"M{i} + first + c[None, :] * long + pixel[:, None]"
+            return f"tl.load({place}, mask=there, other=0.0).to({self.type})"
+        place = f"M{i} + first{i} + c[None, :] * long{i} + {{o}}[:, None]"
+        return self.mixed(i, f"tl.load({place}, mask=there, other=0.0).to({self.type})", "[:, None]")
 
     def _slope2(self) -> None:
         """Write ``d`` (pixels, classes) of ``z``."""
@@ -851,3 +985,94 @@ class _Parameters(_Writer):
             with self.member(i):
                 self.add(f"tl.store(to + {i * classes * row} + c[:, None] * {row} + c[None, :], u{i}, mask=both)")
         self.add(f"tl.store(to + {self.shape.scales * classes * row} + c, tl.sum(ones, 0), mask=real)")
+
+
+_PART = "begin, room, padded, start, count, classes"
+
+
+class _Gather(_Lines):
+    """The adjoint of the interpolation: each value adds up what the pixels that read it hand back.
+
+    Axes of the grid: values (``count`` of them from ``start`` on), classes. ``part`` (C, room) holds the gradients of
+    pixels from ``begin`` on, where each image has ``padded``; ``grads`` (B, C, *own) is added to.
+
+    Args:
+        axes: Spatial axes.
+        double: Add in float64.
+        values: Of a program.
+        lanes: Pixels that are read at a time for each value.
+    """
+
+    def __init__(self, axes: int, double: bool, values: int, lanes: int) -> None:
+        super().__init__(double)
+        self.axes, self.values, self.lanes = range(axes), values, lanes
+        self.sizes = [f"{kind}{a}" for kind in ("full", "own") for a in self.axes]
+
+    def write(self) -> None:
+        with self.block(f"def gather(part, grads, {_PART}, {', '.join(self.sizes)}):"):
+            self.add(
+                f"value = tl.program_id(0) * {self.values} + tl.arange(0, {self.values})",
+                "there = value < count",
+                f"own = ({' * '.join(f'own{a}' for a in self.axes)}).to(tl.int64)",
+                "image = (start + value) // own",
+                "rest = (start + value) % own",
+                "place = grads + (image * classes + tl.program_id(1)) * own + rest",
+                "origin = image * padded - begin",  # of the image, in the part
+            )
+            for a in reversed(self.axes):
+                self.add(f"k{a} = rest % own{a}", f"rest = rest // own{a}")
+                self._footprint(a)
+            self._within_part()
+            for a in self.axes:  # what is one image's: narrow, as the loop divides by it
+                self.add(*(f"{name}{a} = {name}{a}.to(tl.int32)" for name in ("k", "from", "to")))
+            self.add(f"total = tl.zeros([{self.values}, {self.lanes}], {self.type})")
+            with self.block(f"for step in range(0, span, {self.lanes}):"):
+                self._add_up()
+            self.add("before = tl.load(place, mask=there, other=0.0)")
+            self.add("tl.store(place, before + tl.sum(total, 1), mask=there)")
+
+    def _footprint(self, a: int) -> None:
+        """Write which pixels of an axis read value ``k{a}``: those less than the distance of two values away."""
+        self.add(
+            f"from{a} = tl.maximum(((2 * k{a} - 1) * full{a} - own{a}) // (2 * own{a}) + 1, 0)",
+            f"from{a} = tl.where(k{a} == 0, 0, from{a})",  # a quotient below 0 is cut, not rounded down
+            f"to{a} = tl.minimum(((2 * k{a} + 3) * full{a} + own{a} - 1) // (2 * own{a}), full{a})",
+        )
+
+    def _within_part(self) -> None:
+        """Leave out what lies outside the part; write the pixels of the widest footprint, ``span``."""
+        inner = [f"(2 * full{a} + own{a} - 1) // own{a}" for a in self.axes[1:]]
+        self.add(
+            f"lead = ({' * '.join(['1', *(f'full{a}' for a in self.axes[1:])])})",
+            "from0 = tl.maximum(from0, -origin // lead)",
+            "to0 = tl.minimum(to0, (room - origin + lead - 1) // lead)",
+            "span = tl.maximum(tl.max(tl.where(there, to0 - from0, 0), 0), 0).to(tl.int32)",
+            *(f"span{a} = {width}" for a, width in enumerate(inner, 1)),
+            *(f"span = span * span{a}" for a in self.axes[1:]),
+        )
+
+    def _add_up(self) -> None:
+        self.add(f"ahead = step + tl.arange(0, {self.lanes})")
+        for a in reversed(self.axes):
+            step = "ahead"
+            if a:
+                self.add(f"step{a} = ahead % span{a}", f"ahead = ahead // span{a}")
+                step = f"step{a}"
+            self.add(f"at{a} = from{a}[:, None] + {step}[None, :]")
+        self.add("wanted = there[:, None]", f"weight = tl.full([{self.values}, {self.lanes}], 1.0, {self.type})")
+        for a in self.axes:
+            self.corners(f"full{a}", f"own{a}", f"at{a}")
+            self.add(
+                f"wanted = wanted & (at{a} < to{a}[:, None])",
+                f"own_share = tl.where(low == k{a}[:, None], 1.0 - share, 0.0)",
+                f"weight = weight * (own_share + tl.where(high == k{a}[:, None], share, 0.0))",
+            )
+        pixel = "at0"
+        for a in self.axes[1:]:
+            pixel = f"({pixel}) * full{a} + at{a}"
+        self.add(
+            f"at = origin[:, None] + {pixel}",
+            "wanted = wanted & (at >= 0) & (at < room)",
+            "given = tl.load(part + tl.program_id(1) * room + at, mask=wanted, other=0.0)",
+            "total += weight * given",
+        )

@@ -1,0 +1,36 @@
+"""The page of a comparison: all baselines, the curves, the referee; of hostile names nothing runs."""
+
+import shutil
+from pathlib import Path
+
+from support.strategy_runs import strategy_runs
+
+from lomix_search.experiments.compare.strategy_run import read_runs
+from lomix_search.experiments.compare.verdict import compare_by_seed
+from lomix_search.experiments.compare.verdict_table import to_json
+from lomix_search.experiments.report.write import write_report
+
+
+def test_a_comparison_has_a_page(home: Path, tmp_path: Path) -> None:
+    for name in ("last_layer", "deep_supervision", "anneal-until=1"):
+        for seed in (1, 2):
+            place = tmp_path / name / "labels_1" / f"seed_{seed}"
+            place.mkdir(parents=True)
+            shutil.copytree(home / "one", place / "run")
+    rows = compare_by_seed(read_runs(tmp_path, ["last_layer", "deep_supervision", "anneal(until=1)"]))
+    (tmp_path / "compare.json").write_text(to_json(rows))
+    html = write_report(tmp_path).read_text()
+    assert "− last_layer" in html and "− deep_supervision" in html and "anneal(until=1)" in html
+    assert (
+        "fewer than 3 seeds: last_layer 2" in html
+        and "validation Dice" in html
+        and "over 2 seeds and 2 patients" in html
+    )
+    assert "Not shown to be a fair comparison" in html
+
+
+def test_a_verdict_alone_has_a_page_too(tmp_path: Path) -> None:
+    rows = compare_by_seed(strategy_runs({"last_layer": 0.0, "<b>x</b>": 0.05}))
+    (tmp_path / "compare.json").write_text(to_json(rows))
+    html = write_report(tmp_path, tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;x" in html and "<b>x" not in html and "+0.05" in html
