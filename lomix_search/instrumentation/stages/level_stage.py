@@ -21,6 +21,9 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
         if given is None:
+            before = None if joins(values[merge]) else first_given(call, values[:merge])
+            if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
+                return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
         if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
             return given
