@@ -25,6 +25,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make demo PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e ".[demo]"
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+		{ echo "No C++ compiler: the package ziglang compiles the loss's kernel, once, which takes two minutes." && \
+		$(INSTALL) ziglang && $(VENV)/bin/python -c "from lomix_search.mixture.loss.dispatch import engine_report as r; print(r())"; }
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo

@@ -5,11 +5,14 @@ PYTHONPATH=.:tests python benchmarks/fit_stage_scores.py [--write]
 Each labelled ladder, and each alternative of it, is a set of paths through the candidates of its levels; their share of
 all paths is what is maximised, with a penalty on large weights. Printed is, for each list, how many ladders the rules
 and the scores have right where the list itself was left out of the fit, how often both readings agree, and how often
-they are right then. ``--write`` writes lomix_search/instrumentation/stages/weights.json, fitted to all lists but the
-blind ones, whose counts in docs/zoo.md so stay those of lists held out.
+they are right then; then, of the probabilities that are said, how many are right. ``--write`` writes
+lomix_search/instrumentation/stages/weights.json, fitted to all lists but the blind ones, whose counts in docs/zoo.md so
+stay those of lists held out.
 """
 
+import itertools
 import json
+import math
 import pathlib
 import re
 import sys
@@ -28,12 +31,13 @@ from lomix_search.instrumentation.stages.deep_supervision import supervised_maps
 from lomix_search.instrumentation.stages.ladder import WIDTH, viterbi
 from lomix_search.instrumentation.stages.layouts import layout_of
 from lomix_search.instrumentation.stages.main_output import main_output
-from lomix_search.instrumentation.stages.sure import feature_names, map_itself
+from lomix_search.instrumentation.stages.sure import feature_names, map_itself, probability_right
 from lomix_search.instrumentation.trace import trace_modes
 
 PENALTY = 0.05
 FILE = "lomix_search/instrumentation/stages/weights.json"
 MISSING = -1e9
+RANGES = [0, 0.3, 0.6, 0.85, 0.95, 1.01]
 TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seventh", "eighth", "ninth")}
 
 
@@ -133,6 +137,25 @@ def judged(one: dict, weights: torch.Tensor) -> tuple[bool, bool]:
     return right, rules is not None and all(marks[at] for marks, at in zip(rules, path, strict=True))
 
 
+def share_of_rules(one: dict, weights: torch.Tensor) -> float:
+    """Log of the share that the scores give the ladder of the rules."""
+    if not one["unary"] or one["rules"] is None:
+        return -math.inf
+    single = [torch.tensor(u) @ weights[:WIDTH] for u in one["unary"]]
+    pairs = [p @ weights[WIDTH:] for p in compared(one)]
+    return float(log_share(single, pairs, one["rules"]) - log_share(single, pairs))
+
+
+def calibration(said: list[tuple[float, bool]]) -> str:
+    """A row of how many are right of those of which a probability in each range was said, and its mean."""
+    cells = []
+    for low, high in itertools.pairwise(RANGES):
+        here = [(p, right) for p, right in said if low <= p < high]
+        mean = f", said {sum(p for p, _ in here) / len(here):.2f}" if here else ""
+        cells.append(f"{sum(right for _, right in here)} of {len(here)}{mean}")
+    return " | ".join(cells)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
@@ -151,12 +174,19 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     print("| list held out | ladders | rules right | scores right | agree | right where they agree |")
     print("|---|---|---|---|---|---|")
+    said = {}
     for name, held in known.items():
         weights = fitted([one for other, networks in known.items() if other != name for one in networks])
         both = [(one["right"], *judged(one, weights)) for one in held]
         agreed = [right for right, _, agree in both if agree]
+        shares = [share_of_rules(one, weights) for one in held]
+        said[name] = [(probability_right(b[2], share), b[0]) for b, share in zip(both, shares, strict=True)]
         counts = [len(held), sum(r for r, _, _ in both), sum(s for _, s, _ in both), len(agreed), sum(agreed)]
         print(f"| {name} | " + " | ".join(map(str, counts)) + " |", flush=True)
+    print("\n| list held out | " + " | ".join(f"{low} …" for low in RANGES[:-1]) + " |")
+    print("|---|" + "---|" * (len(RANGES) - 1))
+    for name, pairs in said.items():
+        print(f"| {name} | {calibration(pairs)} |")
     if "--write" in sys.argv:
         weights = fitted([one for name, networks in known.items() if name not in blind for one in networks])
         table = {name: round(float(w), 3) for name, w in zip(feature_names(), weights, strict=True)}

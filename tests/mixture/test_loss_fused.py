@@ -261,13 +261,14 @@ def test_without_a_compiler_plain_pytorch_runs(fresh: Callable[..., None], tmp_p
     fresh("CXX", "")
     assert engines.choose_engine("auto", "cpu") == "tiled"
     assert engines.engine_report() == (
-        "tiled: plain PyTorch, because the C++ kernel is missing: no C++ compiler (c++, g++, clang++) on PATH"
+        "tiled: plain PyTorch, because the C++ kernel is missing: "
+        "no C++ compiler (c++, g++, clang++) on PATH, and no package ziglang"
     )
     assert Both("auto")(*data()).isfinite()
     with pytest.raises(LossError) as caught:
         Both("native")(*data())
     assert str(caught.value) == (
-        'engine "native" cannot run on cpu: no C++ compiler (c++, g++, clang++) on PATH.\n'
+        'engine "native" cannot run on cpu: no C++ compiler (c++, g++, clang++) on PATH, and no package ziglang.\n'
         '  Try:  MixtureLoss(…, engine="auto")'
     )
 

@@ -292,3 +292,27 @@ def test_without_avx_it_is_right_and_still_the_fastest(
     monkeypatch.delenv("CXX")
     subprocess.run([sys.executable, "-c", WITHOUT_AVX], check=True)
     assert len(names(tmp_path / "cache")) == 1
+
+
+ZIG = """# stands for the package: what it "compiles" is a library that was compiled before
+import os, shutil, sys
+assert sys.argv[1] == "c++" and os.environ["ZIG_GLOBAL_CACHE_DIR"], sys.argv
+open({log!r}, "a").write("run\\n")
+shutil.copy({library!r}, sys.argv[sys.argv.index("-o") + 1])
+"""
+
+
+def test_without_a_compiler_the_package_ziglang_is_one(
+    set_: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages, log = tmp_path / "packages", tmp_path / "log"
+    (packages / "ziglang").mkdir(parents=True)
+    (packages / "ziglang" / "__main__.py").write_text(ZIG.format(log=str(log), library=str(tmp_path / "real.so")))
+    (packages / "ziglang-1.dist-info").mkdir()
+    (packages / "ziglang-1.dist-info" / "METADATA").write_text("Name: ziglang\nVersion: 1\n")
+    monkeypatch.syspath_prepend(str(packages))
+    for name, value in {"CXX": "", "PATH": tmp_path / "nowhere", "PYTHONPATH": packages}.items():
+        set_(name, value)
+    assert loaded().parent == loaded().parent == tmp_path / "cache" and len(log.read_text().split()) == 1
+    (tmp_path / "cache").chmod(0o777)  # others could have put it there
+    assert loaded().parent != tmp_path / "cache" and len(log.read_text().split()) == 2

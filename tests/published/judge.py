@@ -85,8 +85,8 @@ def matches(features, expected) -> bool:
 
 
 def close(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """Whether two tensors are one map: theirs may be B × positions × C or B × space × C."""
-    forms = [theirs, theirs.movedim(-1, 1)]
+    """Whether two tensors are one map: theirs may be B × positions × C, B × space × C or B × C × 1 × space."""
+    forms = [theirs, theirs.movedim(-1, 1), *([theirs.flatten(2, 3)] if theirs.ndim > mine.ndim else [])]
     if theirs.ndim == 3 and theirs.transpose(1, 2).numel() == mine.numel() and mine.shape[1] == theirs.shape[2]:
         forms.append(theirs.transpose(1, 2).reshape(mine.shape))
     return any(mine.shape == form.shape and _equal(mine, form) for form in forms)

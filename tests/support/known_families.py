@@ -1,7 +1,6 @@
 """What is known to be wrong about families."""
 
 KNOWN = {
-    "KiU-Net": "it goes up first",
     "IterNet": "its second U is small enough to pass for a block",
     "ICNet": "stages are what it makes logits from, the expert names what goes on",
     "SSFormer": "all its stages have one size",

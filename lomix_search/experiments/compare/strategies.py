@@ -18,7 +18,6 @@ SPACES = ("last_layer", "deep_supervision", "mutation")
 """Strategies that are a search space of their own, weighted uniformly unless a setting ``weighting`` says otherwise."""
 DERIVED = "derived"
 """The maps that ``rank`` puts first in the run of ``lookahead`` of the same seed and labels, trained anew."""
-_UNSEARCHED = ("uniform", "halving", "random", "fixed", "anneal")
 _EXAMPLE = "--strategies 'uniform,lookahead(rate=20,finest=0.3)'"
 
 
@@ -45,11 +44,6 @@ class Strategy:
     def slug(self) -> str:
         """A folder name."""
         return re.sub(r"[^A-Za-z0-9_.=-]+", "-", self.label).strip("-")
-
-    @property
-    def searches(self) -> bool:
-        """Whether its weights are found, so that it makes sense to ask whether seeds agree."""
-        return self.name != DERIVED and self._weighting not in _UNSEARCHED
 
     @property
     def _weighting(self) -> str:

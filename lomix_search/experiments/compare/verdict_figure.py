@@ -100,7 +100,7 @@ def _changes(axis: Any, rows: Mapping[int, StrategyRow], base: str) -> None:
             axis.plot([pair.difference], [y], "|", color=_MEAN, ms=12, mew=2.4)
     known = [row.against[base].patients for row in rows.values() if base in row.against]
     over = "seeds and patients" if known and all(known) else "seeds"
-    _frame(axis, f"minus {base} of the same seed", f"difference in test Dice, 95 % over {over}")
+    _frame(axis, f"minus {base} of the same seed", f"difference in test Dice\n95 % over {over}")
 
 
 def _frame(axis: Any, title: str, label: str) -> None:

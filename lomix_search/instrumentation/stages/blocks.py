@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow, grows
-from lomix_search.instrumentation.stages.operations import weighted
 from lomix_search.instrumentation.trace import ModuleCall
 
 
@@ -22,22 +21,6 @@ def folded(flow: Flow) -> Flow:
     inner = max((sum(node in rises for node in flow.inside(block)) for block in blocks), default=0)
     skips = any(outside.takes_skip(node) for node in outside.trunk)
     return outside if skips and outer >= max(inner, 2) else flow
-
-
-def without_contexts(flow: Flow) -> Flow:
-    """Hide the inside of blocks that pool their input to several sizes and bring all of these back to one."""
-    blocks = [call for call in _dips(flow) if _only_pools(flow, call)]
-    made = frozenset(node for call in blocks for _, node in call.outputs)
-    return dataclasses.replace(flow, hidden=flow.hidden | _inside(flow, blocks), gathered=made) if blocks else flow
-
-
-def _only_pools(flow: Flow, call: ModuleCall) -> bool:
-    """Whether the coarser maps in a block come from pooling its inputs directly, without a layer in between."""
-    given = [node for _, node in call.inputs if node in flow.graph]
-    falls = [
-        n for n in flow.maps_in(call) if any(grows(flow.size(n), flow.size(source)) for source in flow.maps.pred[n])
-    ]
-    return bool(falls) and not any(weighted(n) or any(flow.works_between(g, n) for g in given) for n in falls)
 
 
 def _inside(flow: Flow, blocks: Iterable[ModuleCall]) -> frozenset[fx.Node]:

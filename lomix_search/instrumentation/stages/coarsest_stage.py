@@ -45,9 +45,6 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     pyramid = len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1])
     if pyramid:
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
-        pooled = [node for node in values if node in flow.gathered]
-        if pooled and not flow.works_between(pooled[-1], values[-1]):
-            return refined(flow, pooled[-1]) or pooled[-1]
     if late and flow.works_between(values[late[-1]], values[-1]):
         stage = level_stage(flow, values, rise, late[-1])
         return (refined(flow, stage) if pyramid else None) or stage

@@ -65,7 +65,8 @@ def find_stages(
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
     ladder = ladder_of(found, logits, supervised_maps(found, logits, training)) if names is None else None
-    nodes = seen_forms(found, stages_of(ladder)) if ladder else maps_by_name(found, network, names or ())
+    chosen = stages_of(ladder) if ladder else []
+    nodes = seen_forms(found, chosen) if ladder else maps_by_name(found, network, names or ())
     nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
     if _all_larger(nodes, logits):
         without_frames(nodes, logits)
@@ -94,7 +95,7 @@ def find_stages(
                 hint="name the others in stages=[…]",
             )
     return FoundStages(
-        Stages(stages, title, found.backend, returned, notes, _second_opinion(found, nodes, ladder)),
+        Stages(stages, title, found.backend, returned, notes, _second_opinion(found, nodes, chosen, ladder)),
         num_classes,
         tuple(node.meta for node in nodes),
     )
@@ -105,13 +106,16 @@ def _all_larger(nodes: Sequence[fx.Node], logits: fx.Node) -> bool:
     return bool(nodes) and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes)
 
 
-def _second_opinion(found: Trace, nodes: Sequence[fx.Node], ladder: Ladder | None) -> Opinion | None:
+def _second_opinion(
+    found: Trace, nodes: Sequence[fx.Node], chosen: Sequence[fx.Node], ladder: Ladder | None
+) -> Opinion | None:
     """Compare the stages with the ladder that the scores prefer, of which the taps are named; not those of a user."""
     if ladder is None:
         return None
-    other = seen_forms(found, second_reading(ladder))
+    best, share = second_reading(ladder, chosen)
+    other = seen_forms(found, best)
     taps = taps_of(found, other, None)
-    return opinion(nodes, other, [tap_name(found, tap) for tap in taps])
+    return opinion(nodes, other, [tap_name(found, tap) for tap in taps], share)
 
 
 def _with_logits(

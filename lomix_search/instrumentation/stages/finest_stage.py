@@ -66,10 +66,10 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
 def _beside(flow: Flow, join: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:
     """Return the map that is laid beside the coarser stages themselves, brought to its size; None for other joins."""
     sides = [unresized(flow, node) or {node} for node in flow.maps.pred[join]]
-    own = [node for node in flow.maps.pred[join] if node not in flow.rises]
+    own: list[fx.Node] = [node for node in flow.maps.pred[join] if node not in flow.rises]
     if not coarser or len(own) != 1 or not any(coarser[-1] in side for side in sides):
         return None
-    (node,) = own
+    node = own[0]
     while not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.seen:
         (node,) = flow.maps.pred[node]
     return node

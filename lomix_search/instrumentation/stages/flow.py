@@ -13,7 +13,6 @@ from lomix_search.instrumentation.stages.operations import (
     GATES,
     GLOBAL_POOLS,
     PADS_OR_CROPS,
-    SUMS,
     WRITES,
     Operation,
     joins,
@@ -51,14 +50,12 @@ class Flow:
         output: The logits.
         hidden: Nodes that do not count as maps here: the inside of blocks that go down and up again.
         supervised: Maps from which the network makes logits of its own in train mode alone.
-        gathered: What blocks return that pool a map to several sizes and bring all of them back to one.
     """
 
     trace: Trace
     output: fx.Node
     hidden: frozenset[fx.Node] = frozenset()
     supervised: frozenset[fx.Node] = frozenset()
-    gathered: frozenset[fx.Node] = frozenset()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -83,8 +80,6 @@ class Flow:
                 given = [p for p in given if p is node.args[0]]
             elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
-            elif kind(node) in SUMS:  # a style or a time, the same everywhere, does not lead on either
-                given = [p for p in given if not _constant(p)] or given
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
                 found.add_node(node)
@@ -331,8 +326,3 @@ def _broadcast(node: fx.Node, product: fx.Node) -> bool:
     """Whether a factor has fewer values than the product: it weighs channels or positions."""
     given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
     return bool(given < made)
-
-
-def _constant(node: fx.Node) -> bool:
-    """Whether a value has no more than one position."""
-    return bool(math.prod(node.meta.get("shape", ())[2:]) == 1)

@@ -12,6 +12,8 @@ from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, TRAITS, 
 
 Scores = NDArray[np.float64]
 
+_NEVER = -1e9
+
 WIDTH = 3 * (len(TRAITS) + len(NONE_TRAITS))
 """Number of weights of single candidates; SAME has one more for each."""
 
@@ -59,6 +61,23 @@ def best_ladder(levels: Sequence[Level], weights: Scores) -> Reading:
     chosen = [level.nodes[at] for level, at in zip(levels, path, strict=True)]
     by_level = tuple(float(np.exp(min(0.0, one[at]))) for one, at in zip(each, path, strict=True))
     return Reading(tuple(n for n in chosen if n is not None), float(np.exp(best - total)), by_level)
+
+
+def log_share(levels: Sequence[Level], weights: Scores, marks: Sequence[NDArray[np.bool_]]) -> float:
+    """Return the log of the share of some ladders among all, by the scores.
+
+    Args:
+        levels: Coarse to fine.
+        weights: WIDTH + number of SAME.
+        marks: For each level which candidates those ladders may have.
+
+    Returns:
+        At most 0.
+    """
+    single, pairs = scores(levels, weights)
+    marked = [np.where(mark, score, _NEVER) for mark, score in zip(marks, single, strict=True)]
+    some, every = (float(np.logaddexp.reduce(_sums(one, pairs)[-1])) for one in (marked, single))
+    return min(0.0, some - every)
 
 
 def viterbi(single: Sequence[Scores], pairs: Sequence[Scores]) -> tuple[list[int], float]:

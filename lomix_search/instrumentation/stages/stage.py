@@ -91,19 +91,21 @@ class Stages(Sequence[Stage]):
 
     @property
     def sure(self) -> bool:
-        """Whether the user named the stages, or two readings of the network found the same ones."""
+        """Whether the user named the stages, or two readings agree and are likely to be right."""
         return self.opinion is None or self.opinion.sure
 
     def _how_sure(self) -> list[str]:
         """What is printed of the two readings."""
         if self.opinion is None:
             return []
-        if self.opinion.sure:
-            return ["sure: two readings of the network find these stages"]
+        likely = f"right with probability {self.opinion.probability:.2f}"
+        if not self.opinion.other and not self.opinion.apart:
+            sure = "sure" if self.opinion.sure else "not sure, though"
+            return [f"{sure}: two readings of the network find these stages; {likely}"]
         mine, other = (", ".join(f'"{name}"' for name in names) for names in (self._names, self.opinion.other))
         line = f"instrument(net, example, stages=[{other}])"
         return [
-            "not sure: a second reading of the network differs",
+            f"not sure: a second reading of the network differs; {likely}",
             f"this one:  {mine}",
             f"the other: {other or 'no stages'}",
             *([f"if the other is right: {line}"] if len(self.opinion.other) > 1 else []),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -12,11 +13,16 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, SAME, TRAITS, level_candidates
 from lomix_search.instrumentation.stages.decoder import Ladder
-from lomix_search.instrumentation.stages.ladder import best_ladder
+from lomix_search.instrumentation.stages.ladder import best_ladder, log_share
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
 
-RIGHT_IF_AGREED, RIGHT_IF_NOT = 0.95, 0.25
-"""Share of right ladders in the list that was labelled before either reading was tried; docs/zoo.md has the counts."""
+SURE = 0.85
+"""The least probability that is called sure."""
+
+_ALWAYS, _AGREED, _SHARE, _LEAST = 1.78, 2.01, 0.94, -4.0
+"""A logistic curve: of nothing, of agreement, and of the log of the share that the scores give the stages, no less than
+the last. Fitted to whether ladders of a list were right that was labelled before anything was tried on it; the scores
+were fitted without it. docs/zoo.md has the counts."""
 
 _KEEPS = {
     Operation.DROPOUT,
@@ -34,8 +40,9 @@ class Opinion:
     """What a second reading says of the stages.
 
     Args:
-        sure: Whether it finds the same stages.
-        probability: How often stages are right of which it says this.
+        sure: Whether that they are right is likely enough, which needs both readings to agree.
+        probability: That they are right: by whether both readings agree, and how much likelier they are by the scores
+            than all other ladders; calibrated.
         other: The names of its stages, coarse to fine; empty where it agrees.
         apart: Numbers, from 0, of the stages that it does not have.
     """
@@ -46,35 +53,63 @@ class Opinion:
     apart: tuple[int, ...] = ()
 
 
-def second_reading(ladder: Ladder) -> tuple[fx.Node, ...]:
-    """Return the stages with the highest score, coarse to fine.
+def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> tuple[tuple[fx.Node, ...], float]:
+    """Return the stages with the highest score, coarse to fine, and what the scores think of another reading's.
 
     Args:
         ladder: The data flow and its levels.
+        first: The stages of the other reading.
 
     Returns:
-        Values of the flow; fewer than two where the scores see no ladder.
+        Values of the flow, fewer than two where the scores see no ladder; and the log of the share of the other
+        reading's stages among all ladders.
     """
     if not ladder.levels:
-        return ()
-    return best_ladder(level_candidates(ladder.flow, ladder.levels, ladder.head), stage_weights()).nodes
+        return (), -math.inf
+    levels, weights = level_candidates(ladder.flow, ladder.levels, ladder.head), stage_weights()
+    left, marks = [map_itself(node) for node in first], list[NDArray[np.bool_]]()
+    for level in levels:
+        here = [node is not None and map_itself(node) in left for node in level.nodes]
+        here[-1] = not any(here)
+        left = [
+            one
+            for one in left
+            if one not in {map_itself(n) for n, on in zip(level.nodes, here, strict=True) if n and on}
+        ]
+        marks.append(np.array(here))
+    return best_ladder(levels, weights).nodes, -math.inf if left else log_share(levels, weights, marks)
 
 
-def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], names: Sequence[str]) -> Opinion:
+def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], names: Sequence[str], share: float) -> Opinion:
     """Compare two readings.
 
     Args:
         first: The stages, coarse to fine.
         second: Those of the second reading.
         names: By which the second reading's stages are tapped.
+        share: Log of the share that the second reading gives the first, as from :func:`second_reading`.
 
     Returns:
-        Whether they are the same maps.
+        Whether they are the same maps, and how likely the first is right.
     """
     mine, theirs = [map_itself(node) for node in first], [map_itself(node) for node in second]
-    if mine == theirs:
-        return Opinion(True, RIGHT_IF_AGREED)
-    return Opinion(False, RIGHT_IF_NOT, tuple(names), tuple(i for i, node in enumerate(mine) if node not in theirs))
+    agreed = mine == theirs
+    probability = probability_right(agreed, share)
+    apart = () if agreed else tuple(i for i, node in enumerate(mine) if node not in theirs)
+    return Opinion(agreed and probability >= SURE, probability, () if agreed else tuple(names), apart)
+
+
+def probability_right(agreed: bool, share: float) -> float:
+    """Return how likely stages are right.
+
+    Args:
+        agreed: Whether both readings agree.
+        share: Log of the share that the second gives them among all ladders.
+
+    Returns:
+        0 … 1.
+    """
+    return 1 / (1 + math.exp(-(_ALWAYS + _AGREED * agreed + _SHARE * max(_LEAST, share))))
 
 
 @functools.cache

@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,29 +23,43 @@ TUNE = (("-march=native", "-ffp-contract=fast"), ("-mcpu=native", "-ffp-contract
 BASELINE = (("-march=x86-64", "-ffp-contract=fast"), ("-ffp-contract=fast",), ())
 """For any processor of the kind, with ``LOMIX_NATIVE=baseline``."""
 
-TIMEOUT = 300
-"""Seconds that a compiler may take."""
+TIMEOUT = 600
+"""Seconds that a compiler may take: Zig compiles its own C++ library as well, two minutes of one core."""
 
 
-def find_compiler() -> str | None:
-    """Return the path of ``$CXX``, or else of the first usual compiler on PATH; None if there is none."""
+def find_compiler() -> tuple[str, ...] | None:
+    """Return the command of ``$CXX``, or else of the first usual compiler on PATH, or else of the package ``ziglang``.
+
+    Returns:
+        The words that a command begins with; None if there is no compiler.
+    """
     names = (os.environ.get("CXX"), *COMPILERS)
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    found = next((found for name in names if name and (found := shutil.which(name))), None)
+    if found is not None:
+        return (found,)
+    return (sys.executable, "-m", "ziglang", "c++") if importlib.util.find_spec("ziglang") else None
 
 
-def kernel_name(compiler: str) -> str:
+def kernel_name(compiler: Sequence[str]) -> str:
     """Return how names of compiled kernels begin; it holds all that decides what is in one, so none is ever stale."""
-    recipe = (SOURCE.read_text(encoding="utf-8"), compiler, FLAGS, _tune(), platform.machine(), _processor())
+    recipe = (
+        SOURCE.read_text(encoding="utf-8"),
+        _told_apart(compiler),
+        FLAGS,
+        _tune(),
+        platform.machine(),
+        _processor(),
+    )
     return f"kernel-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
 
 
-def compile_kernel(compiler: str) -> bytes:
+def compile_kernel(compiler: Sequence[str]) -> bytes:
     """Compile, and return the library."""
     with tempfile.TemporaryDirectory(prefix="lomix_search-") as folder:
         built = Path(folder) / "kernel.so"
         for i, tune in enumerate(_tune()):
-            command = [compiler, *FLAGS, *tune, str(SOURCE), "-o", str(built)]
-            code, said = _run(command)
+            command = [*compiler, *FLAGS, *tune, str(SOURCE), "-o", str(built)]
+            code, said = _run(command, Path(folder))
             if code == 0:
                 break
             if i == len(_tune()) - 1:
@@ -54,11 +71,27 @@ def _tune() -> tuple[tuple[str, ...], ...]:
     return BASELINE if os.environ.get("LOMIX_NATIVE") == "baseline" else TUNE
 
 
-def _run(command: Sequence[str]) -> tuple[int, str]:
-    """Run a compiler and the processes that it starts; returns its exit code and its output, in any encoding."""
+def _told_apart(compiler: Sequence[str]) -> str:
+    """Return what tells a compiler from others: its path, or the version of the package."""
+    if len(compiler) == 1:
+        return compiler[0]
+    return f"ziglang {importlib.metadata.version('ziglang')}"
+
+
+def _run(command: Sequence[str], work: Path) -> tuple[int, str]:
+    """Run a compiler and the processes that it starts; returns its exit code and its output, in any encoding.
+
+    What Zig keeps for a next time, a few hundred MiB, goes with the folder: there is no next time.
+    """
+    kept = {f"ZIG_{kind}_CACHE_DIR": str(work / "zig") for kind in ("GLOBAL", "LOCAL")}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | kept,
         )
         try:
             code = process.wait(TIMEOUT)

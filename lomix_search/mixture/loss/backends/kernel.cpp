@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -51,7 +52,7 @@ template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
   static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 5;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -127, tiny = 1.2e-38f;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -88.0296860f, tiny = 1.2e-38f;
   static constexpr float magic = 12582912.0f;  // 1.5·2²³ rounds to an integer, which is then in the lowest bits
   static constexpr float c[] = {1.0f,         0.6931469174f,  0.2402211800f,
                                 0.05550712874f, 0.009675540650f, 0.001327647168f};
@@ -61,7 +62,7 @@ template <> struct Real<double> {
   using V = f64v;
   using I = i64v;
   static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 10;
-  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -1023, tiny = 2.3e-308;
+  static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -709.0895657128, tiny = 2.3e-308;
   static constexpr double magic = 6755399441055744.0;
   static constexpr double c[] = {1.0,
                                  0.693147180559949729,
@@ -100,14 +101,14 @@ INLINE f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below 2^low it is 0: a class at −inf has
-// no part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f; at t = low that gives 0.
+// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below e^low it is nearly
+// nothing, which NoDenormals makes 0: a class at −inf has no part in anything. It is 2^t·2^f with a whole t, which is added
+// to the exponent of 2^f. `low` is a hair above −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow
+// from an exponent of 0.
 template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
   using R = Real<S>;
   using I = typename R::I;
-  const V u = larger(V{} + R::low, d * R::log2e);
-  const V t = u + R::magic;
-  const V f = u - (t - R::magic);
+  const V u = larger(V{} + R::low, d), t = u * R::log2e + R::magic, f = u * R::log2e - (t - R::magic);
   V q = V{} + R::c[R::degree];
 #pragma GCC unroll 16
   for (int i = R::degree - 1; i >= 0; --i) q = q * f + R::c[i];
@@ -1061,16 +1062,28 @@ template <class S, int VECS> struct Worker {
     for (int64_t i = 0; i < CV; ++i) G[fusion.scales[0] * CV + i] += d[i];
   }
 
-  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of 3 outputs by 4 vectors fill the registers.
+  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of up to 6 rows by 2 vectors, or of up to 3 by 4, stay in the
+  // registers; wide ones load more.
+
+  // Cut rows into blocks of about the same height, at most 6: (first row, its block's height as a constant).
+  template <class Visit> INLINE static void blocks(int64_t rows, Visit visit) {
+    for (int64_t row = 0; row < rows;) {
+      const int64_t left = rows - row, height = left == 7 ? 4 : std::min<int64_t>(left, 6);
+      switch (height) {
+        case 1: visit(row, std::integral_constant<int, 1>{}); break;
+        case 2: visit(row, std::integral_constant<int, 2>{}); break;
+        case 3: visit(row, std::integral_constant<int, 3>{}); break;
+        case 4: visit(row, std::integral_constant<int, 4>{}); break;
+        case 5: visit(row, std::integral_constant<int, 5>{}); break;
+        default: visit(row, std::integral_constant<int, 6>{});
+      }
+      row += height;
+    }
+  }
 
   void build_concat(const Fusion& fusion, V* z) const {
     const S *w = job.concat.data() + fusion.params, *bias = w + C * C * fusion.arity;
-    for (int64_t o = 0; o < outputs();) {
-      const int64_t left = outputs() - o;
-      if (left >= 3) concat_rows<3>(fusion, w, bias, o, z), o += 3;
-      else if (left == 2) concat_rows<2>(fusion, w, bias, o, z), o += 2;
-      else concat_rows<1>(fusion, w, bias, o, z), o += 1;
-    }
+    blocks(outputs(), [&](int64_t o, auto rows) { concat_rows<rows.value>(fusion, w, bias, o, z); });
     std::memset(z + outputs() * VECS, 0, sizeof(V) * (CV - outputs() * VECS));
   }
 
@@ -1078,22 +1091,30 @@ template <class S, int VECS> struct Worker {
 
   template <int ROWS>
   void concat_rows(const Fusion& fusion, const S* w, const S* bias, int64_t o, V* z) const {
+    constexpr int WIDE = ROWS > 3 ? 2 : 4;
     const int64_t width = fusion.arity * C;
-    for (int v = 0; v < VECS; v += 4) {
-      V acc[ROWS][4];
+    for (int v = 0; v < VECS; v += WIDE) {
+      V acc[ROWS][WIDE];
+#pragma GCC unroll 6
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) acc[r][k] = V{} + bias[o + r];
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; ++k) acc[r][k] = V{} + bias[o + r];
       for (int64_t j = 0; j < fusion.arity; ++j) {
         const V* in = P + fusion.scales[j] * CV + v;
         const S* row = w + o * width + j * C;
         for (int64_t c = 0; c < C; ++c)
+#pragma GCC unroll 6
           for (int r = 0; r < ROWS; ++r)
-            for (int k = 0; k < 4; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
+#pragma GCC unroll 4
+            for (int k = 0; k < WIDE; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
       }
       // An infinite logit makes all outputs infinite, and the softmax of infinities is NaN; their differences alone
       // would not tell.
+#pragma GCC unroll 6
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) z[(o + r) * VECS + v + k] = plan.sigmoid ? acc[r][k] : acc[r][k] + (acc[r][k] - acc[r][k]);
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; ++k)
+          z[(o + r) * VECS + v + k] = plan.sigmoid ? acc[r][k] : acc[r][k] + (acc[r][k] - acc[r][k]);
     }
   }
 
@@ -1108,10 +1129,7 @@ template <class S, int VECS> struct Worker {
     }
     for (int64_t j = 0; j < fusion.arity; ++j) {
       V* grad = G + fusion.scales[j] * CV;
-      for (int64_t c = 0; c < C;) {
-        if (C - c >= 3) concat_grad<3>(w + j * C + c, width, d, grad + c * VECS), c += 3;
-        else concat_grad<1>(w + j * C + c, width, d, grad + c * VECS), c += 1;
-      }
+      blocks(C, [&](int64_t c, auto rows) { concat_grad<rows.value>(w + j * C + c, width, d, grad + c * VECS); });
       outer(d, rows, P + fusion.scales[j] * CV, grad_w + j * C, width);
     }
   }
@@ -1128,15 +1146,22 @@ template <class S, int VECS> struct Worker {
 
   // grad[r] += Σ_o W[o][r]·d[o]
   template <int ROWS> void concat_grad(const S* w, int64_t width, const V* d, V* grad) const {
-    for (int v = 0; v < VECS; v += 4) {
-      V acc[ROWS][4];
+    constexpr int WIDE = ROWS > 3 ? 2 : 4;
+    for (int v = 0; v < VECS; v += WIDE) {
+      V acc[ROWS][WIDE];
+#pragma GCC unroll 6
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) acc[r][k] = grad[r * VECS + v + k];
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; ++k) acc[r][k] = grad[r * VECS + v + k];
       for (int64_t o = 0; o < outputs(); ++o)
+#pragma GCC unroll 6
         for (int r = 0; r < ROWS; ++r)
-          for (int k = 0; k < 4; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
+#pragma GCC unroll 4
+          for (int k = 0; k < WIDE; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
+#pragma GCC unroll 6
       for (int r = 0; r < ROWS; ++r)
-        for (int k = 0; k < 4; ++k) grad[r * VECS + v + k] = acc[r][k];
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; ++k) grad[r * VECS + v + k] = acc[r][k];
     }
   }
 

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -43,12 +44,12 @@ def library() -> ctypes.CDLL | str:
         return found
     compiler = find_compiler()
     if compiler is None:
-        return f"no C++ compiler ({', '.join(COMPILERS)}) on PATH"
+        return f"no C++ compiler ({', '.join(COMPILERS)}) on PATH, and no package ziglang"
     try:
         name = kernel_name(compiler)
         return _kept(name) or _made(name, compiler)
     except (OSError, subprocess.SubprocessError) as cause:
-        return f"{compiler} failed: {last_line(cause)}"
+        return f"{' '.join(compiler)} failed: {last_line(cause)}"
 
 
 def why_not_kept(folder: Path) -> str:
@@ -83,7 +84,7 @@ def _kept(name: str) -> ctypes.CDLL | None:
     return next((found for folder in folders if (found := _load(folder, name))), None)
 
 
-def _made(name: str, compiler: str) -> ctypes.CDLL | str:
+def _made(name: str, compiler: Sequence[str]) -> ctypes.CDLL | str:
     """Compile the kernel and keep it in the first folder from which it can be loaded; else say why there is none."""
     built, whys = b"", []
     for folder in cache_folders():

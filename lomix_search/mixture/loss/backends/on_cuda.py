@@ -81,7 +81,8 @@ def in_recording(like: Tensor) -> bool:
 
 
 def _recording() -> bool:
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return begun and torch.cuda.is_current_stream_capturing()
 
 
 def private_cache_if_needed() -> None:
