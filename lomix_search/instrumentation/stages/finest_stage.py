@@ -69,7 +69,7 @@ def _beside(flow: Flow, join: fx.Node, coarser: list[fx.Node]) -> fx.Node | None
     own = [node for node in flow.maps.pred[join] if node not in flow.rises]
     if not coarser or len(own) != 1 or not any(coarser[-1] in side for side in sides):
         return None
-    (node,) = own
+    node: fx.Node = own[0]
     while not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.seen:
         (node,) = flow.maps.pred[node]
     return node
