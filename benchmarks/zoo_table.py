@@ -41,6 +41,7 @@ each was written, with an expert's stages, before the rules of its day were trie
 | a ninth, likewise: networks of 32 packages, nine of them below (iunets, ctunet, eisen, tardis, …) | 39 | 28 |
 | small ones after scenes, saliency, change, depth, matting, by somebody who had not seen the rules either | 28 | 15 |
 | a list of 28 November 2026, committed before its first run: 35 packages (bism, medvision, pixseg, …) | 54 | 43 |
+| a list of 29 November, likewise: 46 packages (deepali, tiatoolbox, pytorch-tools, seisbench, …) | 70 | 56 |
 
 So about 60 % of families picked for being unlike the others are right at once, of the packages that users name about
 80 %, and of others between a third and 72 %, the less the further they are from segmentation. After each count the
@@ -56,11 +57,20 @@ after the skip that its parent adds? Not read: 1D audio with recurrent layers or
 layers on complex numbers (DCUNet, FRCRN), Fourier operators that resample (UNO). Where the rules err,
 `print(net.stages)` shows it and `stages=[…]` puts it right.
 
-Since, on 29 November, the rules were mended with the misses of the last of these lists, so it is blind no more:
+The last list is `tests/published/unseen_2*.py`; its first run stands untouched in `unseen_2_first_run.md`. All 71 outputs
+are the same bit for bit, the one network without a ladder was refused. "Sure" was said of 48 (69 %) and right in 45
+(94 %), a little below what it is meant to keep (95 % of 70 %). The rules of that evening, written without sight of the
+list, have the same 56 and the same 48. Of the 14 misses five are about the finest stage (the labels of two, a pix2pix
+network and icon's, are open to doubt; they count as wrong), two about the coarsest level; a level of a UNet 3+ that
+longer connections skip was lost, and of two parallel decoders the second was taken. Three networks were refused: a
+stream at full size beside the pooled one, logits multiplied by a map of themselves, films folded into the batch. Of one,
+a pix2pix network that crops after going up, encoder maps were named: the worst of them. Nothing was mended yet.
+
+On 29 November the rules were mended with the misses of the list of the day before, so it is blind no more:
 `stage_lists.py unseen` now says 52 of 54, and "sure" of 46, all right. Wrong are CleanUNet, and DynamicUNet, whose
 writer ends a level before a convolution that others would count to it, and names none at 1/2.
 
-The last of these lists is in the repository, with its labels, as `tests/published/unseen*.py`. Of its four networks
+The list of 28 November is `tests/published/unseen*.py` but for those of the last list. Of its four networks
 without a ladder three were refused; of BiSeNet two levels were named where the writer saw one. Of its eleven misses six
 are about the coarsest level: three networks that make logits of their bottleneck or beside it (U²-Net, BASNet, UNet 3+
 with deep supervision), a siamese U whose bottleneck was counted, a nested and a diffusion network that lost a level.
@@ -105,7 +115,7 @@ Each row was left out of the fit whole. Only the first list is also new to the r
 
 | list held out | ladders | rules right | scores right | both agree | right where they agree |
 |---|---|---|---|---|---|
-| unseen: the last list above | 54 | 43 | 47 | 41 | 40 |
+| unseen: the list of 28 November above | 54 | 43 | 47 | 41 | 40 |
 | published: 73 of those below | 73 | 71 | 60 | 55 | 55 |
 | second, small ones | 50 | 47 | 40 | 34 | 34 |
 | third, small ones | 31 | 29 | 23 | 23 | 22 |
