@@ -21,7 +21,7 @@ def test_a_plain_unet_is_sure():
     model, example, names = small_unet_2d()
     net = instrument(model, example)
     assert net.stages.sure and net.stages.opinion.other == () and 0.95 < net.stages.opinion.probability < 1
-    told = "sure: two readings of the network find these stages; right with probability 0.9"
+    told = "sure: two readings find these stages; right with probability 0.9"
     assert told in " ".join(str(net.stages).split())
     assert "not sure" not in draw(trace(net.strip(), example), net.stages)
     named = instrument(model, example, stages=names)

@@ -83,7 +83,7 @@ def test_faults_of_the_weighting_table_are_reported_with_the_others(tmp_path: Pa
     text = MINIMAL + '[weighting]\nname = "anneal"\nuntill = 0.3\nstart = 2\n[optimizer]\nlr = -1\n'
     assert message(write(tmp_path, text)).splitlines()[1:] == [
         "  weighting.start = 2: input should be less than or equal to 1",
-        '  weighting.untill: unknown. Nearest: "until". Known: given, shape, start, until.',
+        '  weighting.untill: unknown. Nearest: "until". Known: draw, given, seed, shape, start, until.',
         "  optimizer.lr = -1: input should be greater than 0",
     ]
     assert "weighting.name = 'lookahed': unknown." in message(write(tmp_path, MINIMAL), ["weighting.name=lookahed"])

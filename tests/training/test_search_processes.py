@@ -103,7 +103,10 @@ def test_a_lost_process_ends_the_run_with_whole_files(said: Said) -> None:
     assert all(one["seconds"] < 30 for one in lost.values()), lost
     for name in lost:
         kept = {path for path in lost[name]["left"] if not path.endswith("/lock")}
-        assert all(path.endswith(("best.pt", "metrics.jsonl")) or "/checkpoints/step_" in path for path in kept), kept
+        assert all(
+            path.endswith(("best.pt", "best.heads.pt", "metrics.jsonl")) or "/checkpoints/step_" in path
+            for path in kept
+        ), kept
         same(home / "lost" / name, home / "lost/whole")  # on two processes as before: to the last bit
     texts = [error["text"] for error in errors if "lost another one" in error["text"]]
     assert len(texts) == 4 and all(re.fullmatch(LOST, text) for text in texts), texts

@@ -73,7 +73,7 @@ def test_evaluations_and_findings_show_names_as_they_are() -> None:
     from lomix_search.recipe.validate import ClassRow, RecipeFindings, SetRow
 
     found = RecipeFindings(
-        RED, (SetRow("train", 1, 1, 1),), (ClassRow(BOLD, 0.5, 1, 1),), "", warnings=(SMILE,), faults=(f"a{CLOSING}",)
+        RED, (SetRow("train", 1, 1, 1),), (ClassRow(BOLD, 0.5, 1, 1),), "", warnings=(SMILE, f"a{CLOSING}"), faults=()
     )
     scored = Evaluation(
         "strict", "mm", (ClassScores(f"{RED}/{SMILE}", "p", CLOSING, {"dice": 1.0}), ClassScores("b/c", "q", BOLD, {}))

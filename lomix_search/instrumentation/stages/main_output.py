@@ -97,7 +97,21 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Val
     fitting = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) <= whole] or fitting
     size = max(math.prod(node.meta["shape"][2:]) for _, node in fitting)
     finest = [m for m in fitting if math.prod(m[1].meta["shape"][2:]) == size]
+    finest = _without_features(found, finest)
     return [m for m in finest if m[1].meta["shape"] == finest[0][1].meta["shape"]]
+
+
+def _without_features(found: Trace, maps: list[tuple[ValuePath, fx.Node]]) -> list[tuple[ValuePath, fx.Node]]:
+    """Leave out maps of more channels out of which others are made: features that are returned beside the logits."""
+    if len({node.meta["shape"] for _, node in maps}) < 2:
+        return maps
+    flow = found.network()
+    made_of = {node: nx.ancestors(flow, node) for _, node in maps}
+
+    def is_feature(node: fx.Node) -> bool:
+        return any(node in made_of[n] and n.meta["shape"][1] < node.meta["shape"][1] for n in made_of)
+
+    return [(path, node) for path, node in maps if not is_feature(node)]
 
 
 def _laid_otherwise(title: str, layout: MapLayout, seen: list[str]) -> StageError:

@@ -101,7 +101,7 @@ class Stages(Sequence[Stage]):
         likely = f"right with probability {self.opinion.probability:.2f}"
         if not self.opinion.other and not self.opinion.apart:
             sure = "sure" if self.opinion.sure else "not sure, though"
-            return [f"{sure}: two readings of the network find these stages; {likely}"]
+            return [f"{sure}: two readings find these stages; {likely}"]
         mine, other = (", ".join(f'"{name}"' for name in names) for names in (self._names, self.opinion.other))
         line = f"instrument(net, example, stages=[{other}])"
         return [
@@ -143,7 +143,7 @@ class Stages(Sequence[Stage]):
         table = Table(
             title=f"{self.network}: {len(self)} stages, coarse to fine",
             caption="\n".join((*self._how_sure(), f"read by {self.backend}", *self.notes)),
-            caption_justify="left", title_justify="left", box=box.SIMPLE,
+            caption_justify="left", title_justify="left", box=box.SIMPLE, show_edge=False,
         )  # fmt: skip
         for column in ("", "stage", "channels", "size", "stride", "logits from", "tapped at"):
             table.add_column(column, overflow="fold")
