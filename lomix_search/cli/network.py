@@ -29,6 +29,9 @@ from lomix_search.utils.schema import shortened
 from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.terminal import Table
 
+Arguments = Annotated[list[str] | None, typer.Argument(help="its arguments: spatial_dims=2", metavar="KEY=VALUE")]
+Classes = Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")]
+
 
 @app.command("show")
 def show_command(
@@ -106,14 +109,12 @@ def _of_folds(folder: Path) -> FoundMaps:
 @app.command("inspect")
 def inspect_command(
     model: Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="its arguments: spatial_dims=2", metavar="KEY=VALUE")
-    ] = None,
+    arguments: Arguments = None,
     example: Annotated[
         str,
         typer.Option(help="shape of an input, (images, channels, rows, columns) or with slices: 1,3,256,256"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
+    classes: Classes = None,
     stages: Annotated[str, typer.Option(help="your own choice: comma-separated paths of modules, coarse to fine")] = "",
     picture: Annotated[
         Path | None, typer.Option("--draw", help="draw the network with its stages: .svg or .html")
@@ -153,14 +154,12 @@ def _stages_to_list(stages: Stages) -> list[dict[str, Any]]:
 @app.command("doctor")
 def doctor_command(
     model: Annotated[str, typer.Argument(help=MODEL, metavar="MODEL")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="its arguments: spatial_dims=2", metavar="KEY=VALUE")
-    ] = None,
+    arguments: Arguments = None,
     example: Annotated[
         str,
         typer.Option(help="shape of a training batch, (images, channels, rows, columns) or with slices: 6,3,224,224"),
     ] = "",
-    classes: Annotated[int | None, typer.Option(help="channels of the logits (default: the model's)")] = None,
+    classes: Classes = None,
     space: Annotated[str, typer.Option(help="search space, a name or a file")] = "lomix",
     multilabel: Annotated[bool, typer.Option("--multilabel", help="the channels are regions that may overlap")] = False,
     as_json: AsJson = False,

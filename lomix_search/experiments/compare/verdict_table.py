@@ -165,7 +165,7 @@ def _head(bases: Sequence[str]) -> list[str]:
 
 
 def _cells(row: StrategyRow, bases: Sequence[str]) -> list[str]:
-    pairs = [_pair(row.against.get(name)) for name in bases]
+    pairs = [pair_in_words(row.against.get(name)) for name in bases]
     stable = [_number(row.tau, "+.2f"), _number(row.overlap, ".0%")]
     mean = f"{row.mean:.4f} ± {_number(row.spread, '.4f')}"
     return [f"{row.labels:g}", row.strategy, mean, *pairs, f"{row.seconds:.3f}", *stable, str(len(row.dice))]
@@ -182,12 +182,13 @@ def _chance(p: float) -> str:
     return "–" if math.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _pair(pair: Paired | None) -> str:
+def pair_in_words(pair: Paired | None, before: str = " (", after: str = ")") -> str:
+    """Write a difference, and between two texts its interval and p, where these are known."""
     if pair is None:
         return "–"
     if math.isnan(pair.low):
         return f"{pair.difference:+.4f}"
-    return f"{pair.difference:+.4f} ({pair.low:+.4f} … {pair.high:+.4f}, p {pair.p_holm:.2g})"
+    return f"{pair.difference:+.4f}{before}{pair.low:+.4f} … {pair.high:+.4f}, p {pair.p_holm:.2g}{after}"
 
 
 def _number(value: float, form: str) -> str:

@@ -6,8 +6,14 @@ from pathlib import Path
 
 from lomix_search.experiments.audit.referee import AuditReport, audit_paths
 from lomix_search.experiments.compare.strategy_run import StrategyRun, read_runs
-from lomix_search.experiments.compare.verdict import Paired, StrategyRow
-from lomix_search.experiments.compare.verdict_table import baselines_of, read_verdict, share_of, verdict_note
+from lomix_search.experiments.compare.verdict import StrategyRow
+from lomix_search.experiments.compare.verdict_table import (
+    baselines_of,
+    pair_in_words,
+    read_verdict,
+    share_of,
+    verdict_note,
+)
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart
 from lomix_search.experiments.report.html_parts import number, page, section, table, text
 
@@ -54,18 +60,10 @@ def _verdict(rows: Sequence[StrategyRow]) -> str:
 
 
 def _cells(row: StrategyRow, bases: Sequence[str]) -> list[str]:
-    pairs = [_pair(row.against.get(base)) for base in bases]
+    pairs = [pair_in_words(row.against.get(base), "<br><small>", "</small>") for base in bases]
     shared = "–" if math.isnan(row.overlap) else f"{row.overlap:.0%}"
     own = [text(row.strategy), number(row.mean, 4), number(row.spread, 4)]
     return [*own, *pairs, number(row.seconds), number(row.tau, 2), shared, str(len(row.dice))]
-
-
-def _pair(pair: Paired | None) -> str:
-    if pair is None:
-        return "–"
-    if math.isnan(pair.low):
-        return f"{pair.difference:+.4f}"
-    return f"{pair.difference:+.4f}<br><small>{pair.low:+.4f} … {pair.high:+.4f}, p {pair.p_holm:.2g}</small>"
 
 
 def _curves(runs: Sequence[StrategyRun]) -> str:
