@@ -22,7 +22,6 @@ PAGE = ROOT / "CONTRIBUTING.md"
 DRAWING = re.compile(r"(<!-- python \.ci/architecture\.py --draw -->\n).*?(<!-- end of the drawing -->)", re.DOTALL)
 
 ENTRIES, LONGEST, MEDIAN = 13, 400, 160  # the twelve rooms and files, and the plug-ins
-KERNELS = {"mixture.loss.backends.triton_kernels"}
 ONE_INTERFACE = ("mixture.loss.backends", "data.kinds")
 """Packages whose modules answer to the same names, because whoever calls them picks one of them."""
 
@@ -109,7 +108,7 @@ def sizes(files: dict[str, Path]) -> Iterator[str]:
         yield f"lomix_search has {len(entries)} entries; at most {ENTRIES} can be taken in at a glance"
     lines = {module: len(path.read_text().splitlines()) for module, path in files.items()}
     for module, count in lines.items():
-        if count > LONGEST and module not in KERNELS:
+        if count > LONGEST:
             yield f"{module} has {count} lines; at most {LONGEST}: cut it where its data change form"
     median = statistics.median(lines.values())
     if median > MEDIAN:

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from lomix_search.mixture.loss.backends import triton as host  # noqa: E402 — the checkout's, whatever is installed
 from lomix_search.mixture.loss.backends import triton_kernels  # noqa: E402
-from lomix_search.mixture.loss.backends.triton_kernels import KernelShape  # noqa: E402
+from lomix_search.mixture.loss.backends.triton_writer.shape import KernelShape  # noqa: E402
 from lomix_search.mixture.loss.kernel_plan import kernel_plan  # noqa: E402
 from lomix_search.mixture.loss.plan import LossPlan  # noqa: E402
 from lomix_search.mixture.space import SearchSpace  # noqa: E402

@@ -49,8 +49,8 @@ def test_the_kernels_agree_with_the_authors_and_with_the_reference_in_every_bran
 
 COMPILE = """
 from benchmarks.triton_report import compiled
-from lomix_search.mixture.loss.backends import triton_kernels
-from lomix_search.mixture.loss.backends.triton_kernels import KernelShape
+from lomix_search.mixture.loss.backends.triton_writer import shape as limits
+from lomix_search.mixture.loss.backends.triton_writer.shape import KernelShape
 
 EVERY, LEARNED = (0, 1, 2, 3, 4), (3, 4)
 for shape, logits in (
@@ -62,7 +62,7 @@ for shape, logits in (
         found = compiled(shape, name, logits)
         assert found.registers > 16, found
         assert found.spilled == 0, found
-triton_kernels.KEPT = 0  # originals are not kept
+limits.KEPT = 0  # originals are not kept
 shape = KernelShape(1, 2, (4,), False, True, False, False, False, (0,), 3)
 assert all(compiled(shape, name).registers > 16 for name in ("gather", "sums", "gradients", "parameters"))
 """

@@ -113,10 +113,11 @@ def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Non
     """Have small inputs take the branches of large ones. Imports Triton."""
     from lomix_search.mixture.loss.backends import triton as host
     from lomix_search.mixture.loss.backends import triton_kernels as kernels
+    from lomix_search.mixture.loss.backends.triton_writer import shape
 
     found = {"KEPT": None if case["kept"] else 0, "OUTER": case["outer"]}
     for name, value in found.items():
-        monkeypatch.setattr(kernels, name, getattr(kernels, name) if value is None else value)
+        monkeypatch.setattr(shape, name, getattr(shape, name) if value is None else value)
     if case["tiles"]:
         monkeypatch.setattr(host, "TILES", case["tiles"])
     if case["in_parts"]:

@@ -1,6 +1,6 @@
 """The mixture's losses on a GPU: Triton kernels, nothing held per map. Needs ``triton``; import it lazily.
 
-``triton_kernels`` writes the kernels and says how they work. Half-precision logits are widened to float32 as they are
+``triton_kernels`` loads them and says how they work. Half-precision logits are widened to float32 as they are
 read, so a product of four overflows only where float32 does (four half-precision logits reach 2e19 at most). Each
 program adds to a row of its own, and rows are added in order afterwards: results do not change from run to run.
 
@@ -19,17 +19,17 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from lomix_search.mixture.loss.backends import triton_kernels
 from lomix_search.mixture.loss.backends.on_cuda import private_cache_if_needed
-from lomix_search.mixture.loss.backends.triton_kernels import (
+from lomix_search.mixture.loss.backends.triton_writer.parameters import JOB
+from lomix_search.mixture.loss.backends.triton_writer.shape import (
     ATTENTION,
     BLOCK,
     CONCAT,
-    JOB,
     LINEAR,
     MAX,
     MUL,
     KernelShape,
-    entry_length,
 )
+from lomix_search.mixture.loss.backends.triton_writer.sums import entry_length
 from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
