@@ -5,6 +5,11 @@ PYTHONPATH=.:tests python benchmarks/stage_lists.py [LIST …] [NETWORK …]   j
 
 Each package lies in a folder of its own and each network runs in a process of its own, because packages share names of
 modules. What several of them import lies in .venv-lists/shared. Of torch, the one that is installed is used.
+
+*Same*: the eval output is equal bit for bit. *Unchanged*: so is all else that the network holds, after its stages were
+found, printed and drawn, in train and in eval mode: of every parameter, buffer and other tensor a hash of its bits, its
+version, flags and gradient; hooks, modes, attributes, what lies in lists and objects, in classes and in the Python
+modules that define them; and the process's random states and settings.
 """
 
 import pathlib
@@ -32,20 +37,22 @@ def main() -> None:
     for one in chosen:
         entries = [e for e in one.networks if not networks or any(name in e["id"] for name in networks)]
         print(f"\n## {one.name}{' (blind)' * one.blind}: labelled {one.labels}\n")
-        print("| network | stages found, coarse to fine | right | sure | same |\n|---|---|---|---|---|")
+        print("| network | stages found, coarse to fine | right | sure | same | unchanged |\n|---|---|---|---|---|---|")
         print(counted([(entry, shown(entry)) for entry in entries]), flush=True)
 
 
 def shown(entry: dict) -> Verdict | str:
     """Judge a network, and print its row."""
-    verdict = apart(lambda one: judge(one, train=False), entry)
+    verdict = apart(lambda one: judge(one, train=False, marks=True), entry, 600)
     if isinstance(verdict, str):
-        print(f"| {entry['id']} | not run: {verdict.splitlines()[0][:100]} | — | — | — |", flush=True)
+        print(f"| {entry['id']} | not run: {verdict.splitlines()[0][:100]} | — | — | — | — |", flush=True)
         return verdict
     found = ", ".join(f"`{name}`" for name in verdict.found) or verdict.refused
     right = "—" if "nonU" in entry["tags"] else "yes" if verdict.right else "**no**"
     sure = "—" if verdict.refused else "yes" if verdict.sure else "no"
-    print(f"| {entry['id']} | {found} | {right} | {sure} | {'yes' if verdict.same else '**no**'} |", flush=True)
+    same = "yes" if verdict.same else "**no**"
+    unchanged = f"**no**: {len(verdict.changed)}, {verdict.changed[0]}" if verdict.changed else "yes"
+    print(f"| {entry['id']} | {found} | {right} | {sure} | {same} | {unchanged} |", flush=True)
     return verdict
 
 
@@ -55,14 +62,16 @@ def counted(found: list[tuple[dict, Verdict | str]]) -> str:
     for entry, verdict in found:
         if isinstance(verdict, str):
             count["not run"] += 1
-        elif "nonU" not in entry["tags"]:
+            continue
+        count["changed"] += bool(verdict.changed)
+        if "nonU" not in entry["tags"]:
             count["ladders"] += 1
             count["right"] += verdict.right
             count["sure"] += verdict.sure
             count["sure and right"] += verdict.sure and verdict.right
     return (
         f"\n{count['right']} of {count['ladders']} ladders right; of {count['sure']} that are sure "
-        f"{count['sure and right']}; {count['not run']} not run"
+        f"{count['sure and right']}; {count['not run']} not run; {count['changed']} changed"
     )
 
 

@@ -40,7 +40,7 @@ def _process():
 
 QUICK = {
     "Renormalised", "OtherModules", "Codebook", "Buffers", "SpectralNorm", "Counters", "Draws", "Settings",
-    "Globals", "Hooked", "Stubborn", "LazyStubborn", "Scripted", "AddsToInput",
+    "Globals", "Hooked", "Stubborn", "LazyStubborn", "Scripted", "AddsToInput", "Caches",
 }  # fmt: skip
 """The hostile networks of the fast suite: each writes in a way of its own. The others are close to one of them."""
 

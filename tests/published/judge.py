@@ -1,20 +1,26 @@
 """Compare what `instrument` finds in a published network with what an expert names, tensor by tensor."""
 
+import contextlib
 import dataclasses
 import time
 import warnings
 
 import torch
+from support.untouched import process, state_of
 
 from lomix_search.errors import LomixError
+from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.instrumented import instrument
-from lomix_search.instrumentation.trace import pick, tensors
+from lomix_search.instrumentation.trace import pick, tensors, trace
 from lomix_search.mixture.loss import MixtureLoss
 
 
 @dataclasses.dataclass
 class Verdict:
-    """What happened to one network: right stages, refused, eval output the same, gradients finite, times."""
+    """What happened to one network: right stages, refused, eval output the same, gradients finite, times.
+
+    ``changed`` says what instrumenting and drawing it changed, in eval and in train mode; see :func:`marks_left`.
+    """
 
     backend: str = ""
     found: tuple[str, ...] = ()
@@ -25,9 +31,10 @@ class Verdict:
     trains: bool | None = None
     seconds: float = 0.0
     cost: float = float("nan")
+    changed: tuple[str, ...] = ()
 
 
-def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = True) -> Verdict:
+def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = True, marks: bool = False) -> Verdict:
     """Instrument a network, compare its stages with the expert's, its output with before, and train it for a step.
 
     Args:
@@ -35,11 +42,14 @@ def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = Tr
         train: Whether to train it too.
         device: Where to.
         timed: Whether the step is timed against one with the last layer alone.
+        marks: Whether all that the network holds is compared before and after, too.
     """
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, inputs, verdict = entry["build"]().eval().to(device), entry["inputs"](), Verdict()
     inputs = tuple(x.to(device) for x in inputs)
+    if marks:
+        verdict.changed = marks_left(model, inputs)
     ladders = entry.get("tensors") or [
         expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)
     ]
@@ -61,6 +71,28 @@ def judge(entry: dict, train: bool = True, device: str = "cpu", timed: bool = Tr
     if train and entry["train"]:
         verdict.trains, verdict.cost = train_step(net, inputs, timed)
     return verdict
+
+
+def marks_left(model, inputs) -> tuple[str, ...]:
+    """Say what finding, printing and drawing the stages changed of a network, its inputs or the process.
+
+    Of every parameter, buffer and other tensor a hash of its bits, version, flags and gradient; hooks, modes, plain
+    attributes, what lies in lists and objects, in classes and in the Python modules that define them; random states.
+    """
+    found = []
+    for mode in ("train", "eval"):
+        model.train(mode == "train")
+        before, around = state_of(model, inputs), process()
+        with contextlib.suppress(LomixError):
+            net = instrument(model, inputs)
+            str(net.stages)
+            if mode == "eval":
+                draw(trace(net.model, inputs), net.stages)
+            net.strip()
+        after, now = state_of(model, inputs), process()
+        found += [f"{mode}: {key}" for key in before | after if before.get(key) != after.get(key)]
+        found += [f"{mode}: the process: {key}" for key in around if around[key] != now[key]]
+    return tuple(found)
 
 
 def leaves_of(model, inputs) -> list[torch.Tensor]:

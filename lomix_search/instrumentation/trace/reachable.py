@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dis
 import functools
+import gc
 import sys
 import types
 import weakref
@@ -20,6 +21,9 @@ _PLAIN = {type(None), bool, int, float, complex, str, bytes, range, slice, torch
 _HOLDING = {"argparse", "collections", "functools", "queue", "random", "types"}  # whose objects hold a user's things
 _CLOSED = (set(sys.stdlib_module_names) | {"numpy"}) - _HOLDING
 _FOREIGN = {*sys.stdlib_module_names, "numpy", "torch", "lomix_search"}
+CACHED = type(functools.cache(len))
+"""What ``functools.cache`` and ``lru_cache`` make of a function."""
+
 _STORES = {dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]}
 
 
@@ -27,7 +31,7 @@ def reachable(*roots: Any) -> dict[int, Any]:
     """Return everything that values lead to, by its ``id``.
 
     Of Python's modules (``import config``) only the variables are looked into that a function names; iterators, open
-    files, locks, caches of functools and what C code hides are not.
+    files, locks and what C code hides are not.
 
     Args:
         *roots: Any values.
@@ -115,6 +119,12 @@ def contents(cell: types.CellType) -> tuple[Any, ...]:
         return ()
 
 
+def _parts_of_cache(cache: Any) -> Iterator[Any]:
+    """What a cache of functools holds, but not its table, which nobody else may write."""
+    for value in gc.get_referents(cache):
+        yield from (*value, *value.values()) if type(value) is dict else (value,)
+
+
 def _nothing(_value: Any) -> Iterable[Any]:
     return ()
 
@@ -129,6 +139,7 @@ _HELD: dict[type, Callable[[Any], Iterable[Any]]] = {
     types.CellType: contents,
     types.MethodType: lambda method: (method.__self__, method.__func__),
     types.BuiltinMethodType: _parts_of_builtin,
+    CACHED: _parts_of_cache,
     functools.partial: lambda value: (value.func, value.args, value.keywords),
     staticmethod: lambda method: (method.__func__,),
     classmethod: lambda method: (method.__func__,),

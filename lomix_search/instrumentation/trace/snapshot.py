@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from lomix_search.instrumentation.trace.reachable import contents, foreign, global_names, module_variables, slot_members
+from lomix_search.instrumentation.trace.reachable import (
+    CACHED,
+    contents,
+    foreign,
+    global_names,
+    module_variables,
+    slot_members,
+)
 from lomix_search.utils.random import note_generator
 
 _Undo = Callable[[], Any]
@@ -289,6 +296,17 @@ def _members(value: type) -> dict[str, Any]:
     return {} if foreign(value) else {k: v for k, v in vars(value).items() if not k.startswith("__")}
 
 
+def _keep_cache(value: Any) -> _Undo:
+    """Empty a cache of functools again that was empty: of one in use, single entries cannot be taken out."""
+    before = value.cache_info().currsize
+
+    def undo() -> None:
+        if before == 0 and value.cache_info().currsize:
+            value.cache_clear()
+
+    return undo
+
+
 _KEEP: dict[type, Callable[[Any], _Undo]] = {
     Tensor: _keep_tensor,
     torch.UntypedStorage: _keep_storage,
@@ -306,4 +324,5 @@ _KEEP: dict[type, Callable[[Any], _Undo]] = {
     types.CellType: _keep_cell,
     types.FunctionType: _keep_function,
     type: _keep_class,
+    CACHED: _keep_cache,
 }

@@ -105,8 +105,9 @@ def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], _T]) -
     cannot be copied, or whose copy would go on to call it, is lent itself, and put back as a whole. So are the
     settings and random states of the process, which is why one thread at a time may do this.
 
-    Not put back: what goes out of Python's objects (files, processes), iterators, caches of functools, and variables of
-    Python's modules that a function writes without naming them (``setattr(config, name, value)``).
+    Not put back: what goes out of Python's objects (files, processes), iterators, what is added to a cache of functools
+    that is in use, and variables of Python's modules that a function writes without naming them, as by
+    ``setattr(config, name, value)``.
 
     Args:
         model: The user's model, unwrapped.

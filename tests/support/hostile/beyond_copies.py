@@ -226,6 +226,28 @@ class Shared(Odd):
         self.view.add_(1)
 
 
+@functools.lru_cache(maxsize=8)
+def table(size):
+    return torch.zeros(size)
+
+
+@hostile
+class Caches(Odd):
+    """Caches of functools: one that was used before, whose tensor is written, and one whose key is the network."""
+
+    def __init__(self):
+        super().__init__()
+        table(3), type(self).grid.cache_clear()
+
+    @functools.lru_cache  # noqa: B019  as networks are written
+    def grid(self, rows, columns):
+        return torch.zeros(rows, columns)
+
+    def odd(self, x):
+        self.grid(*x.shape[-2:])
+        table(3).add_(1)
+
+
 class Noisy(torch.jit.ScriptModule):
     def __init__(self):
         super().__init__()
