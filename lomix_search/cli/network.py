@@ -10,6 +10,7 @@ import typer
 from torch import nn
 
 from lomix_search.cli.common import MODEL, AsJson, app, console, listed, print_json, shape, typed
+from lomix_search.cli.told import mixture_to_dict
 from lomix_search.errors import RunError, nearest
 from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
@@ -58,7 +59,7 @@ def show_command(
         space, stages, weights = found.first.space, found.first.num_maps, {one.id: one.mean for one in found.maps}
     elif place.suffix == ".json" or (place / "mixture.json").is_file():
         mixture = Mixture.load(place if place.suffix == ".json" else place / "mixture.json")
-        shown, told = mixture.table(top), _mixture_to_dict(mixture, top)
+        shown, told = mixture.table(top), mixture_to_dict(mixture, top)
         space, stages, weights = mixture.space, mixture.num_maps, mixture.weights
     else:
         space, weights = _space(what, place), {}
@@ -86,17 +87,6 @@ def _space(what: str, place: Path) -> SearchSpace:
             hint="lomix runs   # lists the runs",
         )
     return SearchSpace.load(what)
-
-
-def _mixture_to_dict(mixture: Mixture, top: int | None) -> dict[str, Any]:
-    """Return what the table shows, for JSON."""
-    spread = mixture.concentration()
-    maps = [
-        {"rank": rank, "id": m.id, "weight": m.weight, "share": m.weight / spread.total if spread.total > 0 else 0.0}
-        for rank, m in enumerate(mixture.ranked()[:top], 1)
-    ]
-    told = {"space": mixture.space.name, "weighting": mixture.weighting, "stages": mixture.num_maps}
-    return {**told, "sum": spread.total, "effective_maps": spread.effective_maps, "maps": maps}
 
 
 def _of_folds(folder: Path) -> FoundMaps:

@@ -75,6 +75,7 @@ def new_command(
     colors: Annotated[str, typer.Option(help="of masks in colours: liver=#ff0000,spleen=#00ff00")] = "",
     split: Annotated[str, typer.Option(help="random, or a split file")] = "random",
     window: Annotated[str, typer.Option(help="lowest and highest intensity that is told apart: -150,250")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Look at your own images and masks, say what they are, and write a recipe that works on them."""
     where = data_folders(data, images, masks)
@@ -84,9 +85,14 @@ def new_command(
         spacing=measures("--spacing", spacing), size=[int(n) for n in measures("--size", size)],
         window=measures("--window", window) or None,
     )  # fmt: skip
-    for question in plan.decided.open:
+    for question in () if as_json else plan.decided.open:  # a script is asked nothing: the defaults are taken
         answer = asked(question.text, question.answers, question.default, f"--{question.option}")
         plan = plan.chosen(**{question.option: int(answer) if question.option == "dims" else answer})
+    if as_json:
+        decisions = [dataclasses.asdict(row) for row in plan.decided.rows]
+        unanswered = [dataclasses.asdict(question) for question in plan.decided.open]
+        print_json({"recipe": plan.write(), "decisions": decisions, "unanswered": unanswered})
+        return
     table = Table(
         "decision", "value", "by", "changed by", title=f"{folder.name}: what was decided", title_justify="left"
     )

@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from lomix_search.cli.common import (
     RECIPE,
@@ -25,6 +26,7 @@ from lomix_search.cli.common import (
     tracked,
     typed,
 )
+from lomix_search.cli.told import run_to_dict
 from lomix_search.data.subsets import label_fraction as portion
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.dice_meter import DiceResult
@@ -40,6 +42,7 @@ from lomix_search.experiments.listing import find_run, locate_run
 from lomix_search.experiments.run import Outcome, run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
+from lomix_search.utils.distributed import is_main
 from lomix_search.utils.files import write_text
 from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.terminal import Table
@@ -71,18 +74,23 @@ def run_command(
     ] = None,
     track: TrackOption = None,
     online: Online = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a recipe: search, score, export the mixture."""
     given = list(overrides or ())
     given += tracked(track, online)
     loaded = load_recipe(recipe, given)
     home = folder or home_of(loaded)
-    if folds is not None:
-        _cross_validate(loaded, home, folds, resume, label_fraction)
-    elif label_fraction:
-        _sweep(recipe, given, fractions_of(label_fraction), home, resume)
-    else:
-        _run(loaded, home, resume)
+    told: dict[str, Any] = {}
+    with silent(as_json):
+        if folds is not None:
+            told = _cross_validate(loaded, home, folds, resume, label_fraction)
+        elif label_fraction:
+            told = _sweep(recipe, given, fractions_of(label_fraction), home, resume)
+        else:
+            _run(loaded, home, resume)
+    if as_json and is_main():
+        print_json(told or run_to_dict(home))
 
 
 @app.command("train")
@@ -101,6 +109,7 @@ def train_command(
     ] = "fixed",
     folder: Folder = None,
     resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train from scratch with the weights that a search found, whole or pruned."""
     loaded = load_recipe(recipe, overrides or ())
@@ -114,7 +123,10 @@ def train_command(
         mixture = home / "pruned.json"
         if not resume or not mixture.exists():
             pruned.save(mixture)
-    _run(with_mixture(loaded, mixture, weighting), home, resume)
+    with silent(as_json):
+        _run(with_mixture(loaded, mixture, weighting), home, resume)
+    if as_json and is_main():
+        print_json(run_to_dict(home))
 
 
 @app.command("rank")
@@ -221,7 +233,7 @@ def _show_folds(scores: FoldScores, home: Path) -> None:
     console.print(f"next: {typed('report', home)}", soft_wrap=True)
 
 
-def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> None:
+def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resume: bool) -> dict[str, Any]:
     """Run once for each share of the training patients, in folders of their own; all recipes are checked first."""
     recipes = [_part(recipe, given, fraction) for fraction in fractions]
     table = Table("share of patients", "training items", "final", "best on validation", title="test Dice")
@@ -232,16 +244,20 @@ def _sweep(recipe: str, given: list[str], fractions: list[str], home: Path, resu
         items = len(portion(loaded.build_data().train, search.label_fraction, search.seed))  # type: ignore[arg-type]
         table.add_row(fraction, str(items), *(f"{outcome.test[name].mean:.3f}" for name in ("final", "best")))
     console.print(table)
+    runs = {fraction: run_to_dict(home / f"fraction_{fraction}") for fraction in fractions if is_main()}
+    return {"folder": home, "label_fractions": runs}
 
 
-def _cross_validate(recipe: Recipe, home: Path, folds: int, resume: bool, label_fraction: str) -> None:
+def _cross_validate(recipe: Recipe, home: Path, folds: int, resume: bool, label_fraction: str) -> dict[str, Any]:
     """Run all folds, and show what they scored together."""
     if label_fraction:
         raise RunError(
             "--folds and --label-fraction are two sweeps; one at a time is run.",
             hint=f"lomix run … --folds {folds} {recipe.label_fraction_key}={label_fraction.partition(',')[0]}",
         )
-    _show_folds(cross_validate(recipe, home, folds, resume=resume, console=console), home)
+    scores = cross_validate(recipe, home, folds, resume=resume, console=_speaking())
+    _show_folds(scores, home)
+    return {"folder": home, **scores.to_dict()}
 
 
 def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
@@ -251,7 +267,7 @@ def _part(recipe: str, given: list[str], fraction: str) -> Recipe:
 
 
 def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
-    outcome = run_recipe(recipe, folder, resume=resume, console=console)
+    outcome = run_recipe(recipe, folder, resume=resume, console=_speaking())
     for title, scores in _titled_scores(outcome):
         console.print(scores.table(title))
     console.print(recipe.about, style="italic")
@@ -262,6 +278,11 @@ def _run(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", soft_wrap=True)
     console.print(f"next: {typed('report', folder)}", soft_wrap=True)
     return outcome
+
+
+def _speaking() -> Console | None:
+    """Return the console; none where JSON alone is printed, since a search tells its steps to whoever has one."""
+    return None if console.quiet else console
 
 
 def _titled_scores(outcome: Outcome) -> list[tuple[str, DiceResult]]:

@@ -32,6 +32,7 @@ from lomix_search.data.prepare_case import prepare_case
 from lomix_search.data.survey import VolumeFacts, plan_slices, plan_volumes, volume_facts
 from lomix_search.errors import DataError, LomixError, MissingExtraError
 from lomix_search.utils.files import write_text
+from lomix_search.utils.terminal import Terminal
 
 _Made = TypeVar("_Made")
 
@@ -206,7 +207,8 @@ def _in_parallel(
     entries: list[_Made] = []
     sources, faults = list(sources), []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+    shown = Progress(*columns, console=Terminal(stderr=True), disable=not progress)
+    with shown as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(title, total=len(sources))
         futures = {pool.submit(work, source): source for source in sources}
         try:

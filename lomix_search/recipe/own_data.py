@@ -20,6 +20,7 @@ from lomix_search.data.readers.unread import NOT_READ, files_below, kinds_there,
 from lomix_search.errors import DataError, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.file_tally import FileTally, IntensityRule
+from lomix_search.utils.terminal import Terminal
 
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
@@ -150,7 +151,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
     tally = FileTally(ignore=_ignored(found, choices))
     faults = [DataError(fault) for fault in found.faults]
     found, numbers = _names(found, choices, faults)
-    for name, pair in track(found.pairs.items(), "look", disable=not progress):
+    for name, pair in track(found.pairs.items(), "look", console=Terminal(stderr=True), disable=not progress):
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
     if not tally.seen:
         raise all_of(faults, len(found.pairs))

@@ -93,6 +93,30 @@ def test_a_name_stands_for_a_run_and_json_tells_what_the_tables_tell(
 
 
 @pytest.mark.slow
+def test_what_is_run_is_told_as_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = str(prepared_recipe(tmp_path))
+    told = read("run", recipe, "search.steps=2", "--folder", "runs/one", "--json")
+    (listed,) = read("runs", "--json")
+    assert {key: told[key] for key in listed} == listed and told["metrics"]["test.dice.final"] is not None
+    assert told["mixture"] == read("show", "one", "--json")
+    final, scored = told["test"]["final"], read("evaluate", "one", "--json")["runs/one"]
+    assert final["step"] == 2 and final["cases"] == scored["cases"] == 2
+    assert final["mean"]["dice"] == pytest.approx(scored["mean"]["dice"])
+    assert set(final["classes"]["dice"]) == set(scored["classes"]["dice"]) == {"one", "two"}
+    again = read("train", "one", "--mixture", "one", "--top", "2", "--folder", "runs/again", "--json")
+    kept = [one["id"] for one in told["mixture"]["maps"][:2]]
+    assert again["state"] == "finished" and [one["id"] for one in again["mixture"]["maps"]] == kept
+    parts = read("run", recipe, "search.steps=2", "--label-fraction", "0.5,1", "--folder", "runs/parts", "--json")
+    assert parts["label_fractions"]["1"]["metrics"] == told["metrics"]
+    folds = read("run", recipe, "search.steps=2", "--folds", "2", "--folder", "runs/folds", "--json")
+    assert folds["folds"] == 2 and folds == {
+        "folder": "runs/folds",
+        **json.loads(Path("runs/folds/folds.json").read_text()),
+    }
+
+
+@pytest.mark.slow
 def test_inspect_as_json() -> None:
     given = ["spatial_dims=2", "features=[4,4,8,8,8,4]", "--example", "1,1,32,32"]
     found = read("inspect", "monai.networks.nets:BasicUNet", *given, "--json")

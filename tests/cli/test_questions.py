@@ -1,5 +1,6 @@
 """What ``lomix new`` prints and asks."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,19 @@ def test_decisions_are_shown_with_their_options(
     for words in ("folders", "1 a, 2 b", "16 × 32 × 32", "1.5 × 1 × 1 mm", "--spacing", "70 / 10 / 20 by patient"):
         assert words in text, words
     assert (tmp_path / "r" / "recipe.toml").exists()
+
+
+def test_a_script_is_asked_nothing_and_told_what_was_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "_can_ask", lambda: True)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: pytest.fail("it was asked"))
+    told = json.loads(said(capsys, tmp_path / "r", unclear(tmp_path / "d"), "--dims", "2", "--json"))
+    assert (
+        Path(told["recipe"]).is_file() and {"what": "2D or 3D", "value": "2D"}.items() <= told["decisions"][3].items()
+    )
+    (open_one,) = told["unanswered"]
+    assert open_one["option"] == "modality" and open_one["default"] == "mr" in open_one["answers"]
 
 
 def test_somebody_at_a_terminal_is_asked(

@@ -17,6 +17,7 @@ from lomix_search.experiments.predict.record import claim_predictions
 from lomix_search.instrumentation.outputs import Reader
 from lomix_search.training.run_folder import hold
 from lomix_search.utils.files import UNFINISHED
+from lomix_search.utils.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _predict_all(
     progress: bool,
 ) -> Predicted:
     done, skipped, faults, readers = [], [], dict[str, str](), ensemble.readers()
-    for name, files in track(found.items(), "predict", disable=not progress):
+    for name, files in track(found.items(), "predict", console=Terminal(stderr=True), disable=not progress):
         if _made(targets[name], files):
             skipped.append(name)
             continue
