@@ -1,5 +1,6 @@
 """Sphinx's settings: the site is made of the pages beside this file, the gallery's scripts and the code's own words."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pygments.lexers.special import TextLexer  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import lomix_search  # noqa: E402
-from generate import commands, docstrings_of_api, messages, project_pages, recipe_keys, schemas  # noqa: E402
+from generate import commands, docstrings_of_api, messages, project_pages, recipe_keys, schemas, stored_runs  # noqa: E402
 
 project = "lomix_search"
 version = release = lomix_search.__version__
@@ -50,7 +51,7 @@ napoleon_google_docstring, napoleon_numpy_docstring = True, False
 sphinx_gallery_conf: dict[str, Any] = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
-    "filename_pattern": r"/\d_\w+\.py$",
+    "filename_pattern": stored_runs.pattern(with_data="LOMIX_DATA" in os.environ),
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "remove_config_comments": True,
@@ -81,10 +82,18 @@ def _write_pages(app: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def _show_stored_runs(app: Sphinx, name: str, source: list[str]) -> None:
+    """Show the last run of a script whose data are not here."""
+    script = name.removeprefix("examples/")
+    if "LOMIX_DATA" not in os.environ and script in {path.stem for path in stored_runs.scripts()}:
+        source[0] = stored_runs.with_stored(script, source[0])
+
+
 def setup(app: Sphinx) -> None:
     """Connect what is generated."""
     app.add_object_type("recipe-key", "recipe-key", objname="recipe key", indextemplate="single: %s (recipe key)")
     app.add_lexer("csv", TextLexer)  # Pygments has none, and a fence of that name is shown well elsewhere
     app.connect("builder-inited", _write_pages)
+    app.connect("source-read", _show_stored_runs)
     app.connect("autodoc-process-docstring", docstrings_of_api.formulas_stand_apart)
     app.connect("autodoc-process-docstring", docstrings_of_api.signs_are_no_marks, priority=900)  # after napoleon

@@ -1,6 +1,7 @@
 """What the site says of keys, commands and messages is complete: it is made of the code, and nothing is left out."""
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from lomix_search.recipe.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generate import commands, messages, recipe_keys, units  # noqa: E402
+from generate import commands, messages, recipe_keys, stored_runs, units  # noqa: E402
 
 
 def _keys_of(schema: dict[str, Any], parts: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -107,3 +108,24 @@ def test_links_of_the_pages_in_the_root_lead_somewhere() -> None:
 def test_scripts_of_the_gallery_are_short(script: Path) -> None:
     lines = script.read_text().splitlines()
     assert len(lines) <= 60 and lines[0] == '"""'
+
+
+@pytest.mark.parametrize("script", stored_runs.scripts(), ids=lambda path: path.stem)
+def test_what_is_stored_of_a_script_was_made_by_it(script: Path) -> None:
+    stored = json.loads((stored_runs.STORED / f"{script.stem}.json").read_text())
+    anew = f"LOMIX_DATA=FOLDER python docs/generate/stored_runs.py {script.stem}"
+    assert stored["code"] == stored_runs.fingerprint(script), f"the code has changed since: {anew}"
+    assert (stored_runs.STORED / f"{script.stem}.png").stat().st_size < 100_000
+    assert re.search(r"CC BY-SA 4\.0|CC0", script.read_text()), "whose the data are, and by which licence"
+
+
+def test_the_page_of_a_script_without_its_data_says_so_and_shows_what_was_stored() -> None:
+    name = stored_runs.scripts()[0].stem
+    page = f"Title\n=====\n\n.. _sphx_glr_download_examples_{name}.py:\n\nthe end\n"
+    shown = stored_runs.with_stored(name, page)
+    printed = json.loads((stored_runs.STORED / f"{name}.json").read_text())["printed"]
+    assert all(f"   {line}\n" in shown for line in printed.splitlines()) and "was not run" in shown
+    assert shown.index(f"stored/{name}.png") < shown.index("the end")
+    left_out = stored_runs.pattern(with_data=False)
+    assert not re.search(left_out, f"/gallery/{name}.py") and re.search(left_out, "/gallery/3_train.py")
+    assert re.search(stored_runs.pattern(with_data=True), f"/gallery/{name}.py")
