@@ -141,3 +141,38 @@ def test_memory_does_not_grow_with_the_number_of_maps() -> None:
     few, many = mib("deep_supervision"), mib("lomix")
     a_map = 4 * 4 * 48**3 / 2**20
     assert many < few + 60 * a_map  # held, 48 maps with what their losses keep are 240 such; malloc strews some about
+
+
+def dice_of_batch(z: Tensor, y: Tensor) -> Tensor:
+    """As users write it: with labels of other axes it would go over all pairs of items, and not say so."""
+    p = z.sigmoid()
+    return 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+
+
+def test_labels_come_as_they_were_given() -> None:
+    """A binary network's masks (B, 1, H, W) of floats, which BCE asks for, in train and eval mode."""
+    torch.manual_seed(0)
+    maps, labels = [torch.randn(3, 1, 4, 4) for _ in range(2)], torch.randint(2, (3, 1, 4, 4)).float()
+
+    def own(z: Tensor, y: Tensor) -> Tensor:
+        assert y is labels
+        return F.binary_cross_entropy_with_logits(z, y) + dice_of_batch(z, y)
+
+    loss = MixtureLoss("last_layer", 2, 1, loss=own, weighting="uniform")
+    expected = own(maps[-1], labels)
+    assert loss(maps, labels) == expected
+    assert loss(maps[-1], labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"), [(lambda z, y: (z[:, 0] - y).square(), r"shape \(2, 5, 5\) of P1"), (lambda z, y: 1.0, "a float")]
+)
+def test_what_is_no_number_is_refused(own: Callable[[Tensor, Tensor], Tensor], seen: str) -> None:
+    maps, labels = given()
+    with pytest.raises(LossError, match=rf"must return one number[\s\S]*{seen}"):
+        build(loss=own)(maps, labels)
+
+
+def test_a_name_is_no_loss() -> None:
+    with pytest.raises(LossError, match=r"loss='dice' is no function"):
+        build(loss="dice")

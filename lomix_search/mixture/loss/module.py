@@ -17,7 +17,7 @@ from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
 from lomix_search.mixture.loss.label_forms import finest_labels
 from lomix_search.mixture.loss.map_checks import check_maps
 from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
-from lomix_search.mixture.loss.own_loss import own_losses
+from lomix_search.mixture.loss.own_loss import check_own_loss, own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan, widest
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
@@ -48,8 +48,8 @@ class MixtureLoss(nn.Module):
         dice: Share of the Dice loss.
         ignore_index: Pixels with this label count nowhere.
         engine: ``"auto"`` or a name of ``ENGINES``.
-        loss: Any other ``(logits (B, C, *spatial), labels (B, *spatial)) -> scalar``, instead of cross-entropy and
-            Dice; always runs on the reference path.
+        loss: Any other ``(logits (B, C, *spatial), labels) -> scalar``, instead of cross-entropy and Dice; it gets the
+            labels as they are given to this loss, and always runs on the reference path.
         together: In a distributed run, every process has the loss of the whole batch; see the property. ``search``
             sets it.
         multilabel: Each channel is a class of its own, which overlaps others and has no background: labels
@@ -84,6 +84,7 @@ class MixtureLoss(nn.Module):
         _check_settings(num_classes, ce, dice, engine)
         chosen = LossTerms.from_options(terms)
         chosen.check_classes(num_classes, multilabel or num_classes == 1)
+        check_own_loss(loss)
         if loss is not None and chosen.changed:
             raise LossError(f"{', '.join(chosen.changed)}: options of the shipped losses, whose place loss=… takes.")
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
@@ -192,7 +193,7 @@ class MixtureLoss(nn.Module):
         given = check_maps(maps, self.plan)
         truth = self._checked(truth, given)
         with torch.autocast(truth.device.type, enabled=False):
-            losses = self._losses(given, truth)
+            losses = self._losses(given, truth, finest_labels(labels))
             total: Tensor = self.weighting(losses)
         active = self.weighting.active()
         told = self._active_maps.without_others(losses.detach(), active)
@@ -205,7 +206,7 @@ class MixtureLoss(nn.Module):
         given = check_maps((finest,), plan)
         truth = self._checked(labels, given)
         with torch.autocast(truth.device.type, enabled=False):
-            losses = self._per_map(given, truth, plan)
+            losses = self._per_map(given, truth, labels, plan)
         self._last.note(losses.detach(), torch.ones_like(losses.detach()), (True,))
         return losses[0]
 
@@ -352,15 +353,15 @@ class MixtureLoss(nn.Module):
             self._late.look(checked, self.plan)
         return checked
 
-    def _losses(self, maps: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    def _losses(self, maps: tuple[Tensor, ...], labels: Tensor, as_given: Tensor) -> Tensor:
         """Return ℓ (m,), 0 where a map is skipped."""
         active, plan = self._active_plan()
-        return self._active_maps.spread_out(self._per_map(maps, labels, plan), active, 0.0)
+        return self._active_maps.spread_out(self._per_map(maps, labels, as_given, plan), active, 0.0)
 
-    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, plan: LossPlan) -> Tensor:
-        """Return the loss of each map of a plan."""
+    def _per_map(self, maps: tuple[Tensor, ...], labels: Tensor, as_given: Tensor, plan: LossPlan) -> Tensor:
+        """Return the loss of each map of a plan; the user's own is called with labels as they were given."""
         if self.loss is not None:
-            return own_losses(maps, labels, plan, self._operators(), self.loss)
+            return own_losses(maps, as_given, plan, self._operators(), self.loss)
         # Not while it is compiled: its size may be any, and the memory of later steps is not that of now.
         pixels = 0 if torch.compiler.is_compiling() else labels.numel() // (plan.num_classes if plan.multilabel else 1)
         values = len(plan.maps) * plan.num_classes * pixels

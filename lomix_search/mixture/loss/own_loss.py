@@ -19,6 +19,22 @@ OwnLoss = Callable[[Tensor, Tensor], Tensor]
 """``(logits (B, C, *spatial), labels) -> scalar``."""
 
 
+def check_own_loss(loss: object) -> None:
+    """Check that a loss can be called.
+
+    Args:
+        loss: What ``MixtureLoss(loss=…)`` was given; None is no loss of one's own.
+
+    Raises:
+        LossError: it is something else, such as a name.
+    """
+    if loss is not None and not callable(loss):
+        raise LossError(
+            f"loss={loss!r} is no function; it is called as loss(logits, labels) for each map.",
+            hint=["loss=torch.nn.CrossEntropyLoss()", 'MixtureLoss(…, ce=0, region="dice")  # the shipped Dice alone'],
+        )
+
+
 def own_losses(
     maps: Sequence[Tensor], labels: Tensor, plan: LossPlan, operators: Mapping[str, nn.Module], loss: OwnLoss
 ) -> Tensor:
@@ -30,7 +46,8 @@ def own_losses(
 
     Args:
         maps: L logits (B, C, *any size), coarse to fine; they are resized, and half precision is widened.
-        labels: Handed on as they are.
+        labels: Handed on as the user gave them, type and axes too: a loss that worked in the user's loop works here,
+            and a product with logits (B, 1, *spatial) is not taken over all pairs of items.
         plan: What to compute. With several processes it is the mean over them, weighted by their numbers of items.
             A loss that is not a mean over items, such as a Dice, then differs from that of the whole batch.
         operators: The learned operators by ``Map.parameters``.
@@ -77,7 +94,15 @@ class _Work:
             return built
 
         fused = fuse(m, maps, {} if m.parameters is None else {m.parameters: build})
-        return self.loss(fused, self.labels).reshape(())
+        value = self.loss(fused, self.labels)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            seen = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise LossError(
+                "Your own loss must return one number, as a tensor.",
+                seen=f"{seen} of {self.maps[index].id}",
+                hint="loss=lambda logits, labels: my_loss(logits, labels).mean()",
+            )
+        return value.reshape(())
 
 
 class _OneByOne(torch.autograd.Function):
