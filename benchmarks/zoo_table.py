@@ -64,8 +64,13 @@ of the list, have the same 56 and the same 48. Of the 14 misses five are about t
 pix2pix network and icon's, are open to doubt; they count as wrong), two about the coarsest level; a level of a UNet
 3+ that longer connections skip was lost, and of two parallel decoders the second was taken. Three networks were
 refused: a stream at full size beside the pooled one, logits multiplied by a map of themselves, films folded into the
-batch. Of one, a pix2pix network that crops after going up, encoder maps were named: the worst of them. Nothing was
-mended yet.
+batch. Of one, a pix2pix network that crops after going up, encoder maps were named: the worst of them. Then the rules
+were mended by kind, with small networks of each kind (the eleventh list), so this list is blind no more: in the graph,
+62 of 70 are right today. Wrong are logits times a map of themselves, a stream at full size, films folded into the
+batch, two BiFPNs and a cascade of which the coarsest level is missing or too much, the finest level of a decoder with
+several heads, and a last layer that goes up to logits. A sixth label of the first small list was widened after it was
+lost: FCN-8s, whose parent adds a skip to what a layer made. The list labels it after the sum, docs/stages.md and the
+label of its like on the last list before it.
 
 On 29 November the rules were mended with the misses of the list of the day before, so it is blind no more:
 `stage_lists.py unseen` now says 52 of 54, and "sure" of 46, all right. Wrong are CleanUNet, and DynamicUNet, whose

@@ -47,7 +47,9 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     if late and flow.works_between(values[late[-1]], values[-1]):
         stage = level_stage(flow, values, rise, late[-1])
-        return (refined(flow, stage) if pyramid else None) or stage
+        stage = (refined(flow, stage) if pyramid else None) or stage
+        if not (joins(stage) and stage is values[late[-1]]):  # the block that goes up works on what is laid together
+            return stage
     like = _like_the_next(flow, levels)
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):

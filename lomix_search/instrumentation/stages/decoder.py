@@ -12,7 +12,7 @@ from lomix_search.instrumentation.stages.finest_stage import embedded, finest_st
 from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, kind
 from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mixed_with_coarser
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
@@ -81,7 +81,7 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     coarser, levels = mixed_with_coarser(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
-    return [_unpadded(flow, node) for node in (*found, finest) if node]
+    return [_uncut(flow, node) for node in (*found, finest) if node]
 
 
 def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
@@ -144,8 +144,11 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     return bool(set.intersection(*apart))
 
 
-def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return what a map was before it was padded."""
-    while not weighted(node) and kind(node) is Operation.PAD and len(flow.maps.pred[node]) == 1:
-        (node,) = flow.maps.pred[node]
+def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what a map was before it was padded or cropped, but not what channels were taken of."""
+    while kind(node) in PADS_OR_CROPS and len(flow.maps.pred[node]) == 1:
+        (source,) = flow.maps.pred[node]
+        if channels(source) != channels(node):
+            break
+        node = source
     return node

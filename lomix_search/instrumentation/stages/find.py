@@ -17,6 +17,7 @@ from lomix_search.instrumentation.stages.ending import decided, ending_of
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import MapLayout, layout_of, map_layout
 from lomix_search.instrumentation.stages.main_output import main_output, spell_shape, without_classes, without_frames
+from lomix_search.instrumentation.stages.operations import weighted
 from lomix_search.instrumentation.stages.read_logits import CLAMP
 from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
@@ -148,7 +149,9 @@ def _with_logits(
 
 
 def seen_forms(found: Trace, nodes: Sequence[fx.Node]) -> list[fx.Node]:
-    """Return values as they are; where no module sees one, the nearest of its shape that one does.
+    """Return values as they are; where no module sees one, the nearest form of it, of its shape, that one does.
+
+    A form is what is made of a map alone, without a layer, as by an activation or another order of axes.
 
     Args:
         found: A trace.
@@ -159,7 +162,10 @@ def seen_forms(found: Trace, nodes: Sequence[fx.Node]) -> list[fx.Node]:
     """
     seen = {node for call in found.calls for _, node in (*call.outputs, *call.inputs)}
     order = {node: i for i, node in enumerate(found.graph.nodes)}
-    flow = found.network().to_undirected(as_view=True)
+    whole = found.network()
+    forms = [(n.all_input_nodes[0], n) for n in whole if len(n.all_input_nodes) == 1 and not weighted(n)]
+    flow = nx.Graph(forms)
+    flow.add_nodes_from(whole)
     stages: list[fx.Node] = []
     for node in nodes:
         if node in seen:

@@ -2,7 +2,9 @@
 
 import bisect
 import dataclasses
+import functools
 import math
+import operator
 from functools import cached_property
 
 import networkx as nx
@@ -182,7 +184,10 @@ class Flow:
 
     @cached_property
     def trunk(self) -> list[fx.Node]:
-        """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order."""
+        """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order.
+
+        Of several that do as much, that to which most layers lead, and of those the first.
+        """
         best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
         for node in sorted(self.maps, key=self.order):
             given = self.graph.pred[node]
@@ -190,7 +195,11 @@ class Flow:
                 (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self._wide(s), s)
                 for s in self.maps.pred[node]
             ]
-            before, *_, source = max(ways, default=(0, None), key=lambda way: (*way[:4], self.order(way[4])))
+            before, *_, source = max(
+                ways,
+                default=(0, None),
+                key=lambda way: (*way[:4], self._layers[way[4]].bit_count(), -self.order(way[4])),
+            )
             best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
         path = [self.output]
         while (source := best[path[-1]][1]) is not None and (
@@ -201,12 +210,21 @@ class Flow:
             path.append(source)
         return path[::-1]
 
+    @cached_property
+    def _layers(self) -> dict[fx.Node, int]:
+        """For each value the layers that lead to it, each a bit."""
+        found: dict[fx.Node, int] = {}
+        for node, order in self._orders.items():
+            made = (found[source] for source in self.graph.pred[node])
+            found[node] = functools.reduce(operator.or_, made, weighted(node) << order)
+        return found
+
     def _climbed(self, source: fx.Node, node: fx.Node) -> int:
-        """What a rise is worth: 10 for each doubling, and no less than 10."""
+        """What a rise is worth: 10 for each doubling, no less than 10, and one more, so that no level is jumped over."""
         if node not in self.rises:
             return 0
         ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
-        return 10 * max(1, round(math.log2(ratio)))
+        return 10 * max(1, round(math.log2(ratio))) + 1
 
     def _wide(self, node: fx.Node) -> bool:
         """Whether a map has more channels than the output, which coarser logits laid beside features have not."""
@@ -215,7 +233,12 @@ class Flow:
 
     def takes_skip(self, node: fx.Node) -> bool:
         """Whether a map that does not come out of the decoder is merged in."""
-        return node in self.merges and any(source not in self.risen for source in self.maps.pred[node])
+        return node in self.merges and any(self._is_skip(source, node) for source in self.maps.pred[node])
+
+    def _is_skip(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether a map comes from before the decoder, or was laid beside others only to be merged here."""
+        beside = joins(source) and self.size(source) == self.size(node)
+        return source not in self.risen or (beside and any(self._is_skip(s, source) for s in self.maps.pred[source]))
 
     def _worth(self, node: fx.Node) -> int:
         """A skip is worth a rise; a merge of two decoder maps (side outputs, nested skips) less."""
@@ -259,11 +282,21 @@ class Flow:
             found is None
             or node in self.hidden
             or node in self.spectra
-            or found.channels < 2
+            or (found.channels < 2 and node not in self.passed)
             or len(found.size) not in self._dims
         ):
             return False
         return node not in self.pooled
+
+    @cached_property
+    def passed(self) -> set[fx.Node]:
+        """Values that all ways from an input to the output pass: even with one channel they are no gates."""
+        after, found = nx.immediate_dominators(self.graph.reverse(copy=False), self.output), set[fx.Node]()
+        for node in self.trace.inputs:
+            while node in after and node is not self.output:
+                node = after[node]
+                found.add(node)
+        return found
 
     @cached_property
     def spectra(self) -> set[fx.Node]:

@@ -60,11 +60,13 @@ def first_given(call: ModuleCall, values: Sequence[fx.Node]) -> fx.Node | None:
 
 
 def worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> bool:
-    """Return whether a layer with weights stands between a level's last merge and a value, or where it arrives."""
-    arrived = (
-        merge == 0 and values[0] not in flow.merges and any(weighted(n) for n in values[: values.index(value) + 1])
-    )
-    return arrived or flow.works_between(values[merge], value)
+    """Return whether a layer with weights stands between a level's last merge and a value, or where it arrives.
+
+    Of several ways on which it goes up, a layer may stand on any.
+    """
+    arrived = values[: values.index(value) + 1] if merge == 0 and values[0] not in flow.merges else []
+    ups = [source for node in arrived for source in flow.maps.pred[node] if source in flow.rises]
+    return any(map(weighted, (*arrived, *ups))) or flow.works_between(values[merge], value)
 
 
 def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node) -> bool:
@@ -88,7 +90,7 @@ def _made_by_a_peer(flow: Flow, call: ModuleCall, given: fx.Node) -> bool:
 def _works_after(flow: Flow, call: ModuleCall, child: ModuleCall | None, event: fx.Node) -> bool:
     """Whether the call goes on working after the part of it that contains the event."""
     start = child.last if child else flow.order(event) + 1
-    return any(map(weighted, flow.between(start, call.last)))
+    return any(weighted(node) or node in flow.merges for node in flow.between(start, call.last))
 
 
 def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> fx.Node:
@@ -100,9 +102,10 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
         return node if _branches(flow, node) else values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
-    if _branches(flow, node):
-        return node
-    return node if _ends_block(flow, node, values) else values[merge - 1]
+    made_here = any(map(weighted, values[:merge]))  # before the sum, unless that is but the coarser map, resized
+    return (
+        values[merge - 1] if made_here and not _branches(flow, node) and not _ends_block(flow, node, values) else node
+    )
 
 
 def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:

@@ -71,7 +71,7 @@ _PATTERNS = {
     Operation.CONVOLUTION: r".*conv.*",
     Operation.ADAPTIVE_POOL: r".*adaptive.*pool.*",
     Operation.POOL: r".*pool.*",
-    Operation.UPSAMPLE: r".*(interpolate|upsample).*",
+    Operation.UPSAMPLE: r".*(interpolate|upsampl).*",
     Operation.PIXEL_SHUFFLE: r".*pixel_?(un)?shuffle.*",
     Operation.GRID_SAMPLE: r".*grid_sample.*",
     Operation.BATCH_NORM: r".*(norm[123]d|batch_norm|instance_norm).*",

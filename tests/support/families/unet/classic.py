@@ -266,7 +266,7 @@ class ENet(nn.Module):
     "FCN-8s",
     ["score_fr", "in:upscore_pool4", "in:upscore8"],
     (1, 1, 128, 128),
-    ladders=[["in:upscore_pool4", "in:upscore8"]],
+    ladders=[["in:upscore_pool4", "in:upscore8"], ["upscore2", "upscore_pool4"]],
     source="second",
 )
 class FCN8s(nn.Module):
