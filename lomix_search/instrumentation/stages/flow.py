@@ -220,7 +220,7 @@ class Flow:
         return found
 
     def _climbed(self, source: fx.Node, node: fx.Node) -> int:
-        """What a rise is worth: 10 for each doubling, no less than 10, and one more, so that no level is jumped over."""
+        """What a rise is worth: 10 for each doubling, no less than 10, and 1 more, so that no level is jumped over."""
         if node not in self.rises:
             return 0
         ratio = max(b / a for a, b in zip(self.size(source)[::-1], self.size(node)[::-1], strict=False))
