@@ -16,7 +16,8 @@ from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.experiments.folds.scored_folds import is_cross_validation
 from lomix_search.experiments.listing import locate_run
 from lomix_search.experiments.space_figure import draw_space
-from lomix_search.instrumentation.diagram import draw, zoomable
+from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.diagram_page import zoomable
 from lomix_search.instrumentation.instrumented import Instrumented, instrument
 from lomix_search.instrumentation.stages import Stages
 from lomix_search.instrumentation.trace import trace
@@ -133,8 +134,11 @@ def _draw_network(net: Instrumented, given: torch.Tensor, picture: Path) -> None
         raise RunError(
             f"--draw {picture}: a network is drawn as .svg or .html.", hint=f"--draw {picture.with_suffix('.svg')}"
         )
-    drawn = draw(trace(net.strip(), given), net.stages)
-    write_text(picture, drawn if picture.suffix == ".svg" else zoomable(net.stages.network, drawn))
+    read, title = trace(net.strip(), given), net.stages.network
+    drawn = draw(read, net.stages)
+    write_text(
+        picture, drawn if picture.suffix == ".svg" else zoomable(title, drawn, draw(read, net.stages, fold=False))
+    )
 
 
 def _stages_to_list(stages: Stages) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A picture of a network's data flow with its stages marked, as an SVG that needs no other program."""
 
 import html
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,84 +16,55 @@ from lomix_search.instrumentation.trace import ModuleCall, Trace, operation, siz
 
 _WIDTH, _HEIGHT, _GAP, _APART = 190, 34, 14, 230
 _DEEPEST = 12  # levels of modules in modules
+_FOLDED = 24
+"""With more boxes than this the encoder is folded: about what can be read on one page."""
+
+_COLOURS = {
+    "box": ("#eef3fa", "#9ab"),
+    "folded": ("#dde7e2", "#8a9"),
+    "stage": ("#ffd9a0", "#c60"),
+    "other": ("none", "#c60"),
+}
+"""Fill and edge by the class of a box, which a page may give other colours."""
 
 
-def draw(trace: Trace, stages: Stages, most: int = 80) -> str:
+def draw(trace: Trace, stages: Stages, most: int = 80, fold: bool | None = None) -> str:
     """Draw the modules of a network: one column for each resolution, finest to the left, time downwards.
 
     The modules are as deep as it takes to have each stage at the bottom of a box of its own.
 
     Args:
         trace: As from :func:`lomix_search.instrumentation.trace.trace`.
-        stages: The stages to mark, as from :func:`lomix_search.instrumentation.stages.find_stages`; dashed is what a
-            second reading of the network does not have.
+        stages: The stages to mark, as from :func:`lomix_search.instrumentation.stages.find_stages`. Dashed is what a
+            second reading of the network does not have, and without a fill what it has instead; their columns say so.
         most: Boxes at most; with more, modules are drawn as deep as that allows.
+        fold: Whether the encoder, which is all that is made of no coarser map, becomes one box at each size; None folds
+            it where there are more than 24 boxes.
 
     Returns:
         The text of an SVG file, which any browser shows.
     """
-    boxes, marked = _boxes(trace, stages, most)
-    apart = stages.opinion.apart if stages.opinion else ()
+    boxes, marked, instead = _boxes(trace, stages, most, fold)
+    apart = {number + 1 for number in (stages.opinion.apart if stages.opinion else ())}
+    unsure = {box.size for box, number in marked.items() if number in apart} | {box.size for box in instead}
     columns = {size: i for i, size in enumerate(sorted({box.size for box in boxes}, reverse=True))}
-    place = {box: (20 + columns[box.size] * _APART, 80 + row * (_HEIGHT + _GAP)) for row, box in enumerate(boxes)}
-    width, height = max(700, 20 + len(columns) * _APART), 90 + len(boxes) * (_HEIGHT + _GAP)
+    rows = _rows(boxes)
+    place = {box: (20 + columns[box.size] * _APART, 80 + rows[box] * (_HEIGHT + _GAP)) for box in boxes}
+    width, height = max(700, 20 + len(columns) * _APART), 90 + (max(rows.values()) + 1) * (_HEIGHT + _GAP)
     title = f"{stages.network}: {len(stages)} stages, coarse to fine: {', '.join(stage.name for stage in stages)}"
     title = title if len(title) < width // 7 else f"{title[: width // 7]}…"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="11">',
         "<style>svg:root { max-width: 100%; height: auto }</style>"  # opened by itself it fits any window
-        f'<title>{html.escape(stages.network)}</title><rect width="100%" height="100%" fill="white"/>',
+        f'<title>{html.escape(stages.network)}</title><rect class="page" width="100%" height="100%" fill="white"/>',
         f'<text x="20" y="26" font-size="14">{html.escape(title)}</text>',
-        *(f'<text x="{20 + i * _APART}" y="62" fill="#555">{sizes(size)}</text>' for size, i in columns.items()),
+        *(_column(size, 20 + i * _APART, size in unsure) for size, i in columns.items()),
         *(_arrow(place[a], place[b]) for a, b in boxes.edges),
-        *(_box(box, place[box], marked.get(box, 0), marked.get(box, 0) - 1 in apart) for box in boxes),
+        *(_box(box, place[box], marked.get(box, 0), marked.get(box, 0) in apart, instead.get(box, 0)) for box in boxes),
         "</svg>",
     ]  # fmt: skip
     return "\n".join(parts)
-
-
-_PAGE = """<!DOCTYPE html>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>html, body {{ margin: 0; height: 100%; overflow: hidden }}
-  svg {{ width: 100%; height: 100%; cursor: move }}</style>
-{drawn}
-<script>
-const svg = document.querySelector("svg"), box = svg.viewBox.baseVal, whole = [box.x, box.y, box.width, box.height]
-const at = event => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse())
-const show = (x, y, width, height) => Object.assign(box, {{ x, y, width, height }})
-let held = null
-svg.addEventListener("wheel", event => {{
-  event.preventDefault()
-  const by = event.deltaY > 0 ? 1.2 : 1 / 1.2, point = at(event)
-  show(point.x - (point.x - box.x) * by, point.y - (point.y - box.y) * by, box.width * by, box.height * by)
-}})
-svg.addEventListener("pointerdown", event => {{ held = at(event) }})
-addEventListener("pointerup", () => {{ held = null }})
-svg.addEventListener("pointermove", event => {{
-  if (!held) return
-  const point = at(event)
-  show(box.x + held.x - point.x, box.y + held.y - point.y, box.width, box.height)
-}})
-svg.addEventListener("dblclick", () => show(...whole))
-</script>
-"""
-
-
-def zoomable(title: str, drawn: str) -> str:
-    """Put a picture into a page that shows all of it at once, however large it is.
-
-    The wheel zooms, dragging moves, a double click shows all again.
-
-    Args:
-        title: Of the page.
-        drawn: As from :func:`draw`.
-
-    Returns:
-        The text of an HTML file that needs nothing else.
-    """
-    return _PAGE.format(title=html.escape(title), drawn=drawn)
 
 
 @dataclass(eq=False)
@@ -104,35 +76,105 @@ class Box:
         size: Of the maps.
         whole: Whether all of the module is in one box at each size; else it stands for operations in its ``forward()``.
         nodes: The maps, in the order of execution.
+        holds: Boxes of the encoder that are folded into this one.
     """
 
     path: str
     size: tuple[int, ...]
     whole: bool
     nodes: list[fx.Node] = field(default_factory=list)
+    holds: list["Box"] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """The module, and the operations where it does them itself."""
         if self.nodes[0].op == "placeholder":
             return "input"
+        if self.holds:
+            return f"{_place([box.path for box in self.holds])} ({len(self.holds)} blocks)"
         names = list(dict.fromkeys(operation(node) for node in self.nodes))
         made = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         return self.path if self.whole else f"{self.path}: {made}" if self.path else made
 
+    @property
+    def pixels(self) -> int:
+        """Positions of the maps."""
+        return math.prod(self.size)
 
-def _boxes(trace: Trace, stages: Stages, most: int) -> tuple[nx.DiGraph, Mapping[Box, int]]:
-    """The feature maps grouped by module and size, in the order of execution, and which boxes end in which stage."""
+
+def _place(paths: Sequence[str]) -> str:
+    """Say where modules stand: in the module that holds them all, else from the first to the last."""
+    named = list(dict.fromkeys(path for path in paths if path)) or ["forward"]
+    first, last = named[0].split("."), named[-1].split(".")
+    common = [a for i, a in enumerate(first) if all(path.split(".")[: i + 1] == first[: i + 1] for path in named)]
+    if len(common) == min(len(first), len(last)) or (common and len(named) > 2):
+        return ".".join(common)
+    return f"{named[0]} … {named[-1]}"
+
+
+def _boxes(
+    trace: Trace, stages: Stages, most: int, fold: bool | None
+) -> tuple[nx.DiGraph, Mapping[Box, int], Mapping[Box, int]]:
+    """The feature maps grouped by module and size, in the order of execution.
+
+    And which boxes end in which stage, and which hold the stages that a second reading has instead.
+    """
     read_layouts(trace)
     finished = [_tapped(trace, stage.tap) for stage in stages]
-    maps = _maps(trace, {len(stage.size) for stage in stages}, finished)
+    others = [_tapped(trace, other.tap) for other in (stages.opinion.others if stages.opinion else ())]
+    maps = _maps(trace, {len(stage.size) for stage in stages}, [*finished, *others])
     flat = [_grouped(trace, maps, depth) for depth in range(1, _DEEPEST)]
-    fits = [of for of in flat if len(set(of.values())) <= most] or flat[:1]
-    boxes_of = next((of for of in fits if _tells_apart(of, stages, finished)), fits[-1])
+    boxes_of = _deep_enough(flat, stages, finished, most)
+    if fold or (fold is None and len(set(boxes_of.values())) > _FOLDED):
+        boxes_of = _deep_enough([_folded(of, maps, {*finished, *others}) for of in flat], stages, finished, most)
     found = nx.DiGraph()
     found.add_nodes_from(dict.fromkeys(boxes_of.values()))
     found.add_edges_from((boxes_of[a], boxes_of[b]) for a, b in maps.edges if boxes_of[a] is not boxes_of[b])
-    return found, {boxes_of[node]: number for number, node in enumerate(finished, 1)}
+    marked = {boxes_of[node]: number for number, node in enumerate(finished, 1)}
+    instead = {boxes_of[node]: number for number, node in enumerate(others, 1) if node not in finished}
+    return found, marked, {box: number for box, number in instead.items() if box not in marked}
+
+
+def _deep_enough(
+    flat: Sequence[dict[fx.Node, Box]], stages: Stages, finished: Sequence[fx.Node], most: int
+) -> dict[fx.Node, Box]:
+    """Of some groupings, less deep to deeper, return the first that tells the stages apart, with at most that many."""
+    fits = [of for of in flat if len(set(of.values())) <= most] or flat[:1]
+    return next((of for of in fits if _tells_apart(of, stages, finished)), fits[-1])
+
+
+def _folded(boxes_of: dict[fx.Node, Box], maps: nx.DiGraph, kept: Container[fx.Node]) -> dict[fx.Node, Box]:
+    """Put all boxes of one size into one that are made of no coarser map, are no input and hold nothing to be marked.
+
+    That is the encoder, and what is done to its maps on the way to the decoder.
+    """
+    least: dict[Box, int] = {}
+    for node, box in boxes_of.items():
+        given = [least.get(boxes_of[source], box.pixels) for source in maps.pred[node]]
+        least[box] = min(least.get(box, box.pixels), *given, box.pixels)
+    shown = {box for node, box in boxes_of.items() if node in kept or node.op == "placeholder"}
+    groups: dict[tuple[int, ...], list[Box]] = {}
+    for box, pixels in least.items():
+        if pixels == box.pixels and box not in shown:
+            groups.setdefault(box.size, []).append(box)
+    order = {node: i for i, node in enumerate(boxes_of)}
+    into: dict[Box, Box] = {}
+    for size, held in groups.items():
+        if len(held) > 1:
+            nodes = sorted((node for box in held for node in box.nodes), key=order.__getitem__)
+            into |= dict.fromkeys(held, Box(held[0].path, size, whole=True, nodes=nodes, holds=held))
+    return {node: into.get(box, box) for node, box in boxes_of.items()}
+
+
+def _rows(boxes: nx.DiGraph) -> dict[Box, int]:
+    """Return the row of each box: below what it is made of, and below the boxes of its column that come before it."""
+    rows: dict[Box, int] = {}
+    free: dict[tuple[int, ...], int] = {}
+    for box in boxes:
+        given = [rows[source] + 1 for source in boxes.pred[box] if source in rows]
+        rows[box] = max((*given, free.get(box.size, 0)))
+        free[box.size] = rows[box] + 1
+    return rows
 
 
 def _maps(trace: Trace, ranks: Container[int], finished: Container[fx.Node]) -> nx.DiGraph:
@@ -196,23 +238,31 @@ def _within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.") or not module
 
 
-def _box(box: Box, at: tuple[int, int], stage: int, unsure: bool = False) -> str:
+def _column(size: tuple[int, ...], x: int, unsure: bool) -> str:
+    if unsure:
+        return f'<text class="unsure" x="{x}" y="62" fill="#a40">{sizes(size)} · readings differ</text>'
+    return f'<text class="soft" x="{x}" y="62" fill="#555">{sizes(size)}</text>'
+
+
+def _box(box: Box, at: tuple[int, int], stage: int, unsure: bool, instead: int) -> str:
     (x, y), channels = at, map_layout(box.nodes[-1]).channels
-    fill, edge = ("#ffd9a0", "#c60") if stage else ("#eef3fa", "#9ab")
-    name, what = box.label, (f"stage {stage} · " if stage else "") + f"{channels} channel" + "s" * (channels > 1)
-    what += " · not sure" * unsure
-    dashed = ' stroke-dasharray="5 3"' if unsure else ""
+    kind = "stage" if stage else "other" if instead else "folded" if box.holds else "box"
+    fill, edge = _COLOURS[kind]
+    what = (f"stage {stage} · " if stage else "") + f"{channels} channel" + "s" * (channels > 1)
+    what += " · not sure" * unsure + f" · the other reading's stage {instead}" * bool(instead)
+    dashed = ' stroke-dasharray="5 3"' if unsure or instead else ""
+    name = box.label
     shown = name if len(name) <= 28 else "…" + name[-27:]
-    made = ", ".join(dict.fromkeys(operation(node) for node in box.nodes))
+    made = ", ".join([held.path or held.label for held in box.holds] or dict.fromkeys(map(operation, box.nodes)))
     return (
-        f'<g><title>{html.escape(f"{name}, {what}, {sizes(box.size)}: {made}")}</title><rect x="{x}" y="{y}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" rx="5" fill="{fill}" stroke="{edge}"{dashed}/>'
+        f'<g><title>{html.escape(f"{name}, {what}, {sizes(box.size)}: {made}")}</title><rect class="{kind}" x="{x}" '
+        f'y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" fill="{fill}" stroke="{edge}"{dashed}/>'
         f'<text x="{x + 8}" y="{y + 14}">{html.escape(shown)}</text>'
-        f'<text x="{x + 8}" y="{y + 28}" fill="#666" font-size="9">{what}</text></g>'
+        f'<text class="soft" x="{x + 8}" y="{y + 28}" fill="#555" font-size="9">{html.escape(what)}</text></g>'
     )
 
 
 def _arrow(a: tuple[int, int], b: tuple[int, int]) -> str:
     x1, y1, x2, y2 = a[0] + _WIDTH / 2, a[1] + _HEIGHT, b[0] + _WIDTH / 2, b[1]
     middle = (y1 + y2) / 2
-    return f'<path d="M{x1} {y1} C{x1} {middle} {x2} {middle} {x2} {y2}" fill="none" stroke="#9ab"/>'
+    return f'<path d="M{x1} {y1} C{x1} {middle} {x2} {middle} {x2} {y2}" class="arrow" fill="none" stroke="#9ab"/>'

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lomix_search.errors import LomixError, RunError, TraceError
 from lomix_search.instrumentation.instrumented import Instrumented
 from lomix_search.instrumentation.logits import logits_in
+from lomix_search.instrumentation.stages.named_maps import line_that_takes
 from lomix_search.instrumentation.stages.read_logits import read_logits
 from lomix_search.instrumentation.stages.returned_logits import find_returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits
@@ -159,11 +160,11 @@ class _Bare:
                 hint="return the logits alone from forward(), without a softmax or sigmoid",
             ) from cause
         if found.rivals:
+            count = 1 + len(found.rivals)
             raise RunError(
-                f"{title} returns {found.rivals + 1} maps that could be the logits; which is meant cannot be told.",
+                f"{title} returns {count} maps that could be the logits; which is meant cannot be told.",
                 seen=seen,
-                hint="return the logits alone from forward(), or evaluate lomix.instrument(network, example), which "
-                "says which map it takes",
+                hint=[line_that_takes(place, "network") for place in (found.place, *found.rivals)],
             )
         return found
 

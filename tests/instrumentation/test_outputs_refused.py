@@ -40,15 +40,25 @@ def test_two_maps_that_could_be_meant_are_told_to_the_user() -> None:
         "Twins returns 2 maps that could be the logits; which is meant cannot be told.\n"
         "  Seen: output float32 2 × 1 × 32 × 24\n"
         "        output float32 2 × 1 × 32 × 24\n"
-        "  Try:  return the logits alone from forward(), or evaluate lomix.instrument(network, example), which says "
-        "which map it takes"
+        "  Try:  network.register_forward_hook(lambda module, inputs, output: output['edge'])\n"
+        "        network.register_forward_hook(lambda module, inputs, output: output['mask'])"
     )
     net = instrument(network, torch.rand(1, 1, 32, 24))
-    assert (
-        "Twins returns another map of this shape; output['edge'] is taken as its logits; to take another, return it "
-        "first from forward()"
-    ) in net.stages.notes
+    said = net.stages.notes[-5:]
+    assert said == (
+        "Twins returns 2 maps that could be its logits; output['edge'] is taken:",
+        "  32 × 24: output['edge'] (1 channel)",
+        "  32 × 24: output['mask'] (1 channel, made by head)",
+        "to take another, type this and instrument anew:",
+        "  net.register_forward_hook(lambda module, inputs, output: output['mask'])",
+    )
     assert predict_case(net, case(), InferenceOptions()).label.shape == (2, 32, 24)
+    eval(said[-1], {"net": net.strip()})
+    image = torch.rand(1, 1, 32, 24)
+    anew = instrument(network, image)
+    assert not anew.stages.returned.rivals and len(anew.stages) == len(net.stages)
+    assert torch.equal(anew.eval().logits(image), Twins.forward(network, image)["mask"])
+    assert predict_case(network, case(), InferenceOptions()).label.shape == (2, 32, 24)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support.families import FAMILIES
 from support.zoo import SmallUNet, monai_basic_unet, small_unet_2d
 from torch import nn
 
@@ -43,6 +44,24 @@ def test_a_single_scale_is_refused_kindly():
         "# the last value of each size; leave out what is no decoder"
     )
     assert len(instrument(OneScale(), torch.zeros(1, 1, 8, 8), stages=["down", "up"]).stages) == 2  # the line runs
+
+
+def test_a_refused_network_shows_its_maps_by_level_and_the_line_to_type_works():
+    entry = next(entry for entry in FAMILIES if entry["id"] == "SegFormer-like")
+    model, inputs = entry["build"]().eval(), entry["inputs"]()
+    with pytest.raises(StageError) as caught:
+        find_stages(model, inputs)
+    first, *seen, hint = str(caught.value).splitlines()
+    assert first == "Parallel has 1 decoder stage; a mixture needs at least 2."
+    assert [line.removeprefix("  Seen:").strip() for line in seen] == [
+        "4 × 4: encoder[3] (32 channels), linear.3 (16 channels)",
+        "8 × 8: encoder[2] (24 channels), linear.2 (16 channels)",
+        "16 × 16: encoder[1] (16 channels), linear.1 (16 channels)",
+        "32 × 32: encoder (8 channels), fuse (16 channels)",
+    ]
+    line = hint.removeprefix("  Try:").strip()
+    net = eval(line, {"instrument": instrument, "net": model, "example": inputs})
+    assert [stage.name for stage in net.stages] == ["linear.3", "linear.2", "linear.1", "fuse"]
 
 
 def test_a_network_of_one_resolution_is_refused_kindly():

@@ -3,18 +3,24 @@
 import json
 import math
 import pathlib
+import re
 
 import numpy as np
+import pytest
+import torch
 from support.families import FAMILIES
 from support.zoo import small_unet_2d
 
 from lomix_search import instrument
 from lomix_search.instrumentation import stages as package
 from lomix_search.instrumentation.diagram import draw
+from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.stages.candidates import SAME, Level
 from lomix_search.instrumentation.stages.ladder import WIDTH, best_ladder, log_share
+from lomix_search.instrumentation.stages.named_maps import NamedMap, by_level
 from lomix_search.instrumentation.stages.sure import feature_names, probability_right, stage_weights
-from lomix_search.instrumentation.trace import trace
+from lomix_search.instrumentation.stages.taps import Tap
+from lomix_search.instrumentation.trace import sizes, trace
 
 
 def test_a_plain_unet_is_sure():
@@ -28,18 +34,55 @@ def test_a_plain_unet_is_sure():
     assert named.stages.sure and named.stages.opinion is None and "sure" not in str(named.stages)
 
 
-def test_where_the_readings_differ_both_are_shown_and_the_line_to_type_works():
-    entry = next(entry for entry in FAMILIES if entry["id"] == "RefineNet")
+DIFFER = [
+    "RefineNet", "Swin-Unet", "stacked hourglass", "IterNet", "ICNet", "FPN-sum", "DBNet", "AdaBins", "FlowNet",
+    "UNeXt", "FCN-8s", "Cellpose", "BiSeNet", "ResUNet++",
+]  # fmt: skip
+"""Families of which the second reading has other stages."""
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[] if i < 2 else pytest.mark.slow) for i, name in enumerate(DIFFER)]
+)
+def test_where_the_readings_differ_both_are_shown_by_level_and_the_line_to_type_works(family):
+    entry = next(entry for entry in FAMILIES if entry["id"] == family)
     model, inputs = entry["build"]().eval(), entry["inputs"]()
     net = instrument(model, inputs)
-    other, text = net.stages.opinion.other, " ".join(str(net.stages).split())
-    assert not net.stages.sure and len(other) > 1 and other != tuple(stage.name for stage in net.stages)
-    assert net.stages.opinion.probability < 0.85
-    line = ", ".join(f'"{name}"' for name in other)
-    assert f"the other: {line}" in text and f"instrument(net, example, stages=[{line}])" in text
-    picture = draw(trace(net.strip(), inputs), net.stages)
-    assert picture.count(" · not sure<") == picture.count("stroke-dasharray") == len(net.stages.opinion.apart) > 0
-    assert [stage.name for stage in instrument(model, inputs, stages=other).stages] == list(other)
+    others, text = net.stages.opinion.others, str(net.stages)
+    assert not net.stages.sure and net.stages.opinion.probability < 0.85
+    for stage in net.stages:
+        assert f"{stage.name} ({stage.channels} channel" in text
+    for other in others:
+        assert f"{other.name} ({other.channels} channel" in text
+    (line,) = re.findall(r"if the other is right: (instrument\(.*?\]\))", " ".join(text.split()))
+    anew = eval(line, {"instrument": instrument, "net": model, "example": inputs})
+    assert [(stage.name, stage.channels, stage.size) for stage in anew.stages] == [
+        (other.name, other.channels, other.size) for other in others
+    ]
+    maps = anew.train()(*(torch.cat([x, x]) if x.ndim else x for x in inputs))
+    assert len(maps) == len(others) and [tuple(m.shape[2:]) for m in maps[:-1]] == [o.size for o in others[:-1]]
+
+
+def test_a_picture_marks_the_unsure_levels_of_both_readings():
+    entry = next(entry for entry in FAMILIES if entry["id"] == "Swin-Unet")
+    model, inputs = entry["build"]().eval(), entry["inputs"]()
+    stages = find_stages(model, inputs).stages
+    picture = draw(trace(model, inputs), stages)
+    mine, theirs = set(zip((s.name for s in stages), (s.size for s in stages), strict=True)), stages.opinion.others
+    new = [other for other in theirs if (other.name, other.size) not in mine]
+    assert picture.count(" · not sure<") == len(stages.opinion.apart) == 1 and len(new) == 1
+    assert picture.count(f"the other reading&#x27;s stage {1 + theirs.index(new[0])}<") == 1
+    assert picture.count("stroke-dasharray") == 2
+    assert picture.count("readings differ") == 1 and f"{sizes(new[0].size)} · readings differ" in picture
+
+
+def test_lines_by_level_have_a_dash_where_a_reading_has_nothing():
+    coarse, fine = (NamedMap(name, 8 // n, (4 * n, 4 * n), Tap(name)) for name, n in (("a", 1), ("b", 8)))
+    assert by_level({"these stages": [fine], "the other reading": [fine, coarse]}) == [
+        "level    these stages   the other reading",
+        "4 × 4    —              a (8 channels)",
+        "32 × 32  b (1 channel)  b (1 channel)",
+    ]
 
 
 def test_the_probability_rises_with_agreement_and_with_the_share_that_the_scores_give():

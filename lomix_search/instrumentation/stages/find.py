@@ -14,16 +14,22 @@ from lomix_search.instrumentation.stages.by_name import maps_by_name
 from lomix_search.instrumentation.stages.decoder import Ladder, ladder_of, stages_of
 from lomix_search.instrumentation.stages.deep_supervision import own_logits, places_in_both, supervised_maps
 from lomix_search.instrumentation.stages.ending import decided, ending_of
-from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.layouts import MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.stages.main_output import main_output, spell_shape, without_classes, without_frames
+from lomix_search.instrumentation.stages.layouts import layout_of, map_layout
+from lomix_search.instrumentation.stages.main_output import (
+    main_output,
+    rivals,
+    spell_shape,
+    without_classes,
+    without_frames,
+)
+from lomix_search.instrumentation.stages.named_maps import named_map, rival_notes, too_few
 from lomix_search.instrumentation.stages.operations import weighted
 from lomix_search.instrumentation.stages.read_logits import CLAMP
 from lomix_search.instrumentation.stages.returned_logits import ending_in_train_mode, logits_tap, returned_logits
 from lomix_search.instrumentation.stages.stage import ReturnedLogits, Stage, Stages
 from lomix_search.instrumentation.stages.sure import Opinion, opinion, second_reading
 from lomix_search.instrumentation.stages.taps import Tap, tap_name, tap_of
-from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell, trace_modes, unwrap
+from lomix_search.instrumentation.trace import Trace, ValuePath, trace_modes, unwrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +85,12 @@ def find_stages(
         _stage(found, node, tap, own.get(i), logits) for i, (node, tap) in enumerate(zip(nodes, taps, strict=True))
     ]
     if len(stages) < 2:
-        raise too_few(title, stages, found, logits)
+        raise too_few(title, [stage.name for stage in stages], found, logits)
     notes = [f"{backend} was not used: {reason}" for backend, reason in found.skipped]
     returned = returned_logits(network, example, found, place, logits)
     stages[-1], num_classes, said = _with_logits(stages[-1], network, example, (found, training), returned, logits)
     notes += said
-    if returned.rivals:
-        others = "another map" if returned.rivals == 1 else f"{returned.rivals} other maps"
-        taken = f"output{spell(place)} is taken as its logits; to take another, return it first from forward()"
-        notes.append(f"{title} returns {others} of this shape; {taken}")
+    notes += rival_notes(title, found, [(place, logits), *rivals(found, logits.meta["shape"][1], title)])
     for stage in stages:
         if stage.own is None and num_classes % stage.parts:
             raise StageError(
@@ -116,7 +119,7 @@ def _second_opinion(
     best, share = second_reading(ladder, chosen)
     other = seen_forms(found, best)
     taps = taps_of(found, other, None)
-    return opinion(nodes, other, [tap_name(found, tap) for tap in taps], share)
+    return opinion(nodes, other, [named_map(found, *one) for one in zip(other, taps, strict=False)], share)
 
 
 def _with_logits(
@@ -204,42 +207,3 @@ def _stage(found: Trace, node: fx.Node, tap: Tap, own: ValuePath | None, logits:
     shape, whole_batch = node.meta["shape"], logits.meta["shape"]
     parts = shape[0] // whole_batch[0] if len(shape) == len(whole_batch) and tap.layout is None else 1
     return Stage(tap_name(found, tap), layout.channels, layout.size, stride, str(tap), tap, own, parts=max(1, parts))
-
-
-def too_few(title: str, stages: Sequence[Stage], found: Trace, logits: fx.Node) -> StageError:
-    """Return the error that says that there is nothing to mix, with what could be named instead.
-
-    Args:
-        title: The model's class name.
-        stages: What was detected or named.
-        found: A trace.
-        logits: The model's main output.
-
-    Returns:
-        An error with the last value of each resolution and the line that taps them.
-    """
-    count = f"{len(stages)} decoder stage" if stages else "no decoder stage that was found"
-    near = candidates(found, logits)
-    rows = [f"{sizes(layout.size)}: {name} ({layout.channels} channels)" for name, layout in near]
-    names = ", ".join(f'"{name}"' for name, _ in near)
-    line = f"instrument(net, example, stages=[{names}])  # the last value of each size; leave out what is no decoder"
-    return StageError(
-        f"{title} has {count}; a mixture needs at least 2.",
-        seen=rows or "no feature map on the way to the output",
-        hint=line if len(near) > 1 else "a network whose decoder has several scales; one scale leaves nothing to mix",
-    )
-
-
-def candidates(found: Trace, logits: fx.Node) -> list[tuple[str, MapLayout]]:
-    """Return the last value of each resolution that a module sees, coarse to fine, by the name that taps it."""
-    flow = Flow(found, logits)
-    last = {flow.size(node): node for node in flow.maps if node in flow.seen and node is not logits}
-    nodes = [
-        node for size, node in sorted(last.items(), key=lambda item: math.prod(item[0])) if node.op != "placeholder"
-    ]
-    taps = [tap_of(found, node) for node in nodes]
-    return [
-        (tap_name(found, tap), map_layout(node))
-        for node, tap in zip(nodes, taps, strict=True)
-        if tap is not None and tap.path
-    ]

@@ -36,8 +36,8 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Valu
     return _first_of_rivals(found, _finest(found, num_classes, title))[0]
 
 
-def rivals(found: Trace, num_classes: int | None, title: str) -> int:
-    """Count the other maps that could be meant as the logits: of one shape, and as many layers lead to them.
+def rivals(found: Trace, num_classes: int | None, title: str) -> list[tuple[ValuePath, fx.Node]]:
+    """Return the other maps that could be meant as the logits: of one shape, and as many layers lead to them.
 
     Args:
         found: A trace in eval mode.
@@ -45,9 +45,9 @@ def rivals(found: Trace, num_classes: int | None, title: str) -> int:
         title: The model's class name, for messages.
 
     Returns:
-        Their number.
+        Where each sits in the returned value, and its node.
     """
-    return len(_first_of_rivals(found, _finest(found, num_classes, title))) - 1
+    return _first_of_rivals(found, _finest(found, num_classes, title))[1:]
 
 
 def _first_of_rivals(found: Trace, maps: list[tuple[ValuePath, fx.Node]]) -> list[tuple[ValuePath, fx.Node]]:

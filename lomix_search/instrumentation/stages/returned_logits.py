@@ -72,7 +72,7 @@ def returned_logits(
         StageError: the values are made of probabilities, and are neither these nor logits.
     """
     title, shape, ending = type(network).__name__, logits.meta["shape"], ending_of(found, place, logits)
-    others = rivals(found, shape[1], title)
+    others = tuple(place for place, _ in rivals(found, shape[1], title))
     if ending is None:
         return ReturnedLogits(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)

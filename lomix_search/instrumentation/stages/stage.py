@@ -8,6 +8,7 @@ from typing import overload
 from rich import box
 from rich.console import Console
 
+from lomix_search.instrumentation.stages.named_maps import NamedMap, by_level, line_to_type
 from lomix_search.instrumentation.stages.sure import Opinion
 from lomix_search.instrumentation.stages.taps import Tap
 from lomix_search.instrumentation.trace import ValuePath, sizes, spell
@@ -25,7 +26,7 @@ class ReturnedLogits:
         ends: What must be undone to have logits: "softmax", "sigmoid", "log_sigmoid", "clamp" (values cut to 0 … 1), or
             "" if nothing.
         tap: Where they are before all that, if a module sees them there.
-        rivals: Number of other maps that the model returns and that could be meant as well.
+        rivals: Where other maps are that could be meant as well.
     """
 
     place: ValuePath
@@ -33,7 +34,7 @@ class ReturnedLogits:
     rank: int
     ends: str = ""
     tap: Tap | None = None
-    rivals: int = 0
+    rivals: tuple[ValuePath, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +103,12 @@ class Stages(Sequence[Stage]):
         if not self.opinion.other and not self.opinion.apart:
             sure = "sure" if self.opinion.sure else "not sure, though"
             return [f"{sure}: two readings find these stages; {likely}"]
-        mine, other = (", ".join(f'"{name}"' for name in names) for names in (self._names, self.opinion.other))
-        line = f"instrument(net, example, stages=[{other}])"
+        mine = [NamedMap(stage.name, stage.channels, stage.size, stage.tap) for stage in self]
+        names = self.opinion.other
         return [
             f"not sure: a second reading of the network differs; {likely}",
-            f"this one:  {mine}",
-            f"the other: {other or 'no stages'}",
-            *([f"if the other is right: {line}"] if len(self.opinion.other) > 1 else []),
+            *by_level({"these stages": mine, "the other reading": self.opinion.others}),
+            f"if the other is right: {line_to_type(names)}" if len(names) > 1 else "the other finds no ladder",
         ]
 
     @property

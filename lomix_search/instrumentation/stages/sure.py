@@ -14,6 +14,7 @@ from torch import fx
 from lomix_search.instrumentation.stages.candidates import NONE_TRAITS, SAME, TRAITS, level_candidates
 from lomix_search.instrumentation.stages.decoder import Ladder
 from lomix_search.instrumentation.stages.ladder import best_ladder, log_share
+from lomix_search.instrumentation.stages.named_maps import NamedMap
 from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
 
 SURE = 0.85
@@ -43,14 +44,19 @@ class Opinion:
         sure: Whether that they are right is likely enough, which needs both readings to agree.
         probability: That they are right: by whether both readings agree, and how much likelier they are by the scores
             than all other ladders; calibrated.
-        other: The names of its stages, coarse to fine; empty where it agrees.
+        others: Its stages, coarse to fine; empty where it agrees.
         apart: Numbers, from 0, of the stages that it does not have.
     """
 
     sure: bool
     probability: float
-    other: tuple[str, ...] = ()
+    others: tuple[NamedMap, ...] = ()
     apart: tuple[int, ...] = ()
+
+    @property
+    def other(self) -> tuple[str, ...]:
+        """The names of its stages."""
+        return tuple(one.name for one in self.others)
 
 
 def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> tuple[tuple[fx.Node, ...], float]:
@@ -80,13 +86,13 @@ def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> tuple[tuple[fx.N
     return best_ladder(levels, weights).nodes, -math.inf if left else log_share(levels, weights, marks)
 
 
-def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], names: Sequence[str], share: float) -> Opinion:
+def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], others: Sequence[NamedMap], share: float) -> Opinion:
     """Compare two readings.
 
     Args:
         first: The stages, coarse to fine.
         second: Those of the second reading.
-        names: By which the second reading's stages are tapped.
+        others: How the second reading's stages are named.
         share: Log of the share that the second reading gives the first, as from :func:`second_reading`.
 
     Returns:
@@ -96,7 +102,7 @@ def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], names: Sequence
     agreed = mine == theirs
     probability = probability_right(agreed, share)
     apart = () if agreed else tuple(i for i, node in enumerate(mine) if node not in theirs)
-    return Opinion(agreed and probability >= SURE, probability, () if agreed else tuple(names), apart)
+    return Opinion(agreed and probability >= SURE, probability, () if agreed else tuple(others), apart)
 
 
 def probability_right(agreed: bool, share: float) -> float:
