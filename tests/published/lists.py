@@ -16,6 +16,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_2,
     unseen_2_scenes,
     unseen_2_signals,
+    unseen_3,
+    unseen_3_scenes,
+    unseen_3_signals,
     unseen_scenes,
 )
 from published.base import LISTS
@@ -43,6 +46,12 @@ def labelled_lists() -> dict[str, Labelled]:
         Labelled(
             "unseen-2",
             tuple(LISTS["unseen-2"]),
+            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
+            True,
+        ),
+        Labelled(
+            "unseen-3",
+            tuple(LISTS["unseen-3"]),
             "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
             True,
         ),
