@@ -1,7 +1,7 @@
 """Scripts of the gallery on data that may not lie in the project: what their last run printed and drew is stored.
 
 LOMIX_DATA=FOLDER python docs/generate/stored_runs.py [NAME …] runs them anew, each in a folder that is thrown away, and
-stores that. FOLDER holds ``hippocampus``. A site that is built with LOMIX_DATA runs them too.
+stores that. FOLDER holds ``hippocampus`` and ``nuclei``. A site that is built with LOMIX_DATA runs them too.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def store(script: Path) -> None:
 
 if __name__ == "__main__":
     if "LOMIX_DATA" not in os.environ:
-        sys.exit("LOMIX_DATA is not set: the folder that holds hippocampus")
+        sys.exit("LOMIX_DATA is not set: the folder that holds hippocampus and nuclei")
     STORED.mkdir(exist_ok=True)
     for one in scripts():
         if not sys.argv[1:] or one.stem in sys.argv[1:]:
