@@ -64,7 +64,7 @@ def unrolled(net: nn.Module, loss: lomix.MixtureLoss, train: Batch, held: Batch,
     w = torch.linspace(0.5, 1.5, len(loss.maps), dtype=torch.float64, requires_grad=True)
     parameters = dict(net.named_parameters())
     buffers = {name: b.clone() for name, b in net.named_buffers()}
-    losses = loss._losses(resize_maps(net(train[0]), train[1].shape[1:]), train[1])
+    losses = loss._losses(resize_maps(net(train[0]), train[1].shape[1:]), train[1], train[1])
     step = torch.autograd.grad((w * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
     after = {name: p if g is None else p - eta * g for (name, p), g in zip(parameters.items(), step, strict=True)}
     total = finest(functional_call(net, (after, buffers), (held[0],)), held[1])
