@@ -84,13 +84,27 @@ class DiceResult:
         return self.table()
 
     def table(self, title: str = "Dice") -> Table:
-        """Lay out cases × foreground classes, with the means below; – where there was nothing to score."""
-        table = Table("case", *self.foreground, "mean", title=title)
-        for row in self.rows():
-            table.add_row(*(_shown(value) for value in row.values()))
+        """Lay out the foreground classes with their means over the cases; – where there was nothing to score.
+
+        Of several cases, also the lowest Dice of each class, and below the table the case with the lowest mean;
+        :meth:`rows` holds every case.
+        """
+        several = len(self.cases) > 1
+        whole = mean_of_counted(self.dice[:, -len(self.foreground) :], axis=1)
+        head = ["region" if self.multilabel else "class", "mean" if several else "Dice", *(["lowest"] * several)]
+        table = Table(*head, title=title, caption=self._counted(whole))
+        columns = {name: self.dice[:, self.classes.index(name)] for name in self.foreground}
+        for name, dice in columns.items():
+            table.add_row(name, _shown(self.per_class[name]), *([_shown(_lowest(dice))] * several))
         table.add_section()
-        table.add_row("mean", *map(_shown, self._means), _shown(self.mean), style="bold")
+        table.add_row("mean", _shown(self.mean), *([_shown(_lowest(whole))] * several), style="bold")
         return table
+
+    def _counted(self, whole: NDArray[np.float64]) -> str:
+        """Say how many cases there are, and which has the lowest mean."""
+        if len(self.cases) < 2 or np.isnan(whole).all():
+            return ", ".join(self.cases)
+        return f"{len(self.cases)} cases; lowest: {self.cases[int(np.nanargmin(whole))]}"
 
 
 def check_class_names(names: Sequence[str], multilabel: bool = False) -> None:
@@ -224,5 +238,9 @@ class DiceMeter:
             raise DataError(f"DiceMeter.update: {name} {bad} outside the classes 0 … {number - 1}.")
 
 
-def _shown(value: str | float) -> str:
-    return value if isinstance(value, str) else "–" if np.isnan(value) else f"{value:.3f}"
+def _shown(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _lowest(dice: NDArray[np.float64]) -> float:
+    return float("nan") if np.isnan(dice).all() else float(np.nanmin(dice))

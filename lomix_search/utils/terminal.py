@@ -11,14 +11,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import table
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.text import Text
 
+_NUMBER = r"[+−-]?(?:\d[\d.,]*|inf)(?:e[+-]?\d+)?(?:/\d+)?(?: ?%)?"
+_FIGURES = re.compile(rf"[–-]?|{_NUMBER}(?: [–…±] (?:{_NUMBER}|–))*(?: \({_NUMBER} … {_NUMBER}\))?")
+_ANY = 10_000  # columns: wider than any table
+_LEAST = 10  # columns that a name keeps beside figures; where there are fewer, an interval goes on in the next line
 _CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # they move the cursor, or cannot be written at all
 
 
 class Table(table.Table):
     """rich's table whose strings are text, never markup: in heads, cells, title and caption.
+
+    Where it is wider than the terminal, heads and words go on in the next line, for a name that is cut off cannot be
+    typed; figures stay whole, for half a number is another number.
 
     Args:
         *heads: Of the columns.
@@ -34,11 +43,31 @@ class Table(table.Table):
 
     def add_column(self, header: Any = "", *rest: Any, **options: Any) -> None:
         """Add a column as rich does."""
-        super().add_column(_shown(header), *rest, **options)
+        header = _shown(header)
+        if isinstance(header, Text):
+            header.no_wrap = False  # also above figures, which must not go on in a next line
+        super().add_column(header, *rest, **{"overflow": "fold", **options})
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row as rich does."""
         super().add_row(*map(_shown, cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay out as rich does, once it is known which columns hold figures alone."""
+        figures = [column for column in self.columns if all(map(_is_figures, column.cells))]
+        for column in figures:
+            column.max_width = None
+        left = options.max_width - Measurement.get(console, options.update_width(_ANY), self).maximum
+        for column in figures if left < 0 else ():
+            cells, before = max(map(cell_len, map(str, column.cells)), default=0), cell_len(str(column.header))
+            column.max_width = max([cells, *map(cell_len, str(column.header).split())])
+            left += max(0, max(cells, before) - column.max_width)
+        words = [column for column in self.columns if column not in figures]
+        held = [max([0, *map(cell_len, map(str, (column.header, *column.cells)))]) for column in words]
+        whole = left + sum(max(0, one - _LEAST) for one in held) >= 0  # names keep room enough to be read
+        for column in figures:
+            column.no_wrap, column.overflow = whole, "ellipsis"
+        yield from super().__rich_console__(console, options)
 
 
 def plain(*parts: object) -> Text:
@@ -71,6 +100,10 @@ class Terminal(Console):
 
 def _shown(cell: Any) -> Any:
     return plain(cell) if isinstance(cell, str) else cell
+
+
+def _is_figures(cell: object) -> bool:
+    return _FIGURES.fullmatch(str(cell)) is not None
 
 
 def _spelled(code: "re.Match[str]") -> str:

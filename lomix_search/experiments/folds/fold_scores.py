@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 
 from lomix_search.errors import DataError
 from lomix_search.evaluation.score_table import Evaluation
@@ -104,6 +105,7 @@ class FoldScores:
             whole.what, main, "95 % (patients)", "95 % (t)", "folds", *others,
             title=f"{len(self.folds)} folds: {count}, protocol {whole.protocol}",
             caption="each case is scored by the final network of the fold that did not train on it",
+            box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
         )  # fmt: skip
         for label in (*whole.classes, None):
             found = self.spread(main, label)

@@ -1,0 +1,96 @@
+"""Tables of many classes with long names in 80 columns: no line is longer, no figure cut, no name left out."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from lomix_search.evaluation.dice_meter import DiceMeter
+from lomix_search.evaluation.paired_evaluations import paired_test
+from lomix_search.evaluation.score_table import ClassScores, Evaluation
+from lomix_search.experiments.folds.fold_scores import FoldScores
+from lomix_search.recipe.validate import ClassRow, RecipeFindings, SetRow
+from lomix_search.utils.terminal import Table, Terminal
+
+ORGANS = (
+    "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus", "liver", "stomach and its contents",
+    "abdominal aorta above the bifurcation", "inferior vena cava", "portal_vein_and_splenic_vein", "pancreas",
+    "right_adrenal_gland", "left_adrenal_gland", "duodenum_pars_horizontalis_and_ascendens",
+)  # fmt: skip
+CASES = [f"patient_of_the_outpatient_clinic_{i:04}_abdomen_venous_phase" for i in range(12)]
+
+
+def drawn(what: object) -> str:
+    """Print in 80 columns; every line fits, and nothing ends in the ellipsis of what was cut off."""
+    terminal = Terminal(width=80, file=io.StringIO(), color_system=None)
+    terminal.print(what)
+    shown: str = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, shown.splitlines())) <= 80, shown
+    assert re.search(r"\S…|…[^\s]", shown) is None, shown
+    return shown
+
+
+def in_one(shown: str) -> str:
+    """Return what the first column says, the lines of a cell put together."""
+    return "".join(re.split("│|  ", row.removeprefix("│").strip())[0].replace(" ", "") for row in shown.splitlines())
+
+
+def scored(names: tuple[str, ...], cases: list[str], seed: int, multilabel: bool) -> Evaluation:
+    draw = np.random.default_rng(seed)
+    rows = (
+        ClassScores(case, case, name, {"dice": draw.uniform(), "hd95": draw.uniform(100, 200), "asd": 123.45})
+        for case in cases
+        for name in names
+    )
+    return Evaluation("strict", "voxel", tuple(rows), multilabel)
+
+
+@pytest.mark.parametrize(("number", "multilabel"), [(8, False), (14, False), (14, True)])
+def test_scores_of_many_classes_fit(number: int, multilabel: bool) -> None:
+    names = ORGANS[:number]
+    meter = DiceMeter(names if multilabel else ("background", *names), multilabel=multilabel)
+    shape = (12, number, 8, 8) if multilabel else (12, 8, 8)
+    pair = torch.randint(0, 2 if multilabel else number + 1, (2, *shape), generator=torch.Generator().manual_seed(0))
+    meter.update(pair[0], pair[1], CASES)
+    one, other = scored(names, CASES, 0, multilabel), scored(names, CASES, 1, multilabel)
+    folds = FoldScores(tuple(scored(names, CASES[i::3], i, multilabel) for i in range(3)))
+    found = RecipeFindings(
+        "wide",
+        (SetRow("train", 100, 100, 12345),),
+        tuple(ClassRow(name, 0.12345, 1234, 1234) for name in names),
+        "",
+        warnings=(),
+        faults=(),
+        multilabel=multilabel,
+    )
+    for what in (meter.result(), one, paired_test(one, other, names=(CASES[0], CASES[1])), folds, found):
+        text = in_one(drawn(what))
+        assert [name for name in names if name.replace(" ", "") not in text] == [], drawn(what)
+    whole = " ".join(drawn(paired_test(one, other)).split())
+    row = paired_test(one, other).rows[0]
+    assert f"{row.low:+.4f} … {row.high:+.4f}" in whole, "no interval is broken in two"
+
+
+def test_the_lowest_of_several_cases_is_told_once() -> None:
+    meter = DiceMeter(("background", "a", "b"))
+    label = torch.tensor([[1, 1, 2, 2], [1, 1, 1, 1]])
+    meter.update(torch.tensor([[1, 1, 2, 0], [1, 0, 0, 0]]), label, ["good", "bad"])
+    rows = [re.findall(r"[\w.–]+", row) for row in drawn(meter.result()).splitlines()]
+    assert ["a", "0.700", "0.400"] in rows and ["b", "0.667", "0.667"] in rows
+    assert ["mean", "0.683", "0.400"] in rows and ["2", "cases", "lowest", "bad"] in rows
+    alone = DiceMeter(("background", "a", "b"))
+    alone.update(label[1:], label[1:], ["only"])
+    shown = drawn(alone.result())
+    assert "lowest" not in shown and "only" in shown and re.search(r"b +│ –", shown)
+
+
+def test_figures_stay_whole_and_words_go_on_in_the_next_line() -> None:
+    table = Table("name", "a very long head of figures", "0001 or a word", "mean")
+    table.add_row("x" * 100, "+0.1234 … +0.5678", "0001", "1.000 ± 0.100")
+    table.add_row("-", "−0.123 (−0.200 … −0.100)", "z" * 40, "–")
+    shown = drawn(table)
+    for figures in ("+0.1234 … +0.5678", "−0.123 (−0.200 … −0.100)", "1.000 ± 0.100"):
+        assert figures in shown, shown
+    assert shown.count("x") == 100 and shown.count("z") == 40
