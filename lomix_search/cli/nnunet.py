@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.common import app, console
-from lomix_search.integrations.nnunet.found import VARIABLE, folders_with_ours, trainers_folder
+from lomix_search.integrations.nnunet.found import VARIABLE, folders_with_ours
 from lomix_search.integrations.nnunet.names import read_trainer_name, words
 from lomix_search.mixture.space import SearchSpace
 
@@ -15,9 +15,9 @@ app.add_typer(nnunet_app, name="nnunet")
 
 @nnunet_app.command("path")
 def path_command() -> None:
-    """Print the folder of the trainers, for nnU-Net's variable nnUNet_extTrainer."""
-    typer.echo(str(trainers_folder()))
-    # On the other stream, so that $(lomix nnunet path) is the folder alone.
+    """Print the value for nnU-Net's variable nnUNet_extTrainer: folders named there already, and the trainers'."""
+    typer.echo(folders_with_ours())
+    # On the other stream, so that $(lomix nnunet path) is the value alone.
     typer.echo(f'export {VARIABLE}="{folders_with_ours()}"', err=True)
     typer.echo("nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerLoMix", err=True)
 

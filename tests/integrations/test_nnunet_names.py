@@ -23,6 +23,8 @@ from lomix_search.integrations.nnunet.names import (
         ("nnUNetTrainerLoMix", TrainerChoice()),
         ("nnUNetTrainerLoMix_anneal_250epochs", TrainerChoice(weighting="anneal", epochs=250)),
         ("nnUNetTrainerLoMix_250epochs_anneal", TrainerChoice(weighting="anneal", epochs=250)),
+        ("nnUNetTrainerLoMix_1epoch_anneal", TrainerChoice(weighting="anneal", epochs=1)),
+        ("nnUNetTrainerLoMix_1epochs", TrainerChoice(epochs=1)),
         ("nnUNetTrainerLoMix_deep_supervision_3stages", TrainerChoice(space="deep_supervision", stages=3)),
         ("nnUNetTrainerDA5LoMix_uniform_mutation", TrainerChoice("nnUNetTrainerDA5", "uniform", "mutation")),
         ("nnUNetTrainer_warmupLoMix", TrainerChoice("nnUNetTrainer_warmup")),
@@ -37,6 +39,7 @@ def test_a_name_says_what_is_trained(name: str, choice: TrainerChoice) -> None:
     [
         ("nnUNetTrainerLoMix_aneal_250epochs", '"aneal_250epochs" is not known', "LoMix_anneal_250epochs"),
         ("nnUNetTrainerLoMix_250epoch", '"250epoch" is not known', "LoMix_250epochs"),
+        ("nnUNetTrainerLoMix_1epoch_2epochs", '"2epochs" is the second that says the epochs', "LoMix_1epochs"),
         ("nnUNetTrainerLoMix_deepsupervision", '"deepsupervision" is not known', "LoMix_deep_supervision"),
         ("nnUNetTrainerLoMix_lookahead", '"lookahead" is not known', "LoMix"),
         ("nnUNetTrainerLoMix_1stages", '"1stages": stages are 2 to 64', "LoMix_2stages"),
@@ -70,7 +73,7 @@ def test_other_names_are_none_of_ours() -> None:
 def test_the_folder_holds_one_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     said = CliRunner().invoke(app, ["nnunet", "path"])
-    assert said.stdout == f"{trainers_folder()}\n"
+    assert said.stdout == f"{tmp_path}:{trainers_folder()}\n"  # so that the documented line keeps a user's own folder
     assert f'export nnUNet_extTrainer="{tmp_path}:{trainers_folder()}"\n' in said.stderr
     assert [path.name for path in trainers_folder().glob("*.py")] == ["lomix_trainers.py"]
 

@@ -88,6 +88,8 @@ def _next(rest: str, name: str) -> tuple[str, str | int, str]:
         if rest == f"_{word}" or rest.startswith(f"_{word}_"):
             return field, word, word
     first = rest[1:].partition("_")[0] if rest.startswith("_") else ""
+    if first == "1epoch":  # as nnU-Net spells its own nnUNetTrainer_1epoch
+        return "epochs", 1, first
     counted = _COUNTED.fullmatch(first)
     if counted is None or counted[2] not in _COUNTS:
         raise _unknown(name, f'"{rest.lstrip("_")}" is not known')
