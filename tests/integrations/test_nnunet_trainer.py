@@ -342,8 +342,10 @@ def test_the_search_of_nnunet_tells_the_nearest_name(
         find("nnUNetTrainerLoMix_aneal")
     assert "Try:  -tr nnUNetTrainerLoMix_anneal\n" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer nnUNetTrainerNoneLoMix"):
-        find("nnUNetTrainerNoneLoMix")
-    assert "nnU-Net finds no nnUNetTrainerNone to build it upon." in capsys.readouterr().out
+        find("nnUNetTrainerNoneLoMix_anneal")
+    said = capsys.readouterr().out
+    assert "nnU-Net finds no nnUNetTrainerNone to build it upon." in said
+    assert "-tr nnUNetTrainerLoMix_anneal, or name the folder of nnUNetTrainerNone in nnUNet_extTrainer\n" in said
 
 
 def test_another_version_of_nnunet_is_told_in_the_log(

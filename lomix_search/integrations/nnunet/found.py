@@ -68,7 +68,7 @@ def trainer_class(name: str) -> type:
         raise TrainerNameError(
             f"there is no trainer {name}: nnU-Net finds no {choice.base} to build it upon.",
             seen=str(cause).partition(". ")[0],
-            hint="-tr nnUNetTrainerLoMix",
+            hint=f"-tr nnUNetTrainer{name[len(choice.base) :]}, or name the folder of {choice.base} in {VARIABLE}",
         ) from None
     if issubclass(base, LoMixTrainer):
         raise TrainerNameError(
