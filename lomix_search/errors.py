@@ -92,11 +92,12 @@ def require(module: str, extra: str) -> types.ModuleType:
         ) from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the tail of an "unknown name" message: the nearest match and all that is known."""
+def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """Return the tail of an "unknown name" message: nearest match and all that is known, or what is listed of it."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return (f'Nearest: "{close[0]}". ' if close else "") + f"Known: {', '.join(names)}."
+    shown = names if listed is None else sorted(listed)
+    return (f'Nearest: "{close[0]}". ' if close else "") + f"Known: {', '.join(shown)}."
 
 
 def _labelled(label: str, text: str | Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """From a recipe to a finished run folder: data, network, instrumentation, search, test scores, pictures."""
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from lomix_search.experiments.figures import draw_seen, draw_weights
 from lomix_search.experiments.predictions import look
 from lomix_search.experiments.results import write_results
 from lomix_search.experiments.run_data import note_data
+from lomix_search.experiments.run_differences import flat
 from lomix_search.experiments.status import recorded
 from lomix_search.experiments.tracking import check_trackers, track_pictures, trackers_of
 from lomix_search.instrumentation.instrumented import Instrumented
@@ -36,12 +38,13 @@ from lomix_search.training.checkpoint import checkpoints, read_tensors, weights_
 from lomix_search.training.result import Result
 from lomix_search.training.run_folder import hold, writing
 from lomix_search.training.search import run_search
-from lomix_search.training.state import TrainingPlan, check_same
+from lomix_search.training.state import MAY_CHANGE, TrainingPlan, check_same
 from lomix_search.training.trackers import Tracker, Trackers, read_lines
 from lomix_search.utils.distributed import alike, is_main, join, lost_processes, on_main
 from lomix_search.utils.files import write_text
 from lomix_search.utils.random import seed_everything
 from lomix_search.utils.terminal import plain
+from lomix_search.utils.toml import to_toml_value
 
 
 @dataclass(frozen=True)
@@ -185,15 +188,20 @@ def check_place(folder: Path, recipe: Recipe, resume: bool) -> None:
 def _check_recipe(folder: Path, recipe: Recipe) -> None:
     """Refuse to go on with a run by a recipe that differs in what a result depends on."""
     before, now = load_recipe(folder / "recipe.toml").model_dump(), recipe.model_dump()
-    check_same(before.pop("search"), now.pop("search"), folder)
     skipped = ("track", "tune", "about", "note")
-    different = [key for key in now if key not in skipped and before[key] != now[key]]
-    if different:
+    was, wanted = (flat({k: v for k, v in table.items() if k not in skipped}) for table in (before, now))
+    free = {f"search.{name}" for name in MAY_CHANGE}
+    if now["search"]["steps"] > before["search"]["steps"]:
+        free.add("search.steps")
+    different = [key for key in wanted | was if was.get(key) != wanted.get(key) and key not in free]
+    if any(not key.startswith("search.") for key in different):
+        again = [f"{key}={to_toml_value(was[key])}" for key in different if was.get(key) is not None]
         raise RunError(
             f"{folder} was started with another recipe.",
-            seen=[f"{key}: {before[key]} before, {now[key]} now" for key in different],
-            hint="run it with the same recipe, or in another folder",
+            seen=[f"{key}: {was.get(key)} before, {wanted.get(key)} now" for key in different],
+            hint=["the same settings again, or another folder", *([shlex.join(again)] if again else [])],
         )
+    check_same(before["search"], now["search"], folder)
 
 
 def _score(net: Instrumented, splits: Splits, result: Result) -> dict[str, DiceResult]:

@@ -59,8 +59,11 @@ def test_one_folder_holds_one_run(finished_run: Path) -> None:
     with pytest.raises(RunError, match="holds a run already; nothing was changed"):
         run_recipe(recipe, finished_run)
     with pytest.raises(RunError, match="was started with another recipe") as caught:
-        run_recipe(recipe.override({"loss.ce": 0.3}), finished_run, resume=True)
-    assert "loss: {'ce': 0.5" in str(caught.value)
+        run_recipe(recipe.override({"loss.ce": 0.3, "search.seed": 9}), finished_run, resume=True)
+    told = str(caught.value)  # each setting by its key, those of [search] too, and the line that gives all of them back
+    assert "loss.ce: 0.5 before, 0.3 now" in told and "search.seed: 0 before, 9 now" in told and "{" not in told
+    again = told.splitlines()[-1].split()
+    assert set(again) == {"loss.ce=0.5", "search.seed=0"}
 
 
 @pytest.mark.slow  # wandb starts a process of its own

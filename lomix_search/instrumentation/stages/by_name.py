@@ -60,7 +60,7 @@ def map_by_name(found: Trace, network: nn.Module, name: str) -> fx.Node:
     rest = re.fullmatch(r"(?:#(\d+))?(.*)", name.removeprefix("in:")[len(path) :])
     if path not in known or rest is None:
         path = name.removeprefix("in:")
-        near = nearest(path, [k for k in known if k.count(".") <= path.count(".")][:40])
+        near = nearest(path, known, listed=[k for k in known if k.count(".") <= path.count(".")][:40])
         raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
     calls = [c for c in found.calls if (c.path or ".") == path and c.index == int(rest[1] or 0)]
     values = [value for c in calls for value in (c.inputs if name.startswith("in:") else c.outputs)]
