@@ -9,6 +9,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,18 @@ _SAMPLES = 4  # items of a set that are read
 Fingerprint = Mapping[str, Any]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: on several, augmentation rounds otherwise, and the same data would seem to be others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def check_some_items(items: UniformDataset) -> Fingerprint:
     """Look at a set to train with: some items, and all labels that lie in memory.
 
@@ -56,6 +69,7 @@ def check_some_items(items: UniformDataset) -> Fingerprint:
     return _summary(items) | {"read": prints}
 
 
+@_one_thread()
 def check_all_items(items: UniformDataset, classes: Sequence[str]) -> Fingerprint:
     """Look at every item of a set to validate with, which each validation reads.
 

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.runs import run
 from support.shapes import Shapes
 from support.tiny_recipe import tiny
 from torch import Tensor
 
+from lomix_search.data.sanity import Fingerprint, check_all_items, check_some_items
+from lomix_search.data.uniform_dataset import UniformDataset
 from lomix_search.errors import RunError
 from lomix_search.experiments.run import run_recipe
 
@@ -69,6 +73,27 @@ def test_a_run_does_not_go_on_with_other_data_unasked(
     )
     run(tmp_path, steps=4, resume=True, other_data=True, **now)
     run(tmp_path, steps=4, resume=True, **now)  # from then on these are its data
+
+
+class Rounded(Shapes):
+    """Rounds by the number of threads, as convolutions and resampling do."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        return image + torch.get_num_threads() * 1e-6, label
+
+
+@pytest.mark.parametrize("look", [check_some_items, lambda items: check_all_items(items, ("background", "a", "b"))])
+def test_the_number_of_threads_makes_no_other_data(look: Callable[[UniformDataset], Fingerprint]) -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(look(UniformDataset(Rounded(4), "training")))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] and found[0]["read"]
 
 
 @pytest.mark.slow

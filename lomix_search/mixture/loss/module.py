@@ -16,7 +16,7 @@ from lomix_search.mixture.loss.groups import parameter_groups
 from lomix_search.mixture.loss.label_checks import LateCheck, check_labels
 from lomix_search.mixture.loss.label_forms import finest_labels
 from lomix_search.mixture.loss.map_checks import check_maps
-from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts
+from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_counts, unwrapped
 from lomix_search.mixture.loss.own_loss import check_own_loss, own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan, widest
@@ -284,7 +284,9 @@ class MixtureLoss(nn.Module):
         for name, count in (("num_maps", num_maps), ("num_classes", num_classes)):
             if options.pop(name, count) != count:
                 raise LossError(f"for_network({name}=…) is not the network's {count}.", hint=f"leave {name} out")
-        return cls(space, num_maps, num_classes, **options)
+        loss = cls(space, num_maps, num_classes, **options)
+        loss.watch.beside(unwrapped(net), loss.operators, loss.weighting)
+        return loss
 
     @classmethod
     def from_mixture(
@@ -320,8 +322,7 @@ class MixtureLoss(nn.Module):
                 f"all {len(mixture.maps)} weights of the mixture are 0; nothing would be trained.",
                 hint="MixtureLoss(mixture.space, mixture.num_maps, mixture.num_classes)  # begins anew on its space",
             )
-        space = mixture.space.keep(positive)
-        maps = tuple(space.maps(mixture.num_maps))
+        maps = tuple((space := mixture.space.keep(positive)).maps(mixture.num_maps))
         given, own = tuple(mixture.weights[m.id] for m in maps), dict(settings or {})
         if weighting == "fixed":
             built: Weighting = Fixed(maps, given)
@@ -373,8 +374,7 @@ class MixtureLoss(nn.Module):
 
     def _active_plan(self) -> tuple[tuple[bool, ...], LossPlan]:
         active = self.weighting.active()
-        kept = tuple(m for m, wanted in zip(self.plan.maps, active, strict=True) if wanted)
-        return active, replace(self.plan, maps=kept)
+        return active, replace(self.plan, maps=tuple(m for m, on in zip(self.plan.maps, active, strict=True) if on))
 
     def _operators(self) -> Mapping[str, nn.Module]:
         return dict(self.operators.items())

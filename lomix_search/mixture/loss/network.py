@@ -36,6 +36,14 @@ class StageLike(Protocol):
         """Input size divided by the stage's size."""
 
 
+def unwrapped(net: Any) -> Any:
+    """Return the instrumented network inside DistributedDataParallel or DataParallel, or what was given."""
+    inner = net
+    while not hasattr(inner, "stages") and isinstance(getattr(inner, "module", None), nn.Module):
+        inner = inner.module
+    return inner
+
+
 def network_counts(net: Any) -> tuple[int, int]:
     """Count the stages and channels of an instrumented network.
 
@@ -48,9 +56,7 @@ def network_counts(net: Any) -> tuple[int, int]:
     Raises:
         LossError: it is not instrumented.
     """
-    inner = net
-    while not hasattr(inner, "stages") and isinstance(getattr(inner, "module", None), nn.Module):
-        inner = inner.module  # of DistributedDataParallel and DataParallel
+    inner = unwrapped(net)
     stages, classes = getattr(inner, "stages", None), getattr(inner, "num_classes", None)
     if not hasattr(inner, "strip") or not isinstance(stages, Sequence) or not isinstance(classes, int):
         raise LossError(

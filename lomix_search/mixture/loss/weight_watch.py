@@ -6,11 +6,13 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lomix_search.mixture.loss.backends.on_cuda import in_recording
+from lomix_search.mixture.loss.left_out import LeftOut
 from lomix_search.mixture.weighting import Weighting
 
 EVERY = 20
@@ -24,9 +26,18 @@ class WeightWatch:
 
     def __init__(self) -> None:
         self.on = True
+        self._left_out: LeftOut | None = None
         self._calls, self._first = 0, 0.0
         self._largest: Tensor | None = None
         self._arrived: torch.cuda.Event | None = None
+
+    def beside(self, network: Any, operators: nn.Module, weighting: nn.Module) -> None:
+        """Watch also whether an optimizer that trains an instrumented network trains what is added to it."""
+        heads = network.heads.parameters()
+        self._left_out = LeftOut(
+            network.model.parameters(),
+            {"heads": heads, "operators": operators.parameters(), "weights": weighting.parameters()},
+        )
 
     def look(self, weighting: Weighting) -> None:
         """Count a step, look at the weights if it is time, and warn of what the last look found.
@@ -34,6 +45,8 @@ class WeightWatch:
         Args:
             weighting: Of the loss. Whether they die is not watched of those without parameters, and those that settle.
         """
+        if self.on and self._left_out is not None and not in_recording(weighting.kept):
+            self._left_out.look()
         if self.on and weighting.waits_for:
             self._wait(weighting)
         if not self.on or weighting.settles or not any(p.requires_grad for p in weighting.parameters()):
