@@ -44,7 +44,8 @@ class LeftOut:
 
     def __init__(self, network: Iterable[nn.Parameter], parts: Mapping[str, Iterable[nn.Parameter]]) -> None:
         self._network = [weakref.ref(p) for p in network]
-        self._given, self._parts = {name: list(map(weakref.ref, given)) for name, given in parts.items()}, {}
+        self._given = {name: list(map(weakref.ref, given)) for name, given in parts.items()}
+        self._parts: dict[str, _Part] = {}
         self._calls, self._version = 0, 0
 
     def look(self) -> None:
