@@ -17,7 +17,7 @@ from lomix_search.data.preparation import scores_on_grid
 from lomix_search.data.resizing import resize_images, resize_labels, resize_scores
 from lomix_search.evaluation.windows import windowed
 from lomix_search.instrumentation.modes import evaluating
-from lomix_search.instrumentation.outputs import Reader, probabilities, reader_of
+from lomix_search.instrumentation.outputs import Reader, largest_channel, probabilities, reader_of
 
 
 @dataclass(frozen=True)
@@ -225,5 +225,5 @@ def _decide(probability: Tensor, how: InferenceOptions, wanted: _Wanted) -> Pred
     if how.multilabel:
         masks = (probability > 0.5).cpu().numpy().astype(np.uint8)
         return Prediction(masks, probability.cpu().numpy() if wanted.foreground else None, scores)
-    label = probability.argmax(0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
+    label = largest_channel(probability, 0).cpu().numpy().astype(np.min_scalar_type(len(probability) - 1))
     return Prediction(label, (1 - probability[0]).cpu().numpy() if wanted.foreground else None, scores)

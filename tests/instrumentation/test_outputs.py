@@ -26,7 +26,7 @@ from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.instrumentation.instrumented import instrument
-from lomix_search.instrumentation.outputs import reader_of
+from lomix_search.instrumentation.outputs import largest_channel, reader_of
 
 
 def found(network: nn.Module, items: Items, ignored: int | None = None) -> dict[str, float]:
@@ -182,3 +182,13 @@ def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(read(images), network(images)) and torch.equal(
             read(images[:1] * 0.1), network(images[:1] * 0.1)
         )
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_largest_channel_is_argmax_with_ties_infinities_and_nan(kind: torch.dtype) -> None:
+    odd = torch.tensor([float("nan"), float("-inf"), float("inf"), 0.0, 1.0])
+    generator = torch.Generator().manual_seed(0)
+    values = odd[torch.randint(0, 5, (2, 4, 9, 11), generator=generator)].to(kind)
+    for laid in (values, values.contiguous(memory_format=torch.channels_last), values.transpose(2, 3)):
+        assert torch.equal(largest_channel(laid, 1), laid.argmax(1))
+        assert torch.equal(largest_channel(laid[0], 0), laid[0].argmax(0))
