@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from lomix_search.data.dataset import Splits
 from lomix_search.data.sanity import data_changed
@@ -208,15 +210,24 @@ def _score(net: Instrumented, splits: Splits, result: Result) -> dict[str, DiceR
     """Score both networks on the test data, write results.json and the pictures, leave the final weights in place."""
     folder = result.folder
     scores: dict[str, DiceResult] = {}
+    before: dict[str, Tensor] = {}
     for name in ("best", "final"):
-        path = folder / f"{name}.pt"
-        net.model.load_state_dict(on_main(partial(read_tensors, path)))
+        weights = on_main(partial(read_tensors, folder / f"{name}.pt"))
+        net.model.load_state_dict(weights)
+        if _same(before, weights):  # the last step was the best: the test data need not be read twice
+            scores[name] = scores["best"]
+            continue
         scores[name] = score_items(
             net, splits.test, splits.classes, ignore_index=splits.ignore_index, multilabel=splits.multilabel
         )
+        before = weights
     on_main(lambda: write_results(folder, scores, result.best_step, splits.patients))
     on_main(lambda: _draw(net, splits, result))
     return scores
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def _draw(net: Instrumented, splits: Splits, result: Result) -> None:

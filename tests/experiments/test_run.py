@@ -3,16 +3,21 @@
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from support.tiny_recipe import tiny, write_tiny
 from support.workers import Worker
 
 from lomix_search.errors import MixtureError, RunError
+from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.evaluate_run import evaluate_run
+from lomix_search.experiments.results import read_results
 from lomix_search.experiments.run import run_recipe
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.recipe.recipe import load_recipe
+from lomix_search.training.checkpoint import read_tensors
 from lomix_search.training.trackers import read_lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -29,6 +34,28 @@ def test_a_run_folder_is_complete(tmp_path: Path) -> None:
         "weights.png",
     }  # fmt: skip
     assert all((run / name).stat().st_size > 5000 for name in ("predictions.png", "weights.png"))
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("lr", [1e-30, 1e-2])  # the first changes no bit, so that best and final are one network
+def test_test_data_are_read_once_where_best_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lr: float
+) -> None:
+    read: list[int] = []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        read.append(len(given[1]))
+        return score_items(*given, **named)
+
+    monkeypatch.setattr("lomix_search.experiments.run.score_items", counted)
+    quick = [f"optimizer.lr={lr}", "search.steps=2", "search.validate_every=1", "space.name=lomix"]
+    run_recipe(tiny(tmp_path / "recipe", quick), tmp_path / "run")
+    best, final = (read_tensors(tmp_path / "run" / f"{name}.pt") for name in ("best", "final"))
+    same = all(torch.equal(best[key], final[key]) for key in final)
+    assert len(read) == (1 if same else 2) and (same or lr > 1e-3)
+    written = read_results(tmp_path / "run")
+    if same:
+        assert written["best"].mean == written["final"].mean
 
 
 def test_only_networks_that_a_run_left_are_evaluated(finished_run: Path) -> None:
