@@ -19,6 +19,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_3,
     unseen_3_scenes,
     unseen_3_signals,
+    unseen_4,
+    unseen_4_scenes,
+    unseen_4_signals,
     unseen_scenes,
 )
 from published.base import LISTS
@@ -52,6 +55,12 @@ def labelled_lists() -> dict[str, Labelled]:
         Labelled(
             "unseen-3",
             tuple(LISTS["unseen-3"]),
+            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
+            True,
+        ),
+        Labelled(
+            "unseen-4",
+            tuple(LISTS["unseen-4"]),
             "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
             True,
         ),
