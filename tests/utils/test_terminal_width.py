@@ -103,7 +103,7 @@ def test_words_wider_than_their_table_are_text_of_their_own(place: str) -> None:
     table.add_row("liver", "0.812")
     lines = drawn(table).splitlines()
     told, rows = (lines[:2], lines[2:]) if place == "title" else (lines[-2:], lines[:-2])
-    assert " ".join(" ".join(told).split()) == words and len(told[0]) > 60, "wrapped at the terminal's width, from its left edge"
+    assert " ".join(" ".join(told).split()) == words and len(told[0]) > 60, "as wide as the terminal"
     assert len({len(row) for row in rows}) == 1 and len(rows) == 5
     narrow = Table("class", "Dice", **{place: "of all"})
     narrow.add_row("liver", "0.812")
