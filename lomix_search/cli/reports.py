@@ -64,9 +64,9 @@ def reproduce_command(
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        first, run, again, *rest = str(found).splitlines()
+        first, one, again, *rest = str(found).splitlines()
         console.print(first)
-        console.print(f"{run}\n{again}", soft_wrap=True)  # paths, to be pasted
+        console.print(f"{one}\n{again}", soft_wrap=True)  # paths, to be pasted
         console.print("\n".join(rest))
     if not found.matched:
         raise typer.Exit(1)
