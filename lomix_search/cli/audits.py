@@ -31,7 +31,7 @@ def audit_command(
     from lomix_search.experiments.listing import locate_run
 
     if markdown + latex + as_json > 1:
-        raise RunError("--markdown, --latex and --json: one at a time is printed.")
+        raise RunError("--markdown, --latex and --json: one at a time is printed.", hint="lomix audit WHAT --markdown")
     report = audit_paths([locate_run(path) for path in what], baseline)
     if as_json:
         print_json(audit_to_dict(report))

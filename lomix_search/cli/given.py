@@ -90,5 +90,8 @@ def build_model(path: str, arguments: Iterable[str]) -> nn.Module:
             ) from None
     built = call(load_object(where, "MODEL"), given, "MODEL")
     if not isinstance(built, nn.Module):
-        raise RunError(f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.")
+        raise RunError(
+            f"{path} gave a {type(built).__name__}; a torch.nn.Module is needed.",
+            hint="name a class of networks, or a function that returns one",
+        )
     return built

@@ -33,7 +33,7 @@ def _evaluate_folds(folder: Path, network: str, subset: str, changes: list[str],
             hint=typed("evaluate", folder / "fold0", "--network", network),
         )
     if subset not in (known := ("test", "val")):
-        raise RunError(f"--on {subset}: unknown. {nearest(subset, known)}")
+        raise RunError(f"--on {subset}: unknown. {nearest(subset, known)}", hint="--on test")
     scores = score_folds(folder, finished_folds(folder), changes=changes, overlays=overlays, progress=True)
     if subset == "test" and scores.test is None:
         raise RunError(f"{folder}: its data have no test cases; the folds share out all of them.", hint="--on val")

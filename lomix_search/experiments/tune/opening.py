@@ -96,7 +96,10 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
         raise RunError(f"{place} holds {what}.", seen=known, hint="--study NAME" if known else ())
     study = optuna.load_study(study_name=chosen, storage=storage)
     if "recipe" not in study.user_attrs:
-        raise RunError(f'the study "{chosen}" in {place} was not made by lomix tune.')
+        raise RunError(
+            f'the study "{chosen}" in {place} was not made by lomix tune.',
+            hint="lomix tune RECIPE --storage … --study ANOTHER",
+        )
     recipe = build_typed(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
     return study, recipe
 

@@ -192,7 +192,11 @@ def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> No
         trials = [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs or not kept_limits(t)]
         seen = [f"trial {t.number}: {t.user_attrs.get('reason') or t.user_attrs.get('over_limit')}" for t in trials]
         if seen:
-            raise RunError("every trial of the study failed.", seen=[line.splitlines()[0] for line in seen[:5]])
+            raise RunError(
+                "every trial of the study failed.",
+                seen=[line.splitlines()[0] for line in seen[:5]],
+                hint="lomix tune status STUDY   # says why each failed",
+            )
         return
     paths = write_best(study, recipe, home / "best.toml")
     pictures = draw_study(study, recipe, home)
