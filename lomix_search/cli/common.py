@@ -69,6 +69,12 @@ def silent(yes: bool) -> Iterator[None]:
         console.quiet = before
 
 
+def tell_files(folder: Path, names: str) -> None:
+    """Say which files a command left: the folder stays whole in a line of its own, to be pasted."""
+    console.print(f"all in {folder}", soft_wrap=True)
+    console.print(f"  {names}")
+
+
 def print_json(value: Any) -> None:
     """Print a value for scripts, and nothing else: numbers at full precision, null for what is not defined."""
     typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))

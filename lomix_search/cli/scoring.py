@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from lomix_search.cli.common import console, typed
+from lomix_search.cli.common import console, tell_files, typed
 from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.score_table import Evaluation
 from lomix_search.experiments.evaluate_run import evaluate_run, evaluation_folder
@@ -47,5 +47,5 @@ def show_folds(scores: FoldScores, home: Path) -> None:
     if scores.test is not None:
         console.print(f"test cases, the {len(scores.folds)} networks together")
         console.print(scores.test)
-    console.print(f"all in {home}: folds.json scores.csv scores.md fold0 … fold{len(scores.folds) - 1}", soft_wrap=True)
+    tell_files(home, f"folds.json scores.csv scores.md fold0 … fold{len(scores.folds) - 1}")
     console.print(f"next: {typed('report', home)}", soft_wrap=True)

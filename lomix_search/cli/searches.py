@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lomix_search.cli.common import console, typed
+from lomix_search.cli.common import console, tell_files, typed
 from lomix_search.cli.scoring import show_folds
 from lomix_search.cli.told import run_to_dict
 from lomix_search.data.subsets import label_fraction as portion
@@ -63,7 +63,7 @@ def run_and_show(recipe: Recipe, folder: Path, resume: bool) -> Outcome:
     for place, m in enumerate(outcome.result.mixture.ranked()[:10], 1):
         ranked.add_row(str(place), m.id, f"{m.weight:.4f}")
     console.print(ranked)
-    console.print(f"all in {folder}: mixture.json predictions.png weights.png results.json", soft_wrap=True)
+    tell_files(folder, "mixture.json predictions.png weights.png results.json")
     console.print(f"next: {typed('report', folder)}", soft_wrap=True)
     return outcome
 

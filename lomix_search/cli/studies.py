@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, numbers, print_json, silent
+from lomix_search.cli.common import (
+    RECIPE,
+    AsJson,
+    Overrides,
+    app,
+    console,
+    numbers,
+    print_json,
+    silent,
+    tell_files,
+    typed,
+)
 from lomix_search.errors import require
 from lomix_search.recipe.tuning import MOST_TRIALS
 
@@ -50,9 +61,8 @@ def compare_command(
     if as_json:
         typer.echo(to_json(rows), nl=False)
         return
-    console.print(
-        f"all in {home}: compare.md compare.json cases.csv compare.png curves.png, a folder a run", soft_wrap=True
-    )
+    tell_files(home, "compare.md compare.json cases.csv compare.png curves.png, a folder a run")
+    console.print(f"next: {typed('report', home)}", soft_wrap=True)
 
 
 class _TuneGroup(TyperGroup):

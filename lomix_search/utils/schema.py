@@ -73,7 +73,7 @@ def faults_in(kind: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
 
 def faults_of(cause: ValidationError, kind: type[BaseModel]) -> list[str]:
     """Put pydantic's findings into the words of the file: one line a fault."""
-    items = [dict(item) for item in cause.errors(include_url=False)]
+    items: list[dict[str, Any]] = [dict(item) for item in cause.errors(include_url=False)]
     places = [item["loc"] for item in items]
     told = [item for item in items if item["type"] != "too_short" or not any(_within(at, item["loc"]) for at in places)]
     return [_fault(item, kind) for item in told]

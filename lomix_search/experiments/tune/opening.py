@@ -1,5 +1,6 @@
 """Studies in a storage: made, joined by more workers, or opened to be read."""
 
+import difflib
 import json
 import secrets
 import time
@@ -110,9 +111,12 @@ def _noted(where: str | Path) -> tuple[StudyStorage, str | None]:
     path = in_runs(Path(where))
     if not path.is_dir():
         if not path.is_file():
+            known = sorted(str(note.parent) for note in Path("runs").glob(f"*/{_NOTE}"))
+            close = difflib.get_close_matches(f"{where}-tune", [Path(one).name for one in known], n=1)
             raise RunError(
                 f'no study "{where}": neither a folder, nor a journal file, nor a name in runs.',
-                hint=["runs/RECIPE-tune", "postgresql+psycopg://user@host/database"],
+                seen=f"studies in runs: {', '.join(known[:8])}" if known else "no study in runs",
+                hint=[*close, "lomix tune RECIPE   # starts one"],
             )
         return StudyStorage(path, None), None
     if (path / _NOTE).is_file():
