@@ -11,7 +11,9 @@ The first line says who, what was found and what was needed; ``Seen`` what the p
 
 import difflib
 import importlib
+import re
 import types
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
@@ -98,6 +100,27 @@ def nearest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
     close = difflib.get_close_matches(name, names, n=1)
     shown = names if listed is None else sorted(listed)
     return (f'Nearest: "{close[0]}". ' if close else "") + f"Known: {', '.join(shown)}."
+
+
+def list_faults(faults: Iterable[str], most: int = 20) -> tuple[list[str], list[str]]:
+    """Return faults for one message about all of them, where what several of them say to try is said once.
+
+    Args:
+        faults: Texts of errors.
+        most: Faults that are shown; how many more there are is told.
+
+    Returns:
+        Lines for ``seen``, and lines for ``hint``.
+    """
+    found = list(faults)
+    parts = [(what, "\n".join(tries)) for what, *tries in (re.split(_TRY, fault) for fault in found[:most])]
+    several = [hint for hint, count in Counter(hint for _, hint in parts).items() if hint and count > 1]
+    seen = [what if hint in several else fault for fault, (what, hint) in zip(found, parts, strict=False)]
+    more = [f"and {len(found) - most} more"] if len(found) > most else []
+    return [*seen, *more], [line.strip() for hint in several for line in hint.splitlines()]
+
+
+_TRY = re.compile(r"\n +Try:  ")
 
 
 def _labelled(label: str, text: str | Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import NoReturn
 from lomix_search.cli import threads  # noqa: F401 — before torch is imported
 from lomix_search.cli.common import app as app
 from lomix_search.cli import runs, predictions, reports as folders, studies, audits, recipes as shelf, network, nnunet  # noqa: F401 — each adds its commands, in this order
-from lomix_search.utils.distributed import is_main, rank
 from lomix_search.errors import LomixError
+from lomix_search.utils.launched import launched_rank
 from lomix_search.utils.terminal import Terminal, plain
 
 
@@ -22,8 +22,7 @@ def main() -> NoReturn:
     """Run the command line.
 
     Errors of the library, and files that cannot be read or written, print as text and end with exit code 2. From here
-    on SIGTERM ends with exit code 0, and what was begun goes on with --resume. While Python still imports the library,
-    nothing has begun, and SIGTERM ends the process as any other (143 in a shell).
+    on SIGTERM ends with exit code 0, and what was begun goes on with --resume.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -46,7 +45,7 @@ def main() -> NoReturn:
 
 
 def _tell(kind: str, text: str) -> None:
-    who = "" if is_main() else f"process {rank()}: "
+    who = f"process {launched_rank()}: " if launched_rank() > 0 else ""
     Terminal(stderr=True).print(plain(who, (kind, "red"), ": "), end="")
     print(text, file=sys.stderr)
 

@@ -7,9 +7,6 @@ import typer
 
 from lomix_search.cli.common import AsJson, app, console, print_json
 from lomix_search.errors import RunError
-from lomix_search.experiments.audit.audit_text import audit_to_dict, audit_to_latex, audit_to_markdown, audit_to_table
-from lomix_search.experiments.audit.referee import audit_paths
-from lomix_search.experiments.listing import locate_run
 
 
 @app.command("audit")
@@ -24,8 +21,17 @@ def audit_command(
     as_json: AsJson = False,
 ) -> None:
     """Say whether a comparison is fair and its differences exceed the noise; exit code 1 if a check failed."""
+    from lomix_search.experiments.audit.audit_text import (
+        audit_to_dict,
+        audit_to_latex,
+        audit_to_markdown,
+        audit_to_table,
+    )
+    from lomix_search.experiments.audit.referee import audit_paths
+    from lomix_search.experiments.listing import locate_run
+
     if markdown + latex + as_json > 1:
-        raise RunError("--markdown, --latex and --json: one at a time is printed.")
+        raise RunError("--markdown, --latex and --json: one at a time is printed.", hint="lomix audit WHAT --markdown")
     report = audit_paths([locate_run(path) for path in what], baseline)
     if as_json:
         print_json(audit_to_dict(report))

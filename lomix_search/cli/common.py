@@ -1,4 +1,8 @@
-"""What all commands share: the application, the console and the common options."""
+"""What all commands share: the application, the console and the common options.
+
+Help, ``--version`` and shell completion import every module of commands, so none of these imports torch, nor what
+imports it: a command imports what it works with when it is called.
+"""
 
 import json
 import math
@@ -12,13 +16,13 @@ import typer
 
 from lomix_search.errors import RecipeError, RunError, nearest
 from lomix_search.recipe.overrides import names_of
-from lomix_search.utils.distributed import is_main
+from lomix_search.utils.launched import launched_rank
 from lomix_search.utils.shipped import VERSION
 from lomix_search.utils.terminal import Terminal
 
 HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings=HELP)
-console = Terminal(quiet=not is_main())  # of several processes the first speaks
+console = Terminal(quiet=launched_rank() > 0)  # of several processes the first speaks
 
 RECIPE = "a shipped name (lomix ls), a recipe.toml, its folder, or the name of a run for the recipe that it ran"
 RUN = "a run: its folder, or its name in runs"
@@ -63,6 +67,12 @@ def silent(yes: bool) -> Iterator[None]:
         yield
     finally:
         console.quiet = before
+
+
+def tell_files(folder: Path, names: str) -> None:
+    """Say which files a command left: the folder stays whole in a line of its own, to be pasted."""
+    console.print(f"all in {folder}", soft_wrap=True)
+    console.print(f"  {names}")
 
 
 def print_json(value: Any) -> None:

@@ -8,9 +8,6 @@ import typer
 
 from lomix_search.cli.common import RUN, AsJson, app, console, print_json
 from lomix_search.errors import RunError
-from lomix_search.experiments.export.export_network import export_network
-from lomix_search.experiments.listing import find_run
-from lomix_search.experiments.predict.predict_images import predict_images
 from lomix_search.utils.terminal import plain
 
 
@@ -40,6 +37,9 @@ def predict_command(
     as_json: AsJson = False,
 ) -> None:
     """Segment new images, without labels; the same command again goes on where it was stopped."""
+    from lomix_search.experiments.listing import find_run
+    from lomix_search.experiments.predict.predict_images import predict_images
+
     if len(places) < 3:
         raise RunError("a run, images and a folder for predictions are needed.", hint="lomix predict RUN IMAGES OUT")
     *runs, images, out = places
@@ -83,6 +83,9 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a run's network, without heads, as one file for other programs, checked against the network itself."""
+    from lomix_search.experiments.export.export_network import export_network
+    from lomix_search.experiments.listing import find_run
+
     asked = {"onnx": onnx, "torchscript": torchscript, "torch-export": torch_export}
     forms = [name for name, wanted in asked.items() if wanted]
     if len(forms) > 1:

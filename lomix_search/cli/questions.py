@@ -50,7 +50,13 @@ def measures(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise RecipeError(f'{option} "{text[:80]}" is no list of numbers.', hint=f"{option} 3,1,1") from None
+        raise RecipeError(
+            f'{option} "{text[:80]}" is no list of numbers.', hint=f"{option} {_MEASURES.get(option, '3,1,1')}"
+        ) from None
+
+
+_MEASURES = {"--size": "224", "--window": "-150,250"}
+"""What to type for options whose numbers mean something else than millimetres."""
 
 
 def _can_ask() -> bool:

@@ -9,13 +9,6 @@ import typer
 from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, listed, print_json, typed
 from lomix_search.cli.questions import asked, data_folders, measures
 from lomix_search.data.benchmarks.table import LAYOUTS
-from lomix_search.data.prepare import prepare
-from lomix_search.mixture.space import SearchSpace
-from lomix_search.recipe.choices import colors_of, regions_of
-from lomix_search.recipe.copy import copy_shipped
-from lomix_search.recipe.new import plan_recipe
-from lomix_search.recipe.recipe import load_recipe
-from lomix_search.recipe.validate import validate_recipe
 from lomix_search.utils.shipped import shipped_files
 from lomix_search.utils.terminal import Table
 
@@ -23,6 +16,9 @@ from lomix_search.utils.terminal import Table
 @app.command("ls")
 def ls_command(as_json: AsJson = False) -> None:
     """List the recipes and search spaces that ship with the library."""
+    from lomix_search.mixture.space import SearchSpace
+    from lomix_search.recipe.recipe import load_recipe
+
     found = {
         "recipes": {name: load_recipe(name).about for name in shipped_files("recipes")},
         "search_spaces": {name: SearchSpace.load(path).about for name, path in shipped_files("search_spaces").items()},
@@ -46,6 +42,8 @@ def cp_command(
     ] = Path(),
 ) -> None:
     """Copy a shipped recipe or search space to edit it; nothing is ever overwritten."""
+    from lomix_search.recipe.copy import copy_shipped
+
     target = copy_shipped(name, folder)
     console.print(
         f"copied to {target}\nnext: {typed('validate' if target.is_dir() else 'show', target)}", soft_wrap=True
@@ -78,6 +76,9 @@ def new_command(
     as_json: AsJson = False,
 ) -> None:
     """Look at your own images and masks, say what they are, and write a recipe that works on them."""
+    from lomix_search.recipe.choices import colors_of, regions_of
+    from lomix_search.recipe.new import plan_recipe
+
     where = data_folders(data, images, masks)
     plan = plan_recipe(
         folder, *where, classes=listed("--classes", classes), patient=patient, binary=binary, modality=modality,
@@ -121,6 +122,8 @@ def prepare_command(
     as_json: AsJson = False,
 ) -> None:
     """Read a benchmark's raw files once, into a form that trains fast; goes on after an interruption."""
+    from lomix_search.data.prepare import prepare
+
     names = listed("--labels", labels)
     wanted = measures("--spacing", spacing)
     manifest = prepare(benchmark, raw, out, size=size, spacing=wanted, label_names=names, workers=workers)
@@ -140,6 +143,9 @@ def validate_command(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe's files, splits, labels, spacing, class balance and network before an hour is spent."""
+    from lomix_search.recipe.recipe import load_recipe
+    from lomix_search.recipe.validate import validate_recipe
+
     found = validate_recipe(load_recipe(recipe, overrides or ()))
     if as_json:
         print_json(dataclasses.asdict(found))

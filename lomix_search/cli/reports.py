@@ -7,10 +7,6 @@ from typing import Annotated
 import typer
 
 from lomix_search.cli.common import RUN, AsJson, Resume, app, console, print_json
-from lomix_search.experiments.listing import find_run, list_runs, runs_table
-from lomix_search.experiments.report.write import write_report
-from lomix_search.experiments.reproduce import reproduce
-from lomix_search.experiments.run_differences import differences_to_dict, tell_apart
 
 
 @app.command("runs")
@@ -22,6 +18,8 @@ def runs_command(
     as_json: AsJson = False,
 ) -> None:
     """List runs with state, step, scores, recipe and time."""
+    from lomix_search.experiments.listing import find_run, list_runs, runs_table
+
     words = what or ["runs"]
     if words[0] == "compare":  # its name before it was lomix diff
         diff_command([Path(word) for word in words[1:]], as_json)
@@ -41,6 +39,9 @@ def diff_command(
     as_json: AsJson = False,
 ) -> None:
     """Tell finished runs apart: settings that differ, scores, cost, learned weights, environments."""
+    from lomix_search.experiments.listing import find_run
+    from lomix_search.experiments.run_differences import differences_to_dict, tell_apart
+
     found = tell_apart([find_run(run) for run in runs])
     if as_json:
         print_json(differences_to_dict(found))
@@ -56,11 +57,17 @@ def reproduce_command(
     as_json: AsJson = False,
 ) -> None:
     """Run a finished run's recipe again and say whether it came out the same, bit for bit; exit code 1 if not."""
+    from lomix_search.experiments.listing import find_run
+    from lomix_search.experiments.reproduce import reproduce
+
     found = reproduce(find_run(run), folder, resume=resume, console=None if as_json else console)
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        console.print(str(found), soft_wrap=True)
+        first, one, again, *rest = str(found).splitlines()
+        console.print(first)
+        console.print(f"{one}\n{again}", soft_wrap=True)  # paths, to be pasted
+        console.print("\n".join(rest))
     if not found.matched:
         raise typer.Exit(1)
 
@@ -76,4 +83,7 @@ def report_command(
     out: Annotated[Path | None, typer.Option(help="file to write (default: report.html in that folder)")] = None,
 ) -> None:
     """Write one HTML file with all of a run, a study, a cross-validation or a comparison; it needs no server."""
+    from lomix_search.experiments.listing import find_run
+    from lomix_search.experiments.report.write import write_report
+
     console.print(f"written: {write_report(find_run(what), out)}", soft_wrap=True)

@@ -8,16 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lomix_search.cli.common import RECIPE, AsJson, Overrides, app, console, numbers, print_json, silent
+from lomix_search.cli.common import (
+    RECIPE,
+    AsJson,
+    Overrides,
+    app,
+    console,
+    numbers,
+    print_json,
+    silent,
+    tell_files,
+    typed,
+)
 from lomix_search.errors import require
-from lomix_search.experiments.compare.runner import compare_strategies
-from lomix_search.experiments.compare.strategies import read_strategies
-from lomix_search.experiments.compare.verdict_table import to_json, to_table
-from lomix_search.experiments.tune.outer_search import tune
-from lomix_search.recipe.recipe import Recipe, home_of, load_recipe
 from lomix_search.recipe.tuning import MOST_TRIALS
-from lomix_search.utils.distributed import is_main, join
-from lomix_search.utils.terminal import Table
 
 
 @app.command("compare")
@@ -41,6 +45,11 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies at equal budget, seed by seed; the same command goes on after a stop."""
+    from lomix_search.experiments.compare.runner import compare_strategies
+    from lomix_search.experiments.compare.strategies import read_strategies
+    from lomix_search.experiments.compare.verdict_table import to_json, to_table
+    from lomix_search.recipe.recipe import home_of, load_recipe
+
     loaded, chosen = load_recipe(recipe, overrides or ()), read_strategies(strategies)
     home = folder or home_of(loaded, "-compare")
     with silent(as_json):
@@ -52,9 +61,8 @@ def compare_command(
     if as_json:
         typer.echo(to_json(rows), nl=False)
         return
-    console.print(
-        f"all in {home}: compare.md compare.json cases.csv compare.png curves.png, a folder a run", soft_wrap=True
-    )
+    tell_files(home, "compare.md compare.json cases.csv compare.png curves.png, a folder a run")
+    console.print(f"next: {typed('report', home)}", soft_wrap=True)
 
 
 class _TuneGroup(TyperGroup):
@@ -111,10 +119,15 @@ def tune_command(
     ] = None,
 ) -> None:
     """Vary what a recipe declares under tune.ranges; lomix tune RECIPE for short."""
+    from lomix_search.cli.opened_studies import show_study, write_array
+    from lomix_search.experiments.tune.outer_search import tune
+    from lomix_search.recipe.recipe import home_of, load_recipe
+    from lomix_search.utils.distributed import is_main, join
+
     loaded = load_recipe(recipe, overrides or ())
     if slurm is not None:
         study_of = (recipe, overrides or (), trials, folder, storage, study)
-        _write_slurm(slurm, loaded, study_of, (workers, time, cpus, gpus, tuple(sbatch or ())))
+        write_array(slurm, loaded, study_of, (workers, time, cpus, gpus, tuple(sbatch or ())))
         return
     join()
     if not is_main():  # under torchrun each trial runs on all processes; the first one owns the study
@@ -128,17 +141,19 @@ def tune_command(
         loaded, trials, folder=home, storage=storage, name=study, resume=resume, heartbeat=heartbeat, leave=leave,
         console=console,
     )  # fmt: skip
-    _show_study(done, loaded, 10)
+    show_study(done, loaded, 10)
 
 
 @tune_app.command("status")
 def status_command(where: Where, study: StudyName = None, as_json: AsJson = False) -> None:
     """Say how a study stands: trials by state, the best so far, what runs where, and why trials failed."""
-    opened, recipe = _opened(where, study)
+    from lomix_search.cli.opened_studies import open_to_read, overview_of, show_study
+
+    opened, recipe = open_to_read(where, study)
     if as_json:
-        print_json(dataclasses.asdict(_overview(opened, recipe, 1)))
+        print_json(dataclasses.asdict(overview_of(opened, recipe, 1)))
     else:
-        _show_study(opened, recipe, 1)
+        show_study(opened, recipe, 1)
 
 
 @tune_app.command("best")
@@ -152,15 +167,17 @@ def best_command(
     as_json: AsJson = False,
 ) -> None:
     """Show the best trials of a study, and write them as recipes."""
-    opened, recipe = _opened(where, study)
+    from lomix_search.cli.opened_studies import open_to_read, overview_of, show_study
+
+    opened, recipe = open_to_read(where, study)
     from lomix_search.experiments.tune.best import write_best
 
     paths = [] if write is None else write_best(opened, recipe, write, top)
     if as_json:
-        best = dataclasses.asdict(_overview(opened, recipe, top))["best"]
+        best = dataclasses.asdict(overview_of(opened, recipe, top))["best"]
         print_json({"study": opened.study_name, "best": best, "written": paths})
         return
-    _show_study(opened, recipe, top)
+    show_study(opened, recipe, top)
     if paths:
         next_one = shlex.join(["lomix", "run", str(paths[0])])
         console.print(f"written: {', '.join(map(str, paths))}\nnext: {next_one}", soft_wrap=True)
@@ -173,7 +190,9 @@ def plot_command(
     study: StudyName = None,
 ) -> None:
     """Draw a study: history, importance of each parameter, validation curves, or the front."""
-    opened = _opened(where, study)
+    from lomix_search.cli.opened_studies import open_to_read
+
+    opened = open_to_read(where, study)
     require("matplotlib", "plot")
     from lomix_search.experiments.tune.plots import draw_study
 
@@ -182,41 +201,3 @@ def plot_command(
         console.print(f"drawn: {path}", soft_wrap=True)
     if not drawn:
         console.print("nothing is drawn: no trial has finished")
-
-
-def _opened(where: str, name: str | None) -> tuple[Any, Recipe]:
-    """Open a study to read it."""
-    require("optuna", "tune")
-    from lomix_search.experiments.tune.opening import open_study
-
-    return open_study(where, name)
-
-
-def _overview(study: Any, recipe: Recipe, top: int) -> Any:
-    from lomix_search.experiments.tune.overview import overview
-
-    return overview(study, recipe, top)
-
-
-def _show_study(study: Any, recipe: Recipe, top: int) -> None:
-    """Print how a study stands, and the best trials with their values."""
-    from lomix_search.experiments.tune.trial import shown
-
-    found = _overview(study, recipe, top)
-    for line in found.lines:
-        console.print(line)
-    table = Table("trial", *found.goals, "values", title="the front" if recipe.tune.cost else "best trials")
-    for one in found.best:
-        table.add_row(str(one.number), *(f"{value:.4f}" for value in one.values.values()), shown(one.settings))
-    if found.best:
-        console.print(table)
-
-
-def _write_slurm(path: Path, recipe: Recipe, study: tuple[Any, ...], options: tuple[Any, ...]) -> None:
-    require("optuna", "tune")
-    from lomix_search.experiments.tune.outer_search import check_ranges
-    from lomix_search.experiments.tune.slurm import ArrayStudy, SlurmArray, write_slurm
-
-    check_ranges(recipe)
-    written = write_slurm(path, recipe, ArrayStudy(*study), SlurmArray(*options))
-    console.print(f"written: {written}\nnext: {shlex.join(['sbatch', str(written)])}", soft_wrap=True)

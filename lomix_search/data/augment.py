@@ -32,7 +32,9 @@ def augmentation(name: str) -> Augment | None:
         MissingExtraError: MONAI is not installed.
     """
     if name not in SCHEMES:
-        raise RecipeError(f'augment = "{name}": unknown. {nearest(name, SCHEMES)}')
+        raise RecipeError(
+            f'augment = "{name}": unknown. {nearest(name, SCHEMES)}', hint=f"data.augment={next(iter(SCHEMES))}"
+        )
     return SCHEMES[name]()
 
 

@@ -154,7 +154,10 @@ class Slices(Dataset[Item]):
         window: tuple[int, ...] | None = None,
     ) -> None:
         if not len(images) == len(labels) == len(cases):
-            raise DataError(f"{len(images)} images, {len(labels)} labels and {len(cases)} case names do not pair up.")
+            raise DataError(
+                f"{len(images)} images, {len(labels)} labels and {len(cases)} case names do not pair up.",
+                hint="Slices(images, labels, cases): one label and one case name for each image",
+            )
         self.images, self.labels, self.cases = images, labels, tuple(cases)
         self.num_classes, self.ignore_index, self.augment, self.truths = num_classes, ignore_index, augment, truths
         self.regions, self.multilabel = dict(regions or {}), multilabel or bool(regions)

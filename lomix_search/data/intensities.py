@@ -6,6 +6,7 @@ import numpy as np
 
 from lomix_search.data.case import Array
 from lomix_search.data.manifest import ChannelScaling, Preparation
+from lomix_search.data.readers.values import NOT_FINITE
 from lomix_search.errors import DataError
 
 _LARGEST = 60000.0  # of float16
@@ -43,7 +44,7 @@ def _called(how: Preparation, channel: int) -> str:
 def _channel(image: Array, how: ChannelScaling, path: Path, where: str) -> Array:
     """Scale one channel (slices, 1, rows, columns)."""
     if not np.isfinite(image).all():
-        raise DataError(f"{path}: NaN or infinite intensities{where}.")
+        raise DataError(f"{path}: NaN or infinite intensities{where}.", hint=NOT_FINITE)
     low, high = float(image.min()), float(image.max())
     if low == high:
         raise _constant(path, where, low)
@@ -96,11 +97,14 @@ def scale_intensities(image: Array, intensity: str, path: Path, window: tuple[fl
         return image
     if not np.isfinite(image).all():
         where = int(np.argwhere(~np.isfinite(image))[0][0])
-        raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}")
+        raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {where}", hint=NOT_FINITE)
     low, high = float(image.min()), float(image.max())
     if intensity == "range" and window is not None:
         if low < window[0] or high > window[1]:
-            raise DataError(f"{path}: values {low:g} … {high:g} lie outside {window[0]:g} … {window[1]:g}.")
+            raise DataError(
+                f"{path}: values {low:g} … {high:g} lie outside {window[0]:g} … {window[1]:g}.",
+                hint="prepare all images together, so that their range holds this one; or leave it out",
+            )
         return ((image.astype(np.float64) - window[0]) / (window[1] - window[0])).astype(np.float32)
     if low >= -1e-3 and (0.5 if intensity == "mr" else 0) <= high <= 1 + 1e-3:
         return image.astype(np.float16)  # scaled already, as the community's preprocessed files are

@@ -76,7 +76,10 @@ class Patches(Slices):
         """Draw a block from numpy's global random state and read it."""
         image, label = self.images[index], self.labels[index]
         if image.shape[1:] != label.shape:
-            raise DataError(f"{self.names[index]}: image {image.shape[1:]} and label {label.shape} differ in shape.")
+            raise DataError(
+                f"{self.names[index]}: image {image.shape[1:]} and label {label.shape} differ in shape.",
+                hint="save image and label on one grid, with the same number of voxels on each axis",
+            )
         corner = self._corner(index, label.shape)
         outer = [n + 2 * more for n, more in zip(self.size, self.margin, strict=True)]
         begin = [first - more for first, more in zip(corner, self.margin, strict=True)]

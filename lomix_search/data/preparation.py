@@ -110,7 +110,10 @@ def check_image(image: Array, spacing: Sequence[float], how: Preparation, path: 
     """
     if how.channels and image.shape[1] != how.channels:
         names = f" ({', '.join(how.modalities)})" if how.modalities else ""
-        raise DataError(f"{path}: {image.shape[1]} channels; the others have {how.channels}{names}.")
+        raise DataError(
+            f"{path}: {image.shape[1]} channels; the others have {how.channels}{names}.",
+            hint="leave the case out, or bring all images to the same channels",
+        )
     if how.dims == 2:
         return
     own = image.shape[0], image.shape[2], image.shape[3]

@@ -30,7 +30,7 @@ from lomix_search.data.manifest import Entry, Manifest, Preparation, case_name
 from lomix_search.data.preparation import check_spacing
 from lomix_search.data.prepare_case import prepare_case
 from lomix_search.data.survey import VolumeFacts, plan_slices, plan_volumes, volume_facts
-from lomix_search.errors import DataError, LomixError, MissingExtraError
+from lomix_search.errors import DataError, LomixError, MissingExtraError, list_faults
 from lomix_search.utils.files import write_text
 from lomix_search.utils.terminal import Terminal
 
@@ -177,11 +177,9 @@ def _planned(layout: DatasetLayout, sources: Sequence[Source], size: int, thread
 
 def _raise(faults: Sequence[str], layout: DatasetLayout, what: str) -> None:
     if faults:
-        raise DataError(
-            f"prepare {layout.name}: {what}.",
-            seen=faults,
-            hint="mend or remove these files and run the same command again; it goes on from there",
-        )
+        seen, hints = list_faults(faults)
+        again = "mend or remove these files and run the same command again; it goes on from there"
+        raise DataError(f"prepare {layout.name}: {what}.", seen=seen, hint=[again, *hints])
 
 
 def _check_channels(layout: DatasetLayout, entries: Sequence[Entry]) -> None:
@@ -252,9 +250,17 @@ def _label_names(layout: DatasetLayout, entries: Sequence[Entry], given: Sequenc
     highest = max((value for entry in entries for value in entry.labels), default=0)
     if given:
         if highest > len(given):
-            raise DataError(f"{len(given)} label names, but labels go to {highest}.", seen=", ".join(given))
+            raise DataError(
+                f"{len(given)} label names, but labels go to {highest}.",
+                seen=", ".join(given),
+                hint="--labels with a name for each of the labels 1, 2, …",
+            )
         if twice := sorted({name for name in given if name == "background" or list(given).count(name) > 1}):
-            raise DataError(f"label name {', '.join(map(repr, twice))} is taken.", seen=", ".join(given))
+            raise DataError(
+                f"label name {', '.join(map(repr, twice))} is taken.",
+                seen=", ".join(given),
+                hint="--labels with a name of its own for each label",
+            )
         return dict(enumerate(given, 1))
     preprocessed = any(Path(name).suffix in (".npz", ".h5") for entry in entries for name in entry.sources)
     if preprocessed and layout.short_form and highest <= len(layout.short_form):

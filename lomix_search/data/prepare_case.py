@@ -125,6 +125,7 @@ def _check_labels(case: Case, layout: DatasetLayout, path: Path) -> None:
         raise DataError(
             f"{path}: unknown label {', '.join(map(str, unknown[:8]))}.",
             seen=f"{layout.name} has 0 background, " + ", ".join(f"{v} {name}" for v, name in layout.labels.items()),
+            hint="--labels NAME,NAME,…   # where labels were renumbered to 1, 2, …",
         )
 
 

@@ -105,7 +105,10 @@ def plan_volumes(layout: DatasetLayout, facts: Sequence[VolumeFacts]) -> Prepara
         DataError: no volumes, channels that differ, or some with a spacing and some without; the cases are named.
     """
     if not facts:
-        raise DataError(f"prepare {layout.name}: there are no cases.")
+        raise DataError(
+            f"prepare {layout.name}: there are no cases.",
+            hint="lomix prepare BENCHMARK RAW OUT, where RAW is the folder that holds the files",
+        )
     channels = _channels(layout, facts)
     known = {bool(f.spacing): f for f in facts}
     if len(known) > 1:
@@ -181,6 +184,7 @@ def _scaling(
         raise DataError(
             f"prepare {layout.name}: no foreground to measure the intensities of a CT in.",
             seen=f"{values.size} voxels of any label in {len(facts)} volumes",
+            hint="look at the labels: all of them are background",
         )
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
     mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))

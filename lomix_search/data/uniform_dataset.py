@@ -114,6 +114,7 @@ class UniformDataset(Dataset[Item]):
             raise DataError(
                 f"{name}: the label is one-hot of {number} classes; there are {max(2, self.num_classes)}.",
                 seen=_both(image, label),
+                hint="labels.argmax(0)   # one number a pixel",
             )
         return ones.to(torch.uint8).argmax(0).where(~ignored, self.ignore_index or 0)
 

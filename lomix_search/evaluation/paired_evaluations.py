@@ -125,7 +125,11 @@ def _check(a: Evaluation, b: Evaluation, measure: str) -> None:
         if one != other:
             only = [f"only in A: {', '.join(sorted({*one} - {*other})[:8]) or '–'}"]
             only += [f"only in B: {', '.join(sorted({*other} - {*one})[:8]) or '–'}"]
-            raise DataError(f"the two evaluations have different {what} and cannot be paired.", seen=only)
+            raise DataError(
+                f"the two evaluations have different {what} and cannot be paired.",
+                seen=only,
+                hint="score both on the same cases: lomix evaluate RUN RUN",
+            )
 
 
 def _cells(row: PairedDifference) -> list[str]:

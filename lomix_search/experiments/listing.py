@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -238,7 +239,7 @@ def runs_table(runs: Sequence[RunSummary], below: Path) -> Table:
         name = run.folder.name if run.folder == below else str(run.folder.relative_to(below))
         name += "" if name.startswith(run.recipe) else f" ({run.recipe})"
         step = str(run.step) if run.steps is None else f"{run.step}/{run.steps}"
-        scores = [score_text(run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
+        scores = [number_text(key, run.metrics.get(key, math.nan)) for key in ("val.dice.best", "test.dice.final")]
         table.add_row(name, plain((run.state, _COLOURS[run.state])), step, *scores, _when(run.when))
         if run.reason and run.state in ("failed", "damaged"):
             table.add_row(plain((run.reason[:90], "dim")))
@@ -257,14 +258,26 @@ def _when(moment: datetime) -> str:
     return local.strftime("%b %d %H:%M" if local.year == datetime.now().year else "%Y-%m-%d")
 
 
-def score_text(value: float) -> str:
-    """Write a number as short as it stays telling; – for NaN."""
-    if math.isnan(value):
-        return "–"
-    return (
-        f"{value:.0f}"
-        if value == int(value) and abs(value) >= 2
-        else f"{value:.4f}"
-        if abs(value) < 10
-        else f"{value:.1f}"
-    )
+def number_text(name: str, value: float) -> str:
+    """Write a number of a run, by one rule in all commands.
+
+    Args:
+        name: What it is, such as ``val.dice.best``: a Dice has four decimals, a step and a number of steps none, and
+            everything else as many as four digits need.
+        value: The number.
+
+    Returns:
+        The text; – for NaN.
+    """
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else f"{value:+}"
+    if _COUNTED.search(name):
+        return f"{value:.0f}"
+    if "dice" in re.split(r"\W+", name.lower()):
+        return f"{value:.4f}"
+    digits = 3 - math.floor(math.log10(abs(value))) if value else 0
+    written = f"{value:.{min(max(digits, 0), 6)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+_COUNTED = re.compile(r"(^|[._])(steps?|parameters)$")

@@ -119,7 +119,11 @@ class PredictedSlices:
             found = cls(arrays[0], arrays[1], arrays[2], names, classes)
             found.check()
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as cause:
-            raise RunError(f"{path} is damaged or holds no slices.", seen=str(cause)) from None
+            raise RunError(
+                f"{path} is damaged or holds no slices.",
+                seen=str(cause),
+                hint="delete it, and run the same command again: it is made anew",
+            ) from None
         return found
 
     def check(self) -> None:

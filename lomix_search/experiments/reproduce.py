@@ -49,14 +49,17 @@ class Reproduction:
 
     def __str__(self) -> str:
         """Say whether it matched; if not, how far off it is and what may be the cause."""
+        lines = [f"{'' if self.matched else 'not '}reproduced bit for bit", f"  run    {self.folder}"]
+        lines += [f"  again  {self.again}"]
         if self.matched:
-            hashes = ", ".join(f"{name} {digest[:12]}" for name, digest in self.hashes.items())
-            lines = [f"reproduced bit for bit: {self.again} equals {self.folder} in every weight ({hashes}),"]
-            lines += ["the learned mixture, and every logged loss and score."]
-            return "\n".join([*lines, *(f"although the environment differs: {line}" for line in self.environment)])
+            lines += ["  equal in every weight, in the learned mixture, in every logged loss and score"]
+            lines += [
+                f"  sha256 of the {name} network begins with {digest[:12]}" for name, digest in self.hashes.items()
+            ]
+            return "\n".join([*lines, *(f"  although the environment differs: {line}" for line in self.environment)])
         causes = self.environment or ("no difference is known: the recipe's own code may draw at random",)
         told = [*(f"  {line}" for line in self.differences), *(f"  environment: {line}" for line in causes)]
-        return "\n".join([f"not reproduced bit for bit: {self.again} and {self.folder} differ.", *told])
+        return "\n".join([*lines, *told])
 
 
 def reproduce(
@@ -133,7 +136,7 @@ def _mixtures(folder: Path, again: Path) -> Iterator[str]:
     elif one.weights != other.weights:
         largest = max(abs(weight - other.weights[name]) for name, weight in one.weights.items())
         tau, _ = weights_agree(one, other)
-        yield f"mixture: weights differ by up to {largest:.2g}, Kendall τ {tau:.3f}"
+        yield f"mixture: weights differ by up to {largest:.2g}, Kendall τ {tau:+.2f}"
 
 
 def _scores(folder: Path, again: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.console import Group
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.experiments.environment import read_environments
-from lomix_search.experiments.listing import is_run, last_step, metrics_of, score_text
+from lomix_search.experiments.listing import is_run, last_step, metrics_of, number_text
 from lomix_search.experiments.results import read_results
 from lomix_search.experiments.status import read_status
 from lomix_search.mixture.mixture import Mixture
@@ -52,10 +52,11 @@ class RunDifferences:
             settings.add_row(key, *_told_apart(values))
         metrics = Table("", *self.names, title="scores and cost", title_justify="left")
         for key, numbers in self.metrics.items():
-            metrics.add_row(key, *map(score_text, numbers))
+            metrics.add_row(key, *(number_text(key, value) for value in numbers))
         weights = Table("runs", "", "Kendall τ", f"top {_TOP} shared", title="learned weights", title_justify="left")
         for (one, other), (tau, shared) in self.agreement.items():
-            weights.add_row(one, other, score_text(tau), "–" if math.isnan(shared) else f"{shared:.0%}")
+            alike = ["–" if math.isnan(tau) else f"{tau:+.2f}", "–" if math.isnan(shared) else f"{shared:.0%}"]
+            weights.add_row(one, other, *alike)
         same = [] if self.settings else ["all settings are equal"]
         words = [f"{name}: {line}" for name, lines in self.environment.items() for line in lines]
         told = [plain(f"environment of {word}") for word in words]

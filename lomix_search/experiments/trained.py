@@ -159,5 +159,7 @@ def device_of(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as cause:  # torch built without CUDA asserts
-        raise RunError(f"--device {name}: there is no such device here.", seen=str(cause).splitlines()[0]) from None
+        raise RunError(
+            f"--device {name}: there is no such device here.", seen=str(cause).splitlines()[0], hint="--device cpu"
+        ) from None
     return device

@@ -112,7 +112,10 @@ def colors_of(text: str) -> dict[str, int]:
             )
         number = int(colour.removeprefix("#"), 16)
         if name in found or number in found.values():
-            raise RecipeError(f'--colors: "{part}" is there twice, its name or its colour.')
+            raise RecipeError(
+                f'--colors: "{part}" is there twice, its name or its colour.',
+                hint="--colors 'liver=#ff0000,spleen=#00ff00'",
+            )
         found[name] = number
     return found
 

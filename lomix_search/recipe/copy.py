@@ -24,7 +24,10 @@ def copy_shipped(name: str, folder: Path) -> Path:
     """
     recipes, spaces = shipped_files("recipes"), shipped_files("search_spaces")
     if name not in recipes | spaces:
-        raise RecipeError(f'no shipped recipe or space "{name}". {nearest(name, recipes | spaces)}')
+        raise RecipeError(
+            f'no shipped recipe or space "{name}". {nearest(name, recipes | spaces)}',
+            hint="lomix ls   # lists what ships",
+        )
     source = recipes[name].parent if name in recipes else spaces[name]
     if source.is_dir() and folder.suffix == ".toml":
         raise RecipeError(

@@ -128,11 +128,13 @@ def _names(look: Look, given: Sequence[str]) -> dict[int, str]:
         raise DataError(
             f"{len(given)} class names for {len(look.labels)} label values.",
             seen=f"values {', '.join(map(str, look.labels))}; names {', '.join(given)}",
+            hint="--classes with a name for each of these values, in ascending order",
         )
     if twice := sorted({name for name in given if name == "background" or list(given).count(name) > 1}):
         raise DataError(
             f"class name {', '.join(map(repr, twice))} is taken; each class needs a name of its own.",
             seen=f"names background, {', '.join(given)}",
+            hint="--classes with a name of its own for each class",
         )
     return dict(zip(look.labels, given, strict=True))
 
@@ -151,6 +153,7 @@ def _regions(
                 f"--regions: region {region!r} has a label {unknown[0]!r}, which does not exist. "
                 + nearest(unknown[0], names.values()),
                 seen="labels " + ", ".join(f"{value} {name}" for value, name in names.items()),
+                hint="--regions whole=1+2+3,core=2+3",
             )
         found[region] = tuple(sorted({value_of[member] for member in members}))
     return found
@@ -160,7 +163,9 @@ def _modalities(look: Look, choices: Choices) -> tuple[str, ...]:
     named = choices.channels if not choices.intensity else ()
     if named and len(named) != look.channels:
         raise DataError(
-            f"--modality names {len(named)} channels; the images have {look.channels}.", seen=", ".join(named)
+            f"--modality names {len(named)} channels; the images have {look.channels}.",
+            seen=", ".join(named),
+            hint="--modality with a name for each channel: T1,FLAIR",
         )
     known = named or look.found.modalities
     if not look.volumes and len(known) == 1:
@@ -222,7 +227,10 @@ def _patient(look: Look, name: str, pattern: str) -> str:
         return look.found.patients.get(name, name) if by_folder else name
     found = re.search(pattern, name)
     if found is None:
-        raise DataError(f"the patient pattern {pattern!r} does not match the case {name!r}.")
+        raise DataError(
+            f"the patient pattern {pattern!r} does not match the case {name!r}.",
+            hint="--patient '([^_]+)_'   # an expression whose first group is the patient, in every name",
+        )
     return found[1] if found.groups() else found[0]
 
 

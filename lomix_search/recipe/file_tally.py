@@ -11,6 +11,7 @@ import numpy as np
 from lomix_search.data.case import size_in_words
 from lomix_search.data.folders.reading import OwnCase
 from lomix_search.data.masks.mask_file import MaskSummary
+from lomix_search.data.readers.values import NOT_FINITE
 from lomix_search.data.survey import is_ct
 from lomix_search.errors import DataError
 
@@ -83,8 +84,14 @@ class FileTally:
         Args:
             path: The first file of its image.
             case: As it was read.
+
+        Raises:
+            DataError: it has NaN or infinite intensities.
         """
         values = case.image.image
+        if not np.isfinite(values).all():  # nothing can be judged by them, neither here nor later
+            first = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise DataError(f"{path}: NaN or infinite intensities.", seen=f"first in slice {first}", hint=NOT_FINITE)
         self.seen.append(case.look())
         self.ends.append((float(values.min()), float(values.max())))
         if case.label is not None:

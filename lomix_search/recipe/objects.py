@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from lomix_search.errors import MissingExtraError, RecipeError, nearest, require
+from lomix_search.utils.schema import shortened
 
 
 def load_object(path: str, where: str) -> Any:
@@ -59,13 +60,21 @@ def call(build: Callable[..., Any], arguments: Mapping[str, Any], where: str) ->
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     faults = [f"{where}.{k}: unknown. {nearest(k, names)}" for k in arguments if k not in names and not open_ended]
     faults += [f"{where}.{p.name}: missing." for p in named if p.default is p.empty and p.name not in arguments]
+    name = getattr(build, "__name__", str(build))
+    takes = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in named)
     if faults:
-        name = getattr(build, "__name__", str(build))
-        takes = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in named)
         raise RecipeError(
             "\n".join([f"{name} cannot be called.", *(f"  {fault}" for fault in faults)]), seen=f"{name}({takes})"
         )
-    return build(**arguments)
+    try:
+        return build(**arguments)
+    except (TypeError, ValueError, LookupError, AssertionError) as cause:
+        given = ", ".join(f"{key}={shortened(value)}" for key, value in arguments.items())
+        raise RecipeError(
+            f"{where}: {name} cannot be built of these arguments: {type(cause).__name__}: {cause}",
+            seen=f"{name}({given})",
+            hint=f"{name}({takes})   # its own defaults",
+        ) from cause
 
 
 def _import(name: str, where: str) -> ModuleType:
@@ -76,7 +85,10 @@ def _import(name: str, where: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):  # not the module itself but something that it imports
-            raise MissingExtraError(f"{where}: {name} needs {error.name}, which is not installed.") from None
+            raise MissingExtraError(
+                f"{where}: {name} needs {error.name}, which is not installed.",
+                hint=f"pip install {(error.name or name).partition(chr(46))[0]}",
+            ) from None
         raise RecipeError(f"{where}: no module {name!r}.", seen=str(error), hint=f"pip install {top}") from None
 
 
@@ -87,7 +99,7 @@ def _run_file(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise RecipeError(f"no file {path}.")
+        raise RecipeError(f"no file {path}.", hint="file.py:name, the file beside the recipe, or by its whole path")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -17,13 +17,14 @@ from lomix_search.data.masks.known import coloured_coding, named_coding
 from lomix_search.data.masks.pairing import Pair, pair_up
 from lomix_search.data.readers.label import names_in
 from lomix_search.data.readers.unread import NOT_READ, files_below, kinds_there, what_to_do
-from lomix_search.errors import DataError, nearest
+from lomix_search.errors import DataError, list_faults, nearest
 from lomix_search.recipe.choices import Choices
 from lomix_search.recipe.file_tally import FileTally, IntensityRule
 from lomix_search.utils.terminal import Terminal
 
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
+_PAIR = "put the file that is missing beside the others, or take this one away; then the same command again"
 _FEW = 5  # the same, where all are of one kind
 
 
@@ -149,7 +150,7 @@ def look_at_data(found: FoundData, choices: Choices, progress: bool = False) -> 
     if not found.pairs:
         raise _no_pairs(found)
     tally = FileTally(ignore=_ignored(found, choices))
-    faults = [DataError(fault) for fault in found.faults]
+    faults = [DataError(fault, hint="" if "\n" in fault else _PAIR) for fault in found.faults]
     found, numbers = _names(found, choices, faults)
     for name, pair in track(found.pairs.items(), "look", console=Terminal(stderr=True), disable=not progress):
         tried(lambda name=name, pair=pair: tally.add(pair[0][0], read_own(name, pair, numbers)), faults)  # type: ignore[misc]
@@ -258,9 +259,8 @@ def all_of(faults: Sequence[DataError], count: int) -> DataError:
     faults = list({str(fault): fault for fault in faults}.values())  # a file that was read twice has one fault
     if len(faults) == 1:
         return faults[0]
-    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    seen, hints = list_faults((str(fault) for fault in faults), _SHOWN)
+    again = "mend these files, or put them out of the folders, and run the same command again"
     return DataError(
-        f"lomix new: {len(faults)} faults in {count} pairs; nothing was written.",
-        seen=[*(str(fault) for fault in faults[:_SHOWN]), *more],
-        hint="mend these files, or put them out of the folders, and run the same command again",
+        f"lomix new: {len(faults)} faults in {count} pairs; nothing was written.", seen=seen, hint=[again, *hints]
     )

@@ -88,6 +88,8 @@ def _object_path(path: str, folder: Path, known: Mapping[str, Any]) -> tuple[str
         return f"{file}:{name}", None if file.is_file() else f"no file {file}.{_moved(file)}"
     if re.fullmatch(r"\w+(\.\w+)*:\w+", path):
         return path, None
+    if re.fullmatch(r"\w+(\.\w+)+", path) and not path.endswith(".py"):
+        return path, f'must read "package.module:name", with a colon: {":".join(path.rsplit(".", 1))}'
     kinds = f" {nearest(path, known)}" if known else ""
     return path, f'must read "package.module:name" or "file.py:name".{kinds}'
 

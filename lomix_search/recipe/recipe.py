@@ -122,7 +122,8 @@ class Recipe(Frozen):
             splits = call(load_object(self.data.kind, "data.kind"), self.data.settings, "data")
         if not isinstance(splits, Splits):
             raise RecipeError(
-                f"data.kind = {self.data.kind!r} returned {type(splits).__name__}; it must return Splits."
+                f"data.kind = {self.data.kind!r} returned {type(splits).__name__}; it must return Splits.",
+                hint="from lomix_search.data.dataset import Splits   # and return one",
             )
         return self._with_ignored(splits)
 
@@ -163,7 +164,10 @@ class Recipe(Frozen):
             ) from None
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
-            raise RecipeError(f"network.build = {self.network.build!r} returned {kind}; it must return an nn.Module.")
+            raise RecipeError(
+                f"network.build = {self.network.build!r} returned {kind}; it must return an nn.Module.",
+                hint="name a class of networks, or a function that returns one",
+            )
         return network
 
     def score(
@@ -347,7 +351,10 @@ def find_recipe(source: str | Path) -> Path:
             hint=[shlex.quote(str(inner.parent)) for inner in within[:5]],
         )
     if not found:
-        raise RecipeError(f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}')
+        raise RecipeError(
+            f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}',
+            hint="lomix ls   # lists what ships",
+        )
     return path
 
 
@@ -359,5 +366,9 @@ def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[
         recipe = build_typed(Recipe, content, source, RecipeError, found)
         recipe.to_toml()  # what could not be saved is refused here
     except RecursionError:
-        raise RecipeError(f"{source} is nested too deep.", seen="brackets within brackets within brackets") from None
+        raise RecipeError(
+            f"{source} is nested too deep.",
+            seen="brackets within brackets within brackets",
+            hint="lomix cp chest_ct TARGET   # a recipe to start from",
+        ) from None
     return recipe

@@ -110,7 +110,10 @@ def _made(given: Any, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
             hint="optimizer=functools.partial(torch.optim.RMSprop, lr=1e-3)",
         ) from cause
     if not isinstance(made, torch.optim.Optimizer):
-        raise RunError(f"optimizer: the function that was given returns a {type(made).__name__}, not an optimizer.")
+        raise RunError(
+            f"optimizer: the function that was given returns a {type(made).__name__}, not an optimizer.",
+            hint="lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)",
+        )
     return made
 
 

@@ -15,6 +15,7 @@ from lomix_search.training.trackers import Tracker
 from lomix_search.training.validation import Validator
 from lomix_search.utils.distributed import is_main, largest_over_processes, size
 from lomix_search.utils.progress import Bar, Stop
+from lomix_search.utils.terminal import Terminal, plain
 
 TELL_EVERY = 20
 """Steps whose numbers wait on a GPU to be fetched together. What is not finite is said as much later."""
@@ -129,4 +130,4 @@ class Loop:
 
     def _say(self, line: str) -> None:
         if self.say:
-            print(line, flush=True)
+            Terminal().print(plain(line))  # wrapped where the terminal ends

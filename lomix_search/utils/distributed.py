@@ -26,6 +26,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from lomix_search.errors import RunError
+from lomix_search.utils.launched import launched, launched_rank
 
 _T = TypeVar("_T")
 _Failure = TypeVar("_Failure", bound=BaseException)
@@ -45,7 +46,7 @@ def join() -> None:
         RunError: fewer GPUs than processes on this machine, the other processes were not met in time, or
             ``LOMIX_TIMEOUT``, the longest wait for another process in seconds, is no such number.
     """
-    if not torch.distributed.is_available() or dist.is_initialized() or "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not torch.distributed.is_available() or dist.is_initialized() or not launched():
         return
     cuda, local = torch.cuda.is_available(), int(os.environ["LOCAL_RANK"])
     if cuda:
@@ -61,7 +62,7 @@ def join() -> None:
 
 def rank() -> int:
     """Return the number of this process, 0 outside a distributed run."""
-    return dist.get_rank() if _several() else int(os.environ.get("RANK", "0")) if _launched() else 0
+    return dist.get_rank() if _several() else launched_rank()
 
 
 def size() -> int:
@@ -309,10 +310,6 @@ _AGAIN = "the same command with --resume; on any number of processes"
 
 def _several() -> bool:
     return torch.distributed.is_available() and dist.is_initialized()
-
-
-def _launched() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _speaking() -> torch.device:

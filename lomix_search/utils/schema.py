@@ -1,5 +1,7 @@
 """Typed files: what was read into frozen pydantic values, with every fault of a file reported at once."""
 
+import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -71,7 +73,15 @@ def faults_in(kind: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
 
 def faults_of(cause: ValidationError, kind: type[BaseModel]) -> list[str]:
     """Put pydantic's findings into the words of the file: one line a fault."""
-    return [_fault(dict(item), kind) for item in cause.errors(include_url=False)]
+    items: list[dict[str, Any]] = [dict(item) for item in cause.errors(include_url=False)]
+    places = [item["loc"] for item in items]
+    told = [item for item in items if item["type"] != "too_short" or not any(_within(at, item["loc"]) for at in places)]
+    return [_fault(item, kind) for item in told]
+
+
+def _within(place: tuple[str | int, ...], table: tuple[str | int, ...]) -> bool:
+    """Whether a fault lies inside a list: pydantic then takes the list for a shorter one, and says that too."""
+    return len(place) > len(table) and place[: len(table)] == table
 
 
 def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
@@ -80,9 +90,40 @@ def _fault(item: dict[str, Any], kind: type[BaseModel]) -> str:
         return f"{where}: unknown. {nearest(str(item['loc'][-1]), _keys_beside(kind, item['loc']))}"
     if item["type"] == "missing":
         return f"{where}: missing."
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = _in_words(item) or item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     shown = "" if item["type"] == "value_error" and where == "" else f" = {shortened(item['input'])}"
     return f"{where}{shown}: {message[:1].lower()}{message[1:]}".lstrip(": ")
+
+
+def _in_words(item: Mapping[str, Any]) -> str:
+    """Say what is needed as this library says it; empty for what pydantic says well, or our own validators."""
+    kind, context, given = str(item["type"]), item.get("ctx", {}), item["input"]
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"unknown. {nearest(str(given), known)}" if known else ""
+    if kind in _BOUNDS:
+        word, bound = _BOUNDS[kind]
+        value = context[bound]
+        return f"{word} {format(value, 'g') if isinstance(value, float) else value} is needed."
+    if kind == "too_short":
+        return f"at least {context['min_length']} in it is needed."
+    if kind in ("tuple_type", "list_type", "set_type", "frozen_set_type"):
+        one = isinstance(given, bool | int | float | str)
+        return f"a list is needed{f', such as [{json.dumps(given)}]' if one else ''}."
+    what = next((what for start, what in _TYPES.items() if kind.startswith(start)), "")
+    return f"{what} is needed." if what else ""
+
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_TYPES = {
+    "int_": "a whole number", "float_": "a number", "bool_": "true or false", "string_type": "text", "dict_": "a table",
+    "model_": "a table", "mapping_": "a table", "finite_number": "a finite number",
+}  # fmt: skip
 
 
 def shortened(value: object, most: int = 80) -> str:

@@ -5,6 +5,7 @@ Names of cases, classes, maps, files and studies come from users. So all tables 
 and text goes through ``plain`` on its way to a console that is not a ``Terminal``.
 """
 
+import copy
 import math
 import re
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ class Table(table.Table):
     """rich's table whose strings are text, never markup: in heads, cells, title and caption.
 
     Where it is wider than the terminal, heads and words go on in the next line, for a name that is cut off cannot be
-    typed; figures stay whole, for half a number is another number.
+    typed; figures stay whole, for half a number is another number. A title or caption wider than its table is no part
+    of it, but text above or below, as wide as the terminal.
 
     Args:
         *heads: Of the columns.
@@ -67,7 +69,16 @@ class Table(table.Table):
         whole = left + sum(max(0, one - _LEAST) for one in held) >= 0  # names keep room enough to be read
         for column in figures:
             column.no_wrap, column.overflow = whole, "ellipsis"
-        yield from super().__rich_console__(console, options)
+        width = Measurement.get(console, options, self).maximum
+        inside, above, below = copy.copy(self), _wider(self.title, width), _wider(self.caption, width)
+        if above is not None:
+            inside.title = None
+            yield above
+        if below is not None:
+            inside.caption = None
+        yield from super(Table, inside).__rich_console__(console, options)
+        if below is not None:
+            yield below
 
 
 def plain(*parts: object) -> Text:
@@ -96,6 +107,12 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Turn a string into text as rich does, control codes spelled out."""
         return super().render_str(_CODES.sub(_spelled, text), **options)
+
+
+def _wider(words: Any, width: int) -> Text | None:
+    """Return a title or caption without its style, where one of its lines is wider than the table."""
+    lines = str(words).splitlines() if words else []
+    return Text("\n".join(lines)) if any(cell_len(line) > width for line in lines) else None
 
 
 def _shown(cell: Any) -> Any:

@@ -139,14 +139,14 @@ def test_runs_lie_below_runs_whatever_the_recipe_is_called(name: str, tmp_path: 
 
 def test_label_fractions_of_data_that_know_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """chest_ct and functions of one's own have no setting of that name; the search keeps a part of their items."""
-    from lomix_search.cli import runs as module
+    from lomix_search.cli import searches as module
 
     ran = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "run_recipe", lambda recipe, folder, **_: ran.append((recipe, folder)) or stop())
     for source, key in (("chest_ct", "search"), (str(write_tiny(tmp_path / "r")), "search"), ("acdc", "data")):
         with pytest.raises(KeyboardInterrupt):
-            module._sweep(source, [], ["0.25"], Path("home"), resume=False)
+            module.sweep_and_show(source, [], ["0.25"], Path("home"), resume=False)
         recipe, folder = ran.pop()
         found = recipe.search.label_fraction if key == "search" else recipe.data.settings["label_fraction"]
         assert (found, folder) == (0.25, Path("home/fraction_0.25"))

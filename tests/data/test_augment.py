@@ -77,4 +77,7 @@ def test_scheme_is_fast_and_pickles() -> None:
 def test_unknown_scheme() -> None:
     with pytest.raises(RecipeError) as error:
         augmentation("papper")
-    assert str(error.value) == 'augment = "papper": unknown. Nearest: "paper". Known: chest_ct, none, paper.'
+    assert (
+        str(error.value)
+        == 'augment = "papper": unknown. Nearest: "paper". Known: chest_ct, none, paper.\n  Try:  data.augment=none'
+    )

@@ -149,9 +149,14 @@ def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.C
     assert Path("c/compare.png").stat().st_size > 5000 and "| derived(top=3) |" in Path("c/compare.md").read_text()
     cases = Path("c/cases.csv").read_text().splitlines()
     assert cases[0] == "strategy,seed,labels,case,patient,class,dice" and len(cases) == 1 + 3 * 2 * 2
-    before = Path("c/compare.json").read_text()
-    call(*[word.replace("anneal(until=1),derived(top=3)", "lookahead") for word in asked])
-    assert Path("c/compare.json").read_text().count('"strategy"') == before.count('"strategy"')  # others stay
+    said = call(*[word.replace("anneal(until=1),derived(top=3)", "lookahead") for word in asked])
+    assert [row["strategy"] for row in json.loads(Path("c/compare.json").read_text())] == ["lookahead"]
+    assert "not counted: 2 finished runs of earlier calls (anneal(until=1), derived(top=3))" in said
+    assert "  --strategies 'lookahead,anneal(until=1),derived(top=3)' --seeds 1\n" in said
+    Path("c/compare.json").unlink()  # their names are noted beside them
+    assert "anneal(until=1), derived(top=3)" in call(
+        *[w.replace("anneal(until=1),derived(top=3)", "lookahead") for w in asked]
+    )
     error = failing(capfd, *asked, "optimizer.lr=0.5")
     assert "holds a run of another recipe." in error and "now:    lr = 0.5" in error
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from typer.testing import CliRunner
 
 from lomix_search.cli import app
 from lomix_search.cli.common import console
-from lomix_search.experiments.listing import find_run, last_step, list_runs, locate_run, name_in_runs, runs_table
+from lomix_search.experiments.listing import (
+    find_run,
+    last_step,
+    list_runs,
+    locate_run,
+    name_in_runs,
+    number_text,
+    runs_table,
+)
 from lomix_search.training.trackers import read_lines
 from lomix_search.utils.terminal import Terminal
 
@@ -90,3 +99,18 @@ def test_a_list_of_runs_fits_80_columns_and_cuts_no_name(home: Path) -> None:
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
     names = "".join(line.partition("  ")[0].strip() for line in lines[2:])
     assert "long/" * 12 + "one" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("val.dice.best_step", 1.0, "1"), ("val.dice.best_step", 2.0, "2"), ("steps", 1.0, "1"),
+        ("steps", 12000.0, "12000"),
+        ("val.dice.best", 1.0, "1.0000"), ("test.dice.final, large", 0.5, "0.5000"), ("val.dice.best", math.nan, "–"),
+        ("seconds a step", 0.012345, "0.01235"), ("seconds a step", 1.0, "1"), ("peak memory, MiB", 1234.56, "1235"),
+        ("effective maps", 38.2571, "38.26"), ("effective maps", 0.0, "0"), ("seconds", math.inf, "+inf"),
+        ("seconds", -2.5, "-2.5"), ("parameters", 1234567.0, "1234567"), ("seconds", 1e-9, "0"),
+    ],
+)  # fmt: skip
+def test_one_rule_for_the_numbers_of_a_run(name: str, value: float, text: str) -> None:
+    assert number_text(name, value) == text

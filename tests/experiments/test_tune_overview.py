@@ -1,8 +1,13 @@
 """How a study stands, and what its trials do not yet tell."""
 
+from pathlib import Path
+
 import optuna
+import pytest
 from optuna.trial import TrialState, create_trial
 
+from lomix_search.errors import RunError
+from lomix_search.experiments.tune.opening import open_study
 from lomix_search.experiments.tune.overview import overview
 from lomix_search.experiments.tune.plots import importances
 from lomix_search.recipe.recipe import load_recipe
@@ -37,3 +42,20 @@ def test_a_study_at_a_glance() -> None:
 def test_few_trials_do_not_say_what_mattered() -> None:
     assert importances(study_of(9), RECIPE) == {}
     assert importances(study_of(10), RECIPE) == {"loss.dice": 1.0}
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="no study in runs"):
+        open_study("chest_ct")
+    (tmp_path / "runs/chest_ct-tune").mkdir(parents=True)
+    (tmp_path / "runs/chest_ct-tune/study.json").write_text("{}")
+    with pytest.raises(RunError) as caught:
+        open_study("chest_ct")
+    assert str(caught.value).splitlines()[1:] == [
+        "  Seen: studies in runs: runs/chest_ct-tune",
+        "  Try:  chest_ct-tune",
+        "        lomix tune RECIPE   # starts one",
+    ]

@@ -147,9 +147,10 @@ FAULTS = {
     "True}: int = true needs whole numbers",
     '[tune]\nmetric = "test.dice"': "tune.metric = 'test.dice': unknown. Known: "
     "val.dice.best, val.dice.final.",
-    '[tune]\npruner = "medain"': "tune.pruner.name = 'medain': input should be 'none', 'median' or 'hyperband'",
-    '[tune]\nsampler = "cma"': "tune.sampler.name = 'cma': input should be 'tpe', 'random' or 'nsga2'",
-    '[tune]\ncost = "euro"': "tune.cost = 'euro': input should be 'seconds', 'memory', 'map_pixels' or 'gflops'",
+    '[tune]\npruner = "medain"': "tune.pruner.name = 'medain': unknown. Nearest: \"median\". Known: "
+    "hyperband, median, none.",
+    '[tune]\nsampler = "cma"': "tune.sampler.name = 'cma': unknown. Known: nsga2, random, tpe.",
+    '[tune]\ncost = "euro"': "tune.cost = 'euro': unknown. Known: gflops, map_pixels, memory, seconds.",
     '[tune]\ncost = "gflops"\npruner = "median"': 'tune.pruner = "median": Optuna prunes studies of one goal only; '
     'leave out tune.cost, or set tune.pruner = "none" and tune.limits.',
     '[[tune.first]]\n"loss.ce" = 1\n"loss.dice" = 5': "tune.first[0].\"loss.ce\" = 1: not tuned. Nearest: "

@@ -150,8 +150,8 @@ def test_every_fault_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         "mine.toml has 4 faults.",
         "  operator[0].name = 'concatt': unknown. Nearest: \"concat\". "
         "Known: add, attention, avg, bounded_product, concat, max, mul, sub.",
-        "  operator[1].sizes[0] = 1: input should be greater than or equal to 2",
-        "  budget = 0: input should be greater than or equal to 1",
+        "  operator[1].sizes[0] = 1: at least 2 is needed.",
+        "  budget = 0: at least 1 is needed.",
         '  orignals: unknown. Nearest: "originals". Known: about, always_with_finest, budget, exclude, include, name, '
         "operator, operators_file, originals.",
     ]

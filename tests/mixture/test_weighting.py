@@ -313,7 +313,7 @@ def test_every_fault_of_the_settings_at_once() -> None:
         build_weighting("normalized", MAPS, {"entropi": 1, "total": -1})
     assert str(caught.value) == (
         'weighting "normalized" has 2 faults.\n'
-        "  total = -1: input should be greater than 0\n"
+        "  total = -1: more than 0 is needed.\n"
         '  entropi: unknown. Nearest: "entropy". Known: entropy, lr, total.'
     )
     assert weighting_faults("softplus", {"lr": 1}) == ["lr: unknown; softplus has no settings."]

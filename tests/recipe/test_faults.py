@@ -26,8 +26,8 @@ batchsize = 4
         f"{path} has 5 faults.\n"
         '  network.build = \'BasicUNet\': must read "package.module:name" or "file.py:name".\n'
         '  data.augmnt: unknown. Nearest: "augment". Known: augment, gap, regions, validation_slices.\n'
-        "  optimizer.name = 'Adam': input should be 'AdamW' or 'SGD'\n"
-        "  optimizer.lr = -0.001: input should be greater than 0\n"
+        "  optimizer.name = 'Adam': unknown. Nearest: \"AdamW\". Known: AdamW, SGD.\n"
+        "  optimizer.lr = -0.001: more than 0 is needed.\n"
         '  search.batchsize: unknown. Nearest: "batch_size". Known: batch_size, checkpoint_every, clip_grad, '
         "label_fraction, "
         "other_data, patience, precision, seed, shrink, skip_not_finite, steps, validate_every, workers."
@@ -60,7 +60,7 @@ high = 1
         f"{path} has 2 faults.\n"
         '  tune.ranges."optimizer.lrr": optimizer.lrr: unknown. Nearest: "lr". Known: lr, momentum, name, power, '
         "schedule, weight_decay.\n"
-        "  tune.ranges.\"data.augment\": data.augment = 'strong': input should be 'none', 'chest_ct' or 'paper'"
+        "  tune.ranges.\"data.augment\": data.augment = 'strong': unknown. Known: chest_ct, none, paper."
     )
     both = MINIMAL + '[tune.ranges."optimizer.lr"]\nlow = 1\nchoices = [2]\nhigh = 3\n'
     assert "needs low and high, or choices, or subset_of; and one of them only" in message(write(tmp_path, both))
@@ -82,9 +82,9 @@ def test_message_unknown_recipe_and_bad_toml(tmp_path: Path) -> None:
 def test_faults_of_the_weighting_table_are_reported_with_the_others(tmp_path: Path) -> None:
     text = MINIMAL + '[weighting]\nname = "anneal"\nuntill = 0.3\nstart = 2\n[optimizer]\nlr = -1\n'
     assert message(write(tmp_path, text)).splitlines()[1:] == [
-        "  weighting.start = 2: input should be less than or equal to 1",
+        "  weighting.start = 2: at most 1 is needed.",
         '  weighting.untill: unknown. Nearest: "until". Known: draw, given, seed, shape, start, until.',
-        "  optimizer.lr = -1: input should be greater than 0",
+        "  optimizer.lr = -1: more than 0 is needed.",
     ]
     assert "weighting.name = 'lookahed': unknown." in message(write(tmp_path, MINIMAL), ["weighting.name=lookahed"])
     ranges = '[tune.ranges."weighting.until"]\nlow = 0.5\nhigh = 3.0\n[weighting]\nname = "anneal"\n'

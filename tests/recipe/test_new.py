@@ -122,7 +122,9 @@ def test_names_that_do_not_fit(tmp_path: Path) -> None:
     images, masks = scans(tmp_path, count=2)
     with pytest.raises(DataError) as error:
         quiet(tmp_path / "mine", images, masks, classes=["liver"])
-    assert str(error.value) == "1 class names for 2 label values.\n  Seen: values 2, 7; names liver"
+    assert str(error.value).startswith(
+        "1 class names for 2 label values.\n  Seen: values 2, 7; names liver\n  Try:  --clas"
+    )
     with pytest.raises(DataError, match="does not match the case"):
         quiet(tmp_path / "mine", images, masks, patient=r"(x\d)")
 

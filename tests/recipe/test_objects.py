@@ -35,7 +35,11 @@ def test_own_data_function(tmp_path: Path) -> None:
             "  Try:  pip install nowhere",
         ),
         ("torch:zeros_like", None),
-        ("builtins:dict", "network.build = 'builtins:dict' returned dict; it must return an nn.Module."),
+        (
+            "builtins:dict",
+            "network.build = 'builtins:dict' returned dict; it must return an nn.Module.\n"
+            "  Try:  name a class of networks, or a function that returns one",
+        ),
     ],
 )
 def test_message_network(tmp_path: Path, build: str, text: str | None) -> None:
@@ -54,6 +58,19 @@ def test_message_network_arguments(tmp_path: Path) -> None:
     assert lines[1].startswith('  network.args.in_chanels: unknown. Nearest: "in_channels". Known: ')
     assert lines[2:5] == [f"  network.args.{name}: missing." for name in ("in_channels", "out_channels", "kernel_size")]
     assert lines[5].startswith("  Seen: Conv2d(in_channels, out_channels, kernel_size, stride=1, ") and len(lines) == 6
+
+
+def test_arguments_that_a_builder_refuses(tmp_path: Path) -> None:
+    code = "def build(features=(8, 16)):\n    return [None] * features[0]\n"
+    write(tmp_path, code, "net.py")
+    text = MINIMAL.replace("torch.nn:Identity", "net.py:build") + "[network.args]\nfeatures = 16\n"
+    with pytest.raises(RecipeError) as error:
+        load_recipe(write(tmp_path, text)).build_network()
+    assert str(error.value) == (
+        "network.args: build cannot be built of these arguments: TypeError: 'int' object is not subscriptable\n"
+        "  Seen: build(features=16)\n"
+        "  Try:  build(features=(8, 16))   # its own defaults"
+    )
 
 
 def test_message_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

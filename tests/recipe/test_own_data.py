@@ -70,3 +70,28 @@ def test_pictures_of_two_depths_are_refused(tmp_path: Path) -> None:
     save16(found[0] / "c1.png", blocks([999]))
     text = fault(*found)
     assert "images of 2 kinds" in text and f"1 of integers of 16 bits, first {found[0]}/c1.png" in text
+
+
+def test_volumes_of_what_is_no_number_are_refused_before_anything_is_judged_by_them(tmp_path: Path) -> None:
+    for i in range(4):
+        values = np.full((12, 12, 4), -800.0 + i, np.float32)
+        values[2, 3, 1] = np.nan if i in (1, 2) else 40
+        mask = np.zeros(values.shape, np.int16)
+        mask[5:9, 5:9] = 1
+        for folder, array in (("i", values), ("m", mask)):
+            twins.save_nifti(tmp_path / folder / f"v{i}.nii.gz", array, np.diag([-1.0, -1, 3, 1]))
+    text = fault(tmp_path / "i", tmp_path / "m")
+    assert text.startswith("lomix new: 2 faults in 4 pairs; nothing was written.")
+    assert text.count("NaN or infinite intensities.\n") == 2 and text.count("numpy.nan_to_num(values)") == 1
+    (tmp_path / "i/v1.nii.gz").unlink()
+    (tmp_path / "m/v1.nii.gz").unlink()
+    alone = fault(tmp_path / "i", tmp_path / "m")
+    assert alone.startswith(f"{tmp_path}/i/v2.nii.gz: NaN or infinite intensities.\n  Seen: first in slice 1\n  Try:  ")
+
+
+def test_a_mask_that_is_missing_in_one_folder_says_what_to_do(tmp_path: Path) -> None:
+    _, masks = data(tmp_path / "d", [blocks([1], s) for s in range(4)], save8)
+    (masks / "c2.png").unlink()
+    with pytest.raises(DataError) as error:
+        new_recipe(tmp_path / "r", tmp_path / "d")
+    assert "has no mask\n  Try:  put the file that is missing beside the others" in str(error.value)

@@ -33,10 +33,10 @@ def test_the_section_has_the_options_of_the_loss_and_their_defaults() -> None:
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     path = with_loss(tmp_path, 'top_k = 10\nclass_weights = [1, -1]\nregion = "dise"\nfocal = 2\nsmooth = 0')
     assert message(path).splitlines()[1:] == [
-        "  loss.class_weights[1] = -1: input should be greater than or equal to 0",
-        "  loss.top_k = 10: input should be less than or equal to 1",
-        "  loss.region = 'dise': input should be 'dice', 'generalized_dice', 'tversky' or 'iou'",
-        "  loss.smooth = 0: input should be greater than 0",
+        "  loss.class_weights[1] = -1: at least 0 is needed.",
+        "  loss.top_k = 10: at most 1 is needed.",
+        "  loss.region = 'dise': unknown. Nearest: \"dice\". Known: dice, generalized_dice, iou, tversky.",
+        "  loss.smooth = 0: more than 0 is needed.",
         message(path).splitlines()[-1],
     ]
     assert message(path).splitlines()[-1].startswith('  loss.focal: unknown. Nearest: "focal_gamma".')

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lomix_search.cli import main
+from lomix_search.cli import main, searches  # noqa: F401 — what its commands import, once for all forks
 from lomix_search.errors import RunError
 
 

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a module": (lambda net, loss: 3, ("optimizer is a int; a name, an optimizer, or a function",)),
     "a function that fails": (lambda net, loss: fails, ("lr is missing", "functools.partial")),
     "a function of nothing": (lambda net, loss: lambda groups: None, ("returns a NoneType, not an optimizer",)),
-    "an unknown name": (lambda net, loss: "Lion", ("name = 'Lion': input should be 'AdamW' or 'SGD'",)),
+    "an unknown name": (lambda net, loss: "Lion", ("name = 'Lion': unknown. Known: AdamW, SGD.",)),
     "a name of torch's": (
         lambda net, loss: "Adam",
         ("give functools.partial(torch.optim.Adam, lr=0.001) for this one",),

@@ -75,7 +75,7 @@ def test_a_search_shrinks_and_resumes_bit_for_bit(tmp_path: Path) -> None:
         ("softplus", {}, {"to": 2, "by": "effect"}, 'by = "effect" needs held-out data; the weighting is "softplus"'),
         ("uniform", {}, {"to": 2}, 'the weights of "uniform" do not move, so none is the weakest'),
         ("lookahead", {"rate": 0}, {"to": 2}, 'the weights of "lookahead" do not move'),
-        ("softplus", {}, {"to": 0}, "shrink.to = 0: input should be greater than or equal to 1"),
+        ("softplus", {}, {"to": 0}, "shrink.to = 0: at least 1 is needed."),
     ],
 )
 def test_budgets_that_make_no_sense(

@@ -42,7 +42,7 @@ def call(*arguments: object) -> str:
 @pytest.mark.slow
 def test_run_runs_and_compare_show_names_as_they_are(recipe: Path) -> None:
     said = call("run", recipe, "--folder", "runs/[/x]", "space.name=mutation")
-    wanted = ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]: ")
+    wanted = ("[red]10[/red]", BOLD, CLOSING, CLOSING + SMILE, "all in runs/[/x]")
     assert [name for name in wanted if name not in said] == [], said
     other = Path(shutil.copytree("runs/[/x]", f"runs/{BOLD}"), "recipe.toml")
     other.write_text(other.read_text().replace("lr = 0.03", "lr = 0.01"))

@@ -94,3 +94,17 @@ def test_figures_stay_whole_and_words_go_on_in_the_next_line() -> None:
     for figures in ("+0.1234 … +0.5678", "−0.123 (−0.200 … −0.100)", "1.000 ± 0.100"):
         assert figures in shown, shown
     assert shown.count("x") == 100 and shown.count("z") == 40
+
+
+@pytest.mark.parametrize("place", ["title", "caption"])
+def test_words_wider_than_their_table_are_text_of_their_own(place: str) -> None:
+    words = "test Dice, final network, also the best on validation (step 1200), of the cases that nobody has seen"
+    table = Table("class", "Dice", **{place: words})
+    table.add_row("liver", "0.812")
+    lines = drawn(table).splitlines()
+    told, rows = (lines[:2], lines[2:]) if place == "title" else (lines[-2:], lines[:-2])
+    assert " ".join(" ".join(told).split()) == words and len(told[0]) > 60, "as wide as the terminal"
+    assert len({len(row) for row in rows}) == 1 and len(rows) == 5
+    narrow = Table("class", "Dice", **{place: "of all"})
+    narrow.add_row("liver", "0.812")
+    assert "    of all" in drawn(narrow), "one that fits stays centred"

@@ -43,7 +43,10 @@ def slice_sources(paths: Iterable[Path], image_key: str, name_of: Callable[[Path
 
 def _read_slices(name: str, paths: tuple[Path, ...], image_key: str, gaps: list[int]) -> Case:
     if gaps:
-        raise DataError(f"{paths[0].parent}: {name} lacks slice {', '.join(map(str, gaps[:8]))}.")
+        raise DataError(
+            f"{paths[0].parent}: {name} lacks slice {', '.join(map(str, gaps[:8]))}.",
+            hint="copy the missing files, or download the folder again",
+        )
     if len({path.parent for path in paths}) > 1:
         seen = sorted({str(path.parent) for path in paths})
         raise DataError(
@@ -52,5 +55,9 @@ def _read_slices(name: str, paths: tuple[Path, ...], image_key: str, gaps: list[
     pairs = [read_npz(path, image_key, axes=2) for path in paths]
     shapes = {image.shape for image, _ in pairs}
     if len(shapes) > 1:
-        raise DataError(f"{paths[0].parent}: the slices of {name} differ in size.", seen=str(sorted(shapes)))
+        raise DataError(
+            f"{paths[0].parent}: the slices of {name} differ in size.",
+            seen=str(sorted(shapes)),
+            hint="copy or download these slices again",
+        )
     return Case(name, np.stack([image for image, _ in pairs])[:, None], np.stack([label for _, label in pairs]))

@@ -37,5 +37,8 @@ def find_layout(benchmark: str) -> DatasetLayout:
         DataError: no such benchmark.
     """
     if benchmark not in LAYOUTS:
-        raise DataError(f'no benchmark "{benchmark}". {nearest(benchmark, LAYOUTS)}')
+        raise DataError(
+            f'no benchmark "{benchmark}". {nearest(benchmark, LAYOUTS)}',
+            hint="lomix new FOLDER DATA   # for data of your own",
+        )
     return LAYOUTS[benchmark]

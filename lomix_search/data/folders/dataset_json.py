@@ -68,7 +68,11 @@ def read_dataset_json(path: Path) -> DatasetJson:
     modalities = _in_order(names, faults)
     training = _training(path.parent, content.get("training"), faults)
     if faults:
-        raise DataError(f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}.", seen=faults)
+        raise DataError(
+            f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)}.",
+            seen=faults,
+            hint=f"mend {path.name}, and run the same command again",
+        )
     labels = _label_names(named) if overlap else {v[0]: name for name, v in named.items()}
     regions = {name: v for name, v in named.items()} if overlap else {}
     return DatasetJson(path, modalities, labels, ignore, regions, written, training, "channel_names" in content)

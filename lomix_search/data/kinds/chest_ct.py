@@ -135,7 +135,9 @@ def read_chest_ct() -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float
     table = _class_table(segment_head)
     if unknown := sorted(set(np.unique(segments).tolist()) - {0, *np.flatnonzero(table).tolist()}):
         raise DataError(
-            f"{folder / 'Segmentation.seg.nrrd'}: label {unknown[0]} has no name.", seen=f"labels {unknown}"
+            f"{folder / 'Segmentation.seg.nrrd'}: label {unknown[0]} has no name.",
+            seen=f"labels {unknown}",
+            hint="pip install --force-reinstall slicerio==1.4.0",
         )
     label = table[segments]
     return _orient(image, directions).astype(np.float32), _orient(label, directions).astype(np.uint8), (z, y, x)
@@ -148,7 +150,10 @@ def _volume(nrrd: Any, path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
             if key not in head:
                 raise ValueError(f"its header has no {key}")
     if values.ndim != 3 or values.dtype.kind not in "iu":
-        raise DataError(f"{path}: {values.dtype} of {values.ndim} axes; need whole numbers on 3 axes.")
+        raise DataError(
+            f"{path}: {values.dtype} of {values.ndim} axes; need whole numbers on 3 axes.",
+            hint="pip install --force-reinstall slicerio==1.4.0",
+        )
     return values, head
 
 
@@ -183,7 +188,11 @@ def _class_table(head: dict[str, Any]) -> NDArray[np.uint8]:
     while (key := f"Segment{len(named)}_Name") in head:
         named[int(head[f"Segment{len(named)}_LabelValue"])] = head[key]
     if sorted(named.values()) != sorted(_CLASS_OF):
-        raise DataError("Segmentation.seg.nrrd names other structures than expected.", seen=", ".join(named.values()))
+        raise DataError(
+            "Segmentation.seg.nrrd names other structures than expected.",
+            seen=", ".join(named.values()),
+            hint="pip install --force-reinstall slicerio==1.4.0",
+        )
     table = np.zeros(max(named) + 1, np.uint8)
     for value, name in named.items():
         table[value] = CLASSES.index(_CLASS_OF[name])

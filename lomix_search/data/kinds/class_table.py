@@ -160,7 +160,10 @@ def _value_of(manifest: Manifest, ignore: int | str | None) -> int | None:
     found = [value for value, name in manifest.labels.items() if name == ignore]
     if not found:
         known = manifest.labels.values()
-        raise DataError(f"data.ignore: the prepared data have no label {ignore!r}. {nearest(ignore, known)}")
+        raise DataError(
+            f"data.ignore: the prepared data have no label {ignore!r}. {nearest(ignore, known)}",
+            hint=f'data.ignore="{next(iter(known), "NAME")}"',
+        )
     return found[0]
 
 
@@ -227,7 +230,11 @@ def class_table(
         ("the prepared data", [n for n in manifest.labels.values() if n in classes]),
     ):
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-            raise DataError(f"{what} names {twice[0]!r} twice; a name means one class.", seen=", ".join(names))
+            raise DataError(
+                f"{what} names {twice[0]!r} twice; a name means one class.",
+                seen=", ".join(names),
+                hint="give each class a name of its own",
+            )
     values = tuple(value_of[name] for name in classes)
     ignored = ignore_index if ignore_index is not None and ignore_index > len(classes) else None
     ignored = ignored if raw is None else raw

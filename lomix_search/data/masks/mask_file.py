@@ -97,9 +97,15 @@ def open_mask(path: Path) -> MaskFile:
         raise DataError(f"{path}: a mask in CMYK or the like; a mask holds numbers or RGB.", hint="save it as PNG")
     kind, values = _values(stored)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{path}: NaN or infinite label values.")
+        raise DataError(
+            f"{path}: NaN or infinite label values.",
+            hint="save whole numbers: numpy.nan_to_num makes 0, the background, of these",
+        )
     if stored.negative and len(np.unique(values)) > 2:
-        raise DataError(f"{path}: white is 0 in this TIFF; what class numbers mean then is not known.")
+        raise DataError(
+            f"{path}: white is 0 in this TIFF; what class numbers mean then is not known.",
+            hint="save it as PNG, or as a TIFF in which black is 0",
+        )
     if kind != "palette" and stored.alpha is not None and stored.alpha.min() < stored.alpha.max():
         kind, values = _with_alpha(path, kind, values, stored.alpha)
     swapped = kind == "palette" and _swapped(values, stored.palette)

@@ -44,6 +44,7 @@ def read_dicom_case(name: str, files: Sequence[Path], region: str) -> Case:
         raise DataError(
             f"{folder}: {len(found)} CT slices and {len(structures)} RTSTRUCT files; need some and one.",
             seen=[str(path_of(d)) for d in structures[:8]],
+            hint="one folder for each CT: its slices, and one RTSTRUCT file",
         )
     slices = sorted(
         _of_one_series(folder, found, structures[0]), key=lambda d: numbers_of(d, "ImagePositionPatient", 3)[2]
@@ -113,7 +114,11 @@ def _check_grid(folder: Path, slices: Sequence[Any]) -> tuple[tuple[float, float
         if not np.allclose(numbers_of(d, "ImageOrientationPatient", 6), _AXIAL, atol=1e-3):
             raise DataError(f"{path_of(d)}: the slices are not axial.", hint="resample them to axial slices")
         if min(numbers_of(d, "PixelSpacing", 2)) <= 0:
-            raise DataError(f"{path_of(d)}: PixelSpacing must be above 0.", seen=str(d.PixelSpacing))
+            raise DataError(
+                f"{path_of(d)}: PixelSpacing must be above 0.",
+                seen=str(d.PixelSpacing),
+                hint="export the series again, or leave it out",
+            )
     corners = np.array([numbers_of(d, "ImagePositionPatient", 3) for d in slices])
     steps, size = np.diff(corners[:, 2]), numbers_of(slices[0], "PixelSpacing", 2)
     for n in np.flatnonzero(steps < _PLANE).tolist():
@@ -163,6 +168,7 @@ def _label(
             raise DataError(
                 f"{path}: a contour of {region} lies at {height:g} mm, outside the slices.",
                 seen=f"slices from {corner[2]:g} to {corner[2] + spacing[0] * (len(label) - 1):g} mm",
+                hint="export the contours with the slices that they were drawn on",
             )
         pixels = [((points[:, :2] - corner[:2]) / (spacing[2], spacing[1]), kind) for points, kind in contours]
         if any((p < -1.5).any() or (p > np.array(shape[:0:-1]) + 0.5).any() for p, _ in pixels):
@@ -175,7 +181,10 @@ def _label(
             plane ^= odd
         label[number] |= plane
     if not label.any():
-        raise DataError(f"{path}: {region} covers no pixel centre of the slices.")
+        raise DataError(
+            f"{path}: {region} covers no pixel centre of the slices.",
+            hint="leave the case out, or draw the region on these slices",
+        )
     return label
 
 
@@ -185,7 +194,10 @@ def _planes(path: Path, contours: Sequence[tuple[NDArray[np.float64], str]]) -> 
     for points, kind in sorted(contours, key=lambda contour: float(contour[0][0, 2])):
         height = float(points[0, 2])
         if np.ptp(points[:, 2]) > _PLANE:
-            raise DataError(f"{path}: the corners of a contour at {height:g} mm are not in one plane.")
+            raise DataError(
+                f"{path}: the corners of a contour at {height:g} mm are not in one plane.",
+                hint="export the contours in the plane of the slices",
+            )
         if not planes or height - planes[-1][0] > _PLANE:
             planes.append((height, []))
         planes[-1][1].append((points, kind))
@@ -211,7 +223,10 @@ def contours_of(structures: Any, region: str) -> list[tuple[NDArray[np.float64],
     for c in (c for r in found for c in r.get("ContourSequence") or ()):
         kind = str(c.get("ContourGeometricType", ""))
         if kind not in ("CLOSED_PLANAR", _XOR):
-            raise DataError(f"{path}: a contour of {region} is {kind or 'of no kind'}; need CLOSED_PLANAR.")
+            raise DataError(
+                f"{path}: a contour of {region} is {kind or 'of no kind'}; need CLOSED_PLANAR.",
+                hint="export the region as closed contours, or as a DICOM SEG",
+            )
         with readable(path):
             points = np.array([float(v) for v in c.ContourData]).reshape(-1, 3)
             if not len(points) or not np.isfinite(points).all():
@@ -227,7 +242,9 @@ def _region(structures: Any, region: str) -> Any:
     found = [roi for roi in known if str(roi.ROIName) == region]
     if not found:
         raise DataError(
-            f"{path_of(structures)}: no region {region!r}.", seen=f"it has {', '.join(str(r.ROIName) for r in known)}"
+            f"{path_of(structures)}: no region {region!r}.",
+            seen=f"it has {', '.join(str(r.ROIName) for r in known)}",
+            hint="leave the case out, or name the region in it as in the others",
         )
     if len(found) > 1:
         raise DataError(

@@ -84,9 +84,15 @@ def pixel_values(d: Any) -> NDArray[np.float64]:
     if frames > 1:
         raise DataError(f"{path} holds {frames} frames; need one slice a file.", hint="split it into single slices")
     if samples > 1 or not str(value_of(d, "PhotometricInterpretation")).startswith("MONOCHROME"):
-        raise DataError(f"{path}: {samples} values a pixel, {d.PhotometricInterpretation}; a slice has one grey value.")
+        raise DataError(
+            f"{path}: {samples} values a pixel, {d.PhotometricInterpretation}; a slice has one grey value.",
+            hint="export grey slices, or save colours as PNG",
+        )
     if d.get("ModalityLUTSequence"):
-        raise DataError(f"{path} maps its values by a table, not by slope and intercept to Hounsfield units.")
+        raise DataError(
+            f"{path} maps its values by a table, not by slope and intercept to Hounsfield units.",
+            hint="export it with RescaleSlope and RescaleIntercept",
+        )
     scaled = value_of(d, "Modality") == "CT" or d.get("RescaleSlope") is not None
     (slope,), (intercept,) = (
         (numbers_of(d, key, 1) for key in ("RescaleSlope", "RescaleIntercept")) if scaled else ([1.0], [0.0])
@@ -124,5 +130,9 @@ def numbers_of(dataset: Any, key: str, count: int) -> list[float]:
     except (TypeError, ValueError):
         found = []
     if len(found) != count or not np.isfinite(found).all():
-        raise DataError(f"{path_of(dataset)}: {key} must be {count} finite number{'s' * (count > 1)}.", seen=str(value))
+        raise DataError(
+            f"{path_of(dataset)}: {key} must be {count} finite number{'s' * (count > 1)}.",
+            seen=str(value),
+            hint="export the series again, or leave it out",
+        )
     return found

@@ -100,6 +100,7 @@ def check_one_grid(
         raise DataError(
             f"{other}: {one} and {two} have different shapes.",
             seen=[f"{one} {size_in_words(origin['shape'])} ({image})", f"{two} {size_in_words(of_other['shape'])}"],
+            hint="resample one onto the grid of the other, nearest neighbour for labels",
         )
     if _apart(origin, of_other) > _APART * min(spacing):
         raise DataError(

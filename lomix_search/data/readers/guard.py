@@ -29,14 +29,14 @@ def readable(path: Path, *, too_large: str = "lomix prepare … --workers 1") ->
     """
     try:
         if path.is_dir():
-            raise DataError(f"{path} is a folder; a file was expected.")
+            raise DataError(f"{path} is a folder; a file was expected.", hint="a file in it, or another name")
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty.", hint=_AGAIN)
         yield
     except LomixError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise DataError(f"{path} does not exist.", hint="ls FOLDER   # says what it is called") from None
     except PermissionError as cause:
         raise DataError(f"{path} may not be read.", seen=str(cause), hint=f'chmod u+r "{path}"') from None
     except MemoryError as cause:

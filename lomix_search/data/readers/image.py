@@ -64,7 +64,7 @@ def read_image(paths: str | Path | Sequence[str | Path]) -> RawImage:
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if not files:
-        raise DataError("an image needs at least one file.")
+        raise DataError("an image needs at least one file.", hint="read_image(path)")
     if len(files) == 1 and files[0].is_dir():
         files = [path for path in sorted(files[0].iterdir()) if path.is_file() and is_dicom(path)] or files
     if is_dicom(files[0]):
@@ -91,7 +91,7 @@ def find_images(folder: str | Path) -> dict[str, tuple[Path, ...]]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder.")
+        raise DataError(f"{root} is not a folder.", hint="the folder that holds the images")
     found: dict[str, tuple[Path, ...]] = {}
     for here, files in walk(root):
         place = unicodedata.normalize("NFC", here.relative_to(root).as_posix())
@@ -178,7 +178,10 @@ def by_channel(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
         if numbered and (mark := CHANNEL.search(stem)):
             stem, number = stem[: mark.start()], int(mark[1])
         if (other := groups.setdefault(stem, {}).setdefault(number, path)) != path:
-            raise DataError(f"{other} and {path} are of one name; it must be clear which is meant.")
+            raise DataError(
+                f"{other} and {path} are of one name; it must be clear which is meant.",
+                hint="leave one of them, or give them different names",
+            )
     if numbered:
         most = {number for group in groups.values() for number in group}
         if most != set(range(len(most))) or len(most) > (_MOST if len(groups) > 1 else _MOST_OF_ONE):
@@ -195,7 +198,10 @@ def by_channel(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
 def _add(found: dict[str, tuple[Path, ...]], name: str, files: tuple[Path, ...]) -> None:
     if (other := found.setdefault(name, files)) != files:
-        raise DataError(f"{other[0]} and {files[0]} are of one name; it must be clear which is meant.")
+        raise DataError(
+            f"{other[0]} and {files[0]} are of one name; it must be clear which is meant.",
+            hint="leave one of them, or give them different names",
+        )
 
 
 def _read_one(path: Path) -> RawImage:
@@ -210,13 +216,17 @@ def _joined(files: Sequence[Path], parts: Sequence[RawImage]) -> RawImage:
     first = parts[0]
     for path, part in zip(files[1:], parts[1:], strict=True):
         if part.depth != first.depth:
-            raise DataError(f"{path}: {part.depth}, and {files[0].name}: {first.depth}; channels must be of one kind.")
+            raise DataError(
+                f"{path}: {part.depth}, and {files[0].name}: {first.depth}; channels must be of one kind.",
+                hint="save all channels in one form",
+            )
         if "affine" in first.origin and "affine" in part.origin:
             check_one_grid(files[0], first.origin, first.spacing, path, part.origin, ("channel", "channel"))
         if part.image.shape[::2] != first.image.shape[::2] or part.image.shape[3] != first.image.shape[3]:
             raise DataError(
                 f"{path}: channels have different shapes.",
                 seen=[f"{size_in_words(p.image.shape)} ({f})" for f, p in zip(files, parts, strict=True)],
+                hint="resample all channels onto one grid",
             )
     planes = [_one_of_grey(part) for part in parts]
     kind = np.result_type(*planes)

@@ -32,7 +32,10 @@ def read_label(path: Path, image: RawImage, files: Sequence[Path], numbers: Mapp
         return read_dicom_label(path, image.origin, numbers)
     kind = format_of(path)
     if kind is None or kind.read_label is None:
-        raise DataError(f"{path}: a label of a volume must be a volume too.")
+        raise DataError(
+            f"{path}: a label of a volume must be a volume too.",
+            hint="save the label in the form of the image, slice by slice",
+        )
     label, _, origin = kind.read_label(path)
     if "affine" in image.origin and "affine" in origin:
         own, other = canonical_grid(image.origin), canonical_grid(origin)
@@ -42,6 +45,7 @@ def read_label(path: Path, image: RawImage, files: Sequence[Path], numbers: Mapp
         raise DataError(
             f"{path}: image and label have different shapes.",
             seen=f"image {size_in_words(shape)} ({files[0]}), label {size_in_words(label.shape)}",
+            hint="resample the label onto the grid of the image, nearest neighbour",
         )
     return label
 

@@ -184,7 +184,10 @@ def _stored(path: Path, frame: int | None, channels: bool = False) -> tuple[Arra
         _check_room(path, shape, np.dtype(file.get_data_dtype()).itemsize, int(getattr(file.dataobj, "offset", 0)))
         frames = shape[3] if len(shape) > 3 and set(shape[4:]) <= {1} else 1
         if frame is not None and not 0 <= frame < frames:
-            raise DataError(f"{path} has {frames} frame{'s' * (frames > 1)}; number {frame + 1} is wanted.")
+            raise DataError(
+                f"{path} has {frames} frame{'s' * (frames > 1)}; number {frame + 1} is wanted.",
+                hint=f"number 1 … {frames}",
+            )
         many = channels or frame is not None
         if len(shape) < 3 or math.prod(shape[3:]) != (frames if many else 1) or 0 in shape:
             raise DataError(

@@ -60,7 +60,11 @@ def read_h5(path: Path, image_key: str = "image") -> tuple[Array, Array]:
 
 def _check_keys(path: Path, keys: Sequence[str], image_key: str) -> None:
     if missing := [key for key in (image_key, "label") if key not in keys]:
-        raise DataError(f"{path} has no {' and no '.join(missing)}.", seen=f"it has {', '.join(keys)}")
+        raise DataError(
+            f"{path} has no {' and no '.join(missing)}.",
+            seen=f"it has {', '.join(keys)}",
+            hint="save it with these names: numpy.savez(path, image=…, label=…)",
+        )
     if twice := sorted({key for key in keys if list(keys).count(key) > 1}):
         raise DataError(f"{path} has {twice[0]} twice.", hint="save it again")
 
@@ -85,14 +89,19 @@ def _dataset(h5py: Any, path: Path, content: Any, key: str) -> Any:
         )
     found = content[key]
     if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path}: {key} is no array.", seen=type(found).__name__)
+        raise DataError(
+            f"{path}: {key} is no array.", seen=type(found).__name__, hint="save an array of numbers under this name"
+        )
     if found.is_virtual or found.external:
         raise DataError(
             f"{path}: {key} lies in other files, which are not followed.", hint="copy the data into the file"
         )
     check_real_values(path, found.dtype, key)
     if found.size and not found.id.get_storage_size():
-        raise DataError(f"{path}: {key} is said to be {size_in_words(found.shape)}, and was never written.")
+        raise DataError(
+            f"{path}: {key} is said to be {size_in_words(found.shape)}, and was never written.",
+            hint="write the file again; this part of it is empty",
+        )
     check_memory(path, found.shape)
     return found
 
@@ -102,9 +111,11 @@ def _pair_of(path: Path, image: Array, label: Array, axes: int) -> tuple[Array, 
         raise DataError(
             f"{path}: image and label have different shapes.",
             seen=f"image {size_in_words(image.shape)}, label {size_in_words(label.shape)}",
+            hint="save image and label with the same shape",
         )
     if image.ndim != axes or 0 in image.shape:
         raise DataError(
-            f"{path}: {size_in_words(image.shape)} values; a {'slice' if axes == 2 else 'volume'} has {axes} axes."
+            f"{path}: {size_in_words(image.shape)} values; a {'slice' if axes == 2 else 'volume'} has {axes} axes.",
+            hint="save one slice or volume a file, without further axes",
         )
     return image.astype(float_of(image.dtype)), whole_labels(label, path)

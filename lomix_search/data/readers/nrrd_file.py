@@ -114,6 +114,7 @@ def _spatial(path: Path, header: Mapping[str, Any]) -> list[int]:
         raise DataError(
             f"{path}: {count} axes, {len(axes)} of them in space; a volume has 3, and may have one of channels.",
             seen=f"sizes {size_in_words(int(n) for n in header['sizes'])}, kinds {header.get('kinds', 'not said')}",
+            hint="save one volume a file",
         )
     return axes
 
@@ -121,7 +122,10 @@ def _spatial(path: Path, header: Mapping[str, Any]) -> list[int]:
 def _with_channels(path: Path, values: Array, header: Mapping[str, Any]) -> Array:
     axes = _spatial(path, header)
     if 0 in values.shape:
-        raise DataError(f"{path}: {size_in_words(values.shape)} values; a volume has no axis of 0.")
+        raise DataError(
+            f"{path}: {size_in_words(values.shape)} values; a volume has no axis of 0.",
+            hint="write the file again, or leave it out",
+        )
     return values[..., None] if values.ndim == 3 else np.moveaxis(values, ({0, 1, 2, 3} - set(axes)).pop(), 3)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from lomix_search.data.case import Array, size_in_words
 from lomix_search.data.readers.guard import check_memory
 from lomix_search.data.readers.picture_file import Stored, count_pages, read_pages
-from lomix_search.data.readers.values import whole_labels
+from lomix_search.data.readers.values import NOT_FINITE, whole_labels
 from lomix_search.errors import DataError
 
 _TIFF = (".tif", ".tiff")
@@ -37,7 +37,7 @@ def read_stack(path: Path) -> tuple[Array, tuple[float, ...], dict[str, Any]]:
     stacked = np.stack(planes)
     image = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
     if not np.isfinite(image).all():
-        raise DataError(f"{path}: NaN or infinite intensities.")
+        raise DataError(f"{path}: NaN or infinite intensities.", hint=NOT_FINITE)
     return np.ascontiguousarray(image), (), {"pages": len(pages)}
 
 

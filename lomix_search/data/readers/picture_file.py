@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lomix_search.data.case import Array
 from lomix_search.data.readers.guard import readable, unreadable
+from lomix_search.data.readers.values import NOT_FINITE
 from lomix_search.errors import DataError, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -155,7 +156,7 @@ def read_intensities(path: Path) -> tuple[Array, str]:
     if stored.depth == "8 bit":
         return _rgb(stored, path), stored.depth
     if not np.isfinite(stored.values).all():
-        raise DataError(f"{path}: NaN or infinite intensities.")
+        raise DataError(f"{path}: NaN or infinite intensities.", hint=NOT_FINITE)
     _check_opaque(stored, path)
     return stored.values[None], stored.depth
 
@@ -223,7 +224,10 @@ def _check(path: Path, picture: Any, facts: _Facts) -> None:
             hint="save the channels that you mean, one or three, to a new file",
         )
     if facts.negative and facts.sample == _FLOAT:
-        raise DataError(f"{path}: white is 0 in this TIFF of floats; what black is, is not known.")
+        raise DataError(
+            f"{path}: white is 0 in this TIFF of floats; what black is, is not known.",
+            hint="save it as a TIFF in which black is 0",
+        )
 
 
 def _stored(path: Path, picture: Any, facts: _Facts) -> Stored:
@@ -239,7 +243,10 @@ def _stored(path: Path, picture: Any, facts: _Facts) -> Stored:
     if mode in ("P", "PA"):
         index, palette = values if mode == "P" else values[..., 0], _palette(picture)
         if int(index.max(initial=0)) >= len(palette):
-            raise DataError(f"{path}: index {index.max()} has no colour; the palette has {len(palette)}.")
+            raise DataError(
+                f"{path}: index {index.max()} has no colour; the palette has {len(palette)}.",
+                hint="save it anew, as class numbers or in colours",
+            )
         alpha = _alpha_of(picture, len(palette))[index] if mode == "P" else values[..., 1]
         return Stored("palette", index, 255, palette, alpha, facts.lossy, False)
     if mode in ("RGB", "RGBA"):

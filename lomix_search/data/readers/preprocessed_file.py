@@ -77,7 +77,8 @@ def read_label_array(path: Path, shape: tuple[int, ...]) -> Array:
     wanted = (1, shape[0], *shape[2:])
     if seg.shape != wanted:
         raise DataError(
-            f"{path}: image {size_in_words((shape[1], *wanted[1:]))} and label {size_in_words(seg.shape)} do not fit."
+            f"{path}: image {size_in_words((shape[1], *wanted[1:]))} and label {size_in_words(seg.shape)} do not fit.",
+            hint="nnUNetv2_preprocess -d DATASET   # writes the files anew",
         )
     return np.asarray(seg[0])
 
@@ -100,12 +101,16 @@ def _npz(path: Path) -> tuple[Array, Array]:
         raise DataError(
             f"{path}: no array data of 4 axes; .npz files are read where nnU-Net preprocessed them.",
             seen=", ".join(f"{k} {size_in_words(v.shape)}" for k, v in arrays.items()) or "other arrays",
+            hint="lomix new FOLDER nnUNet_raw/DATASET   # the raw images",
         )
     data, seg = arrays["data"], arrays.get("seg")
     if seg is None:
         data, seg = data[:-1], data[-1:]
     if not len(data):
-        raise DataError(f"{path}: data has a single channel and there is no seg; one of both is missing.")
+        raise DataError(
+            f"{path}: data has a single channel and there is no seg; one of both is missing.",
+            hint="nnUNetv2_preprocess -d DATASET   # writes the files anew",
+        )
     return data, seg
 
 
@@ -131,7 +136,10 @@ def _blosc(path: Path) -> Array:
         # "safe": a file may also hold a recipe that is computed, or lead to other files; such are refused.
         array: Any = blosc2.open(str(path), mode="r", deserialize="safe", dparams={"nthreads": 1}, **mapped)
         if type(array) is not blosc2.NDArray:
-            raise DataError(f"{path} holds a {type(array).__name__}; an array is needed.")
+            raise DataError(
+                f"{path} holds a {type(array).__name__}; an array is needed.",
+                hint="nnUNetv2_preprocess -d DATASET   # writes the files anew",
+            )
         check_real_values(path, array.dtype)
         check_memory(path, array.shape)
         if len(array.shape) != _AXES:

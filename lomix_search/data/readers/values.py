@@ -8,6 +8,9 @@ import numpy as np
 from lomix_search.data.case import Array
 from lomix_search.errors import DataError
 
+NOT_FINITE = "put numbers in their place, numpy.nan_to_num(values), and save the file anew; or leave the case out"
+"""What to do about NaN and infinite intensities."""
+
 
 def whole_labels(label: Array, path: Path) -> Array:
     """Turn labels that may be stored as floats into whole numbers.
@@ -35,7 +38,11 @@ def whole_labels(label: Array, path: Path) -> Array:
         label = whole
     low, high = int(label.min(initial=0)), int(label.max(initial=0))
     if low < 0 or high > np.iinfo(np.uint32).max:
-        raise DataError(f"{path}: labels must lie in 0 … 2³² − 1.", seen=f"{low} … {high}")
+        raise DataError(
+            f"{path}: labels must lie in 0 … 2³² − 1.",
+            seen=f"{low} … {high}",
+            hint="save class numbers: 0 for the background, then 1, 2, …",
+        )
     return label.astype(np.min_scalar_type(high))
 
 

@@ -106,8 +106,11 @@ def stable_search(entries: Sequence[AuditEntry]) -> Finding:
                 unknown.append((f"{name} has one seed", setting))
             else:
                 tau, shared = agreement(found)
-                said = f"{name}: τ {tau:+.2f}, {shared:.0%} of the eight strongest maps shared"
-                if tau >= _AGREE and shared >= _AGREE:
+                order = "too few maps for an order" if math.isnan(tau) else f"τ {tau:+.2f}"
+                said = f"{name}: {order}, {shared:.0%} of the eight strongest maps shared"
+                if math.isnan(tau):
+                    unknown.append((said, setting))
+                elif tau >= _AGREE and shared >= _AGREE:
                     seen.append(said)
                 else:
                     failed.append((said, setting))

@@ -83,7 +83,10 @@ def read_audit_table(path: Path) -> list[AuditEntry]:
     faults += [fault for group in groups.values() for fault in _faults_together(group)]
     if faults:
         more = [f"  … and {len(faults) - _SHOWN} more."] if len(faults) > _SHOWN else []
-        raise RunError("\n".join([f"{path} cannot be audited.", *(f"  {one}" for one in faults[:_SHOWN]), *more]))
+        raise RunError(
+            "\n".join([f"{path} cannot be audited.", *(f"  {one}" for one in faults[:_SHOWN]), *more]),
+            hint="mend the table, and run the same command again",
+        )
     return [_entry(group) for group in groups.values()]
 
 

@@ -56,7 +56,8 @@ def final_and_best(entries: Sequence[AuditEntry]) -> Finding:
             if (last[one] - last[other]) * (best[one] - best[other]) < 0:
                 failed.append((f"{one} and {other} change places", setting))
     widest = max(gaps, key=abs)
-    said = f"the order of methods is the same for both; best − last is {widest:+.4f} at most"
+    change = f"{widest:+.4f}" if widest else "0"
+    said = f"the order of methods is the same for both; best − last is {change} at most"
     return judge("final_best", "last and best checkpoint agree", failed, unknown, said)
 
 
@@ -71,7 +72,11 @@ def same_cases(entries: Sequence[AuditEntry]) -> Finding:
             unknown.append(("scores by case are not there, so that nothing can be paired by patient", setting))
         counts |= {len(kind) for kind in kinds}
     return judge(
-        "cases", "the same test cases", failed, unknown, f"{in_words([str(c) for c in sorted(counts)])} test cases"
+        "cases",
+        "the same test cases",
+        failed,
+        unknown,
+        f"{in_words([str(c) for c in sorted(counts)])} test case{'s' * (counts != {1})}",
     )
 
 

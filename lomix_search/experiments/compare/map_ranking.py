@@ -100,6 +100,11 @@ class MapRanking:
         return table
 
 
+def has_looked(run: Path) -> bool:
+    """Tell whether a finished run looked at held-out data, so that its maps can be ranked."""
+    return (run / "mixture.json").is_file() and Mixture.load(run / "mixture.json").weighting == "lookahead"
+
+
 def rank_maps(folder: Path) -> MapRanking:
     """Rank the maps of a finished run of ``lookahead``.
 

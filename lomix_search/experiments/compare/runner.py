@@ -1,5 +1,6 @@
 """Strategies at equal budget: a recipe and strategies go in, a run for each seed is made, a verdict comes out."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from lomix_search.errors import LomixError, RunError, nearest
 from lomix_search.experiments.compare.jobs import Job, run_jobs
 from lomix_search.experiments.compare.map_ranking import rank_maps
 from lomix_search.experiments.compare.strategies import DERIVED, Strategy, needed
-from lomix_search.experiments.compare.strategy_run import read_runs
+from lomix_search.experiments.compare.strategy_run import StrategyRun, read_runs, write_label
 from lomix_search.experiments.compare.verdict import StrategyRow, compare_by_seed
 from lomix_search.experiments.compare.verdict_figure import draw_curves, draw_verdict
 from lomix_search.experiments.compare.verdict_table import cases_to_csv, read_verdict, to_json, to_markdown
@@ -44,7 +45,8 @@ def compare_strategies(
         seeds: How many; they are 1, 2, 3, ….
         labels: Parts of the training items, in (0, 1].
         folder: Where everything goes: a folder a run, compare.json, compare.md, compare.png, curves.png and cases.csv,
-            the test score of every case. Finished runs of earlier calls with the same recipe are counted too.
+            the test score of every case. Finished runs of earlier calls that are asked for again are not repeated;
+            others are named, and not counted.
         jobs: Processes at a time; each gets its share of the cores.
         baseline: Label of the strategy to compare the others with; else last_layer, deep_supervision or uniform.
         console: Where to report; silent by default.
@@ -72,7 +74,7 @@ def compare_strategies(
         failed += run_jobs([job for job in ready if not job.finished], jobs, say)
     for fault in failed:
         say.print(plain(("failed", "red"), f": {fault}"))
-    return _conclude([job.strategy.label for job in plan], folder, failed, baseline)
+    return _conclude(plan, folder, failed, baseline, say)
 
 
 def _check(seeds: int, labels: Sequence[float], jobs: int) -> None:
@@ -81,7 +83,10 @@ def _check(seeds: int, labels: Sequence[float], jobs: int) -> None:
     faults += [f"--label-fraction {part:g}: lies outside (0, 1]." for part in labels if not 0 < part <= 1]
     faults += [f"--jobs {jobs}: at least 1 is needed."] if jobs < 1 else []
     if faults:
-        raise RunError("\n".join(["the comparison cannot be run.", *(f"  {fault}" for fault in faults)]))
+        raise RunError(
+            "\n".join(["the comparison cannot be run.", *(f"  {fault}" for fault in faults)]),
+            hint="--seeds 5 --label-fraction 0.1,1 --jobs 1",
+        )
 
 
 def _prepare(job: Job, recipe: Recipe, plan: Sequence[Job], failed: list[str]) -> bool:
@@ -103,13 +108,25 @@ def _prepare(job: Job, recipe: Recipe, plan: Sequence[Job], failed: list[str]) -
     path = job.folder / "job.toml"
     _check_same(job.folder, path, text)
     write_text(path, text)
+    write_label(job.folder.parent.parent, job.strategy)
     return True
 
 
-def _conclude(labels: Sequence[str], folder: Path, failed: Sequence[str], baseline: str | None) -> list[StrategyRow]:
-    runs = read_runs(folder, list(dict.fromkeys([*labels, *_labels_before(folder)])))
+def _conclude(
+    plan: Sequence[Job], folder: Path, failed: Sequence[str], baseline: str | None, say: Console
+) -> list[StrategyRow]:
+    labels = list(dict.fromkeys(job.strategy.label for job in plan))
+    there = read_runs(folder, list(dict.fromkeys([*labels, *_labels_before(folder)])))
+    asked = {(job.strategy.label, f"{job.labels:g}", job.seed) for job in plan}
+    runs = [run for run in there if (run.strategy, f"{run.labels:g}", run.seed) in asked]
     if not runs:
-        raise RunError("no run of the comparison finished.", seen=list(failed)[:5])
+        raise RunError(
+            "no run of the comparison finished.",
+            seen=list(failed)[:5],
+            hint="the same command again: it goes on where each run stopped; log.txt beside a run tells more",
+        )
+    if len(there) > len(runs):
+        _tell_others(there, [run for run in there if run not in runs], labels, say)
     rows = compare_by_seed(runs, baseline)
     write_text(folder / "compare.json", to_json(rows))
     notes = "".join(f"\nfailed: {fault}\n" for fault in failed)
@@ -118,6 +135,19 @@ def _conclude(labels: Sequence[str], folder: Path, failed: Sequence[str], baseli
     draw_verdict(folder / "compare.png", rows, baseline)
     draw_curves(folder / "curves.png", runs)
     return rows
+
+
+def _tell_others(
+    there: Sequence[StrategyRun], others: Sequence[StrategyRun], labels: Sequence[str], say: Console
+) -> None:
+    """Say which finished runs were not asked for, and what to type to count them."""
+    named = dict.fromkeys(run.strategy for run in others)
+    count = f"{len(others)} finished run{'s' if len(others) > 1 else ''} of earlier calls"
+    say.print(plain(f"not asked for, and not counted: {count} ({', '.join(named)}). To count them too:"))
+    parts = ",".join(f"{part:g}" for part in sorted({run.labels for run in there}))
+    options = ["--strategies", ",".join(dict.fromkeys([*labels, *named])), "--seeds", max(run.seed for run in there)]
+    options += ["--label-fraction", parts] if parts != "1" else []
+    say.print(plain(f"  {shlex.join(map(str, options))}"), soft_wrap=True)
 
 
 def _labels_before(folder: Path) -> list[str]:

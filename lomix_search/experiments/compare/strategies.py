@@ -124,7 +124,9 @@ def read_strategies(text: str) -> tuple[Strategy, ...]:
         faults.append("none is named.")
     if faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise RecipeError("\n".join([f"the strategies have {count}.", *(f"  {fault}" for fault in faults)]))
+        raise RecipeError(
+            "\n".join([f"the strategies have {count}.", *(f"  {fault}" for fault in faults)]), hint=_EXAMPLE
+        )
     return tuple(strategies)
 
 

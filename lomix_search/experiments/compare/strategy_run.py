@@ -14,8 +14,9 @@ from lomix_search.experiments.compare.strategies import Strategy
 from lomix_search.experiments.results import DiceScores, read_patients, read_results
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
+from lomix_search.utils.files import write_text
 
-_RUNS = "*/labels_*/seed_*/run"
+_RUNS, _LABEL = "*/labels_*/seed_*/run", "strategy.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +99,8 @@ def read_runs(folder: Path, labels: Sequence[str]) -> list[StrategyRun]:
 
     Args:
         folder: The folder.
-        labels: Of strategies, in the order in which their runs are to come; others, whose labels are read off the
-            names of their folders, come last.
+        labels: Of strategies, in the order in which their runs are to come; others come last, called as they noted it
+            in their folders (:func:`write_label`).
 
     Returns:
         The runs, strategy by strategy, few labels and low seeds first.
@@ -114,8 +115,19 @@ def read_runs(folder: Path, labels: Sequence[str]) -> list[StrategyRun]:
         slug, part, seed = run.parts[-4:-1]
         if (run / "results.json").is_file():
             numbers = float(part.removeprefix("labels_")), int(seed.removeprefix("seed_"))
-            found.append(read_strategy_run(run, of.get(slug, slug), *numbers))
+            found.append(read_strategy_run(run, of.get(slug) or _label(folder / slug), *numbers))
     return sorted(found, key=lambda run: (order.get(run.strategy, len(order)), run.strategy, run.labels, run.seed))
+
+
+def write_label(folder: Path, strategy: Strategy) -> None:
+    """Note in a strategy's folder what the strategy is called: the folder's name cannot hold all of it."""
+    write_text(folder / _LABEL, f"{strategy.label}\n")
+
+
+def _label(folder: Path) -> str:
+    """Return what a strategy is called; the name of its folder where it was not noted, as in earlier versions."""
+    noted = folder / _LABEL
+    return noted.read_text(encoding="utf-8").strip() if noted.is_file() else folder.name
 
 
 def case_dice(scores: DiceScores, patients: Mapping[str, str]) -> CaseDice | None:

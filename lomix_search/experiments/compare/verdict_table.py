@@ -112,11 +112,11 @@ def verdict_note(rows: Sequence[StrategyRow], base: str | None) -> str:
         return "n: seeds; ±: standard deviation over them."
     patients, seeds = {pair.patients for pair in pairs}, _range([pair.pairs for pair in pairs])
     family = max(sum(base in row.against for row in rows if row.labels == part) for part in {r.labels for r in rows})
-    over = f"{seeds} seeds"
+    over = f"{seeds} seed{'s' * (seeds != '1')}"
     if 0 in patients:
         over += " alone: scores by patient are not there, or not of the same patients in all runs"
     else:
-        over += f" and {_range(sorted(patients))} patients"
+        over += f" and {_range(sorted(patients))} patient{'s' * (patients != {1})}"
     corrected = f" p is corrected for {family} comparisons (Holm)." if family > 1 else ""
     return (
         f"n: seeds; ±: standard deviation over them. Differences to {base} are paired by seed and patient; 95 % "

@@ -77,7 +77,10 @@ def export_network(run: str | Path, file: str | Path, form: str | None = None, n
             batches = _write(chosen, main, images, temporary)
             difference = _difference(chosen, temporary, images, whole, batches)
             if len(list(temporary.parent.iterdir())) > 1:
-                raise RunError(f"{path}: this network needs more than one file in the form {chosen.name}.")
+                raise RunError(
+                    f"{path}: this network needs more than one file in the form {chosen.name}.",
+                    hint="another form: FILE.onnx, FILE.pt or FILE.pt2",
+                )
             done = Exported(
                 path, path.with_name(path.name + ".json"), difference, float(whole.abs().max()), batches, example
             )
@@ -162,6 +165,7 @@ def _difference(form: ExportForm, file: Path, images: Tensor, whole: Tensor, bat
         raise RunError(
             "the exported file returns another shape than the network, or the network values that are not finite.",
             seen=f"{tuple(found.shape)} and {tuple(whole.shape)}",
+            hint="another form: FILE.onnx, FILE.pt or FILE.pt2",
         )
     difference, largest = float((found - whole).abs().max()), float(whole.abs().max())
     if not difference <= _CLOSE * max(largest, 1e-6):

@@ -52,7 +52,9 @@ class FoundMaps:
         """Whether the folds agree, in a sentence."""
         if math.isnan(self.agreement):
             return "The weights have no order that folds could agree in."
-        return f"Kendall's τ between the weights of two folds is {self.agreement:.2f} at the mean: 1 is the same order."
+        return (
+            f"Kendall's τ between the weights of two folds is {self.agreement:+.2f} at the mean: 1 is the same order."
+        )
 
     def table(self, top: int | None = None) -> Table:
         """Lay the maps out, the strongest first; all of them where ``top`` is left out."""

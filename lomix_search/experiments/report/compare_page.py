@@ -36,7 +36,9 @@ def compare_page(folder: Path) -> str:
         RunError: its verdict or a run of it is damaged.
     """
     rows = read_verdict(folder / "compare.json")
+    told = {(row.strategy, row.labels) for row in rows}
     runs = read_runs(folder, list(dict.fromkeys(row.strategy for row in rows)))
+    runs = [run for run in runs if (run.strategy, run.labels) in told]
     report = audit_paths([folder])
     sections = {
         "verdict": ("Verdict", _verdict(rows)),

@@ -1,11 +1,13 @@
 """The best trials of a study, as recipes ready to run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lomix_search.errors import RunError
+from lomix_search.experiments.listing import number_text
 from lomix_search.experiments.tune.parameters import decode
 from lomix_search.recipe.recipe import Recipe
 from lomix_search.utils.files import write_text
@@ -49,9 +51,15 @@ def recipe_of(trial: FrozenTrial, study: optuna.Study, recipe: Recipe) -> Recipe
     Returns:
         The recipe with the trial's values in it.
     """
-    metric = ", ".join(f"{value:.4f}" for value in trial.values or ())
-    about = f'trial {trial.number} of the study "{study.study_name}": {recipe.tune.metric} {metric}'
+    metric = goals_text(recipe, trial.values or ())
+    about = f'trial {trial.number} of the study "{study.study_name}": {metric}'
     return recipe.override({**decode(trial.params, recipe.tune), "about": about})
+
+
+def goals_text(recipe: Recipe, values: Sequence[float]) -> str:
+    """Write what a trial came to, each goal with its name: ``val.dice.best 0.8123, seconds 0.21``."""
+    goals = (recipe.tune.metric, *([recipe.tune.cost] if recipe.tune.cost else []))
+    return ", ".join(f"{goal} {number_text(goal, value)}" for goal, value in zip(goals, values, strict=False))
 
 
 def write_best(study: optuna.Study, recipe: Recipe, path: Path, top: int = 1) -> list[Path]:

@@ -1,5 +1,6 @@
 """Studies in a storage: made, joined by more workers, or opened to be read."""
 
+import difflib
 import json
 import secrets
 import time
@@ -96,7 +97,10 @@ def open_study(where: str | Path, name: str | None = None) -> tuple[optuna.Study
         raise RunError(f"{place} holds {what}.", seen=known, hint="--study NAME" if known else ())
     study = optuna.load_study(study_name=chosen, storage=storage)
     if "recipe" not in study.user_attrs:
-        raise RunError(f'the study "{chosen}" in {place} was not made by lomix tune.')
+        raise RunError(
+            f'the study "{chosen}" in {place} was not made by lomix tune.',
+            hint="lomix tune RECIPE --storage … --study ANOTHER",
+        )
     recipe = build_typed(Recipe, tomllib.loads(study.user_attrs["recipe"]), f'the study "{chosen}"', RunError)
     return study, recipe
 
@@ -107,9 +111,12 @@ def _noted(where: str | Path) -> tuple[StudyStorage, str | None]:
     path = in_runs(Path(where))
     if not path.is_dir():
         if not path.is_file():
+            known = sorted(str(note.parent) for note in Path("runs").glob(f"*/{_NOTE}"))
+            close = difflib.get_close_matches(f"{where}-tune", [Path(one).name for one in known], n=1)
             raise RunError(
                 f'no study "{where}": neither a folder, nor a journal file, nor a name in runs.',
-                hint=["runs/RECIPE-tune", "postgresql+psycopg://user@host/database"],
+                seen=f"studies in runs: {', '.join(known[:8])}" if known else "no study in runs",
+                hint=[*close, "lomix tune RECIPE   # starts one"],
             )
         return StudyStorage(path, None), None
     if (path / _NOTE).is_file():

@@ -62,7 +62,7 @@ def tune(
     check_ranges(recipe)
     wanted = recipe.tune.trials if trials is None else trials
     if not 1 <= wanted <= MOST_TRIALS:
-        raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.")
+        raise RecipeError(f"{wanted} trials: at least 1 and at most {MOST_TRIALS} are needed.", hint="--trials 20")
     home = Path(folder) if folder is not None else home_of(recipe, "-tune")
     sweep(home, age=3600)  # other workers may be writing
     return run_study(

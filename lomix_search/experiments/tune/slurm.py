@@ -46,7 +46,11 @@ class SlurmArray:
             raise RunError(f'--time "{self.time}" is no time limit of SLURM.', hint="--time 12:00:00")
         if self.workers < 1 or self.cpus < 1 or self.gpus < 0:
             seen = f"--workers {self.workers} --cpus {self.cpus} --gpus {self.gpus}"
-            raise RunError("an array needs a worker and a core at least, and no fewer than no GPUs.", seen=seen)
+            raise RunError(
+                "an array needs a worker and a core at least, and no fewer than no GPUs.",
+                seen=seen,
+                hint="--workers 4 --cpus 4 --gpus 1",
+            )
         if strange := [one for one in self.more if not one.startswith("-") or "\n" in one]:
             raise RunError(f"--sbatch {strange[0]!r} is no option of sbatch.", hint="--sbatch --partition=long")
 

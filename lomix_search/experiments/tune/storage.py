@@ -58,7 +58,11 @@ class StudyStorage:
         except LomixError:
             raise
         except OSError as cause:
-            raise RunError(f"the study's file {self.journal} cannot be opened.", seen=str(cause)) from None
+            raise RunError(
+                f"the study's file {self.journal} cannot be opened.",
+                seen=str(cause),
+                hint="--folder with a folder that can be written",
+            ) from None
         except Exception as cause:  # Optuna raises many kinds of errors on lines that make no sense
             raise RunError(
                 f"the study's file {self.journal} is no journal of Optuna, or damaged.",
@@ -83,7 +87,11 @@ class StudyStorage:
                 )
         except OperationalError as cause:
             seen = [line.strip() for line in str(cause.orig).splitlines() if line.strip()][:2]
-            raise RunError(f"the storage {self} cannot be reached.", seen=seen) from None
+            raise RunError(
+                f"the storage {self} cannot be reached.",
+                seen=seen,
+                hint="check address, user and password, and that the server is up; then the same command again",
+            ) from None
         except (ArgumentError, NoSuchModuleError) as cause:
             raise RunError(f"the storage {self} is no database address.", seen=str(cause), hint=EXAMPLE) from None
         except ImportError as cause:
@@ -126,7 +134,7 @@ def read_storage(storage: str | Path | None, folder: Path, heartbeat: int = 30) 
     if scheme in ("postgresql", "postgres"):
         text = f"postgresql+psycopg{text[len(scheme) :]}"
     if heartbeat < 1:
-        raise RunError(f"--heartbeat {heartbeat}: needs 1 second or more.")
+        raise RunError(f"--heartbeat {heartbeat}: needs 1 second or more.", hint="--heartbeat 30")
     return StudyStorage(None, text, heartbeat)
 
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from lomix_search.errors import RunError
-from lomix_search.experiments.tune.best import best_trials, kept_limits, write_best
+from lomix_search.experiments.tune.best import best_trials, goals_text, kept_limits, write_best
 from lomix_search.experiments.tune.opening import join_study
 from lomix_search.experiments.tune.parameters import starting_points
 from lomix_search.experiments.tune.plots import draw_study
@@ -99,7 +99,7 @@ def _work(
             _fill(study, found, wanted, first)
         elif found.waiting:
             progress.show(found, best_trials(study, recipe))
-            _one(study, objective, say)
+            _one(study, objective, recipe, say)
             waits = False
         elif not found.running or leave:
             return
@@ -122,7 +122,7 @@ def _fill(study: optuna.Study, found: Survey, wanted: int, first: Sequence[Mappi
     fill(study, found, first)
 
 
-def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
+def _one(study: optuna.Study, objective: Objective, recipe: Recipe, say: Console) -> None:
     """Run the next trial of the queue."""
     objective.forget()
     try:
@@ -139,7 +139,7 @@ def _one(study: optuna.Study, objective: Objective, say: Console) -> None:
     assert objective.current is not None
     trial = study.get_trials(deepcopy=False)[objective.current]
     if trial.state == TrialState.COMPLETE:
-        say.print(plain("done: " + ", ".join(f"{value:.4f}" for value in trial.values)))
+        say.print(plain(f"done: {goals_text(recipe, trial.values)}"))
     elif trial.state == TrialState.PRUNED:
         why = trial.user_attrs.get("over_limit", f"at step {trial.last_step}")
         say.print(plain(f"pruned: {why}"))
@@ -167,7 +167,7 @@ def stop_reason(study: optuna.Study, recipe: Recipe, found: Survey) -> str | Non
     up = tune.direction == "maximize"
     value = best[0].values[0]
     if tune.target is not None and (value >= tune.target if up else value <= tune.target):
-        return f"{tune.metric} {value:.4f} has reached its target {tune.target:g}"
+        return f"{goals_text(recipe, [value])} has reached its target {tune.target:g}"
     newest = max(trial.number for trial in best)
     since = sum(trial.number > newest for trial in found.finished)
     if tune.patience is not None and since >= tune.patience:
@@ -192,7 +192,11 @@ def _report(study: optuna.Study, recipe: Recipe, home: Path, say: Console) -> No
         trials = [t for t in study.get_trials(deepcopy=False) if "reason" in t.user_attrs or not kept_limits(t)]
         seen = [f"trial {t.number}: {t.user_attrs.get('reason') or t.user_attrs.get('over_limit')}" for t in trials]
         if seen:
-            raise RunError("every trial of the study failed.", seen=[line.splitlines()[0] for line in seen[:5]])
+            raise RunError(
+                "every trial of the study failed.",
+                seen=[line.splitlines()[0] for line in seen[:5]],
+                hint="lomix tune status STUDY   # says why each failed",
+            )
         return
     paths = write_best(study, recipe, home / "best.toml")
     pictures = draw_study(study, recipe, home)

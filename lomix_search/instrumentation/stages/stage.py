@@ -151,7 +151,6 @@ class Stages(Sequence[Stage]):
             logits = "a 1×1 head" if stage.own is None else str(stage.logits or f"the model{spell(stage.own)}")
             stride = sizes(f"{step:g}" for step in stage.stride)
             doubt = "?" if self.opinion and i - 1 in self.opinion.apart else ""
-            table.add_row(
-                f"{i}{doubt}", stage.name, str(stage.channels), sizes(stage.size), stride, logits, stage.source
-            )
+            place = "its output" if stage.source == f"output of {stage.name}" else stage.source
+            table.add_row(f"{i}{doubt}", stage.name, str(stage.channels), sizes(stage.size), stride, logits, place)
         return table
