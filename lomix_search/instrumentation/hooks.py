@@ -24,8 +24,14 @@ class ForwardPass:
         self.counts: Counter[tuple[str, str]] = Counter()
 
 
-_RUNNING = threading.local()
-"""The passes that this thread is in, the innermost last."""
+class _Running(threading.local):
+    """The passes that this thread is in, the innermost last; made at once, so that compiled code sees no change."""
+
+    def __init__(self) -> None:
+        self.calls: list[ForwardPass] = []
+
+
+_RUNNING = _Running()
 
 
 class HookScope:
@@ -52,25 +58,21 @@ class HookScope:
     def begin(self) -> ForwardPass:
         """Begin a forward pass of this thread: what is tapped from now on is kept in it."""
         call = ForwardPass(self)
-        _running().append(call)
+        _RUNNING.calls.append(call)
         return call
 
     def end(self, call: ForwardPass) -> None:
         """End a pass, and those that began within it and were left open by an exception."""
-        running = _running()
+        running = _RUNNING.calls
         if call in running:
             del running[running.index(call) :]
 
     def call(self) -> ForwardPass | None:
         """Return the pass of this scope that the thread is in, if it is in one."""
-        return next((call for call in reversed(_running()) if call.scope is self), None)
-
-
-def _running() -> list[ForwardPass]:
-    if not hasattr(_RUNNING, "calls"):
-        _RUNNING.calls = []
-    calls: list[ForwardPass] = _RUNNING.calls
-    return calls
+        for call in reversed(_RUNNING.calls):  # no generator: where a network breaks the graph, none can be compiled
+            if call.scope is self:
+                return call
+        return None
 
 
 class TapHook:

@@ -32,6 +32,13 @@ PAIRED: dict[str, tuple[list[str], list[str], dict[str, tuple[str, str]]]] = {
         "a": ("a.png", "a.png")}),
     "a number of its own": (["c_0001.png", "c_0002.png"], ["c_0001_mask.png", "c_0002.png"], {
         "c_0001": ("c_0001.png", "c_0001_mask.png"), "c_0002": ("c_0002.png", "c_0002.png")}),
+    "an ending of the user's own": (["p1_T1w.nii", "p2_T1w.nii"], ["p1_T1w_hippo.nii", "p2_T1w_hippo.nii"], {
+        "p1_T1w": ("p1_T1w.nii", "p1_T1w_hippo.nii"), "p2_T1w": ("p2_T1w.nii", "p2_T1w_hippo.nii")}),
+    "endings of the user's own": (["1-venous.png", "2-venous.png"], ["1 liver.png", "2 liver.png"], {
+        "1-venous": ("1-venous.png", "1 liver.png"), "2-venous": ("2-venous.png", "2 liver.png")}),
+    "BIDS": (["sub-01_T1w.nii", "sub-02_T1w.nii"], ["sub-01_space-T1w_dseg.nii", "sub-02_space-T1w_dseg.nii"], {
+        "sub-01_T1w": ("sub-01_T1w.nii", "sub-01_space-T1w_dseg.nii"),
+        "sub-02_T1w": ("sub-02_T1w.nii", "sub-02_space-T1w_dseg.nii")}),
 }  # fmt: skip
 
 
@@ -56,9 +63,21 @@ UNPAIRED: dict[str, tuple[list[str], list[str], list[str]]] = {
     "alone": (["a.png", "b.png"], ["a.png", "c.png"], ["i/b.png has no mask", "m/c.png has no image"]),
     "another kind": (["a.png", "b.gif"], ["a.png", "b.npy"], ["i/b.gif is of a kind", "m/b.npy is of a kind"]),
     "volume and picture": (["a.nii.gz"], ["a.png"], ["are a volume and a picture"]),
+    "an ending of the user's own, and one is missing": (
+        ["p1.png", "p2.png", "p3.png"], ["p1_tumour.png", "p3_tumour.png"], ["i/p2.png has no mask"]),
+    "an ending that fits some": (
+        ["p1.png", "p2.png"], ["p1_tumour.png", "q2_tumour.png"], ["p1.png has no mask", "p1_tumour.png has no image"]),
     "another folder": (["x/a.png"], ["y/a.png"], ["i/x/a.png has no mask", "m/y/a.png has no image"]),
     "nothing": ([], ["notes.txt"], ["no file that is read here"]),
 }  # fmt: skip
+
+
+def test_it_is_said_which_endings_were_left_out(tmp_path: Path) -> None:
+    for kind, ending in (("scans", "_T1w"), ("segmentations", "_T1w_hippo")):
+        touch(tmp_path / kind, *(f"Patient_{n:02d}{ending}.nii.gz" for n in range(3)))
+    found = pair_within(tmp_path)
+    assert len(found.pairs) == 3 and not found.faults
+    assert found.note == "paired by what is left of their names: images end in _T1w, masks end in _T1w_hippo"
 
 
 @pytest.mark.parametrize("name", UNPAIRED)

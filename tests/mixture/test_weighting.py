@@ -236,6 +236,14 @@ def test_anneal_goes_from_uniform_to_the_finest_and_keeps_its_sum() -> None:
     assert float(cosine.weights()[0]) == pytest.approx(1 - (1 - 0.5**0.5) / 2)
 
 
+def test_anneal_may_go_over_at_once() -> None:
+    built = Anneal(MAPS, start=0.5, until=0.5)
+    for progress, over in [(0.0, False), (0.2, False), (0.5, True), (1.0, True)]:
+        built.advance(progress)
+        assert sum(built.active()) == (1 if over else 7)
+        assert float(built.weights()[2]) == (7.0 if over else 1.0)
+
+
 def test_anneal_starts_from_given_weights_and_keeps_their_sum() -> None:
     given = (0.0, 1.0, 2.0, 0.5, 0.0, 0.0, 0.5)
     built = Anneal(MAPS, given=given, until=1.0)

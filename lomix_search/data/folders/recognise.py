@@ -69,6 +69,7 @@ def data_of_pairs(pairs: Pairs, root: Path, form: str) -> FoundData:
         patients=patients,
         grouped=grouped,
         said=said,
+        notes=(pairs.note,) if pairs.note else (),
     )
 
 
@@ -104,7 +105,7 @@ def _with_json(root: Path, known: DatasetJson) -> FoundData:
         regions=known.regions,
         written=known.written,
         said="dataset.json",
-        notes=_notes(root),
+        notes=(*found.notes, *_notes(root)),
     )
 
 

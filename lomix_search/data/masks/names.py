@@ -6,6 +6,8 @@ Endings and beginnings in use: ``_mask``, ``_seg``, ``_label``, ``_gt``, ``mask_
 """
 
 import re
+from collections.abc import Sequence
+from itertools import takewhile
 
 _SEPARATOR = r"[-_. ]"
 _OF_MASKS = r"(?:segmentations?|seg|labels?|lbl|masks?|msk|gt|ground[-_ ]?truth|annotations?|annot)"
@@ -77,3 +79,20 @@ def channel_of(stem: str) -> tuple[str, str] | None:
     if found := _SEQUENCE.search(stem):
         return stem[: found.start()], found[1].lower()
     return None
+
+
+def shared_ending(stems: Sequence[str]) -> str:
+    """Return what all names end with, from a separator on: ``_hippo`` of ``p1_hippo`` and ``p2_hippo``.
+
+    Args:
+        stems: Names of files without their endings.
+
+    Returns:
+        The longest such ending; empty of a single name, and where they share none.
+    """
+    if len(set(stems)) < 2:
+        return ""
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*(stem[::-1] for stem in stems), strict=False))
+    ending = "".join(letters[0] for letters in alike)[::-1]
+    found = re.search(_SEPARATOR, ending)
+    return ending[found.start() :] if found else ""

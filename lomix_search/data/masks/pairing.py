@@ -1,15 +1,16 @@
 """Which image belongs to which mask, by one rule, with everything that does not pair up named.
 
 A mask belongs to the image in the same subfolder that has the same name. If there is none, what masks add to a name
-(``_mask``, ``seg_``, …) is left out; then what images add (``_0000``, ``img_``, …); then both. Each image has one mask
-and each mask one image; of several files that are an image's channels, the mask belongs to all of them together. The
+(``_mask``, ``seg_``, …) is left out; then what images add (``_0000``, ``img_``, …); then both. Where no mask of all
+finds its image so, what all masks end with is left out, and what all images end with. Each image has one mask and each
+mask one image; of several files that are an image's channels, the mask belongs to all of them together. The
 slices of a DICOM series are one image, which is named like its folder.
 """
 
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lomix_search.data.masks.names import (
@@ -19,6 +20,7 @@ from lomix_search.data.masks.names import (
     bare_mask,
     channel_of,
     looks_like_mask,
+    shared_ending,
     short_image,
 )
 from lomix_search.data.readers.dicom_file import is_dicom
@@ -68,6 +70,7 @@ class Pairs:
         images: Number of images.
         masks: Number of masks.
         channels: Names of the channels, where each is a file of its own.
+        note: By which rule, where it is not the usual one.
     """
 
     pairs: dict[str, Pair]
@@ -75,6 +78,7 @@ class Pairs:
     images: int
     masks: int
     channels: tuple[str, ...] = ()
+    note: str = ""
 
     def check(self) -> None:
         """Raise if anything does not pair up.
@@ -215,7 +219,9 @@ def _dicom(place: str, own: str, paths: Sequence[Path], faults: list[str]) -> It
 
 def _matched(images: list[File], masks: list[File], faults: list[str]) -> Pairs:
     faults += [*_twice(images), *_twice(masks)]
-    owners, number = _owners(images, masks), len(images)
+    owners, number, note = _owners(images, masks), len(images), ""
+    if not any(owners.values()):
+        owners, note = _by_shared_endings(images, masks) or (owners, "")
     joined, keys, lacking = _joined(owners)
     faults += lacking
     images = [image for image in images if image not in joined] + list(dict.fromkeys(joined.values()))
@@ -226,7 +232,7 @@ def _matched(images: list[File], masks: list[File], faults: list[str]) -> Pairs:
     faults += [fault for image, mask in pairs.items() if (fault := _kinds(image.path, mask.path))]
     names = _names(images)
     by_name = {names[i]: (i.paths, m.path) for i, m in pairs.items() if not _kinds(i.path, m.path)}
-    return Pairs(dict(sorted(by_name.items())), tuple(faults), number, len(masks), keys)
+    return Pairs(dict(sorted(by_name.items())), tuple(faults), number, len(masks), keys, note)
 
 
 def _joined(owners: dict[File, list[File]]) -> tuple[dict[File, File], tuple[str, ...], list[str]]:
@@ -260,13 +266,26 @@ def _twice(files: list[File]) -> list[str]:
     return [f"{a.path} and {b.path.name} have one name" for a, b in pairs if a is not b]
 
 
-def _owners(images: list[File], masks: list[File]) -> dict[File, list[File]]:
-    """Return the images that each mask fits best."""
+def _by_shared_endings(images: list[File], masks: list[File]) -> tuple[dict[File, list[File]], str] | None:
+    """Do the same without what all masks end with, and all images; None unless all of the one or the other fit."""
+    of_images, of_masks = (shared_ending([file.stem for file in files]) for files in (images, masks))
+    if not of_masks and not of_images:
+        return None
+    owners = _owners(images, [replace(mask, stem=mask.stem.removesuffix(of_masks)) for mask in masks], of_images)
+    owned = {image for found in owners.values() for image in found}
+    if not owned or not (all(owners.values()) or len(owned) == len(images)):
+        return None
+    added = [f"{kind} end in {ending}" for kind, ending in (("images", of_images), ("masks", of_masks)) if ending]
+    return owners, f"paired by what is left of their names: {', '.join(added)}"
+
+
+def _owners(images: list[File], masks: list[File], ending: str = "") -> dict[File, list[File]]:
+    """Return the images that each mask fits best; an ending that all images have may be left out."""
     by_name: dict[tuple[str, str], list[File]] = {}
     by_rest: dict[tuple[str, str], list[File]] = {}
     for image in images:
         by_name.setdefault((image.folder, image.stem), []).append(image)
-        for rest in bare_images(image.stem):
+        for rest in bare_images(image.stem) | ({image.stem.removesuffix(ending)} if ending else set()):
             by_rest.setdefault((image.folder, rest), []).append(image)
 
     def of(mask: File) -> list[File]:

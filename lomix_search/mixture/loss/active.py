@@ -1,5 +1,7 @@
 """Values of the maps that count, put where they stand among all."""
 
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,8 @@ class ActiveMaps(nn.Module):
         """
         if all(active):
             return values
+        if torch.compiler.is_compiling():
+            return _in_runs(values, active, others, packed=True)
         return values.new_full((len(active),), others).index_copy(0, self._where(active), values)
 
     def without_others(self, values: Tensor, active: tuple[bool, ...]) -> Tensor:
@@ -40,7 +44,11 @@ class ActiveMaps(nn.Module):
             values: One value for each map.
             active: Which maps count now.
         """
-        return values if all(active) else self.spread_out(values[self._where(active)], active, torch.nan)
+        if all(active):
+            return values
+        if torch.compiler.is_compiling():
+            return _in_runs(values, active, torch.nan, packed=False)
+        return self.spread_out(values[self._where(active)], active, torch.nan)
 
     def _where(self, active: tuple[bool, ...]) -> Tensor:
         if self._active != active:
@@ -50,3 +58,13 @@ class ActiveMaps(nn.Module):
 
 def _indices(active: tuple[bool, ...]) -> Tensor:
     return torch.tensor([i for i, wanted in enumerate(active) if wanted])
+
+
+def _in_runs(values: Tensor, active: tuple[bool, ...], others: float, packed: bool) -> Tensor:
+    """Do the same without indices: to keep them changes this module, for which a step would be compiled once more."""
+    pieces, at = [], 0
+    for wanted, run in groupby(active):
+        length = len(list(run))
+        pieces.append(values[at : at + length] if wanted else values.new_full((length,), others))
+        at += length if wanted or not packed else 0
+    return torch.cat(pieces)

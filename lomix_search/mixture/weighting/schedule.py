@@ -44,6 +44,7 @@ class Anneal(Weighting):
     name = "anneal"
     waits_for = "loss.weighting.advance(step / steps)   # before each step"
     progress: Tensor
+    moved: Tensor
     finest: Tensor
     given: Tensor
 
@@ -64,7 +65,9 @@ class Anneal(Weighting):
         self._is_finest = finest_original(maps, self.name)
         self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
-        self._progress = 0.0
+        # r as a tensor: a compiled step reads its value, and is not compiled anew for each number of Python's.
+        self.register_buffer("moved", torch.zeros((), dtype=torch.float64), persistent=False)
+        self._go_to(0.0)
         if draw is not None:
             if given is not None:
                 raise LossError('weighting "anneal": give weights or draw maps, not both.', seen=f"draw = {draw}")
@@ -76,13 +79,12 @@ class Anneal(Weighting):
 
     def weights(self) -> Tensor:
         """Return the weights at this point of training."""
-        moved = self._moved()
         mix = self.given * self.kept
-        return (1 - moved) * mix + moved * mix.sum() * self.finest
+        return (1 - self.moved) * mix + self.moved * mix.sum() * self.finest
 
     def active(self) -> tuple[bool, ...]:
         """Say which maps count: the finest alone once all weight is on it, none that starts with 0 before."""
-        if self._moved() == 1:
+        if self._over:
             return self._is_finest
         return tuple(kept and begins for kept, begins in zip(self._kept, self._begins, strict=True))
 
@@ -93,20 +95,27 @@ class Anneal(Weighting):
             progress: t in [0, 1].
         """
         self.waits_for = ""
-        self._progress = progress
         self.progress.fill_(progress)
+        self._go_to(progress)
 
-    def _moved(self) -> float:
+    def _go_to(self, progress: float) -> None:
+        moved = self._moved(progress)
+        self.moved.fill_(moved)
+        self._over = moved == 1
+
+    def _moved(self, progress: float) -> float:
         """Return r."""
-        if self._progress >= self.until:
+        if progress >= self.until:
             return 1.0
-        part = max(0.0, self._progress - self.start) / (self.until - self.start)
+        if progress <= self.start:
+            return 0.0
+        part = (progress - self.start) / (self.until - self.start)
         return part if self.shape == "linear" else (1 - math.cos(math.pi * part)) / 2
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """Go to where the loaded state stood."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self._progress = float(self.progress)
+        self._go_to(float(self.progress))
 
     def extra_repr(self) -> str:
         """Return the settings."""
