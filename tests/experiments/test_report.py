@@ -132,6 +132,8 @@ def test_charts_have_round_ticks_gaps_and_log_axes() -> None:
     assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', logarithmic)[0]) == [
         "1e-4", "0.001", "0.01", "0.1",
     ]  # fmt: skip
+    counted = chart("t", [Line("a", [0, 1, 2], [0, 1, 2])], ChartAxis("trial", whole=True), ChartAxis())
+    assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', counted)[0]) == ["0", "1", "2"]
     assert chart("empty", [Line("a", [1], [None])], ChartAxis(), ChartAxis()) == ""
     assert chart("flat", [Line("a", [1, 2], [3.0, 3.0])], ChartAxis(), ChartAxis()).count("<path") == 1
 

@@ -41,7 +41,7 @@ def trajectories(content: RunContent, mixture: Mixture) -> str:
         for i, m in enumerate(maps_of(mixture))
     ]
     drawn.sort(key=lambda line: line.kind == "strong")  # originals on top
-    return chart("Loss weight of every map", drawn, ChartAxis("step"), ChartAxis(), pick="line")
+    return chart("Loss weight of every map", drawn, ChartAxis("step", whole=True), ChartAxis(), pick="line")
 
 
 def _kind(m: Map) -> str:
