@@ -1,6 +1,7 @@
 """Every message that the library raises on purpose, read off the source: what it says, why, and what to type."""
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def _messages_of(path: Path, wanted: set[str]) -> Iterator[Message]:
         told = section(ast.get_docstring(function) or "", "Raises").get(kind, "") if function else ""
         told = "" if told.startswith("as ") or told in ("always.", "they do not.", "they do not fit.") else told
         hints = [one.value for one in node.keywords if one.arg == "hint"]
-        named = _named_texts(function)
+        named = _public_texts() | _constants(tree) | _named_texts(function)
         cure = tuple(text for hint in hints for text in _texts(named.get(getattr(hint, "id", ""), hint)))
         yield Message(
             kind, module, next(_texts(node.args[0]), "(every fault of a file or a call, one a line)"), told, cure
@@ -111,6 +112,19 @@ def _calls(node: ast.AST, function: ast.FunctionDef | None) -> Iterator[tuple[as
         if isinstance(child, ast.Call):
             yield inside, child
         yield from _calls(child, inside)
+
+
+def _constants(tree: ast.Module) -> dict[str, ast.AST]:
+    """Return the texts that a module gives names to, outside its functions."""
+    named = [one for one in tree.body if isinstance(one, ast.Assign) and len(one.targets) == 1]
+    return {one.targets[0].id: one.value for one in named if isinstance(one.targets[0], ast.Name)}
+
+
+@functools.cache
+def _public_texts() -> dict[str, ast.AST]:
+    """Return those of all modules that others may import."""
+    found = [_constants(ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
+    return {name: value for each in found for name, value in each.items() if not name.startswith("_")}
 
 
 def _named_texts(function: ast.FunctionDef | None) -> dict[str, ast.AST]:

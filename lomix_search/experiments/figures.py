@@ -140,6 +140,7 @@ def _trajectories(axis: Any, mixture: Mixture, steps: Sequence[int], values: NDA
         wide = {"lw": 2.6, "alpha": 0.9} if m.operator == "original" else {"lw": 0.9, "alpha": 0.75}
         axis.plot(steps, values[:, i], color=_colour(mixture, m.operator), **wide)
     axis.set(xlabel="step (wide lines: originals)")
+    axis.locator_params(axis="x", integer=True)
     axis.spines[["top", "right"]].set_visible(False)
 
 

@@ -20,7 +20,7 @@ from lomix_search.training.trackers import read_lines
 from lomix_search.utils.files import read_toml
 from lomix_search.utils.terminal import Table, plain
 
-_TOP = 8
+_TOP, _WHOLE = 8, 36
 _NOT_COMPARED = ("name", "about", "track", "tune")
 
 
@@ -48,6 +48,7 @@ class RunDifferences:
         settings = Table("setting", *self.names, title="settings that differ", title_justify="left")
         for column in settings.columns:
             column.overflow = "fold"  # what differs may stand at the end
+        settings.columns[0].no_wrap = max(map(len, self.settings), default=0) <= _WHOLE  # values go on before keys do
         for key, values in self.settings.items():
             settings.add_row(key, *_told_apart(values))
         metrics = Table("", *self.names, title="scores and cost", title_justify="left")

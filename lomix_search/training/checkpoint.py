@@ -19,8 +19,6 @@ StateDict = dict[str, Any]
 _KEEP = 2
 _COMMENT = b"lomix-search sha256 "
 
-_BEFORE = "copy it again, or run its recipe again in another folder: lomix run FOLDER --folder ANOTHER"
-
 
 def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
     """Write ``step_<number>.pt`` and remove all but the last two up to it.
@@ -103,16 +101,16 @@ def read_tensors(path: Path) -> StateDict:
     try:
         content = path.read_bytes()
     except OSError as cause:
-        raise RunError(f"{path} cannot be read.", seen=cause.strerror or str(cause), hint=_BEFORE) from None
+        raise RunError(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
     if fault := _fault(content):
-        raise RunError(f"{path} is damaged or no checkpoint.", seen=fault, hint=_BEFORE)
+        raise RunError(f"{path} is damaged or no checkpoint.", seen=fault)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as cause:  # of other or damaged bytes, the reader raises errors of many kinds
         first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise RunError(f"{path} is damaged or no checkpoint.", seen=first, hint=_BEFORE) from None
+        raise RunError(f"{path} is damaged or no checkpoint.", seen=first) from None
     if not isinstance(state, dict):
-        raise RunError(f"{path} is no checkpoint.", seen=f"a {type(state).__name__}", hint=_BEFORE)
+        raise RunError(f"{path} is no checkpoint.", seen=f"a {type(state).__name__}")
     return state
 
 

@@ -25,7 +25,8 @@ def test_what_cannot_be_paired_is_refused() -> None:
         paired_test(score_table(0), score_table(0, cases=10))
     assert str(error.value) == (
         "the two evaluations have different cases and cannot be paired.\n"
-        "  Seen: only in A: p5_0, p5_1\n        only in B: –"
+        "  Seen: only in A: p5_0, p5_1\n        only in B: –\n"
+        "  Try:  score both on the same cases: lomix evaluate RUN RUN"
     )
     with pytest.raises(DataError, match=r'no measure "dic" in protocol strict\. Nearest: "dice"'):
         paired_test(score_table(0), score_table(0), "dic")

@@ -170,6 +170,7 @@ def test_bad_numbers_are_listed_together(capfd: pytest.CaptureFixture[str]) -> N
         "  --label-fraction 0: lies outside (0, 1].",
         "  --label-fraction 1.5: lies outside (0, 1].",
         "  --jobs 0: at least 1 is needed.",
+        "  Try:  --seeds 5 --label-fraction 0.1,1 --jobs 1",
     ]
     error = failing(capfd, "compare", "chest_ct", "--strategies", "anneal,uniform", "--baseline", "uniforn")
     assert error.startswith('RunError: --baseline uniforn: is not among the strategies. Nearest: "uniform".')

@@ -1,5 +1,6 @@
 """Ranking by leaving maps out, and training with what is derived from it."""
 
+import io
 import json
 import shlex
 from pathlib import Path
@@ -12,11 +13,12 @@ from support.tiny_recipe import write_tiny
 
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.evaluation.statistics import mean_and_margin
-from lomix_search.experiments.compare.map_ranking import MapRanking, rank_maps, score_maps
+from lomix_search.experiments.compare.map_ranking import MapRanking, MapScore, rank_maps, score_maps
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.training.trackers import read_lines
+from lomix_search.utils.terminal import Terminal
 
 SMALL = ["search.steps=6", "search.batch_size=2", "space.name=lomix"]
 
@@ -100,3 +102,10 @@ def test_rank_then_train_from_the_command_line(tmp_path: Path, monkeypatch: pyte
     call("train", recipe, *SMALL, "--mixture", "again/mixture.json", "--top", "2", "--folder", "two")
     lines = [line for line in read_lines(Path("two/metrics.jsonl")) if "train/loss" in line]
     assert len(Mixture.load("two/mixture.json").maps) == 2 and len(lines[0]["mixture/per_map"]) == 2
+
+
+def test_what_is_rounded_to_nothing_has_no_sign(mixture: Mixture) -> None:
+    table = io.StringIO()
+    score = MapScore("P1", 1.0, -1e-5, -2e-5, 1e-5, -1e-6, 3)
+    Terminal(file=table, width=80).print(MapRanking(mixture, (score,)))
+    assert "0.0%" in table.getvalue() and "-0.0" not in table.getvalue() and "+0.0" not in table.getvalue()

@@ -132,6 +132,8 @@ def test_charts_have_round_ticks_gaps_and_log_axes() -> None:
     assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', logarithmic)[0]) == [
         "1e-4", "0.001", "0.01", "0.1",
     ]  # fmt: skip
+    counted = chart("t", [Line("a", [0, 1, 2], [0, 1, 2])], ChartAxis("trial", whole=True), ChartAxis())
+    assert re.findall(r">([^<]+)</span>", re.findall(r'class="xs">(.*?)</div>', counted)[0]) == ["0", "1", "2"]
     assert chart("empty", [Line("a", [1], [None])], ChartAxis(), ChartAxis()) == ""
     assert chart("flat", [Line("a", [1, 2], [3.0, 3.0])], ChartAxis(), ChartAxis()).count("<path") == 1
 
@@ -143,6 +145,9 @@ def test_bars_of_a_ranking_tell_maps_apart_and_commands_can_be_pasted(tmp_path: 
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", drawn)]
     assert widths == [50, 33.3, 16.7, 0, 16.7, 33.3, 50], "from the strongest to the weakest, about the mean"
     assert [float(left) for left in re.findall(r"left:([\d.]+)%", drawn)] == [50, 50, 50, 50, 33.3, 16.7, 0]
+    same = tuple(m.model_copy(update={"weight": 1.0}) for m in maps)
+    even = Mixture(space=space, num_classes=3, num_maps=3, weighting="uniform", maps=same)
+    assert "no order among them" in ranking(even) and "<table" not in ranking(even)
     assert "+0.46%" in drawn and "0.6560" in drawn and "14.351%" in drawn
     assert command("lomix", "report", "my run/b") == "<code>lomix report &#x27;my run/b&#x27;</code>"
 

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+from support.browser import PROGRAM, Browser
 from support.strategy_runs import strategy_runs
 
 from lomix_search.experiments.compare.strategy_run import read_runs
@@ -11,7 +13,8 @@ from lomix_search.experiments.compare.verdict_table import to_json
 from lomix_search.experiments.report.write import write_report
 
 
-def test_a_comparison_has_a_page(home: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def comparison(home: Path, tmp_path: Path) -> Path:
     for name in ("last_layer", "deep_supervision", "anneal-until=1"):
         for seed in (1, 2):
             place = tmp_path / name / "labels_1" / f"seed_{seed}"
@@ -19,7 +22,22 @@ def test_a_comparison_has_a_page(home: Path, tmp_path: Path) -> None:
             shutil.copytree(home / "one", place / "run")
     rows = compare_by_seed(read_runs(tmp_path, ["last_layer", "deep_supervision", "anneal(until=1)"]))
     (tmp_path / "compare.json").write_text(to_json(rows))
-    html = write_report(tmp_path).read_text()
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed: apt-get install chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_reasons_of_the_referee_are_read_without_scrolling(comparison: Path, width: int) -> None:
+    with Browser() as browser:
+        browser.open(write_report(comparison), width, phone=width < 400)
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        inside = "(e => e.scrollWidth - e.clientWidth)(document.querySelector('#audit .scroll'))"
+        assert browser.value(inside) <= 0
+
+
+def test_a_comparison_has_a_page(comparison: Path) -> None:
+    html = write_report(comparison).read_text()
     assert "− last_layer" in html and "− deep_supervision" in html and "anneal(until=1)" in html
     assert (
         "fewer than 3 seeds: last_layer 2" in html

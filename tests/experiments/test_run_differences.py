@@ -9,7 +9,8 @@ from support.refusals import message
 from typer.testing import CliRunner
 
 from lomix_search.cli import app
-from lomix_search.experiments.run_differences import tell_apart
+from lomix_search.experiments.run_differences import RunDifferences, tell_apart
+from lomix_search.utils.terminal import Terminal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -45,3 +46,12 @@ def test_runs_that_cannot_be_told_apart_are_refused(home: Path, tmp_path: Path) 
         f"{tmp_path}: no run folder.\n  Try:  lomix runs   # lists them"
     )
     assert message([one, one], act=tell_apart) == (f"{one} is given twice.\n  Try:  lomix diff RUN ANOTHER")
+
+
+def test_names_of_settings_are_whole_beside_long_values() -> None:
+    values = ("monai.networks.nets:BasicUNet", "monai.networks.nets:DynUNet")
+    settings = {"network.build": values, "network.args.upsample_kernel_size": (None, [2, 2, 2, 2, 2, 2])}
+    out = io.StringIO()
+    Terminal(file=out, width=80).print(RunDifferences(("four", "six"), settings, {}, {}, {}))
+    assert "│ network.args.upsample_kernel_size │" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -100,7 +100,8 @@ def test_a_study_in_which_all_fails_says_why(tmp_path: Path, home: Path) -> None
     assert str(caught.value) == (
         "every trial of the study failed.\n"
         "  Seen: trial 0: ZeroDivisionError: thirteen\n"
-        "        trial 1: ZeroDivisionError: thirteen"
+        "        trial 1: ZeroDivisionError: thirteen\n"
+        "  Try:  lomix tune status STUDY   # says why each failed"
     )
 
 

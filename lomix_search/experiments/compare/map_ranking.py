@@ -6,6 +6,7 @@ after them, to first order and for plain gradient steps, by η·wₖ·‖v‖·a
 """
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,10 +95,18 @@ class MapRanking:
             "rank", "map", "weight", "effect", "95 % interval", "agreement", title=f"leaving one map out, {looks} looks"
         )
         for rank, s in enumerate(self.scores, 1):
-            interval = f"{s.low:+.1%} … {s.high:+.1%}" if math.isfinite(s.low) else "–"  # of one look there is none
-            effect = f"{s.effect:+.1%}" if abs(s.effect) >= 0.0005 else "0.0%"  # without a sign that means nothing
-            table.add_row(str(rank), s.id, f"{s.weight:.4f}", effect, interval, f"{s.agreement:+.3f}")
+            low, high, effect = (_signed(value, "+.1%") for value in (s.low, s.high, s.effect))
+            interval = f"{low} … {high}" if math.isfinite(s.low) else "–"  # of one look there is none
+            table.add_row(str(rank), s.id, f"{s.weight:.4f}", effect, interval, _signed(s.agreement, "+.3f"))
         return table
+
+
+def _signed(value: float, form: str) -> str:
+    """Write a number with its sign, but not where it is rounded to 0, for there a sign means nothing; – for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    written = format(value, form)
+    return written if re.search("[1-9]", written) else written[1:]
 
 
 def has_looked(run: Path) -> bool:

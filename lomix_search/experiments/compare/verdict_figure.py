@@ -59,6 +59,7 @@ def draw_curves(path: Path, runs: Sequence[StrategyRun]) -> None:
         for place, name in enumerate(names):
             _curve(axis, place, [run.curve for run in runs if (run.strategy, run.labels) == (name, part) and run.curve])
         axis.set(title=share_of(part), xlabel="step", ylabel="validation Dice")
+        axis.locator_params(axis="x", integer=True)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     for place, name in enumerate(names):

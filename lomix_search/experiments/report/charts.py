@@ -39,12 +39,14 @@ class ChartAxis:
         low: Its lower end at most; None lets the data decide.
         high: Its upper end at least.
         log: A logarithmic axis.
+        whole: What it counts comes in whole numbers, such as steps: there are no halves to write.
     """
 
     name: str = ""
     low: float | None = None
     high: float | None = None
     log: bool = False
+    whole: bool = False
 
 
 def chart(title: str, lines: Sequence[Line], x: ChartAxis, y: ChartAxis, pick: str = "x") -> str:
@@ -103,14 +105,14 @@ def smooth(values: Sequence[float | None], share: float = 0.06) -> list[float | 
 class _Scale:
     """Turns values into 0 … 1000 along an axis with round ticks."""
 
-    def __init__(self, low: float, high: float, log: bool, count: int, margin: float) -> None:
+    def __init__(self, low: float, high: float, log: bool, count: int, margin: float, whole: bool = False) -> None:
         self.log = log
         self.low, self.high = (math.log10(low), math.log10(high)) if log else (low, high)
         if self.low == self.high:
             self.low, self.high = self.low - 0.5, self.high + 0.5
         wider = margin * (self.high - self.low)
         self.low, self.high = self.low - wider, self.high + wider
-        self.ticks = _round_powers(self.low, self.high) if log else _round_ticks(self.low, self.high, count)
+        self.ticks = _round_powers(self.low, self.high) if log else _round_ticks(self.low, self.high, count, whole)
         first, last = self.ticks[0], self.ticks[-1]
         if log:
             first, last = math.log10(first), math.log10(last)
@@ -135,11 +137,11 @@ def _scale(values: Sequence[float], axis: ChartAxis, count: int, margin: float) 
     low, high = min(values), max(values)
     low = low if axis.low is None else min(low, axis.low)
     high = high if axis.high is None else max(high, axis.high)
-    return _Scale(low, high, axis.log and low > 0, count, margin)
+    return _Scale(low, high, axis.log and low > 0, count, margin, whole=axis.whole)
 
 
-def _round_ticks(low: float, high: float, count: int) -> list[float]:
-    rough = (high - low) / count
+def _round_ticks(low: float, high: float, count: int, whole: bool = False) -> list[float]:
+    rough = max((high - low) / count, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

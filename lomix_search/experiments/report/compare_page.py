@@ -72,7 +72,7 @@ def _curves(runs: Sequence[StrategyRun]) -> str:
     """Draw validation Dice by step, the mean over the seeds, a chart for each part of the labels."""
     parts = sorted({run.labels for run in runs if run.curve})
     shown = "".join(
-        chart(f"validation Dice, {share_of(part)}", lines, ChartAxis("step"), ChartAxis())
+        chart(f"validation Dice, {share_of(part)}", lines, ChartAxis("step", whole=True), ChartAxis())
         for part in parts
         if (lines := list(_lines([run for run in runs if run.labels == part])))
     )
@@ -90,4 +90,4 @@ def _lines(runs: Sequence[StrategyRun]) -> Iterator[Line]:
 
 def _audit(report: AuditReport) -> str:
     rows = [[text(one.title), text(one.state), text(one.reason)] for one in report.findings]
-    return section("audit", "Audit", table(["check", "", "because"], rows), text(report.verdict))
+    return section("audit", "Audit", table(["check", "", "because"], rows, "told"), text(report.verdict))

@@ -43,6 +43,9 @@ def cost_section(content: RunContent) -> str:
     milliseconds = [1000 * value for _, value in times]
     line = Line("time", [step for step, _ in times], milliseconds, COLOURS[5])
     drawn = chart(
-        "Milliseconds a step", [line], ChartAxis("step"), ChartAxis(low=0, high=1.1 * sorted(milliseconds)[-1])
+        "Milliseconds a step",
+        [line],
+        ChartAxis("step", whole=True),
+        ChartAxis(low=0, high=1.1 * sorted(milliseconds)[-1]),
     )
     return section("cost", "Cost", tiles(figures) + drawn)

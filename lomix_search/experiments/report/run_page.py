@@ -40,18 +40,20 @@ def _training(content: RunContent) -> str:
     steps, loss = [line["step"] for line in content.training], content.series("train/loss")
     drawn = [Line("each step", steps, loss, "var(--muted)", "faint")] if len(steps) > 20 else []
     drawn.append(Line("loss", steps, smooth(loss) if len(steps) > 20 else loss))
-    charts = [chart("Training loss, the weighted sum over all maps", drawn, ChartAxis("step"), ChartAxis())]
+    charts = [chart("Training loss, the weighted sum over all maps", drawn, ChartAxis("step", whole=True), ChartAxis())]
     at = [line["step"] for line in content.validation]
     lines = [
         Line(name, at, [line.get(f"val/dice/{name}") for line in content.validation], COLOURS[i % 8], "thin")
         for i, name in enumerate(content.classes)
     ]
     lines.append(Line("mean", at, [line["val/dice"] for line in content.validation], "var(--ink)"))
-    charts.append(chart("Validation Dice", lines, ChartAxis("step"), ChartAxis(high=1.0)))
+    charts.append(chart("Validation Dice", lines, ChartAxis("step", whole=True), ChartAxis(high=1.0)))
     lines = [Line("learning rate", steps, content.series("train/lr"), COLOURS[4])]
-    charts.append(chart("Learning rate", lines, ChartAxis("step"), ChartAxis(low=0)))
+    charts.append(chart("Learning rate", lines, ChartAxis("step", whole=True), ChartAxis(low=0)))
     lines = [Line("effective maps", steps, content.series("mixture/effective_maps"), COLOURS[2])]
-    charts.append(chart("Effective number of maps, exp(entropy)", lines, ChartAxis("step"), ChartAxis(low=0)))
+    charts.append(
+        chart("Effective number of maps, exp(entropy)", lines, ChartAxis("step", whole=True), ChartAxis(low=0))
+    )
     return section("training", "Training", f'<div class="charts">{"".join(charts)}</div>' if any(charts) else "")
 
 

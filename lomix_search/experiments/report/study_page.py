@@ -118,12 +118,14 @@ def _history(study: StudyContent) -> str:
     numbers = [t.number for t in done]
     lines = [Line("best so far", numbers, best, "var(--ink)")]
     lines.append(Line("a trial", numbers, [t.values[0] for t in done], COLOURS[0], "dots"))
-    charts = [chart(f"{goal} by trial", lines, ChartAxis("trial"), ChartAxis())]
+    charts = [chart(f"{goal} by trial", lines, ChartAxis("trial", whole=True), ChartAxis())]
     if len(study.goals) > 1:
         charts.append(_front(study))
     curves = [t for t in study.trials if len(t.curve) > 1][-60:]
     lines = [_curve(t, study) for t in sorted(curves, key=lambda t: t.number in study.best)]
-    charts.append(chart("Validation score of every trial", lines, ChartAxis("step"), ChartAxis(), pick="line"))
+    charts.append(
+        chart("Validation score of every trial", lines, ChartAxis("step", whole=True), ChartAxis(), pick="line")
+    )
     return section("history", "History", f'<div class="charts">{"".join(charts)}</div>')
 
 

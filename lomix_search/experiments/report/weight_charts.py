@@ -41,7 +41,7 @@ def trajectories(content: RunContent, mixture: Mixture) -> str:
         for i, m in enumerate(maps_of(mixture))
     ]
     drawn.sort(key=lambda line: line.kind == "strong")  # originals on top
-    return chart("Loss weight of every map", drawn, ChartAxis("step"), ChartAxis(), pick="line")
+    return chart("Loss weight of every map", drawn, ChartAxis("step", whole=True), ChartAxis(), pick="line")
 
 
 def _kind(m: Map) -> str:
@@ -98,6 +98,9 @@ def _cell(m: Map, shown: Mapping[str, str], shade: Mapping[str, float], row: int
     return f'<div class="{_heated(shade[m.id])}" style="{place}" title="{text(m.id)}">{shown[m.id]}</div>'
 
 
+_ALIKE = 1e-9  # of the mean weight
+
+
 def _heated(shade: float) -> str:
     return "cell hot" if shade > 0.55 else "cell"
 
@@ -128,7 +131,9 @@ def ranking(mixture: Mixture, top: int = 10) -> str:
     total, shown = mixture.concentration().total or 1.0, written(mixture)
     mean = total / len(ranked)
     beyond = [m.weight / mean - 1 for m in ranked]
-    farthest = max(map(abs, beyond)) or 1.0
+    farthest = max(map(abs, beyond))
+    if farthest < _ALIKE:
+        return '<p class="lead">All maps have the same weight: there is no order among them.</p>'
     digits, share_digits = telling_digits(beyond, 3), telling_digits([m.weight / total for m in ranked], 3)
     rows = [
         (
