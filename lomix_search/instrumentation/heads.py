@@ -1,10 +1,10 @@
-"""The heads: a small 1×1 convolution from each stage's features to logits, and what others ask of them."""
+"""The heads: a small 1×1 convolution from each stage's features to logits."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lomix_search.instrumentation.stages import Stages
 
@@ -35,23 +35,3 @@ def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any
             nn.init.zeros_(head.bias)
             heads[str(i)] = head.to(tensor["device"], tensor["dtype"])
     return heads
-
-
-def for_ddp(maps: list[Tensor]) -> list[Tensor]:
-    """Give every map a part in the finest one, of nothing, inside ``DistributedDataParallel``; elsewhere do nothing.
-
-    It wants a gradient for all parameters that a pass used, and ends with an error where maps are left out of a loss:
-    those that a schedule or a pruned mixture skips.
-
-    Args:
-        maps: Logits, coarse to fine.
-
-    Returns:
-        The same values; the finest passes zeros back to the others.
-    """
-    if getattr(nn.parallel.DistributedDataParallel, "_active_ddp_module", None) is None or not torch.is_grad_enabled():
-        return maps
-    *coarse, finest = maps
-    for one in coarse:
-        finest = finest + one.flatten()[:1].nan_to_num().sum().to(finest.dtype) * 0
-    return [*coarse, finest]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lomix_search.errors import StageError
-from lomix_search.instrumentation.heads import for_ddp, make_heads
+from lomix_search.instrumentation.heads import make_heads
 from lomix_search.instrumentation.hooks import (
     HookScope,
     TapHook,
@@ -171,7 +171,7 @@ class Instrumented(nn.Module):
                 if not self._scope.hooked:
                     self._attach()
         output, kept = self._scope.keep(lambda: eager_of(self.model)(*args, **kwargs))
-        return for_ddp(self.maps_of(output, kept))
+        return self.maps_of(output, kept)
 
     def maps_of(self, output: Any, kept: dict[int, Tensor]) -> list[Tensor]:
         """Make the maps of a pass in train mode that somebody else ran, as a :class:`~.tape.Tape` does.

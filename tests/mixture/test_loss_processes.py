@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,13 +34,20 @@ def batch() -> tuple[Tensor, Tensor]:
     return images, torch.randint(2, (4, *images.shape[2:]), generator=generator)
 
 
-def train(weighting: str, part: slice = slice(None), several: bool = False) -> list[Tensor]:
+WAYS: dict[str, dict[str, Any]] = {
+    "softplus": {"weighting": "softplus"},
+    "anneal": {"weighting": "anneal"},  # leaves all maps but one out in the second half
+    "a loss of the user's own": {"weighting": "anneal", "loss": nn.functional.cross_entropy},  # by autograd alone
+}
+
+
+def train(way: str, part: slice = slice(None), several: bool = False) -> list[Tensor]:
     """The loop that docs/how-to/own-network.md shows; returns all that was trained for inference or the mixture."""
     images, labels = batch()
     instrumented = lomix.instrument(network(), images[:1])
     instrumented.training = True
     net = nn.parallel.DistributedDataParallel(instrumented) if several else instrumented
-    loss = lomix.MixtureLoss.for_network(net, weighting=weighting, together=several).double()
+    loss = lomix.MixtureLoss.for_network(net, together=several, **WAYS[way]).double()
     optimizer = torch.optim.SGD([{"params": net.parameters()}, *loss.parameter_groups()], lr=0.05)
     for at in range(STEPS):
         loss.weighting.advance(at / STEPS)
@@ -50,25 +58,25 @@ def train(weighting: str, part: slice = slice(None), several: bool = False) -> l
     return [p.detach() for p in (*instrumented.model.parameters(), *loss.parameters())]
 
 
-def _share(rank: int, port: int, weighting: str, folder: str) -> None:
+def _share(rank: int, port: int, way: str, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        found = train(weighting, slice(2 * rank, 2 * rank + 2), several=True)
+        found = train(way, slice(2 * rank, 2 * rank + 2), several=True)
     torch.save((found, [str(one.message) for one in said if "MixtureLoss" in str(one.message)]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighting", ["softplus", "anneal"])  # anneal leaves all maps but one out in the second half
-def test_two_processes_are_one_with_the_whole_batch(weighting: str, tmp_path: Path) -> None:
-    two_processes(_share, weighting, str(tmp_path))
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_are_one_with_the_whole_batch(way: str, tmp_path: Path) -> None:
+    two_processes(_share, way, str(tmp_path))
     (first, said), (second, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert said == []
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    for a, b in zip(first, train(weighting), strict=True):
+    for a, b in zip(first, train(way), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
