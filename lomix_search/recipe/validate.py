@@ -67,7 +67,7 @@ class RecipeFindings:
         recipe: Its name.
         sets: Train, val, test.
         classes: All classes, the background first; or all regions, which may overlap.
-        spacing: Smallest and largest spacing in mm, by axis, in words; empty where unknown.
+        spacing: Smallest and largest spacing in mm, by axis, and that of training, in words; empty where unknown.
         warnings: What is unusual and may be meant so.
         faults: What cannot be right.
         multilabel: The classes are regions that may overlap.
@@ -179,7 +179,8 @@ def _of_prepared(recipe: Recipe, settings: PreparedSettings, hashes: bool, split
         *audit(facts, labels.named, _noun(splits)),
     ]
     padding = fit.words if fit is not None else ""
-    return RecipeFindings(recipe.name, rows, classes, _spacing(used), tuple(warnings), tuple(faults), padding=padding)
+    spacing = _spacing(used, manifest.preparation.spacing)
+    return RecipeFindings(recipe.name, rows, classes, spacing, tuple(warnings), tuple(faults), padding=padding)
 
 
 def _fault_of(fit: BlockFit | None) -> str:
@@ -270,13 +271,15 @@ def _shape_faults(network: nn.Module, logits: torch.Tensor, label: torch.Tensor,
     return faults
 
 
-def _spacing(entries: Iterable[Entry]) -> str:
+def _spacing(entries: Iterable[Entry], wanted: Sequence[float]) -> str:
+    """Return the spacings that cases come with, and the one that they are brought to."""
     known = np.array([entry.spacing for entry in entries if entry.spacing])
     if not known.size:
         return ""
     low, high = known.min(0), known.max(0)
     axes = (f"{a:.3g}" if f"{a:.3g}" == f"{b:.3g}" else f"{a:.3g}–{b:.3g}" for a, b in zip(low, high, strict=True))
-    return " × ".join(axes) + " mm"
+    own, one = " × ".join(axes), " × ".join(f"{a:.3g}" for a in wanted)
+    return f"{own} mm" if one in ("", own) else f"{own} mm, brought to {one} mm"
 
 
 def _split_warnings(split: Split, used: Sequence[Entry]) -> list[str]:

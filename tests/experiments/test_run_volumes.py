@@ -34,8 +34,9 @@ def test_blocks_that_no_volume_fills_are_refused_before_training(home: Path, tmp
     with pytest.raises(DataError, match="are larger than every case along rows"):
         run_recipe(recipe, tmp_path / "run")
     assert not (tmp_path / "run/recipe.toml").exists()
-    padding = validate_recipe(load_recipe(home), network=False).padding
-    assert padding.startswith("4 of 6 cases are smaller than a block of 8 × 16 × 12 and are padded; most c0")
+    told = validate_recipe(load_recipe(home), network=False)
+    assert told.spacing == "1 × 1 × 1–2 mm, brought to 1 × 1 × 1 mm"
+    assert told.padding.startswith("4 of 6 cases are smaller than a block of 8 × 16 × 12 and are padded; most c0")
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ from lomix_search.integrations.nnunet.names import (
         ("nnUNetTrainerLoMix_1epoch_anneal", TrainerChoice(weighting="anneal", epochs=1)),
         ("nnUNetTrainerLoMix_1epochs", TrainerChoice(epochs=1)),
         ("nnUNetTrainerLoMix_deep_supervision_3stages", TrainerChoice(space="deep_supervision", stages=3)),
+        ("nnUNetTrainerLoMix_auto", TrainerChoice(weighting="auto")),
+        ("nnUNetTrainerLoMix_halving_deep_supervision", TrainerChoice(weighting="halving", space="deep_supervision")),
         ("nnUNetTrainerDA5LoMix_uniform_mutation", TrainerChoice("nnUNetTrainerDA5", "uniform", "mutation")),
         ("nnUNetTrainer_warmupLoMix", TrainerChoice("nnUNetTrainer_warmup")),
     ],
@@ -58,7 +60,7 @@ def test_a_name_that_does_not_exist_names_the_nearest(name: str, why: str, neare
     assert str(caught.value) == (
         f"there is no trainer {name}: {why}.\n"
         "  Seen: <nnU-Net's trainer>LoMix[_<weighting>][_<search space>][_<n>stages][_<n>epochs]\n"
-        "        weighting: softplus, normalized, uncertainty, anneal, uniform, random\n"
+        "        weighting: softplus, normalized, uncertainty, anneal, uniform, halving, random, auto\n"
         "        space: bounded, deep_supervision, extended, last_layer, lomix, mutation\n"
         f"  Try:  -tr nnUNetTrainer{nearest}"
     )

@@ -18,8 +18,8 @@ from lomix_search.utils.shipped import shipped_files
 WORD = "LoMix"
 """Stands between the trainer that is built upon and the choices."""
 
-WEIGHTING_WORDS = ("softplus", "normalized", "uncertainty", "anneal", "uniform", "random")
-"""Weightings that need nothing but the training batch: ``lookahead`` needs a second, held-out one."""
+WEIGHTING_WORDS = ("softplus", "normalized", "uncertainty", "anneal", "uniform", "halving", "random", "auto")
+"""Weightings that need nothing but the training batch: ``lookahead`` needs a second, held-out one, ``fixed`` a file."""
 
 _COUNTS = {"stages": (2, MAX_STAGES), "epochs": (1, 10**6)}
 _COUNTED = re.compile(r"(\d+)([A-Za-z]*)")

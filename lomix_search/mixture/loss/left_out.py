@@ -48,6 +48,14 @@ class LeftOut:
         self._parts: dict[str, _Part] = {}
         self._calls, self._version = 0, 0
 
+    def learns(self, *parts: str) -> bool:
+        """Whether any of these parts has a parameter that is trained.
+
+        Args:
+            *parts: Names of parts.
+        """
+        return any(p.requires_grad for name in parts for ref in self._given[name] if (p := ref()) is not None)
+
     def look(self) -> None:
         """Count a call and, if it is time, warn of the parts that no optimizer has."""
         self._calls += 1

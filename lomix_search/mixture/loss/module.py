@@ -187,7 +187,7 @@ class MixtureLoss(nn.Module):
         """
         truth = finest_labels(labels)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self.watch.look(self.weighting)
+            self.watch.look(self.weighting, alone=not self.together)
         if (finest := single_map(maps, truth, self.plan)) is not None:
             return self._of_one(finest, truth)
         given = check_maps(maps, self.plan)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.loss.left_out import LeftOut
 from lomix_search.mixture.weighting import Weighting
+from lomix_search.utils.distributed import size
 
 EVERY = 20
 """Calls between two looks."""
@@ -26,6 +27,7 @@ class WeightWatch:
 
     def __init__(self) -> None:
         self.on = True
+        self._told_apart = False
         self._left_out: LeftOut | None = None
         self._calls, self._first = 0, 0.0
         self._largest: Tensor | None = None
@@ -39,12 +41,15 @@ class WeightWatch:
             {"heads": heads, "operators": operators.parameters(), "weights": weighting.parameters()},
         )
 
-    def look(self, weighting: Weighting) -> None:
+    def look(self, weighting: Weighting, alone: bool) -> None:
         """Count a step, look at the weights if it is time, and warn of what the last look found.
 
         Args:
             weighting: Of the loss. Whether they die is not watched of those without parameters, and those that settle.
+            alone: Whether the loss is that of this process's part of a batch.
         """
+        if self.on and alone and not self._told_apart and self._left_out is not None and size() > 1:
+            self._tell_apart()
         if self.on and self._left_out is not None and not in_recording(weighting.kept):
             self._left_out.look()
         if self.on and weighting.waits_for:
@@ -63,6 +68,21 @@ class WeightWatch:
                 self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._arrived.record()
         self._calls += 1
+
+    def _tell_apart(self) -> None:
+        """Warn that each process trains operators and weights of its own, unless the loss is inside DDP itself."""
+        self._told_apart = True
+        assert self._left_out is not None
+        wrapped = getattr(nn.parallel.DistributedDataParallel, "_active_ddp_module", None) is not None
+        if wrapped or not self._left_out.learns("operators", "weights"):
+            return
+        warnings.warn(
+            f"MixtureLoss: each of the {size()} processes has the loss of its own part of the batch, and operators and "
+            "weights of the mixture that nobody averages: they drift apart.\n"
+            "  Try:  loss = MixtureLoss.for_network(net, together=True)   # the loss of the whole batch\n"
+            "        average_gradients([*loss.parameters()])   # after backward(); from lomix_search.utils.distributed",
+            stacklevel=6,
+        )
 
     def _wait(self, weighting: Weighting) -> None:
         """Count a step of weights that cannot move, and warn of it after some."""
