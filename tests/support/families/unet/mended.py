@@ -146,3 +146,34 @@ class DeepHeads(nn.Module):
         for block in self.blocks:
             found.append(block(torch.cat([up_to(found[-1], skips[-1]), skips.pop()], 1)))
         return [head(x) for head, x in zip(self.heads, found, strict=True)][::-1]
+
+
+KEPT: dict[str, torch.Tensor] = {}
+"""What the hooks of the next network keep; its attribute is this very dict."""
+
+
+@family("maps that hooks keep in a dict", ["blocks.0", "blocks.1", "blocks.2"], source="twelfth")
+class OnHooks(nn.Module):
+    """The hooks write to a variable of the module, the network reads an attribute of its own."""
+
+    def __init__(self, widths=(8, 16, 32, 48)):
+        super().__init__()
+        self.encoder, self.kept = Encoder(widths), KEPT
+        for i, layer in enumerate(self.encoder.layers):
+            layer.register_forward_hook(keeping(str(i)))
+        self.blocks = nn.ModuleList(twice(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        self.encoder(x)
+        x = self.kept["3"]
+        for i, block in enumerate(self.blocks):
+            x = block(torch.cat([up_to(x, self.kept[str(2 - i)]), self.kept[str(2 - i)]], 1))
+        return self.head(x)
+
+
+def keeping(name):
+    def keep(_module, _given, made):
+        KEPT[name] = made
+
+    return keep
