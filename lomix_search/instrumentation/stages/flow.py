@@ -283,14 +283,16 @@ class Flow:
         return [node for node in found if math.prod(self.size(node)) == finest]
 
     def _beside_output(self, whole: nx.DiGraph, layers: list[fx.Node]) -> list[fx.Node]:
-        """The maps that layers beside the way to the output are made of, at their own size."""
+        """The maps that layers beside the way to the output are made of; none where several levels are."""
         found, front, passed = list[fx.Node](), list(layers), set(layers)
         while front:
             node = front.pop()
-            alike = [source for source in whole.pred[node] if self.size(source) == self.size(node)]
-            found += [source for source in alike if source in self.maps]
-            front += [source for source in alike if source not in self.graph and source not in passed]
-            passed.update(alike)
+            given = [source for source in whole.pred[node] if source.meta.get("map")]
+            if any(self.size(source) != self.size(node) for source in given):
+                return []
+            found += [source for source in given if source in self.maps]
+            front += [source for source in given if source not in self.graph and source not in passed]
+            passed.update(given)
         return found
 
     def works_between(self, start: fx.Node, end: fx.Node) -> bool:

@@ -177,3 +177,29 @@ def keeping(name):
         KEPT[name] = made
 
     return keep
+
+
+@family("coordinates beside each level", ["ups.0.1", "ups.1.1", "ups.2.1"], source="twelfth")
+class Coordinates(nn.Module):
+    """Before a level goes up, its coordinates are laid beside it: nothing that the network has worked on."""
+
+    def __init__(self, widths=(32, 24, 16, 8)):
+        super().__init__()
+        self.encoder = Encoder()
+        self.neck = conv(48, 32, 1)
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(a + 2, b, 2, 2), conv(b, b))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.head = nn.Conv2d(10, 3, 1)
+
+    def forward(self, x):
+        x = self.neck(self.encoder(x)[-1])
+        for up in self.ups:
+            x = up(self.placed(x))
+        return self.head(self.placed(x))
+
+    @staticmethod
+    def placed(x):
+        places = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in x.shape[2:]), indexing="ij")
+        return torch.cat([x, torch.stack(places).expand(len(x), -1, -1, -1)], 1)
