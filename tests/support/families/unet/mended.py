@@ -1,5 +1,7 @@
 """U-Nets after what was not right at once of the list "unseen-3": each stands for a kind, not for a network."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -188,8 +190,7 @@ class Coordinates(nn.Module):
         self.encoder = Encoder()
         self.neck = conv(48, 32, 1)
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(a + 2, b, 2, 2), conv(b, b))
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.ConvTranspose2d(a + 2, b, 2, 2), conv(b, b)) for a, b in itertools.pairwise(widths)
         )
         self.head = nn.Conv2d(10, 3, 1)
 
