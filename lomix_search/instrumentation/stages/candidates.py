@@ -122,7 +122,7 @@ class _View:
         self.up = {node for call in rising if call.first > began for _, node in call.inputs}
         self.up |= set(flow.maps.pred[self.event]) if self.event in flow.maps else set()
         others = [node for level in levels if level is not self.values for node in level if node in flow.merges]
-        likewise, scopes = [], {(_scope(flow, node), kind(node)) for node in others}
+        likewise, scopes = list[bool](), {(_scope(flow, node), kind(node)) for node in others}
         for node in self.values:
             likewise.append(bool(likewise and likewise[-1]) or (_scope(flow, node), kind(node)) in scopes)
         self.likewise = dict(zip(self.values, likewise, strict=True))
