@@ -5,17 +5,20 @@ PYTHONPATH=.:tests python benchmarks/fit_stage_scores.py [--write]
 Each labelled ladder, and each alternative of it, is a set of paths through the candidates of its levels; their share of
 all paths is what is maximised, with a penalty on large weights. Printed is, for each list, how many ladders the rules
 and the scores have right where the list itself was left out of the fit, how often both readings agree, and how often
-they are right then; then, of the probabilities that are said, how many are right. ``--write`` writes
-lomix_search/instrumentation/stages/weights.json, fitted to all lists but the blind ones, whose counts in docs/zoo.md so
-stay those of lists held out.
+they are right then; for how many of all the reading of the scores would be better, taken where its share is so many
+times that of the rules' reading; then, of the probabilities that are said, how many are right. A network that cannot be
+read here, because its package is missing, is named and left out.
+
+``--write`` writes lomix_search/instrumentation/stages/weights.json, fitted to all lists, and prints the logistic curve
+for sure.py, fitted to the lists of packages, each with the scores that were fitted without it.
 """
 
 import itertools
 import json
 import math
 import pathlib
-import re
 import sys
+from collections import defaultdict
 
 import numpy as np
 import torch
@@ -28,17 +31,21 @@ from lomix_search.instrumentation.stages.by_name import map_by_name
 from lomix_search.instrumentation.stages.candidates import SAME, level_candidates
 from lomix_search.instrumentation.stages.decoder import ladder_of, stages_of
 from lomix_search.instrumentation.stages.deep_supervision import supervised_maps
+from lomix_search.instrumentation.stages.find import seen_forms
 from lomix_search.instrumentation.stages.ladder import WIDTH, viterbi
 from lomix_search.instrumentation.stages.layouts import layout_of
 from lomix_search.instrumentation.stages.main_output import main_output
-from lomix_search.instrumentation.stages.sure import feature_names, map_itself, probability_right
+from lomix_search.instrumentation.stages.sure import LEAST, SURE, feature_names, map_itself, probability_right
 from lomix_search.instrumentation.trace import trace_modes
 
 PENALTY = 0.05
 FILE = "lomix_search/instrumentation/stages/weights.json"
 MISSING = -1e9
 RANGES = [0, 0.3, 0.6, 0.85, 0.95, 1.01]
+MARGINS = [0, 1, 2, 4, 8]
 TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seventh", "eighth", "ninth")}
+MADE_OF = {"unseen": {"tenth-small"}, "unseen-2": {"eleventh-small"}, "unseen-3": {"twelfth-small"}}
+"""Small networks that were written after the misses of a list; they are left out with it."""
 
 
 def described(entry: dict) -> dict:
@@ -49,18 +56,18 @@ def described(entry: dict) -> dict:
     read_layouts(found)
     _, logits = main_output(found, None, "")
     ladder = ladder_of(found, logits, supervised_maps(found, logits, training))
-    rules = [map_itself(node) for node in stages_of(ladder)]
+    rules = [map_itself(node) for node in seen_forms(found, stages_of(ladder))]
     levels = level_candidates(ladder.flow, ladder.levels, ladder.head)
-    labels = []
-    for number, names in enumerate(ladders_of(entry)):
-        alternatives = {} if number else entry["alts"]
-        labels.append([labelled(found, network, [s, *alternatives.get(i, [])]) for i, s in enumerate(names)])
+    labels = [
+        [labelled(found, network, [stage, *entry["alts"].get(i, [])]) for i, stage in enumerate(names)]
+        for names in ladders_of(entry)
+    ]
     shown = [[map_itself(node) for node in level.nodes if node is not None] for level in levels]
     right = any(len(rules) == len(one) and all(map(set.__contains__, one, rules)) for one in labels)
     paths = [path for one in labels if (path := marked(shown, one)) is not None]
     return dict(
         unary=[level.unary for level in levels], alike=[level.alike for level in levels], right=right, paths=paths,
-        rules=marked(shown, [{node} for node in rules]),
+        rules=marked(shown, [{node} for node in rules]) if len(rules) > 1 else None,
     )  # fmt: skip
 
 
@@ -68,13 +75,17 @@ def labelled(found, network, names: list[str]) -> set:
     """The values that a label's names stand for; a module that is called several times, without a number, for each."""
     nodes = set()
     for name in names:
-        place = re.sub(r"\[(\D[^\]]*)\]", r".\1", name.replace("@", ""))
-        calls = [c for c in found.calls if c.path == name.removeprefix("in:")]
+        path, _, place = name.removeprefix("in:").partition("@")
+        path, _, number = path.partition("#")
+        calls = [c for c in found.calls if c.path == path and number in ("", str(c.index))]
+        if place:
+            steps = [step.rstrip("]") for step in place.split("[") if step]
+            place = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)
+            nodes.add(map_itself(map_by_name(found, network, name.partition("@")[0] + place)))
+            continue
         sides = [call.inputs if name.startswith("in:") else call.outputs for call in calls]
         firsts = [[node for _, node in side if layout_of(node)][:1] for side in sides]
         nodes |= {map_itself(node) for first in firsts for node in first}
-        if not calls:
-            nodes.add(map_itself(map_by_name(found, network, place)))
     return nodes
 
 
@@ -89,36 +100,54 @@ def marked(shown: list[list], label: list[set]) -> list[np.ndarray] | None:
     return None if left else marks
 
 
-def compared(one: dict) -> list[torch.Tensor]:
-    pairs = zip(one["alike"], one["alike"][1:], strict=False)
-    return [torch.tensor((a[:, None] == b[None]).astype(float)) for a, b in pairs]
+class Alike:
+    """Networks of as many levels, with about as many candidates, as one array of each kind: many fits are made."""
+
+    def __init__(self, networks: list[dict], levels: int, most: int) -> None:
+        count, sets = len(networks), max(len(one["paths"]) for one in networks)
+        self.unary = torch.zeros(count, levels, most, WIDTH)
+        self.open = torch.full((count, levels, most), MISSING)
+        self.marks = torch.full((count, sets, levels, most), MISSING)
+        alike = torch.full((count, levels, most, len(SAME)), -1) - torch.arange(levels)[:, None, None]
+        for n, one in enumerate(networks):
+            for i, (unary, same) in enumerate(zip(one["unary"], one["alike"], strict=True)):
+                self.unary[n, i, : len(unary)], self.open[n, i, : len(unary)] = torch.tensor(unary), 0
+                alike[n, i, : len(unary)] = torch.tensor(same)
+            for s, path in enumerate(one["paths"]):
+                for i, mark in enumerate(path):
+                    self.marks[n, s, i, : len(mark)][torch.tensor(mark)] = 0
+        self.same = (alike[:, :-1, :, None] == alike[:, 1:, None]).to(torch.float32)
+
+    def loss(self, weights: torch.Tensor) -> torch.Tensor:
+        """How unlikely the labelled ladders are."""
+        single = self.unary @ weights[:WIDTH] + self.open
+        pairs = (self.same @ weights[WIDTH:].to(torch.float32)).to(torch.float64)
+        labelled = torch.logsumexp(log_sum(single[:, None] + self.marks, pairs[:, None]), 1)
+        return (log_sum(single, pairs) - labelled).clamp(min=0).sum()
 
 
-def log_share(single: list, pairs: list, marks: list | None = None) -> torch.Tensor:
-    """Log of the sum over all paths, or over those through marked candidates."""
-
-    def kept(values, i):
-        return values if marks is None else values.masked_fill(~torch.tensor(marks[i]), MISSING)
-
-    value = kept(single[0], 0)
-    for i, (here, pair) in enumerate(zip(single[1:], pairs, strict=True), 1):
-        value = kept(torch.logsumexp(value[:, None] + pair, 0) + here, i)
-    return torch.logsumexp(value, 0)
+def log_sum(single: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Log of the sum over all paths through levels."""
+    value = single[..., 0, :]
+    for i in range(1, single.shape[-2]):
+        value = torch.logsumexp(value[..., :, None] + pairs[..., i - 1, :, :], -2) + single[..., i, :]
+    return torch.logsumexp(value, -1)
 
 
 def fitted(networks: list[dict]) -> torch.Tensor:
     """The weights under which the labelled ladders are likeliest."""
+    alike = defaultdict(list)
+    for one in networks:
+        if one["paths"] and one["unary"]:
+            most = max(map(len, one["unary"]))
+            alike[len(one["unary"]), 2 ** math.ceil(math.log2(most))].append(one)
+    groups = [Alike(members, *size) for size, members in alike.items()]
     weights = torch.zeros(WIDTH + len(SAME), requires_grad=True)
-    ready = [([torch.tensor(u) for u in one["unary"]], compared(one), one["paths"]) for one in networks if one["paths"]]
-    optimizer = torch.optim.LBFGS([weights], max_iter=75, history_size=20, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights], max_iter=60, history_size=20, line_search_fn="strong_wolfe")
 
     def closure():
         optimizer.zero_grad()
-        loss = PENALTY * (weights**2).sum()
-        for unary, pairs, paths in ready:
-            single, both = [u @ weights[:WIDTH] for u in unary], [p @ weights[WIDTH:] for p in pairs]
-            loss = loss + log_share(single, both)
-            loss = loss - torch.logsumexp(torch.stack([log_share(single, both, marks) for marks in paths]), 0)
+        loss = PENALTY * (weights**2).sum() + sum(group.loss(weights) for group in groups)
         loss.backward()
         return loss
 
@@ -126,24 +155,44 @@ def fitted(networks: list[dict]) -> torch.Tensor:
     return weights.detach()
 
 
-def judged(one: dict, weights: torch.Tensor) -> tuple[bool, bool]:
-    """Whether the best ladder is right, and whether it is the one of the rules."""
+def judged(one: dict, weights: torch.Tensor) -> dict:
+    """Whether the best ladder is right, whether it is that of the rules, and the log of the share of each."""
     if not one["unary"]:
-        return False, False
+        return dict(rules=one["right"], scores=False, agree=False, share=-math.inf, best=0.0)
     single = [u @ weights[:WIDTH].numpy() for u in one["unary"]]
-    path, _ = viterbi(single, [(p @ weights[WIDTH:]).numpy() for p in compared(one)])
+    neighbours = itertools.pairwise(one["alike"])
+    pairs = [(a[:, None] == b[None]).astype(float) @ weights[WIDTH:].numpy() for a, b in neighbours]
+    path, best = viterbi(single, pairs)
     right = any(all(marks[at] for marks, at in zip(ladder, path, strict=True)) for ladder in one["paths"])
-    rules = one["rules"]
-    return right, rules is not None and all(marks[at] for marks, at in zip(rules, path, strict=True))
+    total, rules = log_total(single, pairs), one["rules"]
+    agree = rules is not None and all(marks[at] for marks, at in zip(rules, path, strict=True))
+    kept = [np.where(mark, score, MISSING) for mark, score in zip(rules or [], single, strict=False)]
+    share = log_total(kept, pairs) - total if rules is not None else -math.inf
+    return dict(rules=one["right"], scores=right, agree=agree, share=share, best=best - total)
 
 
-def share_of_rules(one: dict, weights: torch.Tensor) -> float:
-    """Log of the share that the scores give the ladder of the rules."""
-    if not one["unary"] or one["rules"] is None:
-        return -math.inf
-    single = [torch.tensor(u) @ weights[:WIDTH] for u in one["unary"]]
-    pairs = [p @ weights[WIDTH:] for p in compared(one)]
-    return float(log_share(single, pairs, one["rules"]) - log_share(single, pairs))
+def log_total(single: list, pairs: list) -> float:
+    value = single[0]
+    for here, pair in zip(single[1:], pairs, strict=True):
+        value = np.logaddexp.reduce(value[:, None] + pair, axis=0) + here
+    return float(np.logaddexp.reduce(value))
+
+
+def curve(verdicts: list[dict]) -> list[float]:
+    """The logistic curve of nothing, of agreement and of the rules' share, to whether the rules are right."""
+    given = torch.tensor([[1.0, v["agree"], max(LEAST, v["share"])] for v in verdicts])
+    right, weights = torch.tensor([float(v["rules"]) for v in verdicts]), torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(given @ weights, right, reduction="sum")
+        loss = loss + 0.05 * (weights**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return weights.detach().tolist()
 
 
 def calibration(said: list[tuple[float, bool]]) -> str:
@@ -156,43 +205,57 @@ def calibration(said: list[tuple[float, bool]]) -> str:
     return " | ".join(cells)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
+def read_all() -> dict[str, list[dict]]:
+    """All networks of all lists, each read in a process of its own, in float32."""
     known: dict[str, list[dict]] = {}
-    blind = {name for name, one in labelled_lists().items() if one.blind}
     for name, one in labelled_lists().items():
-        name = TOGETHER.get(name, name)
         for entry in one.networks:
             if "nonU" not in entry["tags"]:
-                torch.set_default_dtype(torch.float32)
                 found = apart(described, entry)
                 if isinstance(found, str):
-                    print(f"{entry['id']}: {found}", flush=True)
+                    print(f"{entry['id']}: {found.splitlines()[0][:150]}", flush=True)
                 else:
-                    known.setdefault(name, []).append(found)
-    torch.set_default_dtype(torch.float64)
+                    known.setdefault(TOGETHER.get(name, name), []).append(found)
+    return known
+
+
+def held_out(known: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """For each list what the scores say that were fitted without it."""
     print("| list held out | ladders | rules right | scores right | agree | right where they agree |")
     print("|---|---|---|---|---|---|")
-    said = {}
+    verdicts = {}
     for name, held in known.items():
-        weights = fitted([one for other, networks in known.items() if other != name for one in networks])
-        both = [(one["right"], *judged(one, weights)) for one in held]
-        agreed = [right for right, _, agree in both if agree]
-        shares = [share_of_rules(one, weights) for one in held]
-        said[name] = [(probability_right(b[2], share), b[0]) for b, share in zip(both, shares, strict=True)]
-        counts = [len(held), sum(r for r, _, _ in both), sum(s for _, s, _ in both), len(agreed), sum(agreed)]
-        print(f"| {name} | " + " | ".join(map(str, counts)) + " |", flush=True)
-    print("\n| list held out | " + " | ".join(f"{low} …" for low in RANGES[:-1]) + " |")
-    print("|---|" + "---|" * (len(RANGES) - 1))
-    for name, pairs in said.items():
-        print(f"| {name} | {calibration(pairs)} |")
+        left_out = {name} | MADE_OF.get(name, set())
+        weights = fitted([one for other, networks in known.items() if other not in left_out for one in networks])
+        verdicts[name] = here = [judged(one, weights) for one in held]
+        agreed = [v for v in here if v["agree"]]
+        counts = [len(here), sum(v["rules"] for v in here), sum(v["scores"] for v in here), len(agreed)]
+        print(f"| {name} | " + " | ".join(map(str, [*counts, sum(v["rules"] for v in agreed)])) + " |", flush=True)
+    return verdicts
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    known = read_all()
+    torch.set_default_dtype(torch.float64)
+    verdicts = held_out(known)
+    blind = [v for name, one in labelled_lists().items() if one.blind for v in verdicts.get(name, [])]
+    for margin in MARGINS:
+        taken = [v["scores"] if not v["agree"] and v["best"] - v["share"] > margin else v["rules"] for v in blind]
+        print(f"the scores' reading where it is exp({margin}) times as likely: {sum(taken)} of {len(taken)} right")
+    print("\n| list held out | sure, right | " + " | ".join(f"{low} …" for low in RANGES[:-1]) + " |")
+    print("|---|---|" + "---|" * (len(RANGES) - 1))
+    for name, here in verdicts.items():
+        said = [(probability_right(v["agree"], v["share"]), v["rules"]) for v in here]
+        sure = [v["rules"] for v, (p, _) in zip(here, said, strict=True) if v["agree"] and p >= SURE]
+        print(f"| {name} | {len(sure)} of {len(here)}, {sum(sure)} | {calibration(said)} |")
     if "--write" in sys.argv:
-        weights = fitted([one for name, networks in known.items() if name not in blind for one in networks])
+        weights = fitted([one for networks in known.values() for one in networks])
         table = {name: round(float(w), 3) for name, w in zip(feature_names(), weights, strict=True)}
         with pathlib.Path(FILE).open("w") as file:
             json.dump(table, file, indent=1)
             file.write("\n")
+        print("for sure.py:", [round(one, 2) for one in curve(blind)])
 
 
 if __name__ == "__main__":

@@ -30,5 +30,7 @@ INLINED = {
     ),
     "lists of modules that begin below": "its blocks go up inside",
     "blocks that project what they are given": "its blocks go up inside",
+    "blocks that merge, work and go up": "its blocks go up inside",
+    "columns that go round the globe": "where a block ends with a sum, only its own call told so",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""

@@ -36,6 +36,8 @@ def _dips(flow: Flow) -> list[ModuleCall]:
         if call.path and not any(outer.holds(call) for outer in found):
             given = {flow.size(node) for _, node in call.inputs if node.meta.get("map") and node in flow.graph}
             made = {flow.size(node) for _, node in call.outputs if node in flow.graph}
-            if given & made and any(all(grows(flow.size(node), size) for size in given) for node in flow.maps_in(call)):
+            inside = flow.maps_in(call)
+            down = any(all(grows(flow.size(node), size) for size in given) for node in inside)
+            if given & made and down and any(node in flow.rises for node in inside):
                 found.append(call)
     return found

@@ -23,7 +23,7 @@ TRAITS = (
     "a layer", "a norm or activation", "a sum", "logits of its own", "several users", "read by finer levels",
     "off the trunk, read by finer levels", "beside the trunk", "fewer channels than the level", "the output",
     "the head", "not from the decoder", "channels of the classes", "a block returns it, a merge after",
-    "a merge, a module returns it", "no layer since, given to what goes up",
+    "a merge, a module returns it", "no layer since, given to what goes up", "after a merge like those of other levels",
 )  # fmt: skip
 """What a candidate is described by; each once for a middle level, once more for the coarsest and for the finest."""
 
@@ -34,7 +34,7 @@ NONE_TRAITS = (
     "no stage, one layer",
 )
 
-SAME = ("operation", "layers since", "merge", "on the trunk", "returned", "block", "given to what goes up")
+SAME = ("operation", "layers since", "merge", "on the trunk", "returned", "block", "given to what goes up", "kind")
 """What two neighbouring stages may have in common."""
 
 
@@ -121,6 +121,12 @@ class _View:
         rising = [call for call, _ in around(flow, self.event)]
         self.up = {node for call in rising if call.first > began for _, node in call.inputs}
         self.up |= set(flow.maps.pred[self.event]) if self.event in flow.maps else set()
+        others = [node for level in levels if level is not self.values for node in level if node in flow.merges]
+        likewise, scopes = list[bool](), {(_scope(flow, node), kind(node)) for node in others}
+        for node in self.values:
+            likewise.append(bool(likewise and likewise[-1]) or (_scope(flow, node), kind(node)) in scopes)
+        self.likewise = dict(zip(self.values, likewise, strict=True))
+        self.kinds = {node: flow.kind_of(call.path) for call in reversed(blocks) for _, node in call.outputs}
         self.layers = {node: sum(map(weighted, flow.layers_in(c))) for c in reversed(blocks) for _, node in c.outputs}
 
     def traits(self, node: fx.Node) -> list[float]:
@@ -142,7 +148,7 @@ class _View:
             weighted(node), kind(node) in NORMS_AND_ACTIVATIONS, kind(node) in SUMS, node in flow.own, len(users) > 1,
             finer, finer and not on, near, channels(node) < self.widest, node is flow.output, node is self.head,
             node not in flow.risen, channels(node) == flow.output.meta["shape"][1], block and merged,
-            merge and node in self.returned, since == 0 and given,
+            merge and node in self.returned, since == 0 and given, self.likewise.get(node, False),
         )  # fmt: skip
         return [float(one) for one in found]
 
@@ -151,6 +157,7 @@ class _View:
         return [
             _operations.index(kind(node)), min(self._since(node), 4), int(node in self.flow.merges),
             int(node in self.place), int(node in self.returned), block, int(node in self.up),
+            hash(self.kinds.get(node, node)),
         ]  # fmt: skip
 
     def none(self) -> list[float]:
@@ -165,6 +172,10 @@ class _View:
             return 5
         start = max((i for i, n in enumerate(self.values[: j + 1]) if n in self.flow.merges), default=-1)
         return sum(map(weighted, self.values[start + 1 : j + 1]))
+
+
+def _scope(flow: Flow, node: fx.Node) -> str:
+    return flow.kind_of(str(node.meta.get("module", "")))
 
 
 _operations = list(Operation)

@@ -1,11 +1,13 @@
 """Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which does not count as one."""
 
+from collections.abc import Hashable
+
 import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
-from lomix_search.instrumentation.stages.operations import joins, weighted
+from lomix_search.instrumentation.stages.operations import joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall, operation
 
 
@@ -54,7 +56,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
-    return like or _peer(flow, values, levels[1])
+    return like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
 
 
 def _came_up(flow: Flow, node: fx.Node) -> bool:
@@ -101,6 +103,26 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
     found = [node for call, node in made if node is not None and composite(flow, call)]
     return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
+
+
+def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
+    """Return what a block works on the coarsest level before it ends by going up, as those of the next level do.
+
+    Apart from the merge of a skip both do the same, step by step.
+    """
+    if len(levels) < 3:
+        return None
+    if level_stage(flow, levels[1], levels[2][0]) is not levels[1][-1]:
+        return None
+    steps = [_steps_up(flow, levels[i][-1], levels[i + 1][0]) for i in (0, 1)]
+    return levels[0][-1] if set.intersection(*steps) else None
+
+
+def _steps_up(flow: Flow, stage: fx.Node, rise: fx.Node) -> set[tuple[Hashable, ...]]:
+    """Return what each block does, step by step, that makes a stage and ends by going up."""
+    made = [flow.maps_in(call) for call, _ in around(flow, rise) if call.path]
+    ending = [maps for maps in made if maps[-1] is rise and stage in maps and any(map(weighted, maps[:-1]))]
+    return {tuple(kind(node) for node in maps if node not in flow.merges) for maps in ending}
 
 
 def _composites(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:

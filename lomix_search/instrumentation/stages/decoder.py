@@ -12,7 +12,7 @@ from lomix_search.instrumentation.stages.finest_stage import embedded, finest_st
 from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, kind
+from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, joins, kind
 from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mixed_with_coarser
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
@@ -145,10 +145,15 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
 
 
 def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return what a map was before it was padded or cropped, but not what channels were taken of."""
-    while kind(node) in PADS_OR_CROPS and len(flow.maps.pred[node]) == 1:
+    """Return what a map was before it was padded or cropped, or coordinates were laid beside it.
+
+    But not out of what channels were taken.
+    """
+    while node in flow.maps and len(flow.maps.pred[node]) == 1:
         (source,) = flow.maps.pred[node]
-        if channels(source) != channels(node):
+        cut = kind(node) in PADS_OR_CROPS and channels(source) == channels(node)
+        others = [given for given in node.all_input_nodes if given is not source]
+        if not cut and not (joins(node) and others and not any(given in flow.graph for given in others)):
             break
         node = source
     return node

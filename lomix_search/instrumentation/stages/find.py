@@ -72,7 +72,7 @@ def find_stages(
     place, logits = main_output(found, num_classes, title)
     num_classes = logits.meta["shape"][1]
     ladder = ladder_of(found, logits, supervised_maps(found, logits, training)) if names is None else None
-    chosen = stages_of(ladder) if ladder else []
+    chosen, other, share = _read_twice(found, ladder) if ladder else ([], [], 0.0)
     nodes = seen_forms(found, chosen) if ladder else maps_by_name(found, network, names or ())
     nodes = sorted(nodes, key=lambda node: math.prod(map_layout(node).size))
     if _all_larger(nodes, logits):
@@ -99,7 +99,7 @@ def find_stages(
                 hint="name the others in stages=[…]",
             )
     return FoundStages(
-        Stages(stages, title, found.backend, returned, notes, _second_opinion(found, nodes, chosen, ladder)),
+        Stages(stages, title, found.backend, returned, notes, _opinion(found, nodes, other, share) if ladder else None),
         num_classes,
         tuple(node.meta for node in nodes),
     )
@@ -110,14 +110,18 @@ def _all_larger(nodes: Sequence[fx.Node], logits: fx.Node) -> bool:
     return bool(nodes) and all(len(map_layout(node).size) > len(map_layout(logits).size) for node in nodes)
 
 
-def _second_opinion(
-    found: Trace, nodes: Sequence[fx.Node], chosen: Sequence[fx.Node], ladder: Ladder | None
-) -> Opinion | None:
-    """Compare the stages with the ladder that the scores prefer, of which the taps are named; not those of a user."""
-    if ladder is None:
-        return None
-    best, share = second_reading(ladder, chosen)
-    other = seen_forms(found, best)
+def _read_twice(found: Trace, ladder: Ladder) -> tuple[list[fx.Node], list[fx.Node], float]:
+    """Return the stages, those of the other reading, and the log of the share that the scores give the stages."""
+    rules = stages_of(ladder)
+    second = second_reading(ladder, rules)
+    if second.is_taken and len(seen_forms(found, second.nodes)) == len(second.nodes):
+        return list(second.nodes), rules, second.own
+    return rules, list(second.nodes), second.share
+
+
+def _opinion(found: Trace, nodes: Sequence[fx.Node], second: Sequence[fx.Node], share: float) -> Opinion:
+    """Compare the stages with the other reading, of which the taps are named."""
+    other = seen_forms(found, second)
     taps = taps_of(found, other, None)
     return opinion(nodes, other, [named_map(found, *one) for one in zip(other, taps, strict=False)], share)
 

@@ -5,9 +5,9 @@ from collections.abc import Hashable
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.flow import Flow, channels
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
-from lomix_search.instrumentation.stages.operations import PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PRODUCTS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import unresized
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -29,8 +29,9 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     values = [node for node in values if node is not head]
     while values and _side_logits(flow, values[-1]):
         values.pop()
-        if values and weighted(values[-1]) and values[-1].meta["shape"][1] <= flow.output.meta["shape"][1]:
-            return finest_stage(flow, values, values[-1], coarser)
+        made = next((i for i, node in reversed(list(enumerate(values))) if kind(node) not in KEEPS_VALUES), 0)
+        if values and weighted(values[made]) and channels(values[made]) <= channels(flow.output):
+            return finest_stage(flow, values[: made + 1], values[made], coarser)
     if not values:
         return flow.output
     merge = last_merge(flow, values)
@@ -40,7 +41,8 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
         if _looks(flow, call) & looks and (whole if given is None else not worked(flow, values, merge, given)):
-            return flow.output  # a block of the kind and with the layers of another level's block
+            # a block of the kind and with the layers of another level's block
+            return _as_others(call, blocks, coarser, values) or flow.output
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -73,6 +75,14 @@ def _beside(flow: Flow, join: fx.Node, coarser: list[fx.Node]) -> fx.Node | None
     while not weighted(node) and len(flow.maps.pred[node]) == 1 and node not in flow.seen:
         (node,) = flow.maps.pred[node]
     return node
+
+
+def _as_others(
+    call: ModuleCall, blocks: list[ModuleCall], stages: list[fx.Node], values: list[fx.Node]
+) -> fx.Node | None:
+    """Return the map that a block returns beside the logits, where other blocks return the stages of their levels."""
+    places = {place for block in blocks for place, made in block.outputs if made in stages}
+    return next((made for place, made in call.outputs if place in places and made in values), None)
 
 
 def _looks(flow: Flow, call: ModuleCall) -> set[Hashable]:

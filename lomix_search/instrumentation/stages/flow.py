@@ -178,9 +178,14 @@ class Flow:
             peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
             split = self.parted[node]
             near = split in self.risen and not grows(self.size(split), self.size(node))
-            if len(peers) > 1 and not near and node in self.risen:
+            if len(peers) > 1 and node in self.risen and not (near and not self._dips(split, node)):
                 found.add(node)
         return found
+
+    def _dips(self, start: fx.Node | None, end: fx.Node) -> bool:
+        """Whether a way from one map to another of its size goes down and comes up again: that of a second U."""
+        between = nx.descendants(self.maps, start) & nx.ancestors(self.maps, end)
+        return any(node in self.rises and not grows(self.size(end), self.size(node)) for node in between)
 
     @cached_property
     def trunk(self) -> list[fx.Node]:
@@ -256,18 +261,39 @@ class Flow:
         return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
 
     def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:
-        """The finest maps that a last layer with weights is given on the way to some logits."""
+        """The finest maps that a head is given on the way to some logits: a last layer with weights.
+
+        It may have more layers, if none of them leads to the output.
+        """
         found: list[fx.Node] = []
+        layers: list[fx.Node] = []
         front, passed = [(logits, False)], set()
         while front:
             node, made = front.pop()
             if made and node in self.maps:
                 found.append(node)
-            elif (node, made) not in passed and not (made and weighted(node)):
+            elif made and weighted(node):
+                layers.append(node)
+            elif (node, made) not in passed:
                 passed.add((node, made))
                 front += [(source, made or weighted(node)) for source in whole.pred[node]]
+        if not found and layers:
+            found = self._beside_output(whole, layers)
         finest = max((math.prod(self.size(node)) for node in found), default=0)
         return [node for node in found if math.prod(self.size(node)) == finest]
+
+    def _beside_output(self, whole: nx.DiGraph, layers: list[fx.Node]) -> list[fx.Node]:
+        """The maps that layers beside the way to the output are made of; none where several levels are."""
+        found, front, passed = list[fx.Node](), list(layers), set(layers)
+        while front:
+            node = front.pop()
+            given = [source for source in whole.pred[node] if source.meta.get("map")]
+            if any(self.size(source) != self.size(node) for source in given):
+                return []
+            found += [source for source in given if source in self.maps]
+            front += [source for source in given if source not in self.graph and source not in passed]
+            passed.update(given)
+        return found
 
     def works_between(self, start: fx.Node, end: fx.Node) -> bool:
         """Whether a layer with weights stands on a way from ``start`` (itself left out) to ``end``."""

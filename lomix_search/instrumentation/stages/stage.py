@@ -92,7 +92,7 @@ class Stages(Sequence[Stage]):
 
     @property
     def sure(self) -> bool:
-        """Whether the user named the stages, or two readings agree and are likely to be right."""
+        """Whether the user named the stages, or they are likely to be right."""
         return self.opinion is None or self.opinion.sure
 
     def _how_sure(self) -> list[str]:
@@ -106,7 +106,7 @@ class Stages(Sequence[Stage]):
         mine = [NamedMap(stage.name, stage.channels, stage.size, stage.tap) for stage in self]
         names = self.opinion.other
         return [
-            f"not sure: a second reading of the network differs; {likely}",
+            f"{'sure, though' if self.opinion.sure else 'not sure:'} a second reading of the network differs; {likely}",
             *by_level({"these stages": mine, "the other reading": self.opinion.others}),
             f"if the other is right: {line_to_type(names)}" if len(names) > 1 else "the other finds no ladder",
         ]

@@ -20,10 +20,15 @@ from lomix_search.instrumentation.stages.operations import Operation, kind, weig
 SURE = 0.85
 """The least probability that is called sure."""
 
-_ALWAYS, _AGREED, _SHARE, _LEAST = 1.78, 2.01, 0.94, -4.0
+TAKEN = 0.98
+"""The share of all ladders from which on the second reading is used where the first differs; docs/zoo.md says why."""
+
+_ROUNDING = 1e-6
+
+_ALWAYS, _AGREED, _SHARE, LEAST = 2.21, 1.52, 0.63, -4.0
 """A logistic curve: of nothing, of agreement, and of the log of the share that the scores give the stages, no less than
-the last. Fitted to whether ladders of a list were right that was labelled before anything was tried on it; the scores
-were fitted without it. docs/zoo.md has the counts."""
+the last. Fitted to whether ladders of three lists were right that were labelled before anything was tried on them, each
+by the rules of before it was looked at and by scores fitted without it. docs/zoo.md has the counts."""
 
 _KEEPS = {
     Operation.DROPOUT,
@@ -41,7 +46,7 @@ class Opinion:
     """What a second reading says of the stages.
 
     Args:
-        sure: Whether that they are right is likely enough, which needs both readings to agree.
+        sure: Whether that they are right is likely enough.
         probability: That they are right: by whether both readings agree, and how much likelier they are by the scores
             than all other ladders; calibrated.
         others: Its stages, coarse to fine; empty where it agrees.
@@ -59,19 +64,38 @@ class Opinion:
         return tuple(one.name for one in self.others)
 
 
-def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> tuple[tuple[fx.Node, ...], float]:
-    """Return the stages with the highest score, coarse to fine, and what the scores think of another reading's.
+@dataclasses.dataclass(frozen=True)
+class SecondReading:
+    """What the scores say of a ladder.
+
+    Args:
+        nodes: The stages with the highest score, coarse to fine; fewer than two where the scores see no ladder.
+        own: Log of their share among all ladders.
+        share: Log of the share of the first reading's stages; minus infinity where they are no candidates.
+    """
+
+    nodes: tuple[fx.Node, ...]
+    own: float
+    share: float
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is used instead of the first: all but certain of other stages, though it knows those of both."""
+        return len(self.nodes) > 1 and self.own >= math.log(TAKEN) and -math.inf < self.share < self.own - _ROUNDING
+
+
+def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> SecondReading:
+    """Return the reading of the scores, and what they think of another.
 
     Args:
         ladder: The data flow and its levels.
         first: The stages of the other reading.
 
     Returns:
-        Values of the flow, fewer than two where the scores see no ladder; and the log of the share of the other
-        reading's stages among all ladders.
+        Values of the flow.
     """
     if not ladder.levels:
-        return (), -math.inf
+        return SecondReading((), -math.inf, -math.inf)
     levels, weights = level_candidates(ladder.flow, ladder.levels, ladder.head), stage_weights()
     left, marks = [map_itself(node) for node in first], list[NDArray[np.bool_]]()
     for level in levels:
@@ -83,7 +107,9 @@ def second_reading(ladder: Ladder, first: Sequence[fx.Node]) -> tuple[tuple[fx.N
             if one not in {map_itself(n) for n, on in zip(level.nodes, here, strict=True) if n and on}
         ]
         marks.append(np.array(here))
-    return best_ladder(levels, weights).nodes, -math.inf if left else log_share(levels, weights, marks)
+    best = best_ladder(levels, weights)
+    share = -math.inf if left else log_share(levels, weights, marks)
+    return SecondReading(best.nodes, math.log(max(best.probability, 1e-300)), share)
 
 
 def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], others: Sequence[NamedMap], share: float) -> Opinion:
@@ -102,7 +128,7 @@ def opinion(first: Sequence[fx.Node], second: Sequence[fx.Node], others: Sequenc
     agreed = mine == theirs
     probability = probability_right(agreed, share)
     apart = () if agreed else tuple(i for i, node in enumerate(mine) if node not in theirs)
-    return Opinion(agreed and probability >= SURE, probability, () if agreed else tuple(others), apart)
+    return Opinion(probability >= SURE, probability, () if agreed else tuple(others), apart)
 
 
 def probability_right(agreed: bool, share: float) -> float:
@@ -115,7 +141,7 @@ def probability_right(agreed: bool, share: float) -> float:
     Returns:
         0 … 1.
     """
-    return 1 / (1 + math.exp(-(_ALWAYS + _AGREED * agreed + _SHARE * max(_LEAST, share))))
+    return 1 / (1 + math.exp(-(_ALWAYS + _AGREED * agreed + _SHARE * max(LEAST, share))))
 
 
 @functools.cache

@@ -59,17 +59,18 @@ def is_compiled(model: nn.Module) -> TypeGuard["torch._dynamo.OptimizedModule"]:
     return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
 
 
-def duplicate(value: Any, led_to: dict[int, Any] | None = None) -> Any:
+def duplicate(value: Any, led_to: dict[int, Any] | None = None, memo: dict[int, Any] | None = None) -> Any:
     """Return a deep copy in which nothing has the memory of the original.
 
     Args:
         value: A model, or what one is called with.
         led_to: What ``reachable(value)`` returns, where it is known already.
+        memo: The copies to take, by the ``id`` of what they are of; those that are made are put in.
 
     Returns:
         The copy. Results of earlier passes that the value holds are copied without the graph of their gradients.
     """
-    memo: dict[int, Any] = {}
+    memo = {} if memo is None else memo
     for tensor in (reachable(value) if led_to is None else led_to).values():
         if isinstance(tensor, Tensor) and not tensor.is_leaf:
             memo[id(tensor)] = tensor.detach().clone()
@@ -142,12 +143,22 @@ def _twin_of(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[Any]]:
     """Return the twin, and what may change with it."""
     led_to = reachable(model)
     users = led_to | reachable(inputs)
+    copies: dict[int, Any] = {}
     try:
-        twin = duplicate(model, led_to)
+        twin = duplicate(model, led_to, copies)
+        common = _common(users, twin, inputs)
+        told = [value for value in common if isinstance(value, (dict, list, set)) and id(value) in copies]
+        if told:  # a hook writes to the same dict that an attribute reads: the twin's attribute must be that dict, too
+            twin = duplicate(model, led_to, {id(value): value for value in told})
+            common = _common(users, twin, inputs)
     except Exception:  # whatever a user's class may raise
         return model, list(users.values())
-    held = reachable(twin, fresh(inputs))
-    common = [value for key, value in users.items() if key in held]
     if {id(module) for module in model.modules()} & {id(v) for v in common} - {id(m) for m in twin.modules()}:
         return model, list(users.values())
     return twin, common
+
+
+def _common(users: dict[int, Any], twin: nn.Module, inputs: Inputs) -> list[Any]:
+    """Return what the twin, called with copies of the inputs, reaches of what the model does."""
+    held = reachable(twin, fresh(inputs))
+    return [value for key, value in users.items() if key in held]
