@@ -9,8 +9,8 @@ they are right then; for how many of all the reading of the scores would be bett
 times that of the rules' reading; then, of the probabilities that are said, how many are right. A network that cannot be
 read here, because its package is missing, is named and left out.
 
-``--write`` writes lomix_search/instrumentation/stages/weights.json, fitted to all lists, and prints the logistic curve of
-today's rules. The one in sure.py is of the rules as they were before each list was looked at: today's say too much.
+``--write`` writes lomix_search/instrumentation/stages/weights.json, fitted to all lists, and prints the logistic curve
+of today's rules. The one in sure.py is of the rules as they were before each list was looked at: today's say too much.
 """
 
 import itertools
