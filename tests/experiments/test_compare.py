@@ -151,7 +151,7 @@ def test_a_comparison_survives_a_failing_run_and_is_not_repeated(capfd: pytest.C
     assert cases[0] == "strategy,seed,labels,case,patient,class,dice" and len(cases) == 1 + 3 * 2 * 2
     said = call(*[word.replace("anneal(until=1),derived(top=3)", "lookahead") for word in asked])
     assert [row["strategy"] for row in json.loads(Path("c/compare.json").read_text())] == ["lookahead"]
-    assert "not counted: 2 finished runs of earlier calls (anneal(until=1), derived(top=3))" in said
+    assert "not counted: 2 finished runs of earlier calls (anneal(until=1), derived(top=3))" in " ".join(said.split())
     assert "  --strategies 'lookahead,anneal(until=1),derived(top=3)' --seeds 1\n" in said
     Path("c/compare.json").unlink()  # their names are noted beside them
     assert "anneal(until=1), derived(top=3)" in call(
