@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from lomix_search import errors
 from lomix_search.cli import app
 from lomix_search.data.kinds.table import DATA_KINDS
 from lomix_search.mixture.weighting import WEIGHTINGS
@@ -96,6 +97,17 @@ def test_every_message_is_on_the_page_of_its_kind() -> None:
                 missing += [] if text.rstrip()[:40] in pages[kind] else [f"{path}: {text}"]
     assert not missing and seen > 100
     assert "pip install" in pages["MissingExtraError"]  # the cure stands beside the message
+
+
+def test_every_kind_of_error_has_a_page_that_is_named_whatever_was_imported() -> None:
+    kinds = messages.kinds()
+    overview = (ROOT / "docs/reference/errors.md").read_text()
+    linked = re.findall(r"errors/(\w+)\.md", overview)
+    assert sorted(linked) == sorted(kinds) and all(kinds.values())
+    public = {
+        name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.LomixError)
+    }
+    assert {*public, "TrainerNameError", "StorageLost", "OperatorFault"} <= {*kinds, "LomixError"}
 
 
 def test_links_of_the_pages_in_the_root_lead_somewhere() -> None:

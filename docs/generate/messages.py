@@ -9,7 +9,6 @@ from pathlib import Path
 
 import lomix_search
 from generate.docstrings import section
-from lomix_search import errors
 
 PACKAGE = Path(lomix_search.__file__).parent
 
@@ -35,10 +34,28 @@ class Message:
 
 def kinds() -> dict[str, str]:
     """Return the classes of errors, those of other modules too, with what each is."""
-    found = {name: one for name, one in vars(errors).items() if _is_error(one)}
-    found |= {one.__name__: one for one in _below(errors.LomixError) if one.__module__.startswith("lomix_search.")}
-    del found["LomixError"]
-    return {name: " ".join((one.__doc__ or "").split()) for name, one in sorted(found.items())}
+    return {name: " ".join(told.split()) for name, (_, told) in sorted(_classes().items())}
+
+
+@functools.cache
+def _classes() -> dict[str, tuple[str, str]]:
+    """Return module and docstring of each class of errors, by its name; of the source, whatever was imported."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    nodes = [(path, one) for path, tree in trees.items() for one in tree.body if isinstance(one, ast.ClassDef)]
+    found: dict[str, tuple[str, str]] = {}
+    known, before = {"LomixError"}, 0
+    while len(known) > before:
+        before = len(known)
+        for path, one in nodes:
+            if known & {base.id for base in one.bases if isinstance(base, ast.Name)} and not one.name.startswith("_"):
+                known.add(one.name)
+                found[one.name] = (_module(path), ast.get_docstring(one) or "")
+    return found
+
+
+def _module(path: Path) -> str:
+    """Return the dotted name of a file below the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
 def all_messages() -> list[Message]:
@@ -60,7 +77,7 @@ def _page(kind: str, told: str, messages: list[Message]) -> str:
     lines = [
         f"# {kind}\n",
         f"{told.replace('``', '`')}\n",
-        f"`lomix_search.errors.{kind}`, {len(messages)} messages.\n",
+        f"`lomix_search.{_classes()[kind][0]}.{kind}`, {len(messages)} message{'s' * (len(messages) != 1)}.\n",
     ]
     rooms: dict[str, list[Message]] = defaultdict(list)
     for one in messages:
@@ -90,7 +107,7 @@ def _cure(message: Message) -> str:
 
 def _messages_of(path: Path, wanted: set[str]) -> Iterator[Message]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    module = _module(path)
     for function, node in _calls(tree, None):
         kind = node.func.id if isinstance(node.func, ast.Name) else ""
         if kind not in wanted or not node.args:
@@ -168,13 +185,3 @@ def _part(node: ast.AST) -> str:
             return f"⟨{inner.attr.strip('_')}⟩"
         inner = inner.value if isinstance(inner, ast.Subscript) else (inner.args or [inner.func])[0]
     return f"⟨{inner.id.strip('_')}⟩" if isinstance(inner, ast.Name) else "⟨…⟩"
-
-
-def _is_error(one: object) -> bool:
-    return isinstance(one, type) and issubclass(one, errors.LomixError)
-
-
-def _below(kind: type) -> Iterator[type]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from _below(one)
