@@ -71,7 +71,7 @@ def class_numbers(logits: Tensor, multilabel: bool = False) -> Tensor:
 def largest_channel(values: Tensor, dim: int) -> Tensor:
     """Return the number of the largest channel of each pixel: of equal ones the first, of NaN the first NaN.
 
-    As ``argmax``, which on a CPU takes ten times as long where channels do not stand last.
+    As ``argmax``, which on a CPU takes five to twelve times as long where channels do not stand last.
 
     Args:
         values: Logits or probabilities of any shape.
