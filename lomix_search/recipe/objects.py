@@ -87,7 +87,7 @@ def _import(name: str, where: str) -> ModuleType:
         if error.name and not name.startswith(error.name):  # not the module itself but something that it imports
             raise MissingExtraError(
                 f"{where}: {name} needs {error.name}, which is not installed.",
-                hint=f"pip install {(error.name or name).partition(chr(46))[0]}",
+                hint=f"pip install {(error.name or name).split('.')[0]}",
             ) from None
         raise RecipeError(f"{where}: no module {name!r}.", seen=str(error), hint=f"pip install {top}") from None
 
