@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lomix_search.cli.common import typed
@@ -12,9 +11,7 @@ from lomix_search.errors import RunError, nearest
 from lomix_search.experiments.folds.found_maps import FoundMaps, found_maps
 from lomix_search.instrumentation.diagram import draw
 from lomix_search.instrumentation.diagram_page import zoomable
-from lomix_search.instrumentation.instrumented import Instrumented
-from lomix_search.instrumentation.stages import Stages
-from lomix_search.instrumentation.trace import trace
+from lomix_search.instrumentation.stages import FoundStages, Stages
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.recipe.objects import call, load_object
 from lomix_search.recipe.overrides import split_setting, toml_or_text
@@ -44,17 +41,16 @@ def folds_of(folder: Path) -> FoundMaps:
     return found
 
 
-def draw_network(net: Instrumented, given: torch.Tensor, picture: Path) -> None:
+def draw_network(found: FoundStages, picture: Path) -> None:
     """Draw a network with its stages, as .svg or as a page; RunError for other files."""
     if picture.suffix not in (".svg", ".html"):
         raise RunError(
             f"--draw {picture}: a network is drawn as .svg or .html.", hint=f"--draw {picture.with_suffix('.svg')}"
         )
-    read, title = trace(net.strip(), given), net.stages.network
-    drawn = draw(read, net.stages)
-    write_text(
-        picture, drawn if picture.suffix == ".svg" else zoomable(title, drawn, draw(read, net.stages, fold=False))
-    )
+    stages, drawn = found.stages, draw(found.trace, found.stages)
+    if picture.suffix == ".html":
+        drawn = zoomable(stages.network, drawn, draw(found.trace, stages, fold=False))
+    write_text(picture, drawn)
 
 
 def stages_to_list(stages: Stages) -> list[dict[str, Any]]:

@@ -81,22 +81,23 @@ def inspect_command(
     import torch
 
     from lomix_search.cli.given import build_model, draw_network, stages_to_list
-    from lomix_search.instrumentation.instrumented import instrument
+    from lomix_search.instrumentation.heads import make_heads
+    from lomix_search.instrumentation.stages import find_stages
     from lomix_search.mixture.space import SearchSpace
 
     built, given = build_model(model, arguments or ()), torch.zeros(shape(example))
-    net = instrument(built, given, num_classes=classes, stages=listed("--stages", stages) or None)
+    found = find_stages(built, given, classes, listed("--stages", stages) or None)
     if as_json:
         if picture is not None:
-            draw_network(net, given, picture)
-        print_json(stages_to_list(net.stages))
+            draw_network(found, picture)
+        print_json(stages_to_list(found.stages))
         return
-    console.print(net.stages)
-    maps = SearchSpace.load("lomix").count(len(net.stages))
-    heads = sum(p.numel() for p in net.head_parameters())
+    console.print(found.stages)
+    maps = SearchSpace.load("lomix").count(len(found.stages))
+    heads = sum(p.numel() for p in make_heads(found.stages, found.num_classes, found.tensors).parameters())
     console.print(f"{heads} parameters in heads; the paper's space has {maps} maps here")
     if picture is not None:
-        draw_network(net, given, picture)
+        draw_network(found, picture)
         console.print(f"drawn: {picture}", soft_wrap=True)
 
 

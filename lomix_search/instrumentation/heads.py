@@ -30,8 +30,9 @@ def make_heads(stages: Stages, num_classes: int, tensors: Sequence[dict[str, Any
     for i, (stage, tensor) in enumerate(zip(stages, tensors, strict=True)):
         if stage.own is None:
             outputs = num_classes // stage.parts
-            head = nn.utils.skip_init(_CONVOLUTION[len(stage.size)], stage.channels, outputs, 1)  # type: ignore[no-untyped-call]
+            with torch.random.fork_rng(devices=[]):  # nn.utils.skip_init imports sympy, a third of a second
+                head = _CONVOLUTION[len(stage.size)](stage.channels, outputs, 1, device="cpu")
             nn.init.normal_(head.weight, std=0.1 * stage.channels**-0.5, generator=generator)
-            nn.init.zeros_(head.bias)
+            head.bias = nn.Parameter(torch.zeros(outputs, device="cpu"))
             heads[str(i)] = head.to(tensor["device"], tensor["dtype"])
     return heads

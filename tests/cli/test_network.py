@@ -49,6 +49,23 @@ def test_inspect_a_network_of_a_file() -> None:
     ]
 
 
+def test_a_drawing_takes_no_more_passes_through_the_network() -> None:
+    Path("net.py").write_text(
+        "from torch import nn\nfrom support.zoo import small_unet_2d\n\n\n"
+        "class Counted(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.net = small_unet_2d()[0]\n\n"
+        "    def forward(self, x):\n"
+        "        with open('passes', 'a') as file:\n            file.write('.')\n"
+        "        return self.net(x)\n"
+    )
+    passes = []
+    for options in ([], ["--draw", "net.html"]):
+        call("inspect", "net.py:Counted", "--example", "1,1,32,32", *options)
+        passes.append(len(Path("passes").read_text()))
+        Path("passes").unlink()
+    assert passes[0] == passes[1] and "<svg" in Path("net.html").read_text()
+
+
 def test_inspect_draws_and_doctor_measures() -> None:
     network = [
         "monai.networks.nets.BasicUNet",

@@ -40,11 +40,13 @@ class FoundStages:
         stages: Coarse to fine.
         num_classes: Channels of the logits.
         tensors: For each stage ``shape``, ``dtype`` and ``device`` of its tensor.
+        trace: The data flow in eval mode, which can be drawn and not be run.
     """
 
     stages: Stages
     num_classes: int
     tensors: tuple[dict[str, Any], ...]
+    trace: Trace
 
 
 def find_stages(
@@ -102,6 +104,7 @@ def find_stages(
         Stages(stages, title, found.backend, returned, notes, _opinion(found, nodes, other, share) if ladder else None),
         num_classes,
         tuple(node.meta for node in nodes),
+        found,
     )
 
 
