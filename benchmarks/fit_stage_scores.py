@@ -1,16 +1,19 @@
 """Fit the weights of the second reading of a network's stages by maximum likelihood, whole lists held out.
 
-PYTHONPATH=.:tests python benchmarks/fit_stage_scores.py [--write]
+PYTHONPATH=.:tests python benchmarks/fit_stage_scores.py [--write] [--read LIST …]
 
 Each labelled ladder, and each alternative of it, is a set of paths through the candidates of its levels; their share of
 all paths is what is maximised, with a penalty on large weights. Printed is, for each list, how many ladders the rules
-and the scores have right where the list itself was left out of the fit, how often both readings agree, and how often
-they are right then; for how many of all the reading of the scores would be better, taken where its share is so many
-times that of the rules' reading; then, of the probabilities that are said, how many are right. A network that cannot be
-read here, because its package is missing, is named and left out.
+and the scores have right where the list itself was left out of the fit, how often both readings agree, how often they
+are right then, and how many are right if the scores' reading is used where it is all but certain. For the lists that
+were labelled blind, the rules are those of the list's first run (tests/published/*_first_run.md); of each is then said
+how many are sure, and right, by a curve that was fitted to the others.
+
+What was read of the networks is kept (stage_readings.py). ``--read`` only reads, so two lists may be read at once. A
+network that cannot be read here, because its package is missing, is named and left out.
 
 ``--write`` writes lomix_search/instrumentation/stages/weights.json, fitted to all lists, and prints the logistic curve
-of today's rules. The one in sure.py is of the rules as they were before each list was looked at: today's say too much.
+for sure.py, of the rules and scores as they were for the blind lists: today's rules, mended with them, say too much.
 """
 
 import itertools
@@ -22,82 +25,21 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from published.apart import apart
-from published.judge import ladders_of
 from published.lists import labelled_lists
+from stage_readings import read_lists
 
-from lomix_search.instrumentation.stages.axes import read_layouts
-from lomix_search.instrumentation.stages.by_name import map_by_name
-from lomix_search.instrumentation.stages.candidates import SAME, level_candidates
-from lomix_search.instrumentation.stages.decoder import ladder_of, stages_of
-from lomix_search.instrumentation.stages.deep_supervision import supervised_maps
-from lomix_search.instrumentation.stages.find import seen_forms
+from lomix_search.instrumentation.stages.candidates import SAME
 from lomix_search.instrumentation.stages.ladder import WIDTH, viterbi
-from lomix_search.instrumentation.stages.layouts import layout_of
-from lomix_search.instrumentation.stages.main_output import main_output
-from lomix_search.instrumentation.stages.sure import LEAST, SURE, feature_names, map_itself, probability_right
-from lomix_search.instrumentation.trace import trace_modes
+from lomix_search.instrumentation.stages.sure import LEAST, SURE, TAKEN, feature_names
 
 PENALTY = 0.05
 FILE = "lomix_search/instrumentation/stages/weights.json"
 MISSING = -1e9
-RANGES = [0, 0.3, 0.6, 0.85, 0.95, 1.01]
-MARGINS = [0, 1, 2, 4, 8]
+RANGES = [0, 0.6, 0.85, 0.95, 1.01]
+ALWAYS_TAKEN = [0.9, 0.95, 0.98, 0.99]
 TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seventh", "eighth", "ninth")}
 MADE_OF = {"unseen": {"tenth-small"}, "unseen-2": {"eleventh-small"}, "unseen-3": {"twelfth-small"}}
 """Small networks that were written after the misses of a list; they are left out with it."""
-
-
-def described(entry: dict) -> dict:
-    """Features of a network's candidates, which of them are labelled, and which the rules take."""
-    torch.manual_seed(0)
-    network, example = entry["build"]().eval(), entry["inputs"]()
-    found, training = trace_modes(network, example)
-    read_layouts(found)
-    _, logits = main_output(found, None, "")
-    ladder = ladder_of(found, logits, supervised_maps(found, logits, training))
-    rules = [map_itself(node) for node in seen_forms(found, stages_of(ladder))]
-    levels = level_candidates(ladder.flow, ladder.levels, ladder.head)
-    labels = [
-        [labelled(found, network, [stage, *entry["alts"].get(i, [])]) for i, stage in enumerate(names)]
-        for names in ladders_of(entry)
-    ]
-    shown = [[map_itself(node) for node in level.nodes if node is not None] for level in levels]
-    right = any(len(rules) == len(one) and all(map(set.__contains__, one, rules)) for one in labels)
-    paths = [path for one in labels if (path := marked(shown, one)) is not None]
-    return dict(
-        unary=[level.unary for level in levels], alike=[level.alike for level in levels], right=right, paths=paths,
-        rules=marked(shown, [{node} for node in rules]) if len(rules) > 1 else None,
-    )  # fmt: skip
-
-
-def labelled(found, network, names: list[str]) -> set:
-    """The values that a label's names stand for; a module that is called several times, without a number, for each."""
-    nodes = set()
-    for name in names:
-        path, _, place = name.removeprefix("in:").partition("@")
-        path, _, number = path.partition("#")
-        calls = [c for c in found.calls if c.path == path and number in ("", str(c.index))]
-        if place:
-            steps = [step.rstrip("]") for step in place.split("[") if step]
-            place = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)
-            nodes.add(map_itself(map_by_name(found, network, name.partition("@")[0] + place)))
-            continue
-        sides = [call.inputs if name.startswith("in:") else call.outputs for call in calls]
-        firsts = [[node for _, node in side if layout_of(node)][:1] for side in sides]
-        nodes |= {map_itself(node) for first in firsts for node in first}
-    return nodes
-
-
-def marked(shown: list[list], label: list[set]) -> list[np.ndarray] | None:
-    """Which candidates of each level are labelled, the last of each for none; None if a stage is no candidate."""
-    left, marks = list(label), []
-    for nodes in shown:
-        here = next((one for one in left if any(node in one for node in nodes)), None)
-        if here is not None:
-            left.remove(here)
-        marks.append(np.array([*(here is not None and node in here for node in nodes), here is None]))
-    return None if left else marks
 
 
 class Alike:
@@ -155,20 +97,39 @@ def fitted(networks: list[dict]) -> torch.Tensor:
     return weights.detach()
 
 
-def judged(one: dict, weights: torch.Tensor) -> dict:
-    """Whether the best ladder is right, whether it is that of the rules, and the log of the share of each."""
+def judged(one: dict, weights: torch.Tensor, blind: bool) -> dict:
+    """Whether both readings are right, whether they agree, and the log of the share of each among all ladders.
+
+    Args:
+        one: What was read of a network.
+        weights: Of the scores.
+        blind: Whether the rules are those of the list's first run.
+    """
+    right, rules = (one["then_right"], one["then"]) if blind else (one["right"], one["rules"])
     if not one["unary"]:
-        return dict(rules=one["right"], scores=False, agree=False, share=-math.inf, best=0.0)
+        return dict(id=one["id"], rules=right, scores=False, agree=False, share=-math.inf, best=-math.inf)
     single = [u @ weights[:WIDTH].numpy() for u in one["unary"]]
     neighbours = itertools.pairwise(one["alike"])
     pairs = [(a[:, None] == b[None]).astype(float) @ weights[WIDTH:].numpy() for a, b in neighbours]
     path, best = viterbi(single, pairs)
-    right = any(all(marks[at] for marks, at in zip(ladder, path, strict=True)) for ladder in one["paths"])
-    total, rules = log_total(single, pairs), one["rules"]
+    scores = any(all(marks[at] for marks, at in zip(ladder, path, strict=True)) for ladder in one["paths"])
+    total = log_total(single, pairs)
     agree = rules is not None and all(marks[at] for marks, at in zip(rules, path, strict=True))
-    kept = [np.where(mark, score, MISSING) for mark, score in zip(rules or [], single, strict=False)]
-    share = log_total(kept, pairs) - total if rules is not None else -math.inf
-    return dict(rules=one["right"], scores=right, agree=agree, share=share, best=best - total)
+    marked = [np.where(mark, score, MISSING) for mark, score in zip(rules or [], single, strict=False)]
+    share = log_total(marked, pairs) - total if rules is not None else -math.inf
+    return dict(id=one["id"], rules=right, scores=scores, agree=agree, share=share, best=best - total)
+
+
+def used(verdict: dict, least: float = TAKEN) -> dict:
+    """The reading that is used, as instrument() does: the scores' where it is all but certain, else the rules'."""
+    is_taken = not verdict["agree"] and verdict["best"] >= math.log(least) and verdict["share"] > -math.inf
+    share = verdict["best"] if is_taken else verdict["share"]
+    return dict(taken=is_taken, right=verdict["scores" if is_taken else "rules"], agree=verdict["agree"], share=share)
+
+
+def probability(verdict: dict, weights: list[float]) -> float:
+    given = (1.0, verdict["agree"], max(LEAST, verdict["share"]))
+    return 1 / (1 + math.exp(-sum(w * x for w, x in zip(weights, given, strict=True))))
 
 
 def log_total(single: list, pairs: list) -> float:
@@ -205,57 +166,71 @@ def calibration(said: list[tuple[float, bool]]) -> str:
     return " | ".join(cells)
 
 
-def read_all() -> dict[str, list[dict]]:
-    """All networks of all lists, each read in a process of its own, in float32."""
-    known: dict[str, list[dict]] = {}
-    for name, one in labelled_lists().items():
-        for entry in one.networks:
-            if "nonU" not in entry["tags"]:
-                found = apart(described, entry)
-                if isinstance(found, str):
-                    print(f"{entry['id']}: {found.splitlines()[0][:150]}", flush=True)
-                else:
-                    known.setdefault(TOGETHER.get(name, name), []).append(found)
-    return known
-
-
-def held_out(known: dict[str, list[dict]]) -> dict[str, list[dict]]:
+def held_out(known: dict[str, list[dict]], blind: set[str]) -> dict[str, list[dict]]:
     """For each list what the scores say that were fitted without it."""
-    print("| list held out | ladders | rules right | scores right | agree | right where they agree |")
-    print("|---|---|---|---|---|---|")
+    print("\n| list held out | ladders | rules right | scores right | both agree | right where they agree | together |")
+    print("|---|---|---|---|---|---|---|")
     verdicts = {}
     for name, held in known.items():
         left_out = {name} | MADE_OF.get(name, set())
         weights = fitted([one for other, networks in known.items() if other not in left_out for one in networks])
-        verdicts[name] = here = [judged(one, weights) for one in held]
+        verdicts[name] = here = [judged(one, weights, name in blind) for one in held]
         agreed = [v for v in here if v["agree"]]
         counts = [len(here), sum(v["rules"] for v in here), sum(v["scores"] for v in here), len(agreed)]
-        print(f"| {name} | " + " | ".join(map(str, [*counts, sum(v["rules"] for v in agreed)])) + " |", flush=True)
+        counts += [sum(v["rules"] for v in agreed), sum(used(v)["right"] for v in here)]
+        print(f"| {name} | " + " | ".join(map(str, counts)) + " |", flush=True)
     return verdicts
+
+
+def taken(verdicts: list[dict]) -> None:
+    """Print how the reading that is used depends on the share that the scores' must have."""
+    for least in ALWAYS_TAKEN:
+        those = [(v, used(v, least)) for v in verdicts]
+        apart = [v for v, one in those if one["taken"]]
+        right = sum(one["right"] for _, one in those)
+        scores, rules = (sum(v[which] for v in apart) for which in ("scores", "rules"))
+        print(f"taken from {least}: {right} of {len(those)}; taken {len(apart)}, {scores} right, by rules {rules}")
+
+
+def sure(verdicts: dict[str, list[dict]]) -> None:
+    """Print of each list how many are sure, and right, by the curve of the others."""
+    print("\n| list held out | sure | right | " + " | ".join(f"{low} …" for low in RANGES[:-1]) + " |")
+    print("|---|---|---|" + "---|" * (len(RANGES) - 1))
+    every: list[tuple[float, bool]] = []
+    for name, here in verdicts.items():
+        weights = curve([v for other, those in verdicts.items() if other != name for v in those])
+        said = [(probability(one, weights), one["right"]) for one in map(used, here)]
+        every += said
+        print(row(name, said))
+    print(row("all of them", every))
+
+
+def row(name: str, said: list[tuple[float, bool]]) -> str:
+    those = [right for p, right in said if p >= SURE]
+    return f"| {name} | {len(those)} of {len(said)} | {sum(those)} | {calibration(said)} |"
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    known = read_all()
+    lists = labelled_lists()
+    asked = [name for name in sys.argv[1:] if name in lists]
+    read = read_lists(asked)
+    if "--read" in sys.argv:
+        return
+    known: dict[str, list[dict]] = defaultdict(list)
+    for name, networks in read.items():
+        known[TOGETHER.get(name, name)] += networks
     torch.set_default_dtype(torch.float64)
-    verdicts = held_out(known)
-    blind = [v for name, one in labelled_lists().items() if one.blind for v in verdicts.get(name, [])]
-    for margin in MARGINS:
-        taken = [v["scores"] if not v["agree"] and v["best"] - v["share"] > margin else v["rules"] for v in blind]
-        print(f"the scores' reading where it is exp({margin}) times as likely: {sum(taken)} of {len(taken)} right")
-    print("\n| list held out | sure, right | " + " | ".join(f"{low} …" for low in RANGES[:-1]) + " |")
-    print("|---|---|" + "---|" * (len(RANGES) - 1))
-    for name, here in verdicts.items():
-        said = [(probability_right(v["agree"], v["share"]), v["rules"]) for v in here]
-        sure = [v["rules"] for v, (p, _) in zip(here, said, strict=True) if p >= SURE]
-        print(f"| {name} | {len(sure)} of {len(here)}, {sum(sure)} | {calibration(said)} |")
+    blind = {name for name in known if name in lists and lists[name].blind}
+    verdicts = held_out(known, blind)
+    those = {name: verdicts[name] for name in verdicts if name in blind}
+    taken([v for here in those.values() for v in here])
+    sure(those)
     if "--write" in sys.argv:
         weights = fitted([one for networks in known.values() for one in networks])
         table = {name: round(float(w), 3) for name, w in zip(feature_names(), weights, strict=True)}
-        with pathlib.Path(FILE).open("w") as file:
-            json.dump(table, file, indent=1)
-            file.write("\n")
-        print("for sure.py:", [round(one, 2) for one in curve(blind)])
+        pathlib.Path(FILE).write_text(json.dumps(table, indent=1) + "\n")
+    print("for sure.py:", [round(one, 2) for one in curve([v for here in those.values() for v in here])])
 
 
 if __name__ == "__main__":

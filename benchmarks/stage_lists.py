@@ -13,16 +13,19 @@ modules that define them; and the process's random states and settings.
 """
 
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from multiprocessing.pool import ThreadPool
 
 import torch
 from published.apart import PACKAGES, apart
 from published.judge import Verdict, judge
 from published.lists import labelled_lists
 
-PINS = "tests/published/requirements-unseen.txt"
+PINS = ("tests/published/requirements.txt", "tests/published/requirements-unseen.txt")
+SHARED = "tests/published/requirements-shared.txt"
 
 
 def main() -> None:
@@ -76,16 +79,30 @@ def counted(found: list[tuple[dict, Verdict | str]]) -> str:
 
 
 def install(packages: set[str]) -> None:
-    """Put each package into its folder, at the version of the file of pins, and what several need into one."""
-    with pathlib.Path(PINS).open() as file:
-        pins = dict(line.strip().split("==") for line in file if "==" in line and not line.startswith("#"))
+    """Put each package into its folder, at the version of the files of pins, and what several need into one."""
+    pins = dict(pin.split("==") for file in PINS for pin in pinned(file))
     own = {name: [f"{name}=={pins[name]}"] for name in sorted(packages & pins.keys())}
-    with pathlib.Path("tests/published/requirements-shared.txt").open() as file:
-        own["shared"] = [line.strip() for line in file if "==" in line]
-    for folder, wanted in own.items():
-        if not (PACKAGES / folder).exists():
-            command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "-t"]
-            subprocess.run([*command, str(PACKAGES / folder), *wanted], check=True)
+    wanted = {name: pins for name, pins in (own | {"shared": pinned(SHARED)}).items() if not (PACKAGES / name).exists()}
+    with ThreadPool(2) as pool:  # it waits for the network
+        for i, (name, fault) in enumerate(pool.imap_unordered(put, wanted.items()), 1):
+            print(f"{i} of {len(wanted)}: {name}{fault and ' cannot be installed: ' + fault}", flush=True)
+
+
+def pinned(file: str) -> list[str]:
+    return [line.strip() for line in pathlib.Path(file).read_text().splitlines() if "==" in line and line[0] != "#"]
+
+
+def put(wanted: tuple[str, list[str]]) -> tuple[str, str]:
+    """Install into a folder that gets its name when it is whole; return the name and what went wrong."""
+    folder, pins = wanted
+    made = PACKAGES / f"{folder}.part"
+    shutil.rmtree(made, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile", "-t", str(made), *pins]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return folder, (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+    made.rename(PACKAGES / folder)
+    return folder, ""
 
 
 if __name__ == "__main__":

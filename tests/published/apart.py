@@ -18,7 +18,12 @@ def apart(work, entry, seconds=300):
         os.close(read)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         signal.alarm(seconds)
-        sys.path[:0] = [str(PACKAGES / name) for name in (entry.get("pkg", ""), "shared") if (PACKAGES / name).is_dir()]
+        sys.dont_write_bytecode = False  # each process imports the packages anew
+        sys.path[:0] = [
+            str(PACKAGES / name)
+            for name in (entry.get("pkg", ""), entry["source"], "shared")
+            if (PACKAGES / name).is_dir()
+        ]
         try:
             made = work(entry)
         except BaseException as error:
