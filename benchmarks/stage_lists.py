@@ -25,7 +25,8 @@ from published.judge import Verdict, judge
 from published.lists import labelled_lists
 
 PINS = ("tests/published/requirements.txt", "tests/published/requirements-unseen.txt")
-SHARED = "tests/published/requirements-shared.txt"
+SHARED = "tests/published/requirements-{}.txt"
+"""What several packages import, of all lists (shared) and of one (LIST-shared)."""
 
 
 def main() -> None:
@@ -33,7 +34,8 @@ def main() -> None:
     asked = [name for name in sys.argv[1:] if name != "--install"]
     chosen = [lists[name] for name in asked if name in lists] or list(lists.values())
     if "--install" in sys.argv:
-        install({entry["pkg"] for one in chosen for entry in one.networks if "pkg" in entry})
+        packages = {entry["pkg"] for one in chosen for entry in one.networks if "pkg" in entry}
+        install(packages, ["shared", *(f"{one.name}-shared" for one in chosen)])
         return
     torch.set_num_threads(1)
     networks = [name for name in asked if name not in lists]
@@ -78,11 +80,12 @@ def counted(found: list[tuple[dict, Verdict | str]]) -> str:
     )
 
 
-def install(packages: set[str]) -> None:
-    """Put each package into its folder, at the version of the files of pins, and what several need into one."""
+def install(packages: set[str], shared: list[str]) -> None:
+    """Put each package into its folder, at the version of the files of pins, and what several need into others."""
     pins = dict(pin.split("==") for file in PINS for pin in pinned(file))
     own = {name: [f"{name}=={pins[name]}"] for name in sorted(packages & pins.keys())}
-    wanted = {name: pins for name, pins in (own | {"shared": pinned(SHARED)}).items() if not (PACKAGES / name).exists()}
+    own |= {name: pinned(file) for name in shared if pathlib.Path(file := SHARED.format(name)).exists()}
+    wanted = {name: pins for name, pins in own.items() if not (PACKAGES / name).exists()}
     with ThreadPool(2) as pool:  # it waits for the network
         for i, (name, fault) in enumerate(pool.imap_unordered(put, wanted.items()), 1):
             print(f"{i} of {len(wanted)}: {name}{fault and ' cannot be installed: ' + fault}", flush=True)

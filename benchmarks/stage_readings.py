@@ -150,15 +150,12 @@ def labelled(found, network, names: list[str]) -> set:
     for name in names:
         path, _, place = name.removeprefix("in:").partition("@")
         path, _, number = path.partition("#")
-        calls = [c for c in found.calls if c.path == path and number in ("", str(c.index))]
-        if place:
-            steps = [step.rstrip("]") for step in place.split("[") if step]
-            place = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)
-            nodes.add(map_itself(map_by_name(found, network, name.partition("@")[0] + place)))
-            continue
-        sides = [call.inputs if name.startswith("in:") else call.outputs for call in calls]
-        firsts = [[node for _, node in side if layout_of(node)][:1] for side in sides]
-        nodes |= {map_itself(node) for first in firsts for node in first}
+        keys = [step.rstrip("]") for step in place.split("[") if step]
+        for call in [c for c in found.calls if c.path == path and number in ("", str(c.index))]:
+            side = call.inputs if name.startswith("in:") else call.outputs
+            maps = [(at, node) for at, node in side if layout_of(node)]
+            here = [node for at, node in maps if not keys or [str(key) for _, key in at] == keys]
+            nodes |= {map_itself(node) for node in here[:1]}
     return nodes
 
 

@@ -21,7 +21,7 @@ def apart(work, entry, seconds=300):
         sys.dont_write_bytecode = False  # each process imports the packages anew
         sys.path[:0] = [
             str(PACKAGES / name)
-            for name in (entry.get("pkg", ""), entry["source"], "shared")
+            for name in (entry.get("pkg", ""), f"{entry['source']}-shared", "shared")
             if (PACKAGES / name).is_dir()
         ]
         try:
