@@ -40,7 +40,8 @@ def read_lists(names: Sequence[str] = (), cache: pathlib.Path = CACHE) -> dict[s
     """Read the ladders of these lists, of all without names, and say how far it is; what cannot be read is left out."""
     lists = labelled_lists()
     ladders = {name: [e for e in lists[name].networks if "nonU" not in e["tags"]] for name in names or lists}
-    count, done, began = sum(map(len, ladders.values())), 0, time.perf_counter()
+    count, done = sum(map(len, ladders.values())), 0
+    began = told = time.perf_counter()
     folder = cache / digest_of(SOURCES)
     folder.mkdir(parents=True, exist_ok=True)
     known: dict[str, list[dict]] = {name: [] for name in ladders}
@@ -52,8 +53,9 @@ def read_lists(names: Sequence[str] = (), cache: pathlib.Path = CACHE) -> dict[s
                 print(f"{name} {entry['id']} cannot be read: {found.splitlines()[0][:150]}", flush=True)
             else:
                 known[name].append(found)
-            if done % 10 == 0 or done == count:
-                print(f"{done} of {count} ladders, {time.perf_counter() - began:.0f} s", flush=True)
+            if time.perf_counter() - told > 10 or done == count:
+                told = time.perf_counter()
+                print(f"{done} of {count} ladders, {told - began:.0f} s", flush=True)
     return known
 
 
