@@ -113,7 +113,10 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
     made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
     found = [node for call, node in made if node is not None and composite(flow, call)]
-    return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
+    if not found:
+        return None  # not by one layer alone
+    like = next(node for _, node in made if node is not None)
+    return (None if stage in above else refined(flow, like)) or like  # beside the trunk, if the next level's is
 
 
 def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
