@@ -30,7 +30,7 @@ from stage_readings import read_lists
 
 from lomix_search.instrumentation.stages.candidates import SAME
 from lomix_search.instrumentation.stages.ladder import WIDTH, viterbi
-from lomix_search.instrumentation.stages.sure import LEAST, SURE, TAKEN, feature_names
+from lomix_search.instrumentation.stages.sure import LEAST, SURE, TAKEN, feature_names, probability_right
 
 PENALTY = 0.05
 FILE = "lomix_search/instrumentation/stages/weights.json"
@@ -38,7 +38,12 @@ MISSING = -1e9
 RANGES = [0, 0.6, 0.85, 0.95, 1.01]
 ALWAYS_TAKEN = [0.9, 0.95, 0.98, 0.99]
 TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seventh", "eighth", "ninth")}
-MADE_OF = {"unseen": {"tenth-small"}, "unseen-2": {"eleventh-small"}, "unseen-3": {"twelfth-small"}}
+MADE_OF = {
+    "unseen": {"tenth-small"},
+    "unseen-2": {"eleventh-small"},
+    "unseen-3": {"twelfth-small"},
+    "unseen-4": {"thirteenth-small"},
+}
 """Small networks that were written after the misses of a list; they are left out with it."""
 
 
@@ -203,6 +208,8 @@ def sure(verdicts: dict[str, list[dict]]) -> None:
         every += said
         print(row(name, said))
     print(row("all of them", every))
+    those = [used(verdict) for here in verdicts.values() for verdict in here]
+    print(row("all, by the curve of sure.py", [(probability_right(v["agree"], v["share"]), v["right"]) for v in those]))
 
 
 def row(name: str, said: list[tuple[float, bool]]) -> str:
