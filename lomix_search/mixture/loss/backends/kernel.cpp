@@ -32,12 +32,15 @@ namespace {
 
 // Bytes of one vector: what the machine has. Compilers can split longer ones, but compare and choose lane by lane then,
 // which makes all of this four times slower.
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
 constexpr int BYTES = 32;
 #else
 constexpr int BYTES = 16;  // SSE2, NEON
 #endif
-constexpr int TILE_BYTES = 256;  // of one row of a tile: 64 pixels in float, 32 in double
+constexpr int TILE_BYTES = BYTES == 64 ? 512 : 256;  // of one row of a tile: 128 or 64 pixels in float
+constexpr bool MANY = BYTES == 64;  // registers: 32 of them, not 16
 constexpr int FLUSH = 16;        // tiles whose sums are held in the vectors' own type before they go into double
 
 typedef float f32v __attribute__((vector_size(BYTES)));
@@ -79,7 +82,9 @@ template <> struct Real<double> {
 
 // Returns NaN where b is NaN, or, as the instructions of ARM do, where either is.
 INLINE f32v larger(f32v a, f32v b) {
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+  return (f32v)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
   return (f32v)_mm256_max_ps((__m256)a, (__m256)b);
 #elif defined(__SSE2__)
   return (f32v)_mm_max_ps((__m128)a, (__m128)b);
@@ -90,7 +95,9 @@ INLINE f32v larger(f32v a, f32v b) {
 #endif
 }
 INLINE f64v larger(f64v a, f64v b) {
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+  return (f64v)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX__)
   return (f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
 #elif defined(__SSE2__)
   return (f64v)_mm_max_pd((__m128d)a, (__m128d)b);
@@ -101,18 +108,44 @@ INLINE f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below e^low it is nearly
-// nothing, which NoDenormals makes 0: a class at −inf has no part in anything. It is 2^t·2^f with a whole t, which is added
-// to the exponent of 2^f. `low` is a hair above −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow
-// from an exponent of 0.
-template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
+// q·2^t for a whole t, which stands in the lowest bits of `held` = t + magic.
+template <class S, class V = typename Real<S>::V> INLINE V scaled(V q, V held) {
   using R = Real<S>;
+#if defined(__AVX512F__)
+  const V t = held - R::magic;
+  if constexpr (R::mantissa == 23) return (V)_mm512_scalef_ps((__m512)q, (__m512)t);
+  else return (V)_mm512_scalef_pd((__m512d)q, (__m512d)t);
+#else
   using I = typename R::I;
-  const V u = larger(V{} + R::low, d), t = u * R::log2e + R::magic, f = u * R::log2e - (t - R::magic);
-  V q = V{} + R::c[R::degree];
+  return (V)((I)q + ((I)held << R::mantissa));
+#endif
+}
+
+// e^d for d ≤ 0, of N vectors at once, so that none has to wait for its own last step; to 1e-7·(2 + |d|) in float and
+// 1e-15 in double; NaN stays NaN. Below e^low it is nearly nothing, which NoDenormals makes 0: a class at −inf has no
+// part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f. `low` is a hair above
+// −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow from an exponent of 0.
+template <class S, int N, class V = typename Real<S>::V> INLINE void exp_down(const V* d, V* out) {
+  using R = Real<S>;
+  V u[N], t[N], q[N];
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) u[k] = larger(V{} + R::low, d[k]);
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) t[k] = u[k] * R::log2e + R::magic;
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) u[k] = u[k] * R::log2e - (t[k] - R::magic), q[k] = V{} + R::c[R::degree];
 #pragma GCC unroll 16
-  for (int i = R::degree - 1; i >= 0; --i) q = q * f + R::c[i];
-  return (V)((I)q + ((I)t << R::mantissa));
+  for (int i = R::degree - 1; i >= 0; --i)
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) q[k] = q[k] * u[k] + R::c[i];
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) out[k] = scaled<S>(q[k], t[k]);
+}
+
+template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
+  V out;
+  exp_down<S, 1>(&d, &out);
+  return out;
 }
 
 // The logarithm of x > 0, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
@@ -142,41 +175,70 @@ template <class S> INLINE double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// Lane i of the result is the sum over the lanes of x[i].
-INLINE f32v lane_sums(const f32v* x) {
-#if defined(__AVX__)
-  const __m256 *a = (const __m256*)x;
-  const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
-  const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
-  return (f32v)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
-#elif defined(__SSE2__)
-  __m128 a = (__m128)x[0], b = (__m128)x[1], c = (__m128)x[2], d = (__m128)x[3];
-  _MM_TRANSPOSE4_PS(a, b, c, d);
-  return (f32v)_mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
-#elif defined(__aarch64__)
-  const float32x4_t* a = (const float32x4_t*)x;
-  return (f32v)vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+// Sums over the lanes of N vectors each.
+template <int N> INLINE void lane_sums(const f32v* x, float* to) {
+  constexpr int n = Real<float>::lanes;
+#if defined(__AVX512F__)
+  // Halves of two become one vector, then quarters of four, then what is left is turned. Of 16 all is used.
+  constexpr int pairs = N / 2, fours = N / 4;
+  const auto add = [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); };
+  __m512 half[pairs], part[fours];
+#pragma GCC unroll 8
+  for (int i = 0; i < pairs; ++i) {
+    const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
+    half[i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < fours; ++i) {  // four lanes for each of x[4·i …]
+    const __m512 a = half[2 * i], b = half[2 * i + 1];
+    part[i] = add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  const auto twos = [&](__m512 a, __m512 b) { return add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); };
+  const __m512 low = twos(part[0], part[1]), high = N == 16 ? twos(part[fours - 2], part[fours - 1]) : low;
+  const __m512 all = add(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512 sums = _mm512_permutexvar_ps(order, all);
+  std::memcpy(to, &sums, sizeof(float) * N);
 #else
-  f32v sums;
-  for (int i = 0; i < Real<float>::lanes; ++i) sums[i] = (float)lane_sum<float>(x[i]);
-  return sums;
+  for (int i = 0; i < N; i += n) {
+#if defined(__AVX__)
+    const __m256* a = (const __m256*)(x + i);
+    const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+    const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+    const f32v sums = (f32v)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+#elif defined(__SSE2__)
+    __m128 a = (__m128)x[i], b = (__m128)x[i + 1], c = (__m128)x[i + 2], d = (__m128)x[i + 3];
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    const f32v sums = (f32v)_mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
+#elif defined(__aarch64__)
+    const float32x4_t* a = (const float32x4_t*)(x + i);
+    const f32v sums = (f32v)vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+#else
+    f32v sums;
+    for (int k = 0; k < n; ++k) sums[k] = (float)lane_sum<float>(x[i + k]);
+#endif
+    std::memcpy(to + i, &sums, sizeof sums);
+  }
 #endif
 }
-INLINE f64v lane_sums(const f64v* x) {
-#if defined(__AVX__)
-  const __m256d* a = (const __m256d*)x;
-  const __m256d low = _mm256_hadd_pd(a[0], a[1]), high = _mm256_hadd_pd(a[2], a[3]);
-  return (f64v)_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
-#elif defined(__SSE2__)
-  const __m128d a = (__m128d)x[0], b = (__m128d)x[1];
-  return (f64v)_mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
+template <int N> INLINE void lane_sums(const f64v* x, double* to) {
+  constexpr int n = Real<double>::lanes;
+  for (int i = 0; i < N; i += n) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+    const __m256d* a = (const __m256d*)(x + i);
+    const __m256d low = _mm256_hadd_pd(a[0], a[1]), high = _mm256_hadd_pd(a[2], a[3]);
+    const f64v sums = (f64v)_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
+#elif defined(__SSE2__) && !defined(__AVX__)
+    const __m128d a = (__m128d)x[i], b = (__m128d)x[i + 1];
+    const f64v sums = (f64v)_mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
 #elif defined(__aarch64__)
-  return (f64v)vpaddq_f64((float64x2_t)x[0], (float64x2_t)x[1]);
+    const f64v sums = (f64v)vpaddq_f64((float64x2_t)x[i], (float64x2_t)x[i + 1]);
 #else
-  f64v sums;
-  for (int i = 0; i < Real<double>::lanes; ++i) sums[i] = lane_sum<double>(x[i]);
-  return sums;
+    f64v sums;
+    for (int k = 0; k < n; ++k) sums[k] = lane_sum<double>(x[i + k]);
 #endif
+    std::memcpy(to + i, &sums, sizeof sums);
+  }
 }
 
 // While one of these lives, numbers that are nearly nothing become 0: some processors take a hundred cycles for each.
@@ -300,8 +362,9 @@ template <class S> struct Job {
 template <class S, int VECS> struct Worker {
   using V = typename Real<S>::V;
   using I = typename Real<S>::I;
-  static_assert(VECS % 8 == 0, "loops go by 4 and 8 vectors");
+  static_assert(VECS % 4 == 0, "loops go by 2 and 4 vectors");
   static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
+  static constexpr int MOST = MANY ? 10 : 6, TALL = MANY ? 4 : 2;  // rows of a block: registers hold so many
   struct Gate { int64_t weight, bias, scale; };  // of attention, where its parameters begin; maps may share it
   const Job<S>& job;
   const KernelPlan& plan;
@@ -621,23 +684,28 @@ template <class S, int VECS> struct Worker {
 
   // -- losses of one map ----------------------------------------------------------------------------------------------
 
-  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label.
+  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label. Two vectors at once.
   template <bool LOSS> void softmax(const V* z, V* e) {
-    for (int v = 0; v < VECS; ++v) softmax<LOSS>(z + v, M + v, e + v, total[v], picked[v]);
-  }
-
-  template <bool LOSS> INLINE void softmax(const V* z, const V* mask, V* e, V& total, V& picked) const {
-    V top = z[0];
-    for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS]);
-    V sum = V{}, mine = V{};
-    for (int64_t c = 0; c < C; ++c) {
-      const V d = z[c * VECS] - top, x = exp_down<S>(d);
-      if (LOSS) mine += (V)((I)d & (I)mask[c * VECS]);  // no product: of 0 and −inf that is NaN
-      e[c * VECS] = x;
-      sum += x;
+    for (int v = 0; v < VECS; v += 2) {
+      V top[2] = {z[v], z[v + 1]}, sum[2] = {}, mine[2] = {};
+      for (int64_t c = 1; c < C; ++c)
+        for (int k = 0; k < 2; ++k) top[k] = larger(top[k], z[c * VECS + v + k]);
+      for (int64_t c = 0; c < C; ++c) {
+        const V d[2] = {z[c * VECS + v] - top[0], z[c * VECS + v + 1] - top[1]};
+        V *x = e + c * VECS + v, powers[2];
+        exp_down<S, 2>(d, powers);
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+          if (LOSS) mine[k] += (V)((I)d[k] & (I)M[c * VECS + v + k]);  // no product: of 0 and −inf that is NaN
+          x[k] = powers[k];
+          sum[k] += powers[k];
+        }
+      }
+      for (int k = 0; k < 2; ++k) {
+        total[v + k] = sum[k];
+        if (LOSS) picked[v + k] = mine[k];
+      }
     }
-    total = sum;
-    if (LOSS) picked = mine;
   }
 
   // Σ log Σ e − (z_label − max) of the tile, from total and picked.
@@ -666,15 +734,16 @@ template <class S, int VECS> struct Worker {
   template <bool SQUARES> void judge(int64_t map, const V* e) {
     V *overlap = added + plan.m + map * C, *spread = overlap + plan.m * C;
     for (int64_t c = 0; c < C; ++c) {
-      V sum = V{}, shared = V{};
+      V sum[4] = {}, shared[4] = {};  // of every fourth vector: no sum waits for the one before
+      for (int v = 0; v < VECS; v += 4)
 #pragma GCC unroll 4
-      for (int v = 0; v < VECS; ++v) {
-        const V p = e[c * VECS + v] * inv[v];
-        sum += SQUARES ? p * p : p;
-        shared += p * Y[c * VECS + v];
-      }
-      overlap[c] += shared;
-      spread[c] += sum;
+        for (int k = 0; k < 4; ++k) {
+          const V p = e[c * VECS + v + k] * inv[v + k];
+          sum[k] += SQUARES ? p * p : p;
+          shared[k] += p * Y[c * VECS + v + k];
+        }
+      overlap[c] += (shared[0] + shared[1]) + (shared[2] + shared[3]);
+      spread[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
   }
 
@@ -1062,20 +1131,24 @@ template <class S, int VECS> struct Worker {
     for (int64_t i = 0; i < CV; ++i) G[fusion.scales[0] * CV + i] += d[i];
   }
 
-  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of up to 6 rows by 2 vectors, or of up to 3 by 4, stay in the
-  // registers; wide ones load more.
+  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of up to MOST rows by 2 vectors, or of up to 3 by 4, stay in
+  // the registers; wide ones load more.
 
-  // Cut rows into blocks of about the same height, at most 6: (first row, its block's height as a constant).
+  // Cut rows into blocks of about the same height, at most MOST: (first row, its block's height as a constant).
   template <class Visit> INLINE static void blocks(int64_t rows, Visit visit) {
     for (int64_t row = 0; row < rows;) {
-      const int64_t left = rows - row, height = left == 7 ? 4 : std::min<int64_t>(left, 6);
+      const int64_t left = rows - row, height = left / ((left + MOST - 1) / MOST);
       switch (height) {
         case 1: visit(row, std::integral_constant<int, 1>{}); break;
         case 2: visit(row, std::integral_constant<int, 2>{}); break;
         case 3: visit(row, std::integral_constant<int, 3>{}); break;
         case 4: visit(row, std::integral_constant<int, 4>{}); break;
         case 5: visit(row, std::integral_constant<int, 5>{}); break;
-        default: visit(row, std::integral_constant<int, 6>{});
+        case 6: visit(row, std::integral_constant<int, 6>{}); break;
+        case 7: visit(row, std::integral_constant<int, std::min(7, MOST)>{}); break;
+        case 8: visit(row, std::integral_constant<int, std::min(8, MOST)>{}); break;
+        case 9: visit(row, std::integral_constant<int, std::min(9, MOST)>{}); break;
+        default: visit(row, std::integral_constant<int, MOST>{});
       }
       row += height;
     }
@@ -1095,7 +1168,7 @@ template <class S, int VECS> struct Worker {
     const int64_t width = fusion.arity * C;
     for (int v = 0; v < VECS; v += WIDE) {
       V acc[ROWS][WIDE];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) acc[r][k] = V{} + bias[o + r];
@@ -1103,14 +1176,14 @@ template <class S, int VECS> struct Worker {
         const V* in = P + fusion.scales[j] * CV + v;
         const S* row = w + o * width + j * C;
         for (int64_t c = 0; c < C; ++c)
-#pragma GCC unroll 6
+#pragma GCC unroll 10
           for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
             for (int k = 0; k < WIDE; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
       }
       // An infinite logit makes all outputs infinite, and the softmax of infinities is NaN; their differences alone
       // would not tell.
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k)
@@ -1122,10 +1195,14 @@ template <class S, int VECS> struct Worker {
     const int64_t width = fusion.arity * C, rows = outputs();
     const S* w = job.concat.data() + fusion.params;
     S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
-    for (int64_t o = 0; o < rows; ++o) {
-      V sum = V{};
-      for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
-      grad_bias[o] += lane_sum<S>(sum);
+    for (int64_t o = 0; o < rows; o += 8) {
+      const int some = (int)std::min<int64_t>(rows - o, 8);
+      V sum[8] = {};
+      for (int r = 0; r < some; ++r)
+        for (int v = 0; v < VECS; ++v) sum[r] += d[(o + r) * VECS + v];
+      S all[8];
+      lane_sums<8>(sum, all);
+      for (int r = 0; r < some; ++r) grad_bias[o + r] += all[r];
     }
     for (int64_t j = 0; j < fusion.arity; ++j) {
       V* grad = G + fusion.scales[j] * CV;
@@ -1149,47 +1226,46 @@ template <class S, int VECS> struct Worker {
     constexpr int WIDE = ROWS > 3 ? 2 : 4;
     for (int v = 0; v < VECS; v += WIDE) {
       V acc[ROWS][WIDE];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) acc[r][k] = grad[r * VECS + v + k];
       for (int64_t o = 0; o < outputs(); ++o)
-#pragma GCC unroll 6
+#pragma GCC unroll 10
         for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
           for (int k = 0; k < WIDE; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) grad[r * VECS + v + k] = acc[r][k];
     }
   }
 
-  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes: eight sums at a time.
+  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes, TALL·4 or eight sums at a time.
   void outer(const V* d, int64_t rows, const V* p, S* to, int64_t width) const {
     int64_t r = 0;
-    for (; r + 2 <= rows; r += 2)
-      for (int64_t c = 0; c + 4 <= C; c += 4) eight<2, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (; r + TALL <= rows; r += TALL)
+      for (int64_t c = 0; c + 4 <= C; c += 4) products<TALL, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     for (; r < rows; ++r)
-      for (int64_t c = 0; c + 4 <= C; c += 4) eight<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (int64_t c = 0; c + 4 <= C; c += 4) products<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     for (int64_t c = C / 4 * 4; c < C; ++c) {
-      for (r = 0; r + 8 <= rows; r += 8) eight<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
-      for (; r < rows; ++r) eight<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (r = 0; r + 8 <= rows; r += 8) products<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (; r < rows; ++r) products<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     }
   }
 
-  template <int ROWS, int COLUMNS> INLINE void eight(const V* d, const V* p, S* to, int64_t width) const {
-    V acc[8] = {};
+  template <int ROWS, int COLUMNS> INLINE void products(const V* d, const V* p, S* to, int64_t width) const {
+    constexpr int N = ROWS * COLUMNS > 8 ? 16 : 8;
+    V acc[N] = {};
+#pragma GCC unroll 2
     for (int v = 0; v < VECS; ++v)
 #pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
         for (int c = 0; c < COLUMNS; ++c) acc[r * COLUMNS + c] += d[r * VECS + v] * p[c * VECS + v];
-    S all[8];
-    for (int i = 0; i < ROWS * COLUMNS; i += LANES) {
-      const V some = lane_sums(acc + i);
-      std::memcpy(all + i, &some, sizeof some);
-    }
+    S all[N];
+    lane_sums<N>(acc, all);
     for (int r = 0; r < ROWS; ++r)
       for (int c = 0; c < COLUMNS; ++c) to[r * width + c] += all[r * COLUMNS + c];
   }
@@ -1213,12 +1289,20 @@ template <class S, int VECS> struct Worker {
   void build_attention(const Fusion& fusion, V* z, size_t& seen) {
     const int64_t *own = gates_of.data() + seen, arity = fusion.arity;
     seen += arity;
-    for (int v = 0; v < VECS; ++v) {
-      V top = scores[own[0] * VECS + v], sum = V{};
-      for (int64_t j = 1; j < arity; ++j) top = larger(top, scores[own[j] * VECS + v]);
-      for (int64_t j = 0; j < arity; ++j) sum += gates[j * VECS + v] = exp_down<S>(scores[own[j] * VECS + v] - top);
-      const V part = 1 / sum;
-      for (int64_t j = 0; j < arity; ++j) gates[j * VECS + v] *= part;
+    for (int v = 0; v < VECS; v += 4) {
+      V top[4], sum[4] = {};
+      for (int k = 0; k < 4; ++k) top[k] = scores[own[0] * VECS + v + k];
+      for (int64_t j = 1; j < arity; ++j)
+        for (int k = 0; k < 4; ++k) top[k] = larger(top[k], scores[own[j] * VECS + v + k]);
+      for (int64_t j = 0; j < arity; ++j) {
+        V d[4], *gate = gates + j * VECS + v;
+        for (int k = 0; k < 4; ++k) d[k] = scores[own[j] * VECS + v + k] - top[k];
+        exp_down<S, 4>(d, d);
+        for (int k = 0; k < 4; ++k) sum[k] += gate[k] = d[k];
+      }
+      for (int k = 0; k < 4; ++k) sum[k] = 1 / sum[k];
+      for (int64_t j = 0; j < arity; ++j)
+        for (int k = 0; k < 4; ++k) gates[j * VECS + v + k] *= sum[k];
     }
     switch (arity) {
       case 1: return blend<1>(fusion, z);
@@ -1247,25 +1331,41 @@ template <class S, int VECS> struct Worker {
   }
 
   void spread_attention(const Fusion& fusion, const V* d, size_t& seen) {
-    const int64_t* own = gates_of.data() + seen;
+    const int64_t *own = gates_of.data() + seen, arity = fusion.arity;
     V mean[VECS] = {}, *slope = X;
-    seen += fusion.arity;
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V *p = P + fusion.scales[j] * CV, *gate = gates + j * VECS;
-      V* grad = G + fusion.scales[j] * CV;
-      for (int v = 0; v < VECS; v += 4) {
-        V sum[4] = {};
-        for (int64_t c = 0; c < C; ++c)
-          for (int k = v; k < v + 4; ++k) {
-            const V own = d[c * VECS + k];
-            sum[k - v] += own * p[c * VECS + k];
-            grad[c * VECS + k] += gate[k] * own;
-          }
-        for (int k = v; k < v + 4; ++k) slope[j * VECS + k] = sum[k - v], mean[k] += gate[k] * sum[k - v];
-      }
-    }
-    for (int64_t j = 0; j < fusion.arity; ++j)
+    seen += arity;
+    int64_t j = 0;
+    if (arity == 3) spread_gated<3>(fusion, j, d, slope), j += 3;
+    for (; j + 2 <= arity; j += 2) spread_gated<2>(fusion, j, d, slope);
+    if (j < arity) spread_gated<1>(fusion, j, d, slope);
+    for (j = 0; j < arity; ++j)
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * slope[j * VECS + v];
+    for (j = 0; j < arity; ++j)
       for (int v = 0; v < VECS; ++v) slopes[own[j] * VECS + v] += gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
+  }
+
+  // To SOME of the scales: grad_j += gate_j·d, and slope_j = Σ d·P_j
+  template <int SOME> void spread_gated(const Fusion& fusion, int64_t first, const V* d, V* slope) {
+    const V *p[SOME], *gate = gates + first * VECS;
+    V* grad[SOME];
+    for (int j = 0; j < SOME; ++j)
+      p[j] = P + fusion.scales[first + j] * CV, grad[j] = G + fusion.scales[first + j] * CV;
+    for (int v = 0; v < VECS; v += 2) {
+      V sum[SOME][2] = {};
+      for (int64_t c = 0; c < C; ++c)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+          const int64_t i = c * VECS + v + k;
+          const V own = d[i];
+#pragma GCC unroll 3
+          for (int j = 0; j < SOME; ++j) {
+            sum[j][k] += own * p[j][i];
+            grad[j][i] += gate[j * VECS + v + k] * own;
+          }
+        }
+      for (int j = 0; j < SOME; ++j)
+        for (int k = 0; k < 2; ++k) slope[(first + j) * VECS + v + k] = sum[j][k];
+    }
   }
 
   // From the scores of the gates to originals and parameters.
@@ -1347,13 +1447,15 @@ template <class Call> int guarded(Call call) {
     });                                                                                                                \
   }
 
-// Whether processor and system can run the kernel that is compiled for AVX2 and FMA; asked of the one for any processor.
-extern "C" int lomix_has_avx2() {
+// What processor and system can run: 2 of kernels compiled for AVX-512 (x86-64-v4), 1 of those for AVX2 and FMA (-v3), 0
+// of neither. Asked of the one for any processor.
+extern "C" int lomix_level() {
 #if defined(__x86_64__)
   unsigned a, b, c, d, low, high;
   if (!__get_cpuid(1, &a, &b, &c, &d) || (c & 0x18001000) != 0x18001000) return 0;  // FMA, OSXSAVE, AVX
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 5 & 1);
+  if ((low & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 5 & 1)) return 0;
+  return (low & 0xe6) == 0xe6 && (b & 0xd0030000) == 0xd0030000 ? 2 : 1;  // F, DQ, CD, BW, VL
 #else
   return 0;
 #endif
