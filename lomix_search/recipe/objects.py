@@ -1,5 +1,6 @@
 """Object paths in files: ``"package.module:name"`` or ``"file.py:name"``, found and called with clear errors."""
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -33,7 +34,10 @@ def load_object(path: str, where: str) -> Any:
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]
         close = nearest(name, public) if len(public) <= 30 else nearest(name, public).partition("Known")[0].strip()
-        raise RecipeError(f"{where} = {path!r}: {module_name} has no {name}. {close}".rstrip())
+        own = [n for n in public if getattr(getattr(module, n), "__module__", None) == module.__name__]
+        like = [*difflib.get_close_matches(name, public, n=1), *own, "NAME"][0]
+        told = f"{where} = {path!r}: {module_name} has no {name}. {close}".rstrip()
+        raise RecipeError(told, hint=f"{module_name}:{like}")
     return getattr(module, name)
 
 

@@ -28,7 +28,10 @@ def test_own_data_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        ("torch.nn:Conv2", "network.build = 'torch.nn:Conv2': torch.nn has no Conv2. Nearest: \"Conv2d\"."),
+        (
+            "torch.nn:Conv2",
+            "network.build = 'torch.nn:Conv2': torch.nn has no Conv2. Nearest: \"Conv2d\".\n  Try:  torch.nn:Conv2d",
+        ),
         (
             "nowhere.at_all:x",
             "network.build: no module 'nowhere.at_all'.\n  Seen: No module named 'nowhere'\n"

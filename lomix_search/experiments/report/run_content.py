@@ -9,6 +9,7 @@ import numpy as np
 
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
+from lomix_search.experiments.compare.map_ranking import MapRanking, rank_maps
 from lomix_search.experiments.environment import Environment, read_environments
 from lomix_search.experiments.listing import name_in_runs
 from lomix_search.experiments.predictions import PredictedSlices
@@ -36,6 +37,7 @@ class RunContent:
         status: What became of the run.
         environments: What it depended on.
         seen: What the network made of some test items.
+        ranking: What ``lomix rank`` found; None where it was not called.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RunContent:
     status: Status | None
     environments: Sequence[Environment]
     seen: PredictedSlices | None
+    ranking: MapRanking | None = None
 
     def section(self, name: str) -> Mapping[str, Any]:
         """Return a section of the recipe; empty where it has none."""
@@ -129,6 +132,7 @@ def read_run_content(folder: Path) -> RunContent:
         read_status(folder),
         read_environments(folder),
         PredictedSlices.load(seen) if seen.exists() else None,
+        rank_maps(folder) if (folder / "rank.json").is_file() else None,
     )
 
 
