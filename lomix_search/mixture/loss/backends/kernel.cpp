@@ -55,7 +55,7 @@ template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
   static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 5;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -88.0296860f, tiny = 1.2e-38f;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -88.0296860f, tiny = 1.2e-38f, alike = 1e-6f;
   static constexpr float magic = 12582912.0f;  // 1.5·2²³ rounds to an integer, which is then in the lowest bits
   static constexpr float c[] = {1.0f,         0.6931469174f,  0.2402211800f,
                                 0.05550712874f, 0.009675540650f, 0.001327647168f};
@@ -66,6 +66,7 @@ template <> struct Real<double> {
   using I = i64v;
   static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 10;
   static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -709.0895657128, tiny = 2.3e-308;
+  static constexpr double alike = 1e-12;
   static constexpr double magic = 6755399441055744.0;
   static constexpr double c[] = {1.0,
                                  0.693147180559949729,
@@ -177,7 +178,6 @@ template <class S> INLINE double lane_sum(typename Real<S>::V v) {
 
 // Sums over the lanes of N vectors each.
 template <int N> INLINE void lane_sums(const f32v* x, float* to) {
-  constexpr int n = Real<float>::lanes;
 #if defined(__AVX512F__)
   // Halves of two become one vector, then quarters of four, then what is left is turned. Of 16 all is used.
   constexpr int pairs = N / 2, fours = N / 4;
@@ -200,6 +200,7 @@ template <int N> INLINE void lane_sums(const f32v* x, float* to) {
   const __m512 sums = _mm512_permutexvar_ps(order, all);
   std::memcpy(to, &sums, sizeof(float) * N);
 #else
+  constexpr int n = Real<float>::lanes;
   for (int i = 0; i < N; i += n) {
 #if defined(__AVX__)
     const __m256* a = (const __m256*)(x + i);
@@ -328,20 +329,23 @@ template <class S> struct Job {
   const S* params;         // all parameters of the operators
   std::vector<S> concat;   // those of concatenations less those of the last class, with a softmax
   const S* weights;        // of the classes' cross-entropy (C), with a sigmoid of what is true; null where all are 1
+  const S* boundary;       // what a pixel weighs in each channel (B, C, N), with a sigmoid; null where all weigh 1
   int64_t B, N, ignore, num_params, chunks;
-  // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m), overlap (m, C), Σ p² or Σ p (m, C), label
-  // counts (C), pixels that count.
+  // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m, K), overlap (m, C), Σ p² or Σ p (m, C), label
+  // counts (C), pixels that count, or what they weigh (K). K is C with boundary weights, else 1.
   double* sums = nullptr;
-  // Pass 2: factors a (m, C), b (m, C), of each image, and g (m) of the gradient p·(a·p − b·y), or p·(a − b·y), through
-  // softmax, plus g·(p − y).
+  S* each = nullptr;  // where the largest are wanted: all cross-entropies (m, 1 or C, B, N), −1 where none is
+  // Pass 2: factors a (m, C), b (m, C), of each image, and g (m, K) of the gradient p·(a·p − b·y), or p·(a − b·y),
+  // through softmax, plus g·(p − y); with boundary weights g is of each image too.
   const S *a = nullptr, *b = nullptr, *g = nullptr;
+  const S* cuts = nullptr;  // where the largest count: from which loss on (m), and with which share those as large (m)
   S* const* grads = nullptr;        // zeros for coarse originals
   double* grad_params = nullptr;  // (chunks, num_params)
   Bands<S>* bands = nullptr;
   Job(const KernelPlan* plan, const S* const* maps, const int64_t* shapes, const int64_t* labels, const S* params,
-      const S* weights, int64_t B, int64_t ignore, int64_t num_params, int64_t chunks)
+      const S* weights, const S* boundary, int64_t B, int64_t ignore, int64_t num_params, int64_t chunks)
       : plan(plan), maps(maps), sizes{shapes[0], shapes[1], shapes[2]}, labels(labels), params(params), weights(weights),
-        B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
+        boundary(boundary), B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
     for (int64_t l = 0; l < plan->L; ++l) grids.emplace_back(shapes + 3 * (l + 1), shapes);
     for (const Fusion& fusion : plan->fusions)
       if (fusion.kind == CONCAT) lower(fusion);
@@ -355,7 +359,8 @@ template <class S> struct Job {
     for (int64_t i = 0; i < C * width; ++i) to[i] = w[i] - (plan->sigmoid ? 0 : w[(C - 1) * width + i % width]);
     for (int64_t o = 0; o < C; ++o) to[C * width + o] = w[C * width + o] - (plan->sigmoid ? 0 : w[C * width + C - 1]);
   }
-  int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
+  int64_t columns() const { return boundary ? plan->C : 1; }  // K
+  int64_t sums_size() const { return plan->m * (2 * plan->C + columns()) + plan->C + columns(); }
   int64_t rows() const { return plan->per_image ? B : 1; }
 };
 
@@ -368,7 +373,7 @@ template <class S, int VECS> struct Worker {
   struct Gate { int64_t weight, bias, scale; };  // of attention, where its parameters begin; maps may share it
   const Job<S>& job;
   const KernelPlan& plan;
-  const int64_t L, C, CV;
+  const int64_t L, C, K, CV;
   const bool powers;  // e^(a + b) = e^a·e^b: the exponentials of sums are products of those of the originals
   std::vector<Gate> all_gates;
   std::vector<int64_t> gates_of;  // of each attention in turn, one for each of its scales
@@ -376,20 +381,22 @@ template <class S, int VECS> struct Worker {
   // Originals, their exponentials, their gradients, one-hot labels, also as masks, exponentials, sums or products or
   // their powers on the way down a trie, their adjoints, space to work in; then one row of VECS vectors for each scale:
   // what is chosen of the originals and of sums, attention's gates; for each gate its score and slope; what shapes a
-  // cross-entropy; then sums that wait for double.
-  V *P, *Q, *G, *Y, *M, *E, *Z, *D, *X, *chosen, *chosen_sums, *gates, *scores, *slopes, *shapes, *added;
+  // cross-entropy, what pixels weigh; then sums that wait for double.
+  V *P, *Q, *G, *Y, *M, *E, *Z, *D, *X, *chosen, *chosen_sums, *gates, *scores, *slopes, *shapes, *W, *added;
   std::vector<const V*> on_way;    // maps, or their powers, by depth in a trie
   std::vector<int64_t> way;        // scales, by depth
   V valid[VECS], total[VECS], picked[VECS], inv[VECS];
   V weight[VECS];                    // of the cross-entropy of each pixel
-  const S *a = nullptr, *b = nullptr;  // factors of the image
+  const S *a = nullptr, *b = nullptr, *g = nullptr;  // factors of the image
+  int64_t image = 0, start = 0;        // of the tile, and how many of its pixels there are
+  int count = 0;
   double *sums = nullptr, *grad_params = nullptr;
   std::vector<S> learned;  // gradients of the parameters that wait for double
   std::vector<Band<S>> bands;
   int held = 0;  // tiles whose sums wait
 
   explicit Worker(const Job<S>& j)
-      : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
+      : job(j), plan(*j.plan), L(plan.L), C(plan.C), K(j.columns()), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
         way(L + 1), learned(j.num_params), bands(L) {
     for (const Fusion& fusion : plan.fusions)
       if (fusion.kind == ATTENTION)
@@ -398,7 +405,7 @@ template <class S, int VECS> struct Worker {
     const std::pair<V**, int64_t> parts[] = {
         {&P, L * CV}, {&Q, L * CV}, {&G, L * CV}, {&Y, CV}, {&M, CV}, {&E, CV}, {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
         {&X, L * CV}, {&chosen, L * VECS}, {&chosen_sums, (L + 1) * VECS}, {&gates, L * VECS}, {&scores, n * VECS},
-        {&slopes, n * VECS}, {&shapes, shaped() ? CV : 0}, {&added, plan.m * (2 * C + 1)}};
+        {&slopes, n * VECS}, {&shapes, shaped() ? CV : 0}, {&W, job.boundary ? CV : 0}, {&added, plan.m * (2 * C + 1)}};
     int64_t size = 0;
     for (auto [part, count] : parts) size += count;
     memory.resize(size);
@@ -448,6 +455,13 @@ template <class S, int VECS> struct Worker {
       else y[labels[t] * TILE + t] = 1;
     }
     for (int64_t i = 0; i < CV; ++i) M[i] = (V)(Y[i] > 0);
+    for (int64_t c = 0; c < C && job.boundary; ++c) {
+      V* row = W + c * VECS;
+      std::memset(row, 0, sizeof(V) * VECS);
+      std::memcpy(row, job.boundary + (image * C + c) * job.N + start, sizeof(S) * count);
+      for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
+    }
+    this->image = image, this->start = start, this->count = count;
     if (powers) raise();
     score_gates();
   }
@@ -490,12 +504,13 @@ template <class S, int VECS> struct Worker {
       double* row = job.sums + (chunk * job.rows() + (plan.per_image ? image : 0)) * job.sums_size();
       if (held == FLUSH || row != sums) flush_sums();
       ++held, sums = row;
-      double* counts = sums + plan.m * (2 * C + 1);
+      double* counts = sums + plan.m * (2 * C + K);
       load(image, start, count);
-      for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
+      for (int64_t k = 0; k < K; ++k)
+        for (int v = 0; v < VECS; ++v) counts[C + k] += lane_sum<S>(job.boundary ? W[k * VECS + v] : valid[v]);
       for (int64_t c = 0; c < C; ++c) {
         V own = V{};
-        for (int v = 0; v < VECS; ++v) own += Y[c * VECS + v];
+        for (int v = 0; v < VECS; ++v) own += job.boundary ? Y[c * VECS + v] * W[c * VECS + v] : Y[c * VECS + v];
         counts[c] += lane_sum<S>(own);
       }
       for (const TrieNode& node : plan.nodes) add_node(node);
@@ -511,7 +526,9 @@ template <class S, int VECS> struct Worker {
 
   void flush_sums() {
     if (!held) return;
-    for (int64_t i = 0; i < plan.m * (2 * C + 1); ++i) sums[i] += lane_sum<S>(added[i]), added[i] = V{};
+    const int64_t ours = plan.m * (K - 1);  // more cross-entropies than are held
+    for (int64_t i = 0; i < plan.m * (2 * C + 1); ++i)
+      sums[i < plan.m ? i : i + ours] += lane_sum<S>(added[i]), added[i] = V{};
     held = 0;
   }
 
@@ -521,7 +538,7 @@ template <class S, int VECS> struct Worker {
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       if (held++ == FLUSH) flush_learned();
       const int64_t row = plan.per_image ? image * plan.m * C : 0;
-      a = job.a + row, b = job.b + row;
+      a = job.a + row, b = job.b + row, g = job.g + (job.boundary ? row : 0);
       load(image, start, count);
       if (count == TILE) fetch<1>(job.grads, image, start);
       std::memset(G, 0, sizeof(V) * CV * L);
@@ -727,20 +744,25 @@ template <class S, int VECS> struct Worker {
   void judge(int64_t map, const V* e) {
     for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
     added[map] += cross_entropy();
-    if (plan.squares) judge<true>(map, e);
-    else judge<false>(map, e);
+    judge_regions(map, e);
   }
 
-  template <bool SQUARES> void judge(int64_t map, const V* e) {
+  void judge_regions(int64_t map, const V* e) {
+    if (job.boundary) return plan.squares ? judge<true, true>(map, e) : judge<false, true>(map, e);
+    if (plan.squares) judge<true, false>(map, e);
+    else judge<false, false>(map, e);
+  }
+
+  template <bool SQUARES, bool WEIGHED> void judge(int64_t map, const V* e) {
     V *overlap = added + plan.m + map * C, *spread = overlap + plan.m * C;
     for (int64_t c = 0; c < C; ++c) {
       V sum[4] = {}, shared[4] = {};  // of every fourth vector: no sum waits for the one before
       for (int v = 0; v < VECS; v += 4)
 #pragma GCC unroll 4
         for (int k = 0; k < 4; ++k) {
-          const V p = e[c * VECS + v + k] * inv[v + k];
-          sum[k] += SQUARES ? p * p : p;
-          shared[k] += p * Y[c * VECS + v + k];
+          const V p = e[c * VECS + v + k] * inv[v + k], weighed = WEIGHED ? p * W[c * VECS + v + k] : p;
+          sum[k] += SQUARES ? p * weighed : weighed;
+          shared[k] += weighed * Y[c * VECS + v + k];
         }
       overlap[c] += (shared[0] + shared[1]) + (shared[2] + shared[3]);
       spread[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -779,9 +801,26 @@ template <class S, int VECS> struct Worker {
   //
   // With t what a pixel is to be, weights included, the loss is −Σ t·log p, and its slope (Σ t)·p − t. A focal loss has
   // the factor u^γ, its slope u^γ·(1 − γ·p·(log p) / u), with u = 1 − p and p that of what is true. `shapes` holds the
-  // factors of the slopes, 0 where a pixel does not count: a row for each pixel, with a sigmoid one for each channel.
+  // factors of the slopes, what a pixel weighs among them, 0 where it does not count: a row for each pixel, with a
+  // sigmoid one for each channel.
 
-  bool shaped() const { return plan.smoothing > 0 || plan.gamma > 0; }
+  bool shaped() const { return plan.smoothing > 0 || plan.gamma > 0 || job.boundary || job.each || job.cuts; }
+
+  // Hand out the losses of a vector of pixels.
+  void keep(int64_t map, int64_t c, int v, V each, V counts) const {
+    const int some = std::min(count - v * LANES, LANES);
+    if (some <= 0) return;
+    const V kept = counts > 0 ? each : V{} - 1;
+    const int64_t row = map * (plan.sigmoid ? C : 1) + c;
+    std::memcpy(job.each + (row * job.B + image) * job.N + start + v * LANES, &kept, sizeof(S) * some);
+  }
+
+  // With which share losses count where only the largest do, as shares_of_largest of top_k.py says it.
+  V share(int64_t map, V each) const {
+    const S least = job.cuts[map], room = Real<S>::alike * std::abs(least);
+    const V away = each - least, apart = away > 0 ? away : -away;
+    return (each <= least + room ? V{} : V{} + 1) + (apart <= room ? V{} + job.cuts[plan.m + map] : V{});
+  }
 
   // Factors of a focal loss and of its slope, from what is true: p, u = 1 − p, and −log p.
   std::pair<V, V> focal(V p, V u, V lost) const {
@@ -801,7 +840,7 @@ template <class S, int VECS> struct Worker {
   }
 
   // As softmax. What is true of a pixel keeps weight·(1 − ε), and every class gets w·ε/C.
-  template <bool LOSS> double shaped_softmax(const V* z) {
+  template <bool LOSS> void shaped_softmax(int64_t map, const V* z) {
     const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
     V total = V{};
     for (int v = 0; v < VECS; ++v) {
@@ -826,16 +865,18 @@ template <class S, int VECS> struct Worker {
         const auto [power, slope] = focal(mine / sum, others / sum, lost);
         each *= power, factor = slope;
       }
+      if (!LOSS && job.cuts) factor *= share(map, each);
+      if (LOSS && job.each) keep(map, 0, v, each, valid[v]);
       shapes[v] = valid[v] > 0 ? factor : V{};
       if (LOSS) total += valid[v] > 0 ? each : V{};
     }
-    return lane_sum<S>(total);
+    if (LOSS) sums[map] += lane_sum<S>(total);
   }
 
   // As sigmoid: of what is true w·y', of what is not 1 − y', with y' = (1 − ε)·y + ε/2.
-  template <bool LOSS> double shaped_sigmoid(const V* z) {
-    V total = V{};
-    for (int64_t c = 0; c < C; ++c)
+  template <bool LOSS> void shaped_sigmoid(int64_t map, const V* z) {
+    for (int64_t c = 0; c < C; ++c) {
+      V total = V{};
       for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
         const auto above = z[i] > 0;
         const V e = exp_down<S>(above ? -z[i] : z[i]), sum = 1 + e, log_sum = log_of<S>(sum);
@@ -848,32 +889,35 @@ template <class S, int VECS> struct Worker {
           const auto [power, slope] = focal(own ? p : u, own ? u : p, own ? lost : lost_other);
           each *= power, factor = slope;
         }
+        if (!LOSS && job.cuts) factor *= share(map, each);
+        if (LOSS && job.each) keep(map, c, i % VECS, each, valid[i % VECS]);
+        if (job.boundary) each *= W[i], factor *= W[i];
         const auto counts = valid[i % VECS] > 0;
         E[i] = counts ? p : V{};
         shapes[i] = counts ? factor : V{};
         if (LOSS) total += counts ? each : V{};
       }
-    return lane_sum<S>(total);
+      if (LOSS) sums[job.boundary ? map * C + c : map] += lane_sum<S>(total);
+    }
   }
 
   V smoothed(V y) const { return (1 - (S)plan.smoothing) * y + (S)plan.smoothing / 2; }
   V channel_aim(int64_t c, V y) const { return class_weight(c) * smoothed(y); }
 
-  double shaped_loss(const V* z) { return plan.sigmoid ? shaped_sigmoid<true>(z) : shaped_softmax<true>(z); }
-
   template <bool SQUARES> void shaped_adjoint(int64_t map, const V* z, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const S *a = this->a + map * C, *b = this->b + map * C, *g = this->g + map * K;
     const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
     if (plan.sigmoid) {
-      shaped_sigmoid<false>(z);
+      shaped_sigmoid<false>(map, z);
       for (int64_t c = 0; c < C; ++c)
         for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
           const V p = E[i], y = Y[i], aim = channel_aim(c, y), whole = aim + 1 - smoothed(y);
-          d[i] = p * (1 - p) * pull(c, p, y) + g * shapes[i] * (whole * p - aim);
+          const V region = p * (1 - p) * pull(c, p, y);
+          d[i] = (job.boundary ? W[i] * region : region) + g[K > 1 ? c : 0] * shapes[i] * (whole * p - aim);
         }
       return;
     }
-    shaped_softmax<false>(z);
+    shaped_softmax<false>(map, z);
     const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
     V mean[VECS] = {};
     for (int64_t c = 0; c < C; ++c)
@@ -886,7 +930,7 @@ template <class S, int VECS> struct Worker {
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v], y = Y[c * VECS + v], own = kept * weight[v];
         const V aim = own * y + part * class_weight(c), whole = own + spread;
-        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g * shapes[v] * (whole * p - aim);
+        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g[0] * shapes[v] * (whole * p - aim);
       }
   }
 
@@ -897,11 +941,12 @@ template <class S, int VECS> struct Worker {
       softmax<true>(z, E);
       return judge(map, E);
     }
-    sums[map] += shaped() ? shaped_loss(z) : sigmoid<true>(z);
+    if (!shaped()) sums[map] += sigmoid<true>(z);
+    else if (plan.sigmoid) shaped_sigmoid<true>(map, z);
+    else shaped_softmax<true>(map, z);
     if (plan.sigmoid)
       for (int v = 0; v < VECS; ++v) inv[v] = V{} + 1;
-    if (plan.squares) judge<true>(map, E);
-    else judge<false>(map, E);
+    judge_regions(map, E);
   }
 
   // d = gradient of the total with respect to the logits z of a map.
@@ -913,7 +958,7 @@ template <class S, int VECS> struct Worker {
   }
 
   template <bool SQUARES> void sigmoid_adjoint(int64_t map, const V* z, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map], *weights = job.weights;
+    const S *a = this->a + map * C, *b = this->b + map * C, g = this->g[map], *weights = job.weights;
     sigmoid<false>(z);
     for (int64_t c = 0; c < C; ++c)
       for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
@@ -930,7 +975,7 @@ template <class S, int VECS> struct Worker {
   }
 
   template <bool SQUARES> void softmax_adjoint(int64_t map, const V* e, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const S *a = this->a + map * C, *b = this->b + map * C, g = this->g[map];
     for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
     for (int v = 0; v < VECS; v += 4) {
       V mean[4] = {}, gain[4];
@@ -1425,24 +1470,26 @@ template <class Call> int guarded(Call call) {
 // Both return 0, or 1 if there was no memory. `shapes` are the three axes of the labels, then of each original.
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
   extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,                \
-                                      const int64_t* labels, const S* params, const S* weights, int64_t B,             \
-                                      int64_t ignore, int64_t chunks, double* sums, int threads) {                     \
+                                      const int64_t* labels, const S* params, const S* weights, const S* boundary,     \
+                                      int64_t B, int64_t ignore, int64_t chunks, double* sums, S* each, int threads) { \
     return guarded([&] {                                                                                               \
       const KernelPlan plan(code);                                                                                     \
-      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, 0, chunks);                                  \
-      job.sums = sums;                                                                                                 \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, boundary, B, ignore, 0, chunks);                        \
+      job.sums = sums, job.each = each;                                                                                \
       return run<S, false>(job, threads);                                                                              \
     });                                                                                                                \
   }                                                                                                                    \
   extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,               \
-                                       const int64_t* labels, const S* params, const S* weights, int64_t B,            \
-                                       int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b,     \
-                                       const S* g, S* const* grads, double* grad_params, int threads) {                \
+                                       const int64_t* labels, const S* params, const S* weights, const S* boundary,    \
+                                       int64_t B, int64_t ignore, int64_t chunks, int64_t num_params, const S* a,      \
+                                       const S* b, const S* g, const S* cuts, S* const* grads, double* grad_params,    \
+                                       int threads) {                                                                  \
     return guarded([&] {                                                                                               \
       const KernelPlan plan(code);                                                                                     \
       Bands<S> bands;                                                                                                  \
-      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, num_params, chunks);                         \
-      job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params, job.bands = &bands;           \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, boundary, B, ignore, num_params, chunks);               \
+      job.a = a, job.b = b, job.g = g, job.cuts = cuts;                                                                \
+      job.grads = grads, job.grad_params = grad_params, job.bands = &bands;                                            \
       return run<S, true>(job, threads);                                                                               \
     });                                                                                                                \
   }
