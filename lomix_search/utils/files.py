@@ -180,7 +180,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that after a crash there is either the old or the new one, and never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as cause:
+        cause.filename = str(path)  # not that of a file which nobody named
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
