@@ -88,6 +88,13 @@ class SearchSpace(Frozen):
         if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
         content = read_toml(path, SpaceError, limit=2**20)
+        if {"data", "network"} <= content.keys():
+            own = content["space"].get("name") if isinstance(content.get("space"), dict) else None
+            raise SpaceError(
+                f"{source} is a recipe, not a search space.",
+                seen=f"its space is {own}" if own else "its tables data and network",
+                hint=[*([f"lomix show {own}"] if own else []), "lomix ls   # lists the search spaces that ship"],
+            )
         if isinstance(file := content.get("operators_file"), str):
             register_operators(path.parent / file)
         return build_typed(cls, content, path.name, SpaceError)

@@ -289,6 +289,10 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     path = find_recipe(source)
     content = read_toml(path, RecipeError)
+    if not {"data", "network"} & content.keys() and {"operator", "originals"} & content.keys():
+        name = shlex.quote(str(source))
+        hint = [f"lomix show {name}", f"lomix run RECIPE space.name={name}"]
+        raise RecipeError(f"{source} is a search space, not a recipe.", seen=f"keys {', '.join(content)}", hint=hint)
     faults = [fault for text in overrides if (fault := apply_override(content, text))]
     content.setdefault("name", path.parent.resolve().name if path.name == "recipe.toml" else path.stem)
     return _typed(content, path.parent.resolve(), str(source), faults)

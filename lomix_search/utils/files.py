@@ -115,7 +115,9 @@ def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[Lomix
     try:
         content = parse(text.decode("utf-8-sig"))  # some editors put a byte order mark first
     except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
-        raise error(f"{path} is not {form}.", seen=str(cause), hint=_how_written(path, parse, cause)) from None
+        raise error(
+            f"{path} is not {form}.", seen=unread_because(cause), hint=_how_written(path, parse, cause)
+        ) from None
     except RecursionError:
         content = None
     if content is None or _too_deep(content):
@@ -133,10 +135,21 @@ def why_unread(path: Path) -> str:
     return f"ls {_quoted(there)}   # what there is"
 
 
+def unread_because(cause: Exception) -> str:
+    """Return what keeps a file from being read as text of some form."""
+    if isinstance(cause, UnicodeDecodeError):
+        return (
+            f"no text: its byte {cause.start + 1} is 0x{cause.object[cause.start]:02x}, which UTF-8 does not have there"
+        )
+    return str(cause)
+
+
 def _how_written(path: Path, parse: Callable[[str], Any], cause: ValueError) -> str:
     """Return what shows how a file of text should be written."""
     if isinstance(cause, UnicodeDecodeError):
         return _what_is(path)
+    if parse is not json.loads and path.suffix == ".json":
+        return f"lomix show {_quoted(path)}   # if it is a mixture; recipes and search spaces are TOML"
     if parse is json.loads:
         return f"python -m json.tool {_quoted(path)}   # shows the line"
     return 'name = "lung"   # one key a line, text in quotes; a table begins with [table]'
@@ -167,7 +180,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that after a crash there is either the old or the new one, and never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as cause:
+        cause.filename = str(path)  # not that of a file which nobody named
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

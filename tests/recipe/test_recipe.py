@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.places import ROOT
 from support.recipe_files import MINIMAL, message, write
 
 from lomix_search.errors import RecipeError
@@ -98,3 +99,23 @@ def test_a_folder_without_a_recipe_is_told_by_what_it_holds(tmp_path: Path, monk
     Path("runs/stopped").mkdir(parents=True)
     assert refused("stopped").startswith("the folder runs/stopped holds no recipe.toml.\n  Seen: nothing is in it")
     assert refused("emtpy").startswith('no recipe "emtpy": neither shipped nor a file.')
+
+
+def test_what_is_no_recipe_is_told_by_what_it_is(tmp_path: Path) -> None:
+    def refused(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(tmp_path / name)
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    assert refused("lomix.toml", (ROOT / "search_spaces/lomix.toml").read_bytes()) == (
+        "lomix.toml is a search space, not a recipe.\n  Seen: keys name, about, originals, operator\n"
+        "  Try:  lomix show lomix.toml\n        lomix run RECIPE space.name=lomix.toml"
+    )
+    assert refused("net.pt", b"PK\x03\x89") == (
+        "net.pt is not a TOML file.\n  Seen: no text: its byte 4 is 0x89, which UTF-8 does not have there\n"
+        "  Try:  file net.pt   # what it is"
+    )
+    assert refused("mixture.json", b"{}").endswith(
+        "  Try:  lomix show mixture.json   # if it is a mixture; recipes and search spaces are TOML"
+    )

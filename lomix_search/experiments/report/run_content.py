@@ -1,5 +1,6 @@
 """What a page tells of a run: everything read off its folder once, nothing computed from data or network."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,11 @@ def read_run_content(folder: Path) -> RunContent:
     if not (folder / "recipe.toml").is_file() or not (folder / "metrics.jsonl").is_file():
         raise RunError(
             f"{folder} holds neither a run nor a study nor a cross-validation.",
-            seen="no recipe.toml with metrics.jsonl, no journal.log" if folder.is_dir() else "no such folder",
-            hint="lomix runs   # lists what there is",
+            seen=_what_is_there(folder),
+            hint=[
+                shlex.join(["lomix", "report", str(one.parent)]) for one in sorted(folder.glob("*/metrics.jsonl"))[:5]
+            ]
+            or "lomix runs   # lists what there is",
         )
     training, validation = _log(folder / "metrics.jsonl")
     mixture, seen = folder / "mixture.json", folder / "seen.npz"
@@ -134,6 +138,12 @@ def read_run_content(folder: Path) -> RunContent:
         PredictedSlices.load(seen) if seen.exists() else None,
         rank_maps(folder) if (folder / "rank.json").is_file() else None,
     )
+
+
+def _what_is_there(folder: Path) -> str:
+    if folder.is_dir():
+        return "no recipe.toml with metrics.jsonl, no journal.log"
+    return "a file, not a folder" if folder.exists() else "no such folder"
 
 
 def _log(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
