@@ -23,7 +23,7 @@ from lomix_search.instrumentation.logits import LOGITS, logits_in
 from lomix_search.instrumentation.own_keys import bring_together, set_apart
 from lomix_search.instrumentation.stages import Stages, Tap, find_stages
 from lomix_search.instrumentation.stages.read_logits import returned_map, undo_ending
-from lomix_search.instrumentation.trace import ALONE, is_compiled, unwrap
+from lomix_search.instrumentation.trace import ALONE, bare_tensor, is_compiled, unwrap
 
 _OWN = frozenset(("model", "heads", "stages", "num_classes", "training"))
 """What is this object's own, whatever the model has of the name."""
@@ -290,7 +290,7 @@ class Instrumented(nn.Module):
             main = number == len(self.stages) - 1
             own = returned_map(output, stage.own, rank, self.num_classes, self.stages.network, main)
             return undo_ending(own, stage.ends)
-        features = self._kept(number, kept)
+        features = bare_tensor(self._kept(number, kept))
         if features.shape[1] != stage.channels:
             raise StageError(
                 f'stage "{stage.name}" of {self.stages.network} has {features.shape[1]} channels; its head was made '

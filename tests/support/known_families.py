@@ -9,28 +9,10 @@ KNOWN = {
 
 INLINED = {
     "U2-Net": "its small U's are no blocks any more",
-    "depth head, activated after the last fusion": "nothing tells where a fusion ends",
-    **dict.fromkeys(
-        ("RefineNet", "RefineNet in layers", "UCTransNet", "selective fusion"),
-        "nothing tells the coarsest level's work from the encoder's, or the next level's",
-    ),
-    **dict.fromkeys(
-        (
-            "guided diffusion",
-            "Restormer",
-            "MIMO-UNet",
-            "MultiResUNet",
-            "R2U-Net",
-            "FC-DenseNet",
-            "ENet",
-            "Cellpose",
-            "CE-Net",
-        ),
-        "where a block ends with a sum or a norm, only its own call told so",
-    ),
-    "lists of modules that begin below": "its blocks go up inside",
-    "blocks that project what they are given": "its blocks go up inside",
-    "blocks that merge, work and go up": "its blocks go up inside",
-    "columns that go round the globe": "where a block ends with a sum, only its own call told so",
+    "depth head, activated after the last fusion": "a fusion ends after it has gone up, which nothing else tells",
+    "RefineNet": "the layer before a level goes up belongs to the next block",
+    "blocks that project what they are given": "the layer before a level goes up belongs to the next block",
+    "CE-Net": "the layer before a level goes up belongs to the next block",
+    "blocks that merge, work and go up": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""

@@ -141,7 +141,10 @@ class Picture:
                     self.member(f"module {path}.{name}", item)
 
     def member(self, path: str, item: Any) -> None:
-        inner = getattr(item, "__func__", item)
+        bound = isinstance(
+            item, staticmethod | classmethod | types.MethodType
+        )  # others may make what they are asked for
+        inner = item.__func__ if bound else item
         known = isinstance(inner, (*PLAIN, *self.LOOKS, Tensor, nn.Module)) and not isinstance(inner, weakref.ref)
         if not path.endswith("__") and (known or not foreign(type(inner))) and not foreign(inner):
             self.walk(path, inner)

@@ -11,7 +11,8 @@ In the order in which a network passes the modules:
 3. ``main_output``, ``ending``: which returned value is the map of logits, and which activation the network ends in.
 4. ``flow``: the maps that lead to the logits; where they rise and merge, and the trunk through them.
 5. ``blocks``, ``levels``, ``side_by_side``: blocks that go down and up are hidden, and the trunk is cut into levels.
-6. ``level_stage``, ``coarsest_stage``, ``finest_stage``: the value with which a level is finished.
+6. ``level_stage``, ``coarsest_stage``, ``finest_stage``: the value with which a level is finished. ``cuts``: not
+   inside a block, as the ways around it show one.
 7. ``deep_supervision``: what the network makes logits of by itself in train mode.
 8. ``decoder``: all stages of a trace. ``by_name``: those that a user names instead.
 9. ``candidates``, ``ladder``, ``sure``: a second reading of the same levels, by scores, and whether both agree.

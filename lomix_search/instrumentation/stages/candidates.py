@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
+from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.flow import Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, SUMS, Operation, joins, kind, weighted
@@ -86,7 +87,9 @@ def _level_of(flow: Flow, levels: list[list[fx.Node]], node: fx.Node) -> int | N
 
 def _level(flow: Flow, levels: list[list[fx.Node]], i: int, beside: list[fx.Node], head: fx.Node) -> Level:
     values, finest = levels[i], i == len(levels) - 1
-    nodes = [node for node in values if node.op != "placeholder" and (node is not head or finest)][-MOST_CANDIDATES:]
+    nodes = [node for node in values if node.op != "placeholder" and (node is not head or finest)]
+    cuts = Cuts(flow, values, head if finest else levels[i + 1][0])  # inside a block nothing ends
+    nodes = [node for node in nodes if node in flow.own or cuts.end(node) is node][-MOST_CANDIDATES:]
     nodes += beside[-MOST_CANDIDATES:]
     nodes += [flow.output] * (finest and flow.output not in nodes)
     view = _View(flow, levels, i, head)

@@ -7,7 +7,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
-from lomix_search.instrumentation.stages.operations import joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall, operation
 
 
@@ -41,6 +41,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     scopes = {(_scope(flow, node), operation(node)) for level in levels[1:] for node in level if node in flow.merges}
     late = [i for i, node in enumerate(values) if (_scope(flow, node), operation(node)) in scopes]
     late = [i for i in late if _came_up(flow, values[i]) or not flow.risen & set(flow.maps.pred[values[i]])]
+    late = [i for i in late if len(_origins(flow, values[i])) > 1]  # no map laid beside a part of itself
     late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
     late = [i for i in late if not _inside_a_block(flow, values[i], levels)]
@@ -69,6 +70,16 @@ def _came_up(flow: Flow, node: fx.Node) -> bool:
         if not (worked_on and source in flow.merges) and flow.size(source) == flow.size(node):
             left += [(before, worked_on or weighted(source)) for before in flow.maps.pred[source]]
     return False
+
+
+def _origins(flow: Flow, node: fx.Node) -> set[fx.Node]:
+    """Return the maps that meet in one, as they were before they were cropped, resized or laid out otherwise."""
+    found = set[fx.Node]()
+    for source in flow.maps.pred[node]:
+        while kind(source) in KEEPS_VALUES and len(flow.maps.pred[source]) == 1:
+            (source,) = flow.maps.pred[source]
+        found.add(source)
+    return found
 
 
 def _meet_first(flow: Flow, node: fx.Node) -> bool:
@@ -102,7 +113,10 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
     made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
     found = [node for call, node in made if node is not None and composite(flow, call)]
-    return next((node for _, node in made if node is not None), None) if found else None  # not by one layer alone
+    if not found:
+        return None  # not by one layer alone
+    like = next(node for _, node in made if node is not None)
+    return (None if stage in above else refined(flow, like)) or like  # beside the trunk, if the next level's is
 
 
 def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:

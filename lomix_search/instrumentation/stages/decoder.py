@@ -8,6 +8,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.blocks import folded
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
+from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
 from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
 from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
@@ -81,6 +82,7 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     coarser, levels = mixed_with_coarser(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
+    finest = finest and Cuts(flow, levels[-1], head).end(finest)
     return [_uncut(flow, node) for node in (*found, finest) if node]
 
 
@@ -92,8 +94,15 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     """
     levels = _without_lifts(flow, levels)
     own = [source_of_own_logits(flow, values) for values in levels]
-    found = [own[i] or level_stage(flow, levels[i], levels[i + 1][0]) for i in range(len(levels) - 1) if i or mixed]
+    cuts = [Cuts(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
+    found = [
+        own[i] or cuts[i].end(level_stage(flow, levels[i], levels[i + 1][0]))
+        for i in range(len(levels) - 1)
+        if i or mixed
+    ]
     bottom = None if mixed else own[0] if any(own[1:]) else coarsest_stage(flow, levels)
+    if bottom and bottom is not own[0]:
+        bottom = cuts[0].end(bottom)
     return [bottom, *found] if bottom else found
 
 
@@ -113,6 +122,9 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
     if not all(kept) or any(channels(a[-1]) <= channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels
+    cuts = [Cuts(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
+    if any(cut.end(values[-1]) is not values[-1] for cut, values in zip(cuts, kept, strict=True)):
+        return levels  # such a layer is the end of a block
     return [*kept, levels[-1]]
 
 

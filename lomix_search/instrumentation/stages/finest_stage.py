@@ -36,13 +36,14 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         return flow.output
     merge = last_merge(flow, values)
     blocks = [call for call in flow.trace.calls if any(made in coarser for _, made in call.outputs)]
+    blocks = [call for call in blocks if not call.first <= flow.order(head) < call.last]  # what returns all of them
     looks = set[Hashable]().union(*(_looks(flow, block) for block in blocks))
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
         if _looks(flow, call) & looks and (whole if given is None else not worked(flow, values, merge, given)):
             # a block of the kind and with the layers of another level's block
-            return _as_others(call, blocks, coarser, values) or flow.output
+            return _as_others(call, blocks, coarser, values) or _own_logits(flow, call, head)
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -83,6 +84,15 @@ def _as_others(
     """Return the map that a block returns beside the logits, where other blocks return the stages of their levels."""
     places = {place for block in blocks for place, made in block.outputs if made in stages}
     return next((made for place, made in call.outputs if place in places and made in values), None)
+
+
+def _own_logits(flow: Flow, call: ModuleCall, head: fx.Node) -> fx.Node:
+    """Return the output, or what a block makes of it where the logits of other decoders are laid beside its own."""
+    after = flow.trunk[flow.trunk.index(head) :]
+    made = [node for _, node in call.outputs if node in after]
+    if not made or not any(joins(node) for node in after[after.index(made[-1]) + 1 :]):
+        return flow.output
+    return made[-1]
 
 
 def _looks(flow: Flow, call: ModuleCall) -> set[Hashable]:

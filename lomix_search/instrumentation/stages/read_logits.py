@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.stage import ReturnedLogits
-from lomix_search.instrumentation.trace import ValuePath, leaves, pick, shapes, spell
+from lomix_search.instrumentation.trace import ValuePath, bare_tensor, leaves, pick, shapes, spell
 
 CLAMP = "clamp"
 """The ending of values that are cut to 0 … 1 and taken as probabilities."""
@@ -73,8 +73,9 @@ def undo_ending(values: Tensor, ends: str) -> Tensor:
         ends: As in :class:`ReturnedLogits`.
 
     Returns:
-        Logits, float32 at least where something was undone.
+        Logits, plain tensors, float32 at least where something was undone.
     """
+    values = bare_tensor(values)
     if not ends:
         return values
     wide = values if values.dtype == torch.float64 else values.float()

@@ -112,6 +112,18 @@ def tensors(value: Any) -> list[tuple[ValuePath, Tensor]]:
     return [(path, leaf) for path, leaf in leaves(value) if isinstance(leaf, Tensor)]
 
 
+def bare_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor without the class that a user gave it by ``as_subclass`` or the like, sharing its memory.
+
+    A class that decides at the dispatcher what its tensors are (DTensor, fake tensors) is kept.
+    """
+    given = type(tensor)
+    if given is Tensor or given is nn.Parameter or given.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(Tensor)
+
+
 def pick(value: Any, path: ValuePath) -> Any:
     """Return what sits at ``path`` in a nested value.
 

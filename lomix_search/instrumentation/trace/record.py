@@ -4,12 +4,13 @@ Reads whatever eager PyTorch can run, because it only watches.
 """
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
@@ -66,7 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[ModuleCall] = []
         self.reads: dict[str, None] = {}
         self._nodes: Any = WeakTensorKeyDictionary()
-        self._aliases: dict[int, list[Any]] = defaultdict(list)
+        self._memory: dict[int, _Memory] = {}
         self._names: Any = WeakTensorKeyDictionary(
             {tensor: name for named in (model.named_buffers(), model.named_parameters()) for name, tensor in named}
         )
@@ -82,12 +83,45 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tuple(made)
 
     def node_of(self, tensor: Tensor) -> fx.Node:
-        """Return the node that stands for a tensor; one never seen before is a constant."""
-        if tensor not in self._nodes:
+        """Return the node that stands for a tensor.
+
+        One never seen before is another view of what was seen, made without an operation (as another class, or
+        ``.data``), or else a constant.
+        """
+        if tensor not in self._nodes and not self._seen_otherwise(tensor):
             name = self._names.get(tensor, f"constant_{self._position}").replace(".", "__")
             setattr(self.constants, name, tensor.detach())
             self._made(self.graph.create_node("get_attr", name, name=name), tensor)
         return self._nodes[tensor]  # type: ignore[no-any-return]
+
+    def _seen_otherwise(self, tensor: Tensor) -> bool:
+        """Give a tensor the node of what lies in the same memory in the same form, if there is such a one."""
+        memory = self._memory_of(tensor)
+        known = memory and memory.forms.get(_form(tensor))
+        if not memory or not known:
+            return False
+        node, written = known
+        if memory.written is not written:  # since then, by a view of it
+            old, node = node, self.graph.call_function(after, (node, memory.written))
+            node.meta.update(old.meta, writes=())
+            self._position += 1
+        self._note(tensor, node)
+        return True
+
+    def _memory_of(self, tensor: Tensor) -> "_Memory | None":
+        """Return what is known of a tensor's memory; None where it has none of its own."""
+        if tensor.layout != torch.strided:
+            return None
+        storage = tensor.untyped_storage()
+        return self._memory.setdefault(storage._cdata, _Memory(StorageWeakRef(storage)))  # type: ignore[no-untyped-call]
+
+    def _note(self, tensor: Tensor, node: fx.Node) -> None:
+        """Note the node that stands for a tensor from now on."""
+        self._nodes[tensor] = node
+        memory = self._memory_of(tensor)
+        if memory is not None:
+            memory.aliases.append(TensorWeakRef(tensor))
+            memory.forms[_form(tensor)] = node, memory.written
 
     def watch(self, path: str, module: nn.Module) -> list[Any]:
         """Note the calls of one module; returns the hooks to remove."""
@@ -132,8 +166,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._position += 1
         node.meta.update(describe(result), module=self._open[-1][0] if self._open else "", writes=())
         if isinstance(result, Tensor):
-            self._nodes[result] = node
-            self._aliases[result.untyped_storage()._cdata].append(TensorWeakRef(result))
+            self._note(result, node)
         elif isinstance(result, (tuple, list)):
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
@@ -150,17 +183,39 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 node.meta["writes"] += tuple(self._stale(changed, node))
 
     def _stale(self, changed: Tensor, node: fx.Node) -> list[fx.Node]:
-        old = []
-        for reference in self._aliases[changed.untyped_storage()._cdata]:
+        memory, old = self._memory_of(changed), list[fx.Node]()
+        if memory is None:
+            return old
+        memory.written = node
+        for reference in memory.aliases:
             alias = reference()
-            if alias is None or self._nodes.get(alias) is node:
+            if alias is None:
                 continue
-            old.append(self._nodes[alias])
-            new = self.graph.call_function(after, (old[-1], node))
-            new.meta.update(describe(alias), module=node.meta["module"], writes=())
-            self._position += 1
-            self._nodes[alias] = new
+            if self._nodes.get(alias) is not node:
+                old.append(self._nodes[alias])
+                new = self.graph.call_function(after, (old[-1], node))
+                new.meta.update(describe(alias), module=node.meta["module"], writes=())
+                self._position += 1
+                self._nodes[alias] = new
+            memory.forms[_form(alias)] = self._nodes[alias], node
         return old
+
+
+class _Memory:
+    """What is known of a piece of memory while the run holds it.
+
+    Its weak reference keeps the address from being given to another piece.
+    """
+
+    def __init__(self, storage: StorageWeakRef) -> None:
+        self.storage = storage
+        self.aliases: list[Any] = []  # weak references to the tensors that lie in it
+        self.forms: dict[Any, tuple[fx.Node, fx.Node | None]] = {}  # node of a form, and the write it knows of
+        self.written: fx.Node | None = None  # what wrote to it last
+
+
+def _form(tensor: Tensor) -> Any:
+    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _item(values: Any, index: int) -> Any:

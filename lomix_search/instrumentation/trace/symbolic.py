@@ -156,7 +156,9 @@ class ValueTracer(fx.Tracer):
         return self._returned(proxy)
 
     def create_arg(self, a: Any) -> Any:
-        """Turn an argument into graph form."""
+        """Turn an argument into graph form; a class of tensors, as ``as_subclass`` takes one, is one already."""
+        if isinstance(a, type) and issubclass(a, Tensor):
+            return a
         return a.node if type(a) is ValueProxy else super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
