@@ -24,7 +24,7 @@ def test_the_kernels_without_longer_vectors_are_exact(kind: str) -> None:
     asked = subprocess.run([sys.executable, "-c", level], env=env, capture_output=True, text=True, check=True)
     if kind == "avx2" and int(asked.stdout) < 1:
         pytest.skip("this processor has no AVX2")
-    tests = [HERE / f"test_loss_{part}.py" for part in ("exact", "golden", "fused")]
+    tests = [HERE / f"test_loss_{part}.py" for part in ("exact", "golden", "fused", "terms_engines")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not tiled", *map(str, tests)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=HERE.parents[1])
     assert done.returncode == 0, done.stdout[-3000:]
