@@ -59,8 +59,10 @@ def kinds(wanted: str) -> dict[str, list[str]]:
     here = wanted == "here"
     if (platform.machine().lower() if here else wanted.partition("_")[2]) not in ("x86_64", "amd64"):
         return {"baseline": []}
-    names = ("-march=x86-64", "-march=x86-64-v3") if here else ("-mcpu=x86_64", "-mcpu=x86_64_v3")
-    return {kind: [name] for kind, name in zip(("baseline", "avx2"), names, strict=True)}
+    names = [
+        f"-march=x86-64{level}" if here else f"-mcpu=x86_64{level.replace('-', '_')}" for level in ("", "-v3", "-v4")
+    ]
+    return {kind: [name] for kind, name in zip(("baseline", "avx2", "avx512"), names, strict=True)}
 
 
 def compiled(wanted: str, flags: list[str], to: Path) -> Path:

@@ -2,8 +2,12 @@
 
 # ruff: isort: skip_file
 
+import errno
+import os
+import shlex
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from lomix_search.cli import threads  # noqa: F401 — before torch is imported
@@ -11,7 +15,7 @@ from lomix_search.cli.common import app as app
 from lomix_search.cli import runs, predictions, reports as folders, studies, audits, recipes as shelf, network, nnunet  # noqa: F401 — each adds its commands, in this order
 from lomix_search.errors import LomixError
 from lomix_search.utils.launched import launched_rank
-from lomix_search.utils.terminal import Terminal, plain
+from lomix_search.utils.terminal import Terminal, plain, wrapped
 
 
 class Terminated(SystemExit):
@@ -34,7 +38,7 @@ def main() -> NoReturn:
     except OSError as error:
         if error.filename is None or error.strerror is None:  # no fault of a file: a traceback tells more
             raise
-        _tell(type(error).__name__, f"{error.filename}: {error.strerror}.")
+        _tell(type(error).__name__, f"{error.filename}: {error.strerror}.\n  Try:  {_look_at(error)}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -45,9 +49,21 @@ def main() -> NoReturn:
 
 
 def _tell(kind: str, text: str) -> None:
+    """Print an error: in a terminal its words go on in the next line, in a log lines stay whole, to be searched."""
     who = f"process {launched_rank()}: " if launched_rank() > 0 else ""
-    Terminal(stderr=True).print(plain(who, (kind, "red"), ": "), end="")
-    print(text, file=sys.stderr)
+    terminal = Terminal(stderr=True)
+    terminal.print(plain(who, (kind, "red"), ": "), end="")
+    begun = len(f"{who}{kind}: ")
+    print(wrapped(text, terminal.width, begun) if terminal.is_terminal else text, file=sys.stderr)
+
+
+def _look_at(error: OSError) -> str:
+    """Return a command that shows why a file cannot be read or written."""
+    path = Path(os.fsdecode(error.filename))
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
+    if error.errno == errno.ENOSPC:
+        return f"df -h {shlex.quote(str(there))}"
+    return f"ls -ld {shlex.quote(str(there))}"
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -131,7 +131,9 @@ def rank_command(
         str, typer.Argument(help="a run of weighting lookahead, or a recipe to measure with", metavar="RUN|RECIPE")
     ],
     overrides: Overrides = None,
-    top: Annotated[int | None, typer.Option(help="also write a mixture of this many maps, weight 1", min=1)] = None,
+    top: Annotated[
+        int | None, typer.Option(help="show this many maps, and write a mixture of them, weight 1", min=1)
+    ] = None,
     folder: Folder = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -152,13 +154,17 @@ def rank_command(
         run_recipe(loaded, home, resume=resume, console=None if as_json else console, score_test=False)
     ranking = rank_maps(home)
     write_text(home / "rank.json", json.dumps(ranking.to_dict(), indent=2) + "\n")
-    if top is not None:
-        ranking.derive(top).save(home / "ranked.json")
+    derived = None if top is None else ranking.derive(top)
+    if derived is not None:
+        derived.save(home / "ranked.json")
     if as_json:
         print_json(ranking.to_dict())
         return
-    console.print(ranking)
-    if top is not None:
+    console.print(ranking.table(top))
+    if derived is not None:
+        shown = [score.id for score in ranking.scores[:top]]
+        for name in set(derived.weights).difference(shown):  # the finest original, in the place of the last shown
+            console.print(f"ranked.json has {name}, which inference uses, in place of {shown[-1]}")
         console.print(f"next: {typed('train', home, '--mixture', home / 'ranked.json')}", soft_wrap=True)
 
 

@@ -118,7 +118,11 @@ def check_class_names(names: Sequence[str], multilabel: bool = False) -> None:
         DataError: two classes have one name, or a class is named like another column: ``case`` or ``mean``.
     """
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise DataError(f"two classes are named {twice[0]!r}; each needs a name of its own.", seen=", ".join(names))
+        raise DataError(
+            f"two classes are named {twice[0]!r}; each needs a name of its own.",
+            seen=", ".join(names),
+            hint=f'"{twice[0]} 1", "{twice[0]} 2", say',
+        )
     if taken := [name for name in names[0 if multilabel else 1 :] if name in ("case", "mean")]:
         raise DataError(
             f"a class is named {taken[0]!r}, as a column beside those of the classes is.", hint=f'"{taken[0]}s", say'
@@ -223,7 +227,7 @@ class DiceMeter:
                     f"it must hold {'masks of 0 and 1' if self.multilabel else 'class numbers'}.",
                     hint=_MASKS
                     if self.multilabel
-                    else ""
+                    else 'torch.nn.functional.interpolate(label, size, mode="nearest")  # leaves class numbers whole'
                     if name == "label" and bool((values != values.round()).any())
                     else _UPDATE,
                 )
@@ -234,8 +238,21 @@ class DiceMeter:
         if values.numel() and (int(values.min()) < 0 or int(values.max()) >= number):
             bad = ", ".join([str(v) for v in torch.unique(values).tolist() if not 0 <= v < number][:8])
             if self.multilabel:
-                raise DataError(f"DiceMeter.update: {name} {bad}; masks hold 1 inside a region and 0 outside.")
-            raise DataError(f"DiceMeter.update: {name} {bad} outside the classes 0 … {number - 1}.")
+                raise DataError(
+                    f"DiceMeter.update: {name} {bad}; masks hold 1 inside a region and 0 outside.",
+                    hint="meter.update(logits > 0, masks > 0, cases)",
+                )
+            raise DataError(
+                f"DiceMeter.update: {name} {bad} outside the classes 0 … {number - 1}.",
+                hint=_for_strange(name, int(values.min()), int(values.max())),
+            )
+
+
+def _for_strange(name: str, low: int, high: int) -> str:
+    """Say what to do about values that are no class."""
+    if name == "label" and (low < 0 or high == 255):
+        return f"DiceMeter(classes, ignore_index={min(low, 0) or 255})  # if it marks pixels without a label"
+    return _UPDATE if low < 0 else f"DiceMeter(classes)  # with {high + 1} names, the background first"
 
 
 def _shown(value: float) -> str:

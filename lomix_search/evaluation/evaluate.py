@@ -106,9 +106,15 @@ def _of_own_name(cases: Iterable[Case]) -> Iterator[Case]:
         yield case
 
 
+_WHOLE = (
+    'Splits(…, volumes={"test": cases, "val": others})   # in your own data function: whole cases at native size',
+    "lomix validate RECIPE   # counts the cases of each set",
+)
+
+
 def _one_unit(units: Mapping[str, str]) -> str:
     if not units:
-        raise DataError("there are no cases to evaluate.", hint="lomix validate RECIPE")
+        raise DataError("there are no cases to evaluate.", hint=_WHOLE)
     if len(units) > 1:
         raise DataError(
             "distances cannot be averaged over cases with and without known spacing.",

@@ -59,9 +59,14 @@ def surface_distances(prediction: _Mask, truth: _Mask, spacing: Sequence[float])
     """
     ndimage = require("scipy.ndimage", "data")
     if prediction.shape != truth.shape or len(spacing) != truth.ndim or not (prediction.any() and truth.any()):
+        empty = " and ".join(n for n, mask in (("prediction", prediction), ("truth", truth)) if not mask.any())
         seen = f"prediction {prediction.shape}, truth {truth.shape}, spacing {tuple(spacing)}"
         raise DataError(
-            "surface distances need two masks of one shape, none empty, and a spacing for each axis.", seen=seen
+            "surface distances need two masks of one shape, none empty, and a spacing for each axis.",
+            seen=[seen, *([f"empty: {empty}"] if empty else [])],
+            hint="if prediction.any() and truth.any():   # of an empty mask there is no surface"
+            if empty
+            else f"surface_distances(prediction, truth, {(1.0,) * truth.ndim})   # both of {truth.shape}",
         )
     axes = [axis for axis, length in enumerate(truth.shape) if length > 1] or [0]
     prediction, truth = (np.asarray(m, bool).reshape([m.shape[axis] for axis in axes]) for m in (prediction, truth))

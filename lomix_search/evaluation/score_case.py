@@ -90,11 +90,19 @@ def _soft(prediction: Prediction, number: int, classes: int, multilabel: bool) -
 def _check(case: Case, prediction: Prediction, truth: Array, values: int) -> None:
     if prediction.label.shape != truth.shape:
         shapes = f"prediction {prediction.label.shape}, label {truth.shape}"
-        raise DataError(f"{case.name}: the prediction has another shape than the label.", seen=shapes)
+        raise DataError(
+            f"{case.name}: the prediction has another shape than the label.",
+            seen=shapes,
+            hint=[
+                "from lomix_search.data.resizing import resize_labels",
+                f"resize_labels(prediction.label, {truth.shape[-prediction.label.ndim :]})",
+            ],
+        )
     if case.spacing and (len(case.spacing) != case.image[:, 0].ndim or not min(case.spacing) > 0):
         raise DataError(
             f"{case.name}: the spacing must be a positive number for each axis of the label, or be left out.",
             seen=f"spacing {tuple(case.spacing)}, label {case.label.shape}",
+            hint="dataclasses.replace(case, spacing=())   # distances in voxels then",
         )
     if (highest := int(prediction.label.max(initial=0))) >= values:
         raise DataError(

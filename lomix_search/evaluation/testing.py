@@ -62,17 +62,30 @@ def _check_case(
     before = [array.copy() for array in given]
     scores = protocol.score(prediction, truth, spacing, probability, kept)
     if tuple(scores) != protocol.measures:
-        raise _fault(protocol, "does not report its measures", f"{case}: {', '.join(scores)}")
+        raise _fault(
+            protocol, "does not report its measures", f"{case}: {', '.join(scores)}", f"measures={tuple(scores)}"
+        )
     if not all(isinstance(value, float) and not math.isinf(value) for value in scores.values()):
-        raise _fault(protocol, "reports what is no finite float and no NaN", f"{case}: {scores}")
+        raise _fault(
+            protocol,
+            "reports what is no finite float and no NaN",
+            f"{case}: {scores}",
+            "float(value), and float('nan') where a measure is not defined",
+        )
     if not all(map(np.array_equal, given, before)):
-        raise _fault(protocol, "changes an array that it is given", case)
+        raise _fault(
+            protocol,
+            "changes an array that it is given",
+            case,
+            "prediction = prediction.copy()   # before it is written to",
+        )
     if probability is not None and kept is not None:
         probability = np.where(kept, probability, 1 - probability).astype(np.float32)
     again = protocol.score(prediction, truth, spacing, probability, kept)
     if not all(np.isclose(again[name], value, rtol=1e-9, atol=0, equal_nan=True) for name, value in scores.items()):
         reason = "it is called again" if kept is None else "only pixels that do not count change"
-        raise _fault(protocol, f"gives other scores when {reason}", case)
+        cure = "np.random.default_rng(0)" if kept is None else "prediction[kept], truth[kept]   # count these alone"
+        raise _fault(protocol, f"gives other scores when {reason}", case, cure)
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...], what: str) -> Array:
@@ -85,8 +98,13 @@ def _check_volume(protocol: Protocol) -> None:
         protocol.score(volume, volume, (), None, None)
     except DataError:
         return
-    raise _fault(protocol, "is made for pictures and takes a volume of several slices", f"{volume.shape}")
+    raise _fault(
+        protocol,
+        "is made for pictures and takes a volume of several slices",
+        f"{volume.shape}",
+        "plane_of(truth)   # of protocols.protocol: refuses it",
+    )
 
 
-def _fault(protocol: Protocol, what: str, seen: str) -> ProtocolFault:
-    return ProtocolFault(f"protocol {protocol.name} {what}.", seen=seen)
+def _fault(protocol: Protocol, what: str, seen: str, hint: str) -> ProtocolFault:
+    return ProtocolFault(f"protocol {protocol.name} {what}.", seen=seen, hint=hint)

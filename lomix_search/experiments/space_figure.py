@@ -36,7 +36,10 @@ def draw_space(space: SearchSpace, num_stages: int, path: Path, weights: Mapping
         _picture(graph, path)
     else:
         known = ", ".join([*writers, ".png", ".svg", ".pdf"])
-        raise SpaceError(f'"{path.name}": no picture format ends in "{path.suffix}". Known: {known}.')
+        raise SpaceError(
+            f'"{path.name}": no picture format ends in "{path.suffix}". Known: {known}.',
+            hint=str(path.with_suffix(".svg")) if path.name.strip(".") else "space.svg",
+        )
 
 
 def _picture(graph: nx.DiGraph, path: Path) -> None:

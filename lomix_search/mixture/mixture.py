@@ -12,6 +12,7 @@ from lomix_search.errors import MixtureError, SpaceError
 from lomix_search.mixture.map_weights import Concentration, MapWeight, concentration, kendall, strongest
 from lomix_search.mixture.maps import MAX_STAGES, MOST_LISTED, Map
 from lomix_search.mixture.mixture_files import (
+    WITHOUT_OPERATORS,
     read_content,
     read_parameters,
     verify_content,
@@ -161,7 +162,11 @@ class Mixture(Frozen):
             )
         found = {name: self._operators[name] for name in wanted}
         if faults := misfits(found, {name: one.shape for name, one in wanted.items()}):
-            raise MixtureError(f"{self._source} holds operator parameters that do not fit.", seen=faults[:MOST_LISTED])
+            raise MixtureError(
+                f"{self._source} holds operator parameters that do not fit.",
+                seen=faults[:MOST_LISTED],
+                hint="MixtureLoss.from_mixture(mixture)  # begins with new ones",
+            )
         return found
 
     def _check_parameters(self, path: Path) -> None:
@@ -169,7 +174,9 @@ class Mixture(Frozen):
         if faults := misfits(self._operators, operator_shapes(self._by_id().values(), self.num_classes)):
             more = [f"… and {len(faults) - MOST_LISTED} more"] if len(faults) > MOST_LISTED else []
             raise MixtureError(
-                f"{path} holds operator parameters that do not fit the mixture.", seen=[*faults[:MOST_LISTED], *more]
+                f"{path} holds operator parameters that do not fit the mixture.",
+                seen=[*faults[:MOST_LISTED], *more],
+                hint=WITHOUT_OPERATORS,
             )
 
     def with_operators(self, tensors: Mapping[str, Tensor]) -> "Mixture":
@@ -250,7 +257,10 @@ class Mixture(Frozen):
             chosen.add(finest)
         kept = tuple(m for m in self.maps if m.id in chosen)
         if not kept:  # a part of weights that are all 0
-            raise MixtureError("prune would leave no map: all weights of the mixture are 0.")
+            raise MixtureError(
+                "prune would leave no map: all weights of the mixture are 0.",
+                hint="mixture.prune(top=8)  # by number, not by a part of the weight",
+            )
         space = self.space.keep(m.id for m in kept)
         used = {m.parameters for m in space.maps(self.num_maps)}
         smaller = self.model_copy(update={"maps": kept, "space": space})
@@ -274,7 +284,11 @@ class Mixture(Frozen):
         """
         shared = [name for name in self.weights if name in other.weights]
         if len(shared) < 2:
-            raise MixtureError(f"the two mixtures share {len(shared)} maps; an order needs at least 2.")
+            raise MixtureError(
+                f"the two mixtures share {len(shared)} maps; an order needs at least 2.",
+                seen=[_few(list(self.weights)), _few(list(other.weights))],
+                hint="MixtureLoss(mixture.space, …)  # search the other in the space of the first",
+            )
         mine = torch.tensor([self.weights[name] for name in shared], dtype=torch.float64)
         theirs = torch.tensor([other.weights[name] for name in shared], dtype=torch.float64)
         return kendall(mine, theirs)

@@ -15,12 +15,15 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from lomix_search.errors import MixtureError
+from lomix_search.mixture.maps import MOST_LISTED
 from lomix_search.utils.files import read_bytes, read_json, write_bytes, write_text
 
 MIXTURE_VERSION = 1
 """Of the file format: the latest that is read."""
 MOST_BYTES = 2**32
 """Of operator parameters that are read."""
+WITHOUT_OPERATORS = 'take the lines "operators_sha256" and "sha256" out of mixture.json: it is read without parameters'
+"""What to do about operator parameters that cannot be used."""
 
 
 def write_content(target: Path, content: dict[str, Any]) -> None:
@@ -43,7 +46,11 @@ def read_content(source: Path) -> dict[str, Any]:
     """
     content = read_json(source, MixtureError, "a mixture: not JSON")
     if content.get("format") != "lomix-mixture":
-        raise MixtureError(f'{source} is not a mixture: it lacks "format": "lomix-mixture".')
+        raise MixtureError(
+            f'{source} is not a mixture: it lacks "format": "lomix-mixture".',
+            seen=f"keys {', '.join(list(content)[:MOST_LISTED])}" if content else "no key",
+            hint="lomix runs   # each finished run holds a mixture.json",
+        )
     if isinstance(version := content.get("version"), int) and version > MIXTURE_VERSION:
         raise MixtureError(
             f"{source} is a mixture of version {version}; this library reads up to {MIXTURE_VERSION}.",
@@ -98,7 +105,7 @@ def read_parameters(path: Path, checksum: str) -> dict[str, Tensor]:
     try:
         return tensors_from_bytes(packed)
     except (SafetensorError, KeyError, ValueError) as cause:  # KeyError: a type of numbers that torch does not have
-        raise MixtureError(f"{path} is not a safetensors file.", seen=str(cause)) from None
+        raise MixtureError(f"{path} is not a safetensors file.", seen=str(cause), hint=WITHOUT_OPERATORS) from None
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ Source of add, mul, concat and attention: LoMix (NeurIPS 2025), Combinatorial Mu
 known to the authors' code and off by default; bounded_product is ours.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -69,7 +70,10 @@ def operator(name: str, *, symmetric: bool = False, per_subset: bool = True) -> 
         ...     return torch.stack(maps).mean(0).tanh()
     """
     if not name.isidentifier() or name == "original":
-        raise SpaceError(f'operator("{name}"): a name must be an identifier and not "original".')
+        raise SpaceError(
+            f'operator("{name}"): a name must be an identifier and not "original".',
+            hint=f'@operator("my_{re.sub(r"[^0-9a-zA-Z_]", "_", name)}")',
+        )
     if name in OPERATORS:
         raise SpaceError(f'operator("{name}") exists already.', hint=f'@operator("my_{name}")')
 

@@ -1,7 +1,9 @@
 """Runs the Python file of a user's operators that a search space names: once, and again when it has changed."""
 
+import difflib
 import hashlib
 import runpy
+import shlex
 from pathlib import Path
 
 from lomix_search.errors import SpaceError
@@ -24,7 +26,13 @@ def register_operators(path: Path) -> None:
         SpaceError: the file does not exist, or it failed.
     """
     if not path.is_file():
-        raise SpaceError(f"operators_file {path} does not exist.")
+        there = sorted(one.name for one in path.parent.glob("*.py"))
+        raise SpaceError(
+            f"operators_file {path} does not exist.",
+            seen=f"beside it: {', '.join(there[:8])}" if there else f"no Python file in {path.parent}",
+            hint=[f'operators_file = "{one}"' for one in difflib.get_close_matches(path.name, there, n=1) or there[:1]]
+            or f"put {path.name} there, or leave operators_file out of the space",
+        )
     key, content = path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest()
     known, names = _RUN.get(key, ("", ()))
     if known == content and all(name in OPERATORS for name in names):
@@ -39,6 +47,10 @@ def register_operators(path: Path) -> None:
         OPERATORS.clear()
         OPERATORS.update(before)
         if isinstance(cause, Exception):
-            raise SpaceError(f"operators_file {path} failed.", seen=f"{type(cause).__name__}: {cause}") from cause
+            raise SpaceError(
+                f"operators_file {path} failed.",
+                seen=f"{type(cause).__name__}: {cause}",
+                hint=f"python {shlex.quote(str(path))}   # shows the line",
+            ) from cause
         raise
     _RUN[key] = content, tuple(name for name in OPERATORS if name not in others)

@@ -26,6 +26,7 @@ MAX_MAPS = 2**20
 """Maps that are enumerated, at most: a space file must not be able to take all time and memory."""
 
 _Scale = Annotated[int, Field(ge=1, le=MAX_STAGES)]
+_IDS = "[m.id for m in space.maps(4)]   # those of four stages"
 
 
 class SearchSpace(Frozen):
@@ -87,6 +88,13 @@ class SearchSpace(Frozen):
         if not _there(path):
             raise SpaceError(f'no search space "{source}": neither shipped nor a file. {nearest(str(source), known)}')
         content = read_toml(path, SpaceError, limit=2**20)
+        if {"data", "network"} <= content.keys():
+            own = content["space"].get("name") if isinstance(content.get("space"), dict) else None
+            raise SpaceError(
+                f"{source} is a recipe, not a search space.",
+                seen=f"its space is {own}" if own else "its tables data and network",
+                hint=[*([f"lomix show {own}"] if own else []), "lomix ls   # lists the search spaces that ship"],
+            )
         if isinstance(file := content.get("operators_file"), str):
             register_operators(path.parent / file)
         return build_typed(cls, content, path.name, SpaceError)
@@ -190,10 +198,10 @@ class SearchSpace(Frozen):
         """
         kept = tuple(ids)
         if not kept:  # as patterns, none means all
-            raise SpaceError(f'space "{self.name}": keep() was given no map; at least one must stay.')
+            raise SpaceError(f'space "{self.name}": keep() was given no map; at least one must stay.', hint=_IDS)
         if strange := [name for name in kept if not self._possible(name)]:
             found = ", ".join(strange[:MOST_LISTED])
-            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=found)
+            raise SpaceError(f'space "{self.name}" has no such map for any network.', seen=found, hint=_IDS)
         return self.model_copy(update={"include": kept, "exclude": (), "budget": None})
 
     def only(self, operators: Iterable[str] | None = None, sizes: Iterable[int] | None = None) -> "SearchSpace":
@@ -224,7 +232,8 @@ class SearchSpace(Frozen):
             SpaceError: every rule that does not fit is named.
         """
         if num_stages > MAX_STAGES:
-            raise SpaceError(f"{num_stages} stages: a network has 1 to {MAX_STAGES}.")
+            hint = "lomix.instrument(net, example, stages=[…])  # names those to take"
+            raise SpaceError(f"{num_stages} stages: a network has 1 to {MAX_STAGES}.", hint=hint)
         faults = [
             f"operator[{i}].sizes = {list(rule.sizes or ())}: this network has {num_stages} stages."
             for i, rule in enumerate(self.operator)
@@ -235,7 +244,22 @@ class SearchSpace(Frozen):
         if num_stages < 1:
             faults.append("a network has at least 1 stage.")
         if faults:
-            raise SpaceError("\n".join([f'space "{self.name}" does not fit.', *(f"  {fault}" for fault in faults)]))
+            listed = "\n".join([f'space "{self.name}" does not fit.', *(f"  {fault}" for fault in faults)])
+            raise SpaceError(listed, hint=self._what_fits(num_stages))
+
+    def _what_fits(self, num_stages: int) -> list[str]:
+        """Return what to write into the space instead of sizes and stages that the network does not have."""
+        if num_stages < 1:
+            return ["space.check(4)   # L, the number of the network's stages"]
+        lines = []
+        if not isinstance(self.originals, str) and any(scale > num_stages for scale in self.originals):
+            kept = [scale for scale in self.originals if scale <= num_stages]
+            lines.append(f"originals = {kept}" if kept else 'originals = "all"')
+        for i, rule in enumerate(self.operator):
+            if any(size > num_stages for size in rule.sizes or ()):
+                sizes = rule.sizes_for(num_stages)
+                lines.append(f"operator[{i}]: sizes = {sizes}" if sizes else f"leave operator[{i}] ({rule.name}) out")
+        return lines
 
     def _possible(self, name: str) -> bool:
         """Tell whether the rules make a map of this id for some network: one that ends with its finest scale."""

@@ -87,7 +87,9 @@ def _check_step(name: str, built: Weighting) -> None:
     total, parameters = built(losses), list(built.parameters())
     if not isinstance(total, Tensor) or total.shape != () or total.dtype != losses.dtype or not total.isfinite():
         raise WeightingFault(
-            f'weighting "{name}": its total is not one finite number of the losses\' type.', seen=f"{total}"
+            f'weighting "{name}": its total is not one finite number of the losses\' type.',
+            seen=f"{total}",
+            hint="return (self.weights().to(losses.dtype) * losses).sum()   # in forward",
         )
     if not total.requires_grad:
         raise WeightingFault(f'weighting "{name}" lets no gradient through.', hint="use no .detach() in forward")
@@ -95,7 +97,10 @@ def _check_step(name: str, built: Weighting) -> None:
     dead = [n for (n, _), g in zip(built.named_parameters(), grads, strict=True) if g is None or not g.isfinite().all()]
     if by_loss is None or not by_loss.isfinite().all() or dead:
         where = ", ".join(dead) or "the losses"
-        raise WeightingFault(f'weighting "{name}" lets no finite gradient through to {where}.')
+        raise WeightingFault(
+            f'weighting "{name}" lets no finite gradient through to {where}.',
+            hint="use each of them in forward, and .clamp_min(1e-8) before log, sqrt and division",
+        )
     _check_weights(name, built)
     with torch.no_grad():
         for parameter, grad in zip(parameters, grads, strict=True):
@@ -105,11 +110,16 @@ def _check_step(name: str, built: Weighting) -> None:
 def _check_weights(name: str, built: Weighting) -> None:
     weights, active = built.weights().detach(), built.active()
     if weights.shape != (len(built.map_ids),) or not weights.isfinite().all() or (weights < 0).any():
-        raise WeightingFault(f'weighting "{name}": its weights are not one finite number ≥ 0 a map.', seen=f"{weights}")
+        raise WeightingFault(
+            f'weighting "{name}": its weights are not one finite number ≥ 0 a map.',
+            seen=f"{weights}",
+            hint="return torch.nn.functional.softplus(self.theta) * self.kept   # in weights, θ one number a map",
+        )
     if len(active) != len(weights) or (weights[~torch.tensor(active)] != 0).any():
         raise WeightingFault(
             f'weighting "{name}": active() skips maps that have weight, or is not one answer a map.',
             seen=[f"active:  {active}", f"weights: {weights.tolist()}"],
+            hint="leave active() out: Weighting's own counts every map that is kept",
         )
 
 

@@ -1,16 +1,20 @@
 """Object paths in files: ``"package.module:name"`` or ``"file.py:name"``, found and called with clear errors."""
 
+import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
+import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lomix_search.errors import MissingExtraError, RecipeError, nearest, require
+from lomix_search.errors import LomixError, MissingExtraError, RecipeError, nearest, require
 from lomix_search.utils.schema import shortened
 
 
@@ -33,7 +37,10 @@ def load_object(path: str, where: str) -> Any:
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]
         close = nearest(name, public) if len(public) <= 30 else nearest(name, public).partition("Known")[0].strip()
-        raise RecipeError(f"{where} = {path!r}: {module_name} has no {name}. {close}".rstrip())
+        own = [n for n in public if getattr(getattr(module, n), "__module__", None) == module.__name__]
+        like = [*difflib.get_close_matches(name, public, n=1), *own, "NAME"][0]
+        told = f"{where} = {path!r}: {module_name} has no {name}. {close}".rstrip()
+        raise RecipeError(told, hint=f"{module_name}:{like}")
     return getattr(module, name)
 
 
@@ -79,6 +86,8 @@ def call(build: Callable[..., Any], arguments: Mapping[str, Any], where: str) ->
 
 def _import(name: str, where: str) -> ModuleType:
     top = name.partition(".")[0]
+    if not top:  # "./nets", which Python takes for a module beside this one
+        raise _no_code(name, where)
     if top == "monai":
         return require(name, "data")
     try:
@@ -89,7 +98,19 @@ def _import(name: str, where: str) -> ModuleType:
                 f"{where}: {name} needs {error.name}, which is not installed.",
                 hint=f"pip install {(error.name or name).split('.')[0]}",
             ) from None
+        if Path(f"{name}.py").is_file() or "/" in name or Path(name).is_file():  # nothing that could be installed
+            raise _no_code(name, where) from None
         raise RecipeError(f"{where}: no module {name!r}.", seen=str(error), hint=f"pip install {top}") from None
+
+
+def _no_code(name: str, where: str) -> RecipeError:
+    """Return the error about a file in place of a module, which does not end in .py as it is named."""
+    there = Path(name).is_file()
+    return RecipeError(
+        f"{where}: {name!r} is no module; files of code end in .py.",
+        seen="it is a file with another ending" if there else f"there is no file {name}",
+        hint=f"{name}.py:NAME" if Path(f"{name}.py").is_file() else f"{Path(name).with_suffix('.py')}:NAME",
+    )
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -104,7 +125,21 @@ def _run_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as cause:
         del sys.modules[name]
+        if isinstance(cause, Exception) and not isinstance(cause, LomixError):
+            raise _failing(path, cause) from cause
         raise
     return module
+
+
+def _failing(path: Path, cause: Exception) -> RecipeError:
+    """Return the error about a file of code that cannot be imported, with the last of its own lines that ran."""
+    frames, whole = traceback.extract_tb(cause.__traceback__), str(path.resolve())
+    lines = [frame.lineno for frame in frames if os.path.realpath(frame.filename) == whole]
+    line = cause.lineno if isinstance(cause, SyntaxError) else lines[-1] if lines else None
+    return RecipeError(
+        f"{path}{f', line {line}' if line else ''}: the file cannot be imported.",
+        seen=f"{type(cause).__name__}: {getattr(cause, 'msg', None) or cause}",
+        hint=f"python {shlex.quote(str(path))}   # shows where",
+    )

@@ -25,6 +25,7 @@ from lomix_search.utils.terminal import Terminal
 _Made = TypeVar("_Made")
 _SHOWN = 20  # faults in one message
 _PAIR = "put the file that is missing beside the others, or take this one away; then the same command again"
+_NAMED = "rename that segment in one of the files, in 3D Slicer's Segment Editor; then the same command again"
 _FEW = 5  # the same, where all are of one kind
 
 
@@ -197,7 +198,9 @@ def _names(found: FoundData, choices: Choices, faults: list[DataError]) -> tuple
     for path, names in named.items():
         for value, name in names.items():
             if (other := labels.setdefault(value, name)) != name:
-                faults.append(DataError(f"{path}: label {value} is {name!r}, and {other!r} in other files."))
+                faults.append(
+                    DataError(f"{path}: label {value} is {name!r}, and {other!r} in other files.", hint=_NAMED)
+                )
     return replace(found, labels=dict(sorted(labels.items())), said="the segments' names"), {}
 
 

@@ -289,6 +289,10 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     path = find_recipe(source)
     content = read_toml(path, RecipeError)
+    if not {"data", "network"} & content.keys() and {"operator", "originals"} & content.keys():
+        name = shlex.quote(str(source))
+        hint = [f"lomix show {name}", f"lomix run RECIPE space.name={name}"]
+        raise RecipeError(f"{source} is a search space, not a recipe.", seen=f"keys {', '.join(content)}", hint=hint)
     faults = [fault for text in overrides if (fault := apply_override(content, text))]
     content.setdefault("name", path.parent.resolve().name if path.name == "recipe.toml" else path.stem)
     return _typed(content, path.parent.resolve(), str(source), faults)
@@ -335,27 +339,40 @@ def find_recipe(source: str | Path) -> Path:
         Its path.
 
     Raises:
-        RecipeError: the recipe is neither shipped nor a file.
+        RecipeError: the recipe is neither shipped nor a file, or is a folder without one.
     """
     known = shipped_files("recipes")
     path = known.get(str(source)) or in_runs(Path(source))
     try:
-        within = sorted(path.glob("*/recipe.toml")) if path.is_dir() else []
-        path = path / "recipe.toml" if path.is_dir() else path
+        folder = path if path.is_dir() else None
+        path = path / "recipe.toml" if folder else path
         found = path.is_file()
     except OSError:  # the name is too long for a file
-        found, within = False, []
-    if not found and within:
-        raise RecipeError(
-            f"{source} holds no recipe.toml; folders in it do.",
-            hint=[shlex.quote(str(inner.parent)) for inner in within[:5]],
-        )
+        found, folder = False, None
+    if not found and folder:
+        raise _no_recipe_in(folder)
     if not found:
         raise RecipeError(
             f'no recipe "{str(source)[:200]}": neither shipped nor a file. {nearest(str(source), known)}',
             hint="lomix ls   # lists what ships",
         )
     return path
+
+
+def _no_recipe_in(folder: Path) -> RecipeError:
+    """Return the error about a folder that has no recipe.toml, with what it has instead."""
+    inside = sorted(one.name + "/" * one.is_dir() for one in folder.iterdir())
+    others = [inner.parent for inner in sorted(folder.glob("*/recipe.toml"))] or sorted(folder.glob("*.toml"))
+    more = f" and {len(inside) - 8} more" if len(inside) > 8 else ""
+    name = shlex.quote(str(folder))
+    new = (
+        f"lomix new mine {name}   # if these are your data" if inside else f"lomix new {name} DATA   # writes one there"
+    )
+    return RecipeError(
+        f"the folder {folder} holds no recipe.toml.",
+        seen=", ".join(inside[:8]) + more if inside else "nothing is in it",
+        hint=[shlex.quote(str(one)) for one in others[:5]] or new,
+    )
 
 
 def _typed(content: dict[str, Any], folder: Path, source: str, faults: Iterable[str] = ()) -> Recipe:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from lomix_search.errors import RunError
-from lomix_search.utils.files import write_bytes
+from lomix_search.utils.files import why_unread, write_bytes
 
 StateDict = dict[str, Any]
 _KEEP = 2
 _COMMENT = b"lomix-search sha256 "
+_AGAIN = "copy it anew from where it was written, or run its recipe again in another folder"
 
 
 def save_checkpoint(folder: Path, step: int, state: StateDict) -> Path:
@@ -68,9 +69,9 @@ def latest_checkpoint(folder: Path) -> StateDict | None:
         try:
             return read_tensors(path)
         except RunError as fault:
-            faults.append(str(fault))
+            faults.append(str(fault).partition("\n  Try:")[0])  # the way out is told here
             instead = f"The one before it is taken: {older}." if older else "There is none before it."
-            warnings.warn(f"{fault}\n  {instead}", stacklevel=2)
+            warnings.warn(f"{faults[-1]}\n  {instead}", stacklevel=2)
     if faults:
         raise RunError(f"{folder} holds no usable checkpoint.", seen=faults, hint="start again in another folder")
     return None
@@ -101,16 +102,16 @@ def read_tensors(path: Path) -> StateDict:
     try:
         content = path.read_bytes()
     except OSError as cause:
-        raise RunError(f"{path} cannot be read.", seen=cause.strerror or str(cause)) from None
+        raise RunError(f"{path} cannot be read.", seen=cause.strerror or str(cause), hint=why_unread(path)) from None
     if fault := _fault(content):
-        raise RunError(f"{path} is damaged or no checkpoint.", seen=fault)
+        raise RunError(f"{path} is damaged or no checkpoint.", seen=fault, hint=_AGAIN)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as cause:  # of other or damaged bytes, the reader raises errors of many kinds
         first = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise RunError(f"{path} is damaged or no checkpoint.", seen=first) from None
+        raise RunError(f"{path} is damaged or no checkpoint.", seen=first, hint=_AGAIN) from None
     if not isinstance(state, dict):
-        raise RunError(f"{path} is no checkpoint.", seen=f"a {type(state).__name__}")
+        raise RunError(f"{path} is no checkpoint.", seen=f"a {type(state).__name__}", hint=_AGAIN)
     return state
 
 

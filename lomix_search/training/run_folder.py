@@ -75,7 +75,8 @@ def writing(path: Path) -> Iterator[None]:
         named = (
             cause.filename if isinstance(cause.filename, str) else path
         )  # of several files that are written, the one that failed
-        raise RunError(f"{named} cannot be written: {why}.", seen=_disk(path), hint=hint) from None
+        seen = f"{named} is a file, and no folder" if Path(named).is_file() and Path(named) == path else _disk(path)
+        raise RunError(f"{named} cannot be written: {why}.", seen=seen, hint=hint) from None
 
 
 def sweep(folder: Path, age: float = 0.0) -> None:

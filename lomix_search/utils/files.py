@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import tomllib
@@ -53,7 +54,9 @@ def read_json(path: Path, error: type[LomixError], form: str = "a JSON file") ->
     """
     content = _parse(path, json.loads, form, error, 2**26)
     if not isinstance(content, dict):
-        raise error(f"{path} holds no JSON object.", seen=f"a {type(content).__name__}")
+        raise error(
+            f"{path} holds no JSON object.", seen=f"a {type(content).__name__}", hint=f"ls {_quoted(path.parent)}"
+        )
     return content
 
 
@@ -89,13 +92,21 @@ def read_bytes(path: Path, error: type[LomixError], limit: int) -> bytes:
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise error(f"{path} cannot be read.", seen="a pipe or device, not a file")
+            raise error(
+                f"{path} cannot be read.",
+                seen="a pipe or device, not a file",
+                hint=f"cat {_quoted(path)} > copy{path.suffix}   # and name the copy",
+            )
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as cause:  # ValueError: a path that holds a zero byte
-        raise error(f"{path} cannot be read.", seen=getattr(cause, "strerror", None) or str(cause)) from None
+        seen = getattr(cause, "strerror", None) or str(cause)
+        raise error(f"{path} cannot be read.", seen=seen, hint=why_unread(path)) from None
     if len(content) > limit:
-        raise error(f"{path} has more than {limit >> 20} MiB; no such file is so large.")
+        raise error(
+            f"{path} has more than {limit >> 20} MiB; no such file is so large.",
+            hint=f"ls -l {_quoted(path)}   # is it another file?",
+        )
     return content
 
 
@@ -104,12 +115,52 @@ def _parse(path: Path, parse: Callable[[str], Any], form: str, error: type[Lomix
     try:
         content = parse(text.decode("utf-8-sig"))  # some editors put a byte order mark first
     except ValueError as cause:  # TOMLDecodeError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
-        raise error(f"{path} is not {form}.", seen=str(cause)) from None
+        raise error(
+            f"{path} is not {form}.", seen=unread_because(cause), hint=_how_written(path, parse, cause)
+        ) from None
     except RecursionError:
-        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep") from None
-    if _too_deep(content):
-        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep")
+        content = None
+    if content is None or _too_deep(content):
+        raise error(f"{path} is not {form}.", seen=f"values nested more than {DEPTH} deep", hint=_what_is(path))
     return content
+
+
+def why_unread(path: Path) -> str:
+    """Return a command that shows why a file cannot be read, or changes that."""
+    if os.path.isdir(path):  # noqa: PTH112 — Path's own raises for a name that is too long
+        return f"ls {_quoted(path)}   # name one of its files"
+    if os.path.exists(path):  # noqa: PTH110 — the same
+        return f"chmod u+r {_quoted(path)}"
+    there = next((parent for parent in path.parents if os.path.isdir(parent)), Path())  # noqa: PTH112
+    return f"ls {_quoted(there)}   # what there is"
+
+
+def unread_because(cause: Exception) -> str:
+    """Return what keeps a file from being read as text of some form."""
+    if isinstance(cause, UnicodeDecodeError):
+        return (
+            f"no text: its byte {cause.start + 1} is 0x{cause.object[cause.start]:02x}, which UTF-8 does not have there"
+        )
+    return str(cause)
+
+
+def _how_written(path: Path, parse: Callable[[str], Any], cause: ValueError) -> str:
+    """Return what shows how a file of text should be written."""
+    if isinstance(cause, UnicodeDecodeError):
+        return _what_is(path)
+    if parse is not json.loads and path.suffix == ".json":
+        return f"lomix show {_quoted(path)}   # if it is a mixture; recipes and search spaces are TOML"
+    if parse is json.loads:
+        return f"python -m json.tool {_quoted(path)}   # shows the line"
+    return 'name = "lung"   # one key a line, text in quotes; a table begins with [table]'
+
+
+def _what_is(path: Path) -> str:
+    return f"file {_quoted(path)}   # what it is"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _too_deep(content: object) -> bool:
@@ -129,7 +180,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that after a crash there is either the old or the new one, and never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as cause:
+        cause.filename = str(path)  # not that of a file which nobody named
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -8,6 +8,7 @@ and text goes through ``plain`` on its way to a console that is not a ``Terminal
 import copy
 import math
 import re
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -92,6 +93,34 @@ def plain(*parts: object) -> Text:
     """
     pairs = [part if isinstance(part, tuple) else (part, "") for part in parts]
     return Text.assemble(*((_CODES.sub(_spelled, str(text)), style) for text, style in pairs))
+
+
+def wrapped(text: str, width: int, begun: int = 0) -> str:
+    """Return the text of an error for a terminal: words that do not fit go on in the next line, below their own text.
+
+    Words stay whole, and so do the lines of ``Try``, which are copied.
+
+    Args:
+        text: The text, several lines with their indents.
+        width: Of the terminal.
+        begun: Columns of the first line that are written already.
+    """
+    told, copied = [], math.inf  # lines that are indented further than this belong to what is copied
+    for i, line in enumerate(text.splitlines()):
+        label = re.match(r" +(?:Seen: |Try:  |$)", line)
+        indent = len(line) - len(line.lstrip())
+        if indent > copied or (label and "Try" in label[0]):
+            copied = min(indent, copied)
+            told.append(line)
+            continue
+        copied, beyond = math.inf, len(label[0]) if label else indent + 2
+        before, room = "·" * begun if i == 0 else line[:indent], max(width, beyond + _LEAST, begun + 1)
+        lines = textwrap.wrap(
+            line.lstrip(), room, initial_indent=before, subsequent_indent=" " * beyond,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        told += [lines[0].removeprefix("·" * begun), *lines[1:]] if lines else [""]
+    return "\n".join(told)
 
 
 class Terminal(Console):

@@ -1,7 +1,15 @@
 """What all commands share: help, errors in plain words, exit codes."""
 
+import fcntl
+import os
+import pty
+import re
 import runpy
+import select
+import struct
+import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -41,3 +49,34 @@ def test_a_missing_extra_says_what_to_install(
     monkeypatch.setitem(sys.modules, "nrrd", None)
     error = failing(capfd, "run", "chest_ct")
     assert 'pip install "lomix-search[demo]"' in error and "Traceback" not in error
+
+
+def in_a_terminal(columns: int, *arguments: str) -> str:
+    """Run a command whose output and errors go to a terminal of so many columns; return what is shown."""
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "lomix_search", *arguments]
+    with subprocess.Popen(
+        command, stdin=other, stdout=other, stderr=other, env=kept | {"TERM": "xterm", "NO_COLOR": "1"}
+    ):
+        os.close(other)
+        shown = b""
+        while select.select([main], [], [], 120)[0]:
+            try:
+                read = os.read(main, 65536)
+            except OSError:  # Linux says so where the other side is closed
+                break
+            if not read:
+                break
+            shown += read
+    os.close(main)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
+
+
+@pytest.mark.slow
+def test_errors_fit_the_terminal_and_are_whole_lines_in_a_log(capfd: pytest.CaptureFixture[str]) -> None:
+    given = ["validate", "chest_ct", "optimizer.learning_rate=1", "search.stepsss=2"]
+    shown, logged = in_a_terminal(60, *given), failing(capfd, *given)
+    assert max(map(len, shown.splitlines())) <= 60 < max(map(len, logged.splitlines()))
+    assert shown.split() == logged.split()

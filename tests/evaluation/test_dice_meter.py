@@ -120,7 +120,8 @@ def test_rows_and_table() -> None:
             torch.zeros(1, 2, dtype=torch.long),
             torch.tensor([[9, 0]]),
             ["p"],
-            "DiceMeter.update: label 9 outside the classes 0 … 3.",
+            "DiceMeter.update: label 9 outside the classes 0 … 3.\n"
+            "  Try:  DiceMeter(classes)  # with 10 names, the background first",
         ),
     ],
 )

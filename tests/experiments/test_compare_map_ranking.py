@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.tiny_recipe import write_tiny
 from lomix_search.errors import MixtureError, RunError
 from lomix_search.evaluation.statistics import mean_and_margin
 from lomix_search.experiments.compare.map_ranking import MapRanking, MapScore, rank_maps, score_maps
+from lomix_search.experiments.report.map_effects import effects_section
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.mixture.space import SearchSpace
@@ -93,7 +95,13 @@ def test_rank_then_train_from_the_command_line(tmp_path: Path, monkeypatch: pyte
     assert len(entries) == 6 and sum(abs(e["effect"]) for e in entries) == pytest.approx(1)
     measured = Mixture.load("runs/tiny-rank/mixture.json")
     assert set(measured.weights.values()) == {1.0}  # rate 0 only measures
-    assert "leaving one map out" in call("rank", "runs/tiny-rank")
+    assert "… and 2 more" in output and "ranked.json has" not in output
+    assert "more" not in call("rank", "runs/tiny-rank")
+    call("report", "runs/tiny-rank")
+    page = Path("runs/tiny-rank/report.html").read_text()
+    assert (
+        page.count('class="rank"') == 6 and "Held alike to measure with" in page
+    )  # of equal weights there is no order
     pasted = shlex.split(output.rpartition("next: lomix ")[2])
     assert pasted == ["train", "runs/tiny-rank", "--mixture", "runs/tiny-rank/ranked.json"]
     call(*pasted, "--folder", "again")
@@ -109,3 +117,18 @@ def test_what_is_rounded_to_nothing_has_no_sign(mixture: Mixture) -> None:
     score = MapScore("P1", 1.0, -1e-5, -2e-5, 1e-5, -1e-6, 3)
     Terminal(file=table, width=80).print(MapRanking(mixture, (score,)))
     assert "0.0%" in table.getvalue() and "-0.0" not in table.getvalue() and "+0.0" not in table.getvalue()
+
+
+def test_of_many_maps_the_strongest_alone_are_shown(mixture: Mixture) -> None:
+    scores = tuple(MapScore(name, 1.0, 0.1 - i / 50, 0.0, 0.1, 0.5, 3) for i, name in enumerate(mixture.weights))
+    ranking, told = MapRanking(mixture, scores), io.StringIO()
+    Terminal(file=told, width=80).print(ranking.table(2))
+    assert "… and 5 more" in told.getvalue() and "P2" in told.getvalue() and "P3" not in told.getvalue()
+    assert "weight " not in told.getvalue() and "all weights are 1" in told.getvalue()
+    Terminal(file=told, width=80).print(ranking)
+    assert "add(1,2,3)" in told.getvalue()
+    section = effects_section(MapRanking(mixture, scores * 3))
+    assert "… and 11 more" in section and effects_section(None) == ""
+    learned = replace(scores[0], weight=0.5)
+    Terminal(file=told, width=80).print(MapRanking(mixture, (learned, *scores[1:])))
+    assert "0.5000" in told.getvalue()

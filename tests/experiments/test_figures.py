@@ -79,5 +79,6 @@ def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(SpaceError) as caught:
         draw_space(SearchSpace.load("lomix"), 3, tmp_path / "space.bmp")
     assert str(caught.value) == (
-        '"space.bmp": no picture format ends in ".bmp". Known: .dot, .mmd, .graphml, .png, .svg, .pdf.'
+        '"space.bmp": no picture format ends in ".bmp". Known: .dot, .mmd, .graphml, .png, .svg, .pdf.\n'
+        f"  Try:  {tmp_path / 'space.svg'}"
     )

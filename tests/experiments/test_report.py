@@ -175,6 +175,14 @@ def test_report_errors(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         write_report(tmp_path)
     assert str(caught.value).splitlines()[1] == "  Seen: no recipe.toml with metrics.jsonl, no journal.log"
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="Seen: a file, not a folder"):
+        write_report(tmp_path / "file")
+    (tmp_path / "one run").mkdir()
+    (tmp_path / "one run" / "metrics.jsonl").touch()
+    with pytest.raises(RunError) as caught:
+        write_report(tmp_path)
+    assert str(caught.value).endswith(f"  Try:  lomix report '{tmp_path}/one run'")
     with pytest.raises(RunError) as caught:
         write_report(finished_run, tmp_path / "page.pdf")
     assert str(caught.value) == (

@@ -200,7 +200,8 @@ CHOICES: dict[str, tuple[object, str]] = {
     "no module": (
         ["up0", "up.1"],
         'SmallUNet has no module "up0", which stages=[…] names.\n'
-        '  Seen: Nearest: "up.0". Known: down, dropout, head, pool, up.',
+        '  Seen: Nearest: "up.0". Known: down, dropout, head, pool, up.\n'
+        "  Try:  [name for name, _ in net.named_modules()]   # all that there are",
     ),
 }
 

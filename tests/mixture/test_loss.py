@@ -104,6 +104,20 @@ def test_weights_of_zero_skip_their_maps(engine: str) -> None:
     assert loss.culprits() == ()
 
 
+@pytest.mark.parametrize("bad", [0.0, float("nan")])
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_an_original_that_no_map_has_gets_a_gradient_of_nothing(engine: str, bad: float) -> None:
+    """DistributedDataParallel waits for one of every head."""
+    maps, labels = sample()
+    maps = [one.detach().clone().requires_grad_() for one in maps]
+    with torch.no_grad():
+        maps[0].view(-1)[0] = bad
+    total = MixtureLoss("last_layer", 3, 3, engine=engine)(maps, labels)
+    total.backward()
+    assert total.isfinite() and maps[2].grad is not None and maps[2].grad.any()
+    assert all(one.grad is not None and not one.grad.any() for one in maps[:2])
+
+
 def test_operators_are_keyed_as_the_maps_say_and_shared() -> None:
     loss = build()
     concat = ["concat(1,2)", "concat(1,3)", "concat(2,3)", "concat(1,2,3)"]

@@ -46,8 +46,8 @@ def test_wrong_shapes() -> None:
     assert "The maps have different batch sizes or ranks: map 3 differs." in fails(
         build(), [*maps[:2], maps[2][:1]], labels
     )
-    assert (
-        fails(build(), [m.detach().int() for m in maps], labels) == "Map 1 is torch.int32; logits are floating point."
+    assert "Map 1 is torch.int32; logits are floating point." in fails(
+        build(), [m.detach().int() for m in maps], labels
     )
     assert "Labels have a batch of 1, the maps of 2." in fails(build(), maps, labels[:1])
     assert "Labels have shape (2, 30); maps of rank 4 need (B, *spatial) or (B, 1, *spatial)." in fails(

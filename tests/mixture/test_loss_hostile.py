@@ -356,8 +356,8 @@ def test_sums_and_gradients_beyond_two_to_the_31_elements(tmp_path: Path) -> Non
     empty = torch.zeros(classes, pixels)
     grads = Repeated(tmp_path, empty, times, empty)
     chunks, to = 64, torch.zeros(64, 0, dtype=torch.float64)
-    rest = (ctypes.c_int64(0), *map(native._pointer, factors), native._pointers([grads.tensor]), native._pointer(to))
-    native._call("backward", [maps.tensor], labels.tensor, none, work, chunks, *rest)
+    given = (*map(native._pointer, factors), None, native._pointers([grads.tensor]), native._pointer(to))
+    native._call("backward", [maps.tensor], labels.tensor, none, work, None, chunks, ctypes.c_int64(0), *given)
     assert torch.equal(grads.halves(), torch.stack(expected))
     for one in (maps, labels, grads):  # else each process that a later test forks has thousands of mappings to copy
         one.unmap()

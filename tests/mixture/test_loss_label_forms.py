@@ -96,7 +96,9 @@ def test_lists_that_are_no_label_at_several_scales() -> None:
     maps, labels = sample()
     assert "list of 2 tensors of one size" in wrong(maps, list(labels))
     assert "torch.stack(labels)" in wrong(maps, list(labels))
-    assert wrong(maps, []) == "Labels are an empty list."
+    assert wrong(maps, []) == (
+        "Labels are an empty list.\n  Try:  loss(maps, labels)  # a tensor (B, *spatial) of class numbers"
+    )
     assert "Labels are a str; a tensor is needed." in wrong(maps, ["labels"])
     assert "one batch size and one rank" in wrong(maps, [labels, labels[:1, ::2]])
     assert "Labels are a dict" in wrong(maps, {"label": labels})
@@ -149,7 +151,8 @@ def test_regions_that_are_none_are_refused_by_name() -> None:
     partly = regions(labels).long()
     partly[0, 0, 0, 0] = 255
     assert refused(partly) == (
-        "Labels hold the ignored 255 in some channels of a pixel only; a pixel is ignored in all.\n  Seen: 1 values"
+        "Labels hold the ignored 255 in some channels of a pixel only; a pixel is ignored in all.\n  Seen: 1 values\n"
+        "  Try:  labels.where(~(labels == 255).any(1, keepdim=True), 255)"
     )
 
 
@@ -166,7 +169,7 @@ def test_what_is_found_late_is_named_too(monkeypatch: pytest.MonkeyPatch) -> Non
         message = f"Labels hold {count} pixels without a class: fractions, or channels that are not one-hot."
         with pytest.raises(LossError) as caught:
             check_range(found, plan)
-        assert str(caught.value) == message
+        assert str(caught.value).startswith(f"{message}\n  Try:  from lomix_search.mixture.loss.label_checks import")
         late = LateCheck()
         late.look(found, plan)
         with pytest.raises(LossError) as caught:

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A wheel's folder with two kernels, and no compiler."""
+    """A wheel's folder with its kernels, and no compiler."""
     loaded = kernel_cache.library()
     assert isinstance(loaded, ctypes.CDLL)
     content = Path(loaded._name).read_bytes()
-    for kind in ("baseline", "avx2"):
+    for kind in prebuilt.KINDS:
         made = content + kind.encode()  # what stands behind a library is not read
         (tmp_path / f"kernel-{kind}-{hashlib.sha256(made).hexdigest()}.so").write_bytes(made)
     monkeypatch.setattr(prebuilt, "FOLDER", tmp_path)
@@ -31,10 +31,14 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_fastest_that_runs_here_is_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, basic = prebuilt.prebuilt_kernel(), prebuilt.prebuilt_kernel(baseline=True)
-    assert found is not None and basic is not None
-    assert prebuilt.prebuilt_kind(basic) == "baseline"
-    assert prebuilt.prebuilt_kind(found) == ("avx2" if basic.lomix_has_avx2() else "baseline")
+    basic = prebuilt.prebuilt_kernel("baseline")
+    assert basic is not None and prebuilt.prebuilt_kind(basic) == "baseline"
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert basic.lomix_level() == (2 if "avx512vl" in flags else 1 if "avx2" in flags else 0)
+    for most, kind in enumerate(prebuilt.KINDS):
+        found = prebuilt.prebuilt_kernel(kind)
+        assert found is not None
+        assert prebuilt.prebuilt_kind(found) == prebuilt.KINDS[min(most, basic.lomix_level())]
     monkeypatch.setattr(dispatch, "library", lambda: basic)
     assert dispatch.engine_report().endswith("threads, prebuilt for any processor")
 

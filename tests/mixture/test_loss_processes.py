@@ -38,6 +38,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "softplus": {"weighting": "softplus"},
     "anneal": {"weighting": "anneal"},  # leaves all maps but one out in the second half
     "a loss of the user's own": {"weighting": "anneal", "loss": nn.functional.cross_entropy},  # by autograd alone
+    "reference": {"weighting": "softplus", "engine": "reference"},
+    "reference, annealed": {"weighting": "anneal", "engine": "reference"},
+    "tiled, annealed": {"weighting": "anneal", "engine": "tiled"},
 }
 
 

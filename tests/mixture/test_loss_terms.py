@@ -204,16 +204,19 @@ def refused(channels: int = 3, multilabel: bool = False, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_values_out_of_range_are_refused() -> None:
-    assert refused(top_k=0) == "top_k is 0; a share above 0 and at most 1 is needed, 0.1 for a tenth."
-    assert refused(top_k=10) == "top_k is 10; a share above 0 and at most 1 is needed, 0.1 for a tenth."
-    assert refused(class_weights=[1, -1, 1]) == "class_weights is (1, -1, 1); finite numbers ≥ 0 are needed."
-    assert refused(class_weights=[0, 0, 0]) == "class_weights are all 0; nothing would be trained."
-    assert refused(class_weights="even") == "class_weights is 'even'; finite numbers ≥ 0 are needed."
-    assert refused(focal_gamma=float("nan")) == "focal_gamma is nan; a finite number ≥ 0 is needed."
-    assert refused(label_smoothing=1) == "label_smoothing is 1; a number from 0 to less than 1 is needed."
-    assert refused(smooth=0) == "smooth is 0; a finite number > 0 is needed."
-    assert refused(per_image="yes") == "per_image is 'yes'; True or False is needed."
+@pytest.mark.parametrize(("given", "message", "own"), [
+    ({"top_k": 0}, "top_k is 0; a share above 0 and at most 1 is needed, 0.1 for a tenth.", "top_k=1.0"),
+    ({"top_k": 10}, "top_k is 10; a share above 0 and at most 1 is needed, 0.1 for a tenth.", "top_k=1.0"),
+    ({"class_weights": [-1, 1]}, "class_weights is (-1, 1); finite numbers ≥ 0 are needed.", "class_weights=None"),
+    ({"class_weights": [0, 0, 0]}, "class_weights are all 0; nothing would be trained.", "class_weights=None"),
+    ({"class_weights": "even"}, "class_weights is 'even'; finite numbers ≥ 0 are needed.", "class_weights=None"),
+    ({"focal_gamma": float("nan")}, "focal_gamma is nan; a finite number ≥ 0 is needed.", "focal_gamma=0.0"),
+    ({"label_smoothing": 1}, "label_smoothing is 1; a number from 0 to less than 1 is needed.", "label_smoothing=0.0"),
+    ({"smooth": 0}, "smooth is 0; a finite number > 0 is needed.", "smooth=1e-05"),
+    ({"per_image": "yes"}, "per_image is 'yes'; True or False is needed.", "per_image=False"),
+])  # fmt: skip
+def test_values_out_of_range_are_refused(given: dict[str, Any], message: str, own: str) -> None:
+    assert refused(**given) == f"{message}\n  Try:  MixtureLoss(…, {own})  # as in the paper"
 
 
 def test_all_faults_are_named_at_once() -> None:
@@ -221,24 +224,29 @@ def test_all_faults_are_named_at_once() -> None:
         "3 options of the loss do not fit.\n"
         "  Seen: top_k is 2; a share above 0 and at most 1 is needed, 0.1 for a tenth\n"
         "        smooth is -1; a finite number > 0 is needed\n"
-        "        region 'dise': unknown. Nearest: \"dice\". Known: dice, generalized_dice, iou, tversky"
+        "        region 'dise': unknown. Nearest: \"dice\". Known: dice, generalized_dice, iou, tversky\n"
+        "  Try:  MixtureLoss(…, top_k=1.0, region='dice', smooth=1e-05)  # as in the paper"
     )
     assert refused(1, class_weights=[1, 2], background=False) == (
         "2 options of the loss do not fit.\n"
         "  Seen: class_weights has 2 weights; 1 are needed, one a channel\n"
-        "        background=False: with a sigmoid there is no class of background to leave out"
+        "        background=False: with a sigmoid there is no class of background to leave out\n"
+        "  Try:  MixtureLoss(…, class_weights=None, background=True)  # as in the paper"
     )
 
 
 def test_options_that_do_not_fit_classes_or_one_another_are_refused() -> None:
     assert refused(class_weights=[1, 2]) == (
-        "class_weights has 2 weights; 3 are needed, one a class, background first."
+        "class_weights has 2 weights; 3 are needed, one a class, background first.\n"
+        "  Try:  MixtureLoss(…, class_weights=None)  # as in the paper"
     )
     assert refused(boundary_weight=5.0) == (
-        "boundary_weight=5 is of binary and multi-label maps; these have 3 classes of which one is true."
+        "boundary_weight=5 is of binary and multi-label maps; these have 3 classes of which one is true.\n"
+        "  Try:  MixtureLoss(…, boundary_weight=0.0)  # as in the paper"
     )
     assert "no class of background" in refused(multilabel=True, background=False)
     assert "exclude each other" in refused(focal_gamma=2.0, label_smoothing=0.1)
+    assert "MixtureLoss(…, focal_gamma=0.0, label_smoothing=0.0)" in refused(focal_gamma=2.0, label_smoothing=0.1)
     assert "exclude each other" in refused(1, boundary_weight=5.0, top_k=0.1)
     assert "no error would count" in refused(region="tversky", tversky_alpha=0, tversky_beta=0)
 
@@ -246,5 +254,6 @@ def test_options_that_do_not_fit_classes_or_one_another_are_refused() -> None:
 def test_unknown_options_and_those_beside_an_own_loss_are_refused() -> None:
     assert refused(focal_gama=2.0).startswith('option "focal_gama": unknown. Nearest: "focal_gamma". Known: ')
     assert refused(loss=F.cross_entropy, top_k=0.5, per_image=True) == (
-        "top_k, per_image: options of the shipped losses, whose place loss=… takes."
+        "top_k, per_image: options of the shipped losses, whose place loss=… takes.\n"
+        "  Try:  leave loss=… out, or top_k and per_image"
     )

@@ -324,3 +324,17 @@ def test_a_file_of_operators_that_changed_is_run_again(tmp_path: Path, table: No
     del OPERATORS["first_of_all"]
     (tmp_path / "ops.py").write_text(GOOD)
     assert SearchSpace.load(tmp_path / "mine.toml").count(3) == 7
+
+
+def test_a_recipe_is_no_space(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('[data]\nkind = "a"\n[network]\nbuild = "b"\n[space]\nname = "mutation"\n')
+    with pytest.raises(SpaceError) as caught:
+        SearchSpace.load(path)
+    assert str(caught.value) == (
+        f"{path} is a recipe, not a search space.\n  Seen: its space is mutation\n"
+        "  Try:  lomix show mutation\n        lomix ls   # lists the search spaces that ship"
+    )
+    path.write_text('space = 3\n[data]\nkind = "a"\n[network]\nbuild = "b"\n')
+    with pytest.raises(SpaceError, match="Seen: its tables data and network"):
+        SearchSpace.load(path)

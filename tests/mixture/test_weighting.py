@@ -106,7 +106,8 @@ def test_by_name() -> None:
         build_weighting("softplsu", MAPS)
     assert str(caught.value) == (
         'weighting "softplsu": unknown. Nearest: "softplus". Known: anneal, auto, fixed, halving, lookahead, '
-        "normalized, random, softplus, torchjd:…, uncertainty, uniform."
+        "normalized, random, softplus, torchjd:…, uncertainty, uniform.\n"
+        '  Try:  weighting="softplus"'
     )
     with pytest.raises(LossError) as caught:
         build_weighting("fixed", MAPS)
@@ -255,7 +256,8 @@ def test_every_fault_of_the_settings_at_once() -> None:
     assert str(caught.value) == (
         'weighting "normalized" has 2 faults.\n'
         "  total = -1: more than 0 is needed.\n"
-        '  entropi: unknown. Nearest: "entropy". Known: entropy, lr, total.'
+        '  entropi: unknown. Nearest: "entropy". Known: entropy, lr, total.\n'
+        "  Try:  normalized: entropy=0.5, lr=0.02   # its own"
     )
     assert weighting_faults("softplus", {"lr": 1}) == ["lr: unknown; softplus has no settings."]
 

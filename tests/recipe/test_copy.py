@@ -69,7 +69,7 @@ def test_a_copy_is_called_as_one_says_and_found_by_that_name(tmp_path: Path, mon
     Path("mine/recipe.toml").unlink()
     with pytest.raises(RecipeError) as caught:
         load_recipe("mine")
-    assert str(caught.value) == "mine holds no recipe.toml; folders in it do.\n  Try:  mine/chest_ct"
+    assert str(caught.value) == ("the folder mine holds no recipe.toml.\n  Seen: chest_ct/\n  Try:  mine/chest_ct")
     with pytest.raises(RecipeError, match="a recipe is copied as a folder"):
         copy_shipped("chest_ct", Path("own.toml"))
 

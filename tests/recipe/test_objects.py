@@ -1,5 +1,6 @@
 """Code in a recipe: what is called with which arguments, and what is said where that cannot be."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from support.recipe_files import MINIMAL, write
 
 from lomix_search import errors
 from lomix_search.errors import MissingExtraError, RecipeError
+from lomix_search.recipe.objects import load_object
 from lomix_search.recipe.recipe import load_recipe
 
 
@@ -28,7 +30,10 @@ def test_own_data_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        ("torch.nn:Conv2", "network.build = 'torch.nn:Conv2': torch.nn has no Conv2. Nearest: \"Conv2d\"."),
+        (
+            "torch.nn:Conv2",
+            "network.build = 'torch.nn:Conv2': torch.nn has no Conv2. Nearest: \"Conv2d\".\n  Try:  torch.nn:Conv2d",
+        ),
         (
             "nowhere.at_all:x",
             "network.build: no module 'nowhere.at_all'.\n  Seen: No module named 'nowhere'\n"
@@ -99,3 +104,34 @@ def test_message_network_that_needs_more(tmp_path: Path) -> None:
         "  Seen: from einops import x (No module named 'einops').\n"
         "  Try:  pip install einops"
     )
+
+
+def test_a_file_that_does_not_end_in_py_is_nothing_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in ("", str(tmp_path))])
+    Path("nets_of_mine.py").touch()
+    Path("nets_of_mine.toml").touch()
+    for named, seen in (
+        ("nets_of_mine", "there is no file nets_of_mine"),
+        ("./nets_of_mine", "there is no file ./nets_of_mine"),
+        ("nets_of_mine.toml", "it is a file with another ending"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_object(f"{named}:Net", "MODEL")
+        assert str(caught.value) == (
+            f"MODEL: {named!r} is no module; files of code end in .py.\n  Seen: {seen}\n"
+            f"  Try:  {named.removesuffix('.toml') if '.toml' in named else named}.py:NAME"
+        )
+
+
+@pytest.mark.parametrize(("code", "told"), [
+    ("x = 1\ndef f(:", "line 2: the file cannot be imported.\n  Seen: SyntaxError: invalid syntax"),
+    ("x = 1\n\nraise ValueError('mine')", "line 3: the file cannot be imported.\n  Seen: ValueError: mine"),
+    ("import no_such", "line 1: the file cannot be imported.\n  Seen: ModuleNotFoundError: No module named 'no_such'"),
+])  # fmt: skip
+def test_a_file_that_fails_is_told_by_its_line(code: str, told: str, tmp_path: Path) -> None:
+    path = write(tmp_path, code, "my net.py")
+    with pytest.raises(RecipeError) as caught:
+        load_object(f"{path}:Net", "MODEL")
+    assert str(caught.value) == f"{path}, {told}\n  Try:  python '{path}'   # shows where"
+    assert caught.value.__cause__ is not None  # for a traceback

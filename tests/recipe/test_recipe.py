@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.places import ROOT
 from support.recipe_files import MINIMAL, message, write
 
 from lomix_search.errors import RecipeError
@@ -70,3 +71,51 @@ def test_recipe_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.name = "other"  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+def test_a_folder_without_a_recipe_is_told_by_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def refused(name: str) -> str:
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(name)
+        return str(caught.value)
+
+    Path("empty").mkdir()
+    assert refused("empty") == (
+        "the folder empty holds no recipe.toml.\n  Seen: nothing is in it\n"
+        "  Try:  lomix new empty DATA   # writes one there"
+    )
+    for i in range(10):
+        Path(f"a b/images/{i}").mkdir(parents=True)
+        Path(f"a b/{i}.png").touch()
+    assert refused("a b") == (
+        "the folder a b holds no recipe.toml.\n"
+        "  Seen: 0.png, 1.png, 2.png, 3.png, 4.png, 5.png, 6.png, 7.png and 3 more\n"
+        "  Try:  lomix new mine 'a b'   # if these are your data"
+    )
+    Path("empty/other.toml").touch()
+    assert refused("empty").endswith("  Seen: other.toml\n  Try:  empty/other.toml")
+    Path("runs/stopped").mkdir(parents=True)
+    assert refused("stopped").startswith("the folder runs/stopped holds no recipe.toml.\n  Seen: nothing is in it")
+    assert refused("emtpy").startswith('no recipe "emtpy": neither shipped nor a file.')
+
+
+def test_what_is_no_recipe_is_told_by_what_it_is(tmp_path: Path) -> None:
+    def refused(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(tmp_path / name)
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    assert refused("lomix.toml", (ROOT / "search_spaces/lomix.toml").read_bytes()) == (
+        "lomix.toml is a search space, not a recipe.\n  Seen: keys name, about, originals, operator\n"
+        "  Try:  lomix show lomix.toml\n        lomix run RECIPE space.name=lomix.toml"
+    )
+    assert refused("net.pt", b"PK\x03\x89") == (
+        "net.pt is not a TOML file.\n  Seen: no text: its byte 4 is 0x89, which UTF-8 does not have there\n"
+        "  Try:  file net.pt   # what it is"
+    )
+    assert refused("mixture.json", b"{}").endswith(
+        "  Try:  lomix show mixture.json   # if it is a mixture; recipes and search spaces are TOML"
+    )

@@ -12,7 +12,7 @@ from lomix_search.evaluation.paired_evaluations import paired_test
 from lomix_search.evaluation.score_table import ClassScores, Evaluation
 from lomix_search.experiments.folds.fold_scores import FoldScores
 from lomix_search.recipe.validate import ClassRow, RecipeFindings, SetRow
-from lomix_search.utils.terminal import Table, Terminal
+from lomix_search.utils.terminal import Table, Terminal, wrapped
 
 ORGANS = (
     "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus", "liver", "stomach and its contents",
@@ -108,3 +108,33 @@ def test_words_wider_than_their_table_are_text_of_their_own(place: str) -> None:
     narrow = Table("class", "Dice", **{place: "of all"})
     narrow.add_row("liver", "0.812")
     assert "    of all" in drawn(narrow), "one that fits stays centred"
+
+
+def test_errors_go_on_below_their_own_words_and_what_is_copied_stays_whole() -> None:
+    told = (
+        "a recipe that has a fault or two, which takes more than one line.\n"
+        "  optimizer.lrr: unknown. Known: lr, momentum, name, power.\n"
+        "  Seen: one of the many things that were there; and another\n"
+        "        /a/path/that/is/longer/than/the/terminal/is/wide.toml\n"
+        "        an image that has no mask beside it at all, anywhere\n"
+        "          Try:  lomix new mine data --masks somewhere/else/where/they/are\n"
+        "  Try:  lomix run a/long/name/of/a/recipe --folder runs/another/one\n"
+        "        lomix runs"
+    )
+    assert wrapped(told, 40, len("RecipeError: ")) == (
+        "a recipe that has a fault\n"
+        "  or two, which takes more than one\n"
+        "  line.\n"
+        "  optimizer.lrr: unknown. Known: lr,\n"
+        "    momentum, name, power.\n"
+        "  Seen: one of the many things that were\n"
+        "        there; and another\n"
+        "        /a/path/that/is/longer/than/the/terminal/is/wide.toml\n"
+        "        an image that has no mask beside\n"
+        "          it at all, anywhere\n"
+        "          Try:  lomix new mine data --masks somewhere/else/where/they/are\n"
+        "  Try:  lomix run a/long/name/of/a/recipe --folder runs/another/one\n"
+        "        lomix runs"
+    )
+    assert wrapped(told, 1000) == told and wrapped("", 5) == "" and wrapped("a\n\nb", 5) == "a\n\nb"
+    assert wrapped("some words", 4, 30) == "some\n  words"

@@ -189,7 +189,11 @@ def _ignore_index(ignored: int | None, asked: int | None, classes: int) -> int |
 def _both(classes: Sequence[str], regions: GivenRegions, of_data: bool) -> DataError:
     known = f"data.classes {', '.join(classes)}; regions {', '.join(regions)}"
     if not of_data:
-        return DataError("data.classes and data.regions are both given; one of them is learned.", seen=known)
+        return DataError(
+            "data.classes and data.regions are both given; one of them is learned.",
+            seen=known,
+            hint=["data.classes=   # the regions", "data.regions=   # the classes, one for each pixel"],
+        )
     return DataError(
         "the recipe names classes and the prepared data name regions that overlap; which of them to learn?",
         seen=known,

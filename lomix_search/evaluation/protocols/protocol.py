@@ -70,5 +70,9 @@ def plane_of(values: Array) -> Array:
         DataError: there are several slices.
     """
     if math.prod(values.shape[:-2]) != 1:
-        raise DataError("this protocol scores pictures, one at a time.", seen=f"an array of {values.shape}")
+        raise DataError(
+            "this protocol scores pictures, one at a time.",
+            seen=f"an array of {values.shape}",
+            hint='evaluate.protocol="strict"   # for volumes; or score each slice by itself',
+        )
     return values.reshape(values.shape[-2:])

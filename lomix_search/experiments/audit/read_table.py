@@ -33,7 +33,7 @@ from lomix_search.errors import RunError, nearest
 from lomix_search.evaluation.statistics import mean_of_counted
 from lomix_search.experiments.audit.entry import AuditEntry
 from lomix_search.experiments.compare.strategy_run import CaseDice
-from lomix_search.utils.files import read_bytes
+from lomix_search.utils.files import read_bytes, unread_because
 
 AuditRow = Mapping[str, str]
 NUMBERS = ("steps", "batch", "seconds", "parameters", "lr")
@@ -100,7 +100,7 @@ def _rows(path: Path) -> list[AuditRow]:
             {name: (value or "").strip() for name, value in zip(names, row.values(), strict=False)} for row in reader
         ]
     except (UnicodeDecodeError, csv.Error) as cause:
-        raise RunError(f"{path} is not a CSV file.", seen=str(cause), hint=_EXAMPLE) from None
+        raise RunError(f"{path} is not a CSV file.", seen=unread_because(cause), hint=_EXAMPLE) from None
     strange = [f"column {name!r}: unknown. {nearest(name, COLUMNS)}" for name in names if name not in COLUMNS]
     strange += [f"column {name!r}: there twice." for name in dict.fromkeys(names) if names.count(name) > 1]
     strange += [f"column {name!r}: missing." for name in ("method", "score") if name not in names]

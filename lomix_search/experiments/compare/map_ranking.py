@@ -22,7 +22,7 @@ from lomix_search.experiments.listing import unfinished
 from lomix_search.mixture.map_weights import MapWeight
 from lomix_search.mixture.mixture import Mixture
 from lomix_search.training.trackers import read_lines
-from lomix_search.utils.terminal import Table
+from lomix_search.utils.terminal import Table, telling_digits
 
 _Floats = NDArray[np.float64]
 
@@ -50,6 +50,12 @@ class MapScore:
     high: float
     agreement: float
     looks: int
+
+    def in_words(self) -> tuple[str, str, str]:
+        """Return effect, interval and agreement as tables write them."""
+        low, high, effect = (_signed(value, "+.1%") for value in (self.low, self.high, self.effect))
+        interval = f"{low} … {high}" if math.isfinite(self.low) else "–"  # of one look there is none
+        return effect, interval, _signed(self.agreement, "+.3f")
 
 
 @dataclass(frozen=True)
@@ -89,15 +95,24 @@ class MapRanking:
         return [vars(score) | {} for score in self.scores]
 
     def __rich__(self) -> Table:
-        """Lay out as a table."""
-        looks = max(score.looks for score in self.scores)
-        table = Table(
-            "rank", "map", "weight", "effect", "95 % interval", "agreement", title=f"leaving one map out, {looks} looks"
-        )
-        for rank, s in enumerate(self.scores, 1):
-            low, high, effect = (_signed(value, "+.1%") for value in (s.low, s.high, s.effect))
-            interval = f"{low} … {high}" if math.isfinite(s.low) else "–"  # of one look there is none
-            table.add_row(str(rank), s.id, f"{s.weight:.4f}", effect, interval, _signed(s.agreement, "+.3f"))
+        return self.table()
+
+    def table(self, top: int | None = None) -> Table:
+        """Lay out as a table. Weights that are all alike, as where they were only measured with, have no column.
+
+        Args:
+            top: Only so many of the strongest; how many more there are is told.
+        """
+        looks, weights = max(score.looks for score in self.scores), [score.weight for score in self.scores]
+        alike, digits = min(weights) == max(weights), telling_digits(weights, 4)
+        counted = f"{looks} look{'s' * (looks != 1)}"
+        title = f"leaving one map out, {counted}{f'; all weights are {weights[0]:.3g}' if alike else ''}"
+        more = len(self.scores) - (top or len(self.scores))
+        table = Table("rank", "map", title=title, caption=f"… and {more} more" if more > 0 else None)
+        for head in (*(() if alike else ("weight",)), "effect", "95 % interval", "agreement"):
+            table.add_column(head)
+        for rank, s in enumerate(self.scores[:top], 1):
+            table.add_row(str(rank), s.id, *(() if alike else (f"{s.weight:.{digits}f}",)), *s.in_words())
         return table
 
 

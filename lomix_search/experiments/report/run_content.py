@@ -1,5 +1,6 @@
 """What a page tells of a run: everything read off its folder once, nothing computed from data or network."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from lomix_search.errors import RunError
 from lomix_search.evaluation.score_table import Evaluation, read_evaluation
+from lomix_search.experiments.compare.map_ranking import MapRanking, rank_maps
 from lomix_search.experiments.environment import Environment, read_environments
 from lomix_search.experiments.listing import name_in_runs
 from lomix_search.experiments.predictions import PredictedSlices
@@ -36,6 +38,7 @@ class RunContent:
         status: What became of the run.
         environments: What it depended on.
         seen: What the network made of some test items.
+        ranking: What ``lomix rank`` found; None where it was not called.
     """
 
     name: str
@@ -48,6 +51,7 @@ class RunContent:
     status: Status | None
     environments: Sequence[Environment]
     seen: PredictedSlices | None
+    ranking: MapRanking | None = None
 
     def section(self, name: str) -> Mapping[str, Any]:
         """Return a section of the recipe; empty where it has none."""
@@ -112,8 +116,11 @@ def read_run_content(folder: Path) -> RunContent:
     if not (folder / "recipe.toml").is_file() or not (folder / "metrics.jsonl").is_file():
         raise RunError(
             f"{folder} holds neither a run nor a study nor a cross-validation.",
-            seen="no recipe.toml with metrics.jsonl, no journal.log" if folder.is_dir() else "no such folder",
-            hint="lomix runs   # lists what there is",
+            seen=_what_is_there(folder),
+            hint=[
+                shlex.join(["lomix", "report", str(one.parent)]) for one in sorted(folder.glob("*/metrics.jsonl"))[:5]
+            ]
+            or "lomix runs   # lists what there is",
         )
     training, validation = _log(folder / "metrics.jsonl")
     mixture, seen = folder / "mixture.json", folder / "seen.npz"
@@ -129,7 +136,14 @@ def read_run_content(folder: Path) -> RunContent:
         read_status(folder),
         read_environments(folder),
         PredictedSlices.load(seen) if seen.exists() else None,
+        rank_maps(folder) if (folder / "rank.json").is_file() else None,
     )
+
+
+def _what_is_there(folder: Path) -> str:
+    if folder.is_dir():
+        return "no recipe.toml with metrics.jsonl, no journal.log"
+    return "a file, not a folder" if folder.exists() else "no such folder"
 
 
 def _log(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

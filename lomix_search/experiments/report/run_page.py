@@ -2,6 +2,7 @@
 
 from lomix_search.experiments.report.charts import COLOURS, ChartAxis, Line, chart, smooth
 from lomix_search.experiments.report.html_parts import page, section, text
+from lomix_search.experiments.report.map_effects import effects_section
 from lomix_search.experiments.report.run_content import RunContent
 from lomix_search.experiments.report.run_cost import cost_section
 from lomix_search.experiments.report.run_header import header
@@ -26,6 +27,7 @@ def run_page(content: RunContent) -> str:
     sections = {
         "scores": ("Scores", scores_section(content)),
         "training": ("Training", _training(content)),
+        "ranking": ("Ranking", effects_section(content.ranking)),
         "weights": ("Weights", _weights(content, mixture) if mixture else ""),
         "graph": ("Space", _graph(mixture) if mixture else ""),
         "predictions": ("Predictions", _predictions(content)),
@@ -60,6 +62,8 @@ def _training(content: RunContent) -> str:
 def _weights(content: RunContent, mixture: Mixture) -> str:
     body = trajectories(content, mixture) + heat_map(mixture) + ranking(mixture)
     few = f"Found by weighting <code>{text(mixture.weighting)}</code>. "
+    if content.ranking is not None and len(set(mixture.weights.values())) == 1:
+        few = "Held alike to measure with: <code>lomix rank</code> orders the maps by their effect, above. "
     few += f"Stage 1 is the coarsest, {mixture.num_maps} the finest."
     if mixture.weighting == "softplus":
         few += " Under the paper’s rule weights can only fall: the order tells more than the size."

@@ -61,7 +61,11 @@ def map_by_name(found: Trace, network: nn.Module, name: str) -> fx.Node:
     if path not in known or rest is None:
         path = name.removeprefix("in:")
         near = nearest(path, known, listed=[k for k in known if k.count(".") <= path.count(".")][:40])
-        raise StageError(f'{type(network).__name__} has no module "{path}", which stages=[…] names.', seen=near)
+        raise StageError(
+            f'{type(network).__name__} has no module "{path}", which stages=[…] names.',
+            seen=near,
+            hint="[name for name, _ in net.named_modules()]   # all that there are",
+        )
     calls = [c for c in found.calls if (c.path or ".") == path and c.index == int(rest[1] or 0)]
     values = [value for c in calls for value in (c.inputs if name.startswith("in:") else c.outputs)]
     maps = [node for place, node in values if layout_of(node) and rest[2] in ("", spell(place))]

@@ -162,4 +162,5 @@ class LoMixSupervision(_HF.TrainerCallback):  # type: ignore[misc, name-defined]
             raise RunError(
                 "the checkpoint holds a mixture of another space, weighting or model.",
                 seen=str(cause).splitlines()[:3],
+                hint="trainer.train()   # anew; or supervise(trainer, …) with the space, weighting and model of then",
             ) from None

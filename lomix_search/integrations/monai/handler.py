@@ -181,6 +181,7 @@ class LoMixHandler:
             raise RunError(
                 "the checkpoint holds a mixture of another space, weighting or network.",
                 seen=str(cause).splitlines()[:3],
+                hint="MixtureLoss(…) with the space, weighting and network of then; or leave CheckpointLoader out",
             ) from None
 
 

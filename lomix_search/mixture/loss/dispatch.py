@@ -11,7 +11,7 @@ from torch import Tensor
 from lomix_search.errors import LossError
 from lomix_search.mixture.loss import fused, reference
 from lomix_search.mixture.loss.backends.kernel_cache import library, why_not_kept
-from lomix_search.mixture.loss.backends.limits import NATIVE_BY_PIXEL, NATIVE_CLASSES
+from lomix_search.mixture.loss.backends.limits import NATIVE_CLASSES
 from lomix_search.mixture.loss.backends.on_cuda import fits_reference, missing_triton, plain_report
 from lomix_search.mixture.loss.backends.prebuilt import prebuilt_kind
 
@@ -97,7 +97,7 @@ def engine_report() -> str:
 
 def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype, special: str) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
-    if special and (name == "triton" or (name == "native" and special not in NATIVE_BY_PIXEL)):
+    if special and name == "triton":
         return f"it does not compute {special}"
     if name == "native":
         if device != "cpu":

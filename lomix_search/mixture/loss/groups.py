@@ -31,7 +31,10 @@ def parameter_groups(
     """
     for name, value in (("lr", lr), ("weights_lr", weights_lr)):
         if value is not None and not 0 < value < math.inf:
-            raise LossError(f"parameter_groups({name}={value}): a learning rate is above 0 and finite.")
+            raise LossError(
+                f"parameter_groups({name}={value}): a learning rate is above 0 and finite.",
+                hint=f"loss.parameter_groups({name}=0.001)",
+            )
     groups: list[dict[str, Any]] = []
     if learned := [p for p in operators.parameters() if p.requires_grad]:
         groups.append({"params": learned} | ({} if lr is None else {"lr": lr}))

@@ -11,6 +11,11 @@ from lomix_search.mixture.loss.label_forms import NO_CLASS, finest_labels, reads
 from lomix_search.mixture.loss.label_hints import hint_for_values
 from lomix_search.mixture.loss.plan import LossPlan
 
+_ON_CPU = (
+    "from lomix_search.mixture.loss.label_checks import check_labels",
+    "check_labels(labels.cpu(), [one.cpu() for one in maps], loss.plan)  # says what to do",
+)
+
 
 def check_labels(labels: object, maps: Sequence[Tensor], plan: LossPlan) -> Tensor:
     """Bring labels of any form into the one that engines compute with, and check them.
@@ -79,11 +84,12 @@ def _raise_range(labels: Tensor, plan: LossPlan) -> NoReturn:
     found, counts = torch.unique(labels[_out_of_range(labels, plan)], return_counts=True)
     pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
     if pairs[0][0] == NO_CLASS:
-        raise LossError(_no_class_in_words(pairs[0][1]))
+        raise LossError(_no_class_in_words(pairs[0][1]), hint=_ON_CPU)
     if plan.multilabel and all(value == plan.ignore_index for value, _ in pairs):
         raise LossError(
             f"Labels hold the ignored {plan.ignore_index} in some channels of a pixel only; a pixel is ignored in all.",
             seen=f"{pairs[0][1]} values",
+            hint=f"labels.where(~(labels == {plan.ignore_index}).any(1, keepdim=True), {plan.ignore_index})",
         )
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in pairs[:8])
     more = f", … ({len(pairs)} values)" if len(pairs) > 8 else ""
@@ -139,10 +145,7 @@ class LateCheck:
             raise LossError(
                 f"In an earlier step: {_no_class_in_words(count)}" if low == NO_CLASS else what,
                 seen="" if low == NO_CLASS else f"values from {low} to {high}",
-                hint=[
-                    "from lomix_search.mixture.loss.label_checks import check_labels",
-                    "check_labels(labels.cpu(), [one.cpu() for one in maps], loss.plan)  # says what to do",
-                ],
+                hint=_ON_CPU,
             )
 
     def __reduce__(self) -> tuple[type["LateCheck"], tuple[()]]:

@@ -37,7 +37,9 @@ def finest_labels(labels: object) -> Tensor:
         return _tensor(labels)
     scales = [_tensor(one) for one in labels]
     if not scales:
-        raise LossError("Labels are an empty list.")
+        raise LossError(
+            "Labels are an empty list.", hint="loss(maps, labels)  # a tensor (B, *spatial) of class numbers"
+        )
     finest = max(scales, key=lambda one: one.numel())
     if len(scales) > 1 and all(one.shape == finest.shape for one in scales):
         raise LossError(
@@ -46,8 +48,11 @@ def finest_labels(labels: object) -> Tensor:
             hint="loss(maps, torch.stack(labels))  # if they are the items of a batch",
         )
     if any(one.ndim != finest.ndim or one.shape[:1] != finest.shape[:1] for one in scales):
+        index = next(i for i, one in enumerate(scales) if one is finest)
         raise LossError(
-            "Labels at several scales must have one batch size and one rank.", seen=[shape_text(one) for one in scales]
+            "Labels at several scales must have one batch size and one rank.",
+            seen=[shape_text(one) for one in scales],
+            hint=f"loss(maps, labels[{index}])  # of several scales the finest alone is read",
         )
     return finest
 
@@ -71,10 +76,16 @@ def shaped_labels(labels: Tensor, maps: Sequence[Tensor], plan: LossPlan) -> Ten
         raise_type(labels)
     labels = _with_axes(labels, maps, plan)
     if 0 in labels.shape[1:]:
-        raise LossError(f"Each image of the labels has no pixel: {shape_text(labels)}.", seen=list_shapes(maps))
+        raise LossError(
+            f"Each image of the labels has no pixel: {shape_text(labels)}.",
+            seen=list_shapes(maps),
+            hint="assert label.numel(), index  # in your dataset: which item is cut to nothing",
+        )
     if labels.shape[0] != like.shape[0]:
         raise LossError(
-            f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.", seen=list_shapes(maps)
+            f"Labels have a batch of {labels.shape[0]}, the maps of {like.shape[0]}.",
+            seen=list_shapes(maps),
+            hint="loss(net(images), labels)  # images and labels of one batch",
         )
     if labels.device != like.device:
         raise LossError(

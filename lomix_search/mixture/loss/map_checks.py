@@ -1,6 +1,6 @@
 """Do the maps of a training step fit the loss? Each misfit gets one error that says what to type."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.utils.interpolation import MODES
 
 _EVAL = "net.train()  # in eval mode the network returns one map only"
+_ONE_PASS = "loss(net(images), labels)  # all maps of one forward pass"
 
 
 def check_maps(maps: Sequence[Tensor] | Tensor, plan: LossPlan) -> tuple[Tensor, ...]:
@@ -25,7 +26,12 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: LossPlan) -> tuple[Tensor,
         LossError: they do not fit; names the first one that does not.
     """
     if not isinstance(maps, Tensor | list | tuple):
-        raise LossError(f"The maps are a {type(maps).__name__}; a list of tensors is needed, coarse to fine.")
+        raise LossError(
+            f"The maps are a {type(maps).__name__}; a list of tensors is needed, coarse to fine.",
+            hint=_ONE_PASS
+            if maps is None
+            else f"loss(list(maps{'.values()' if isinstance(maps, Mapping) else ''}), labels)",
+        )
     given = tuple(maps.unbind(0)) if isinstance(maps, Tensor) and maps.ndim else tuple(maps)
     _check_tensors(given)
     if len(given) != plan.num_maps:
@@ -35,12 +41,21 @@ def check_maps(maps: Sequence[Tensor] | Tensor, plan: LossPlan) -> tuple[Tensor,
             _raise_shape(i, given, plan, isinstance(maps, Tensor))
         if one.shape[0] != given[0].shape[0] or one.ndim != given[0].ndim:
             raise LossError(
-                f"The maps have different batch sizes or ranks: map {i + 1} differs.", seen=list_shapes(given)
+                f"The maps have different batch sizes or ranks: map {i + 1} differs.",
+                seen=list_shapes(given),
+                hint=_ONE_PASS,
             )
         if not one.is_floating_point():
-            raise LossError(f"Map {i + 1} is {one.dtype}; logits are floating point.")
+            raise LossError(
+                f"Map {i + 1} is {one.dtype}; logits are floating point.",
+                hint="loss([one.float() for one in maps], labels)  # of logits: classes and masks have no gradient",
+            )
         if 0 in one.shape[2:]:
-            raise LossError(f"Map {i + 1} has no pixel.", seen=list_shapes(given))
+            raise LossError(
+                f"Map {i + 1} has no pixel.",
+                seen=list_shapes(given),
+                hint="net(torch.nn.functional.interpolate(images, scale_factor=2))  # larger images reach each stage",
+            )
     return tuple(one if type(one) is Tensor else one.as_subclass(Tensor) for one in given)
 
 
@@ -48,9 +63,22 @@ def _check_tensors(given: tuple[Tensor, ...]) -> None:
     """Check that all maps are tensors, on one device."""
     for i, one in enumerate(given):
         if not isinstance(one, Tensor):
-            raise LossError(f"Map {i + 1} is a {type(one).__name__}; a tensor is needed.")
+            raise LossError(f"Map {i + 1} is a {type(one).__name__}; a tensor is needed.", hint=_tensors_of(one))
         if one.device != given[0].device:
-            raise LossError(f"Map {i + 1} is on {one.device}, map 1 on {given[0].device}.")
+            raise LossError(
+                f"Map {i + 1} is on {one.device}, map 1 on {given[0].device}.",
+                hint="loss([one.to(labels.device) for one in maps], labels)",
+            )
+
+
+def _tensors_of(one: object) -> str:
+    """Say how maps that hold such a thing become a list of tensors."""
+    if one is None:
+        return "loss([one for one in maps if one is not None], labels)"
+    if isinstance(one, Mapping):
+        return f"loss([one[{next(iter(one), 'logits')!r}] for one in maps], labels)"
+    taken = "one[0]" if isinstance(one, list | tuple) else "torch.as_tensor(one)"
+    return f"loss([{taken} for one in maps], labels)"
 
 
 def _raise_number(maps: Sequence[Tensor] | Tensor, given: tuple[Tensor, ...], plan: LossPlan) -> None:

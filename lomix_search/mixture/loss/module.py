@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lomix_search.errors import LossError, nearest
+from lomix_search.errors import LossError
 from lomix_search.mixture.loss.active import ActiveMaps
 from lomix_search.mixture.loss.backends.on_cuda import in_recording
 from lomix_search.mixture.loss.dispatch import ENGINES, choose_engine
@@ -20,6 +20,7 @@ from lomix_search.mixture.loss.network import NetworkLike, StageLike, network_co
 from lomix_search.mixture.loss.own_loss import check_own_loss, own_losses
 from lomix_search.mixture.loss.per_map import LastCall, PerMap
 from lomix_search.mixture.loss.plan import LossPlan, widest
+from lomix_search.mixture.loss.settings import check_settings
 from lomix_search.mixture.loss.single_map import FINEST_ALONE, single_map
 from lomix_search.mixture.loss.terms import LossTerms
 from lomix_search.mixture.loss.weight_watch import WeightWatch
@@ -81,18 +82,20 @@ class MixtureLoss(nn.Module):
         **terms: Any,
     ) -> None:
         super().__init__()
-        _check_settings(num_classes, ce, dice, engine)
+        check_settings(num_classes, ce, dice, engine)
         chosen = LossTerms.from_options(terms)
         chosen.check_classes(num_classes, multilabel or num_classes == 1)
-        check_own_loss(loss)
-        if loss is not None and chosen.changed:
-            raise LossError(f"{', '.join(chosen.changed)}: options of the shipped losses, whose place loss=… takes.")
+        check_own_loss(loss, chosen.changed)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
         self.plan = LossPlan(
             tuple(self.space.maps(num_maps)), num_maps, num_classes, ignore_index, together, multilabel, chosen
         )
         if not self.plan.maps:
-            raise LossError(f'Space "{self.space.name}" has no map for {num_maps} stages.', seen=str(self.space))
+            raise LossError(
+                f'Space "{self.space.name}" has no map for {num_maps} stages.',
+                seen=str(self.space),
+                hint='originals = "all"   # in the space; and include and exclude left out',
+            )
         self.ce, self.dice, self.engine, self.loss = ce, dice, engine, loss
         self.operators = _build_operators(self.plan)
         self.weighting = build_weighting(weighting, self.plan.maps)
@@ -389,12 +392,3 @@ def _build_operators(plan: LossPlan) -> nn.ModuleDict:
             assert factory is not None, m
             modules[m.parameters] = factory(plan.num_classes, len(m.scales))
     return modules
-
-
-def _check_settings(num_classes: int, ce: float, dice: float, engine: str) -> None:
-    if num_classes < 1:
-        raise LossError(f"num_classes is {num_classes}; at least 1 is needed (1 means binary).")
-    if not (0 <= ce < float("inf") and 0 <= dice < float("inf") and ce + dice > 0):
-        raise LossError(f"ce is {ce} and dice is {dice}; both must be ≥ 0 and finite, and one of them > 0.")
-    if engine not in ("auto", *ENGINES):
-        raise LossError(f'engine "{engine}": unknown. {nearest(engine, ("auto", *ENGINES))}')

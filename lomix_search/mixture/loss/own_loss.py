@@ -19,19 +19,25 @@ OwnLoss = Callable[[Tensor, Tensor], Tensor]
 """``(logits (B, C, *spatial), labels) -> scalar``."""
 
 
-def check_own_loss(loss: object) -> None:
-    """Check that a loss can be called.
+def check_own_loss(loss: object, changed: Sequence[str] = ()) -> None:
+    """Check that a loss can be called, and that nothing is asked of the shipped ones, whose place it takes.
 
     Args:
         loss: What ``MixtureLoss(loss=…)`` was given; None is no loss of one's own.
+        changed: Options of the shipped losses that are given too.
 
     Raises:
-        LossError: it is something else, such as a name.
+        LossError: it is something else, such as a name; or there are such options.
     """
     if loss is not None and not callable(loss):
         raise LossError(
             f"loss={loss!r} is no function; it is called as loss(logits, labels) for each map.",
             hint=["loss=torch.nn.CrossEntropyLoss()", 'MixtureLoss(…, ce=0, region="dice")  # the shipped Dice alone'],
+        )
+    if loss is not None and changed:
+        raise LossError(
+            f"{', '.join(changed)}: options of the shipped losses, whose place loss=… takes.",
+            hint=f"leave loss=… out, or {' and '.join(changed)}",
         )
 
 
@@ -127,7 +133,10 @@ class _OneByOne(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise LossError("A mixture of your own loss has no second derivative.")
+            raise LossError(
+                "A mixture of your own loss has no second derivative.",
+                hint="loss(maps, labels).backward()  # without create_graph=True",
+            )
         wanted = ctx.needs_input_grad[3:]
         inputs = [one.detach().requires_grad_(w) for one, w in zip(ctx.saved_tensors, wanted, strict=True)]
         leaves = [one for one in inputs if one.requires_grad]

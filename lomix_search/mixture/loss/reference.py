@@ -34,6 +34,7 @@ def reference_losses(
         Cross-entropies (m,), the mean over the pixels that count and, with a sigmoid, over channels, 0 if no pixel
         does; Dice losses (m,), over the whole batch, averaged over classes. ``plan.terms`` may say otherwise.
     """
+    nothing = _nothing_of(maps, plan)
     maps = [one.to(widest(maps)) for one in resize_maps(maps, labels_size(labels, maps))]
     valid, target = _split_labels(labels, plan)
     if plan.ignore_index is not None:  # pixels that do not count may hold anything, even NaN
@@ -43,7 +44,20 @@ def reference_losses(
     sums = Sums(torch.stack(ce, 1), torch.stack(overlap, 1), torch.stack(spread, 1), counts[0], pixels[0])
     if plan.together and not plan.terms.per_image:
         sums = Sums(*map(sum_over_processes, sums))
-    return map_losses(sums, plan)
+    entropies, regions = map_losses(sums, plan)
+    return entropies if nothing is None else entropies + nothing.to(entropies.dtype), regions
+
+
+def _nothing_of(maps: Sequence[Tensor], plan: LossPlan) -> Tensor | None:
+    """Return 0 made of the originals that no map of the plan has, whatever they hold; None where there are none.
+
+    So their heads get a gradient of 0, as with the other engines; DistributedDataParallel waits for it.
+    """
+    held = {scale for m in plan.maps for scale in m.scales}
+    rest = [one for scale, one in enumerate(maps, 1) if scale not in held and one.requires_grad]
+    firsts = [one.flatten()[:1] for one in rest]
+    zeros = [first.masked_fill(torch.ones_like(first, dtype=torch.bool), 0).sum() for first in firsts]
+    return torch.stack([zero.to(widest(maps)) for zero in zeros]).sum() if zeros else None
 
 
 def fuse(m: Map, maps: Sequence[Tensor], operators: _Operators) -> Tensor:

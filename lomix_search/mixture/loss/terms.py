@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
@@ -187,7 +188,12 @@ def _is_number(value: object) -> bool:
 
 
 def _raise(faults: Sequence[str]) -> None:
-    if len(faults) == 1:
-        raise LossError(f"{faults[0].removesuffix('.')}.")
-    if faults:
-        raise LossError(f"{len(faults)} options of the loss do not fit.", seen=[f.removesuffix(".") for f in faults])
+    if not faults:
+        return
+    said = [fault.removesuffix(".") for fault in faults]
+    named = {name for fault in faults for name in re.findall(r"^\w+|(?<= and )\w+", fault)}
+    own = [f"{field.name}={field.default!r}" for field in fields(LossTerms) if field.name in named]
+    hint = f"MixtureLoss(…, {', '.join(own)})  # as in the paper"
+    if len(said) == 1:
+        raise LossError(f"{said[0]}.", hint=hint)
+    raise LossError(f"{len(said)} options of the loss do not fit.", seen=said, hint=hint)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lomix_search.mixture.loss.plan import LossPlan
+
 _ALIKE = {torch.float64: 1e-12, torch.float32: 1e-6}
 """Relative difference up to which two losses are one: a loss that is computed twice may differ in its last digits."""
 
@@ -43,6 +45,35 @@ def shares_of_largest(losses: Tensor, least: Tensor, share: Tensor) -> Tensor:
     """
     above, equal = _compared(losses, least)
     return above.to(losses.dtype) + equal * share
+
+
+def with_cuts(total: Tensor, number: int, cuts: Tensor) -> Tensor:
+    """Put how many losses count, and what divides them from the others (2, m), into rows of sums and behind them."""
+    total[:, -1] = 0
+    total[:1, -1] = number
+    return torch.cat([total, cuts.double().reshape(1, -1).expand(len(total), -1)], 1)
+
+
+def sums_of_largest(total: Tensor, losses: Tensor, plan: LossPlan) -> Tensor:
+    """Put the sums of the largest losses in place of those of all, a few maps at a time.
+
+    Args:
+        total: Rows of sums of all pixels (I, size).
+        losses: Of each map (m, n); below 0 where none is.
+        plan: What to compute.
+
+    Returns:
+        Rows as back ends return them with ``top_k``.
+    """
+    count = int(total[:, -1].sum()) * (plan.num_classes if plan.sigmoid else 1)
+    number, cuts = number_of_largest(count, plan.terms.top_k), losses.new_zeros(2, len(losses))
+    total[:, : len(losses)] = 0
+    for first in range(0, len(losses), 8):
+        some = slice(first, min(first + 8, len(losses)))
+        least, share = cuts[0, some], cuts[1, some] = threshold(losses[some], number)
+        counted = losses[some] * shares_of_largest(losses[some], least[:, None], share[:, None])
+        total[0, some] = torch.where(losses[some] < 0, 0, counted).sum(1, dtype=torch.float64)
+    return with_cuts(total, number, cuts)
 
 
 def _compared(losses: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ A weighting is built for the maps of a loss, in their order. ``WEIGHTINGS`` hold
 maps first and settings by keyword; the settings' annotations say what a recipe's ``[weighting]`` table may hold.
 """
 
+import difflib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError, create_model
+from pydantic_core import PydanticUndefined
 from torch import Tensor, nn
 
 from lomix_search.errors import LossError, nearest
@@ -89,10 +91,19 @@ class Weighting(nn.Module, ABC):
         """
         wanted = {ids} if isinstance(ids, str) else set(ids)
         if strange := sorted(wanted - set(self.map_ids)):
-            raise LossError(f'weighting "{self.name}" has no such maps.', seen=list_ids(strange))
+            raise LossError(
+                f'weighting "{self.name}" has no such maps.',
+                seen=list_ids(strange),
+                hint="loss.weighting.map_ids   # those that there are",
+            )
         kept = tuple(before and name in wanted for before, name in zip(self._kept, self.map_ids, strict=True))
         if not any(kept):
-            raise LossError(f'weighting "{self.name}": no map would be left.', seen=list_ids(sorted(wanted)))
+            still = next(name for name, before in zip(self.map_ids, self._kept, strict=True) if before)
+            raise LossError(
+                f'weighting "{self.name}": no map would be left.',
+                seen=list_ids(sorted(wanted)) or "no map is named",
+                hint=f'loss.weighting.keep(["{still}"])   # one of those that are still kept',
+            )
         self.kept.copy_(torch.tensor(kept).to(self.kept))
         self._kept = kept
 
@@ -193,9 +204,11 @@ def weighting_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]
     """
     if faults := weighting_faults(name, settings):
         if name not in WEIGHTINGS and len(faults) == 1:
-            raise LossError(f'weighting "{name}": {faults[0].partition(": ")[2]}')
+            near = next(iter(difflib.get_close_matches(name, WEIGHTINGS, n=1)), "softplus")
+            raise LossError(f'weighting "{name}": {faults[0].partition(": ")[2]}', hint=f'weighting="{near}"')
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise LossError("\n".join([f'weighting "{name}" has {count}.', *(f"  {fault}" for fault in faults)]))
+        listed = "\n".join([f'weighting "{name}" has {count}.', *(f"  {fault}" for fault in faults)])
+        raise LossError(listed, hint=_own_settings(name))
     model = _settings(_factory(name))
     checked = model.model_validate(dict(settings))
     return {key: getattr(checked, key) for key in model.model_fields}
@@ -224,6 +237,16 @@ def weighting_faults(name: str, settings: Mapping[str, Any]) -> list[str]:
             return [f"{key}: unknown; {name} has no settings." for key in settings]
         return faults_of(cause, model)
     return []
+
+
+def _own_settings(name: str) -> str:
+    """Return what to write instead of settings that do not fit: those that a weighting has by itself."""
+    if name not in WEIGHTINGS:
+        return 'weighting="softplus"'
+    fields = _settings(_factory(name)).model_fields
+    own = {key: field.default for key, field in fields.items() if field.default not in (None, PydanticUndefined)}
+    listed = ", ".join(f"{key}={value!r}" for key, value in own.items())
+    return f"{name}: {listed}   # its own" if own else f'weighting="{name}"   # with no setting'
 
 
 def _factory(name: str) -> Callable[..., Weighting]:

@@ -109,11 +109,23 @@ def check_weights(values: Sequence[float], ids: tuple[str, ...], title: str = "F
     Raises:
         LossError: another number of weights, a weight that is negative or not finite, or only weights of 0.
     """
+    call = f"{title}(maps, {'given=' if title == 'Anneal' else ''}"
     if len(values) != len(ids):
-        raise LossError(f"{title} has {len(values)} weights; these are {len(ids)} maps.", seen=list_ids(ids))
+        raise LossError(
+            f"{title} has {len(values)} weights; these are {len(ids)} maps.",
+            seen=list_ids(ids),
+            hint=f"{call}[1.0] * {len(ids)})   # one for each map, equal ones here",
+        )
     held = torch.tensor(values).tolist()  # as they will be: 1e39 is infinite then, 1e-60 is 0
     wrong = [f"{name}: {w}" for name, w, h in zip(ids, values, held, strict=True) if not 0 <= h < float("inf")]
     if wrong:
-        raise LossError(f"{title} has {len(wrong)} weights that are negative or not finite.", seen=wrong)
+        raise LossError(
+            f"{title} has {len(wrong)} weights that are negative or not finite.",
+            seen=wrong,
+            hint=f"{call}torch.tensor(weights).nan_to_num(0, 0, 0).clamp_min(0).tolist())   # such maps left out",
+        )
     if not any(held):
-        raise LossError(f"{title} has only weights of 0; nothing would be trained.")
+        raise LossError(
+            f"{title} has only weights of 0; nothing would be trained.",
+            hint=f"{call}[1.0] * {len(ids)})   # equal ones",
+        )

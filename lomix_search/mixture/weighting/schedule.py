@@ -60,7 +60,10 @@ class Anneal(Weighting):
     ) -> None:
         super().__init__(maps)
         if until < start:
-            raise LossError(f'weighting "anneal": until = {until} lies before start = {start}.')
+            raise LossError(
+                f'weighting "anneal": until = {until} lies before start = {start}.',
+                hint=f"start = {until}, until = {start}   # the other way round",
+            )
         self.start, self.until, self.shape = start, until, shape
         self._is_finest = finest_original(maps, self.name)
         self.register_buffer("finest", torch.tensor(self._is_finest).float(), persistent=False)
@@ -70,7 +73,11 @@ class Anneal(Weighting):
         self._go_to(0.0)
         if draw is not None:
             if given is not None:
-                raise LossError('weighting "anneal": give weights or draw maps, not both.', seen=f"draw = {draw}")
+                raise LossError(
+                    'weighting "anneal": give weights or draw maps, not both.',
+                    seen=f"draw = {draw}",
+                    hint="leave draw out for the given weights, or given for drawn maps",
+                )
             given = _drawn(self._is_finest, draw, seed)
         values = [1.0] * len(maps) if given is None else [float(w) for w in given]
         check_weights(values, self.map_ids, "Anneal")

@@ -32,12 +32,15 @@ namespace {
 
 // Bytes of one vector: what the machine has. Compilers can split longer ones, but compare and choose lane by lane then,
 // which makes all of this four times slower.
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
 constexpr int BYTES = 32;
 #else
 constexpr int BYTES = 16;  // SSE2, NEON
 #endif
-constexpr int TILE_BYTES = 256;  // of one row of a tile: 64 pixels in float, 32 in double
+constexpr int TILE_BYTES = BYTES == 64 ? 512 : 256;  // of one row of a tile: 128 or 64 pixels in float
+constexpr bool MANY = BYTES == 64;  // registers: 32 of them, not 16
 constexpr int FLUSH = 16;        // tiles whose sums are held in the vectors' own type before they go into double
 
 typedef float f32v __attribute__((vector_size(BYTES)));
@@ -52,7 +55,7 @@ template <> struct Real<float> {
   using V = f32v;
   using I = i32v;
   static constexpr int lanes = BYTES / 4, mantissa = 23, degree = 5;
-  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -88.0296860f, tiny = 1.2e-38f;
+  static constexpr float log2e = 1.44269504f, ln2 = 0.69314718f, low = -88.0296860f, tiny = 1.2e-38f, alike = 1e-6f;
   static constexpr float magic = 12582912.0f;  // 1.5·2²³ rounds to an integer, which is then in the lowest bits
   static constexpr float c[] = {1.0f,         0.6931469174f,  0.2402211800f,
                                 0.05550712874f, 0.009675540650f, 0.001327647168f};
@@ -63,6 +66,7 @@ template <> struct Real<double> {
   using I = i64v;
   static constexpr int lanes = BYTES / 8, mantissa = 52, degree = 10;
   static constexpr double log2e = 1.4426950408889634, ln2 = 0.69314718055994531, low = -709.0895657128, tiny = 2.3e-308;
+  static constexpr double alike = 1e-12;
   static constexpr double magic = 6755399441055744.0;
   static constexpr double c[] = {1.0,
                                  0.693147180559949729,
@@ -79,7 +83,9 @@ template <> struct Real<double> {
 
 // Returns NaN where b is NaN, or, as the instructions of ARM do, where either is.
 INLINE f32v larger(f32v a, f32v b) {
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+  return (f32v)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX__)
   return (f32v)_mm256_max_ps((__m256)a, (__m256)b);
 #elif defined(__SSE2__)
   return (f32v)_mm_max_ps((__m128)a, (__m128)b);
@@ -90,7 +96,9 @@ INLINE f32v larger(f32v a, f32v b) {
 #endif
 }
 INLINE f64v larger(f64v a, f64v b) {
-#if defined(__AVX__)
+#if defined(__AVX512F__)
+  return (f64v)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX__)
   return (f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
 #elif defined(__SSE2__)
   return (f64v)_mm_max_pd((__m128d)a, (__m128d)b);
@@ -101,18 +109,44 @@ INLINE f64v larger(f64v a, f64v b) {
 #endif
 }
 
-// e^d for d ≤ 0, to 1e-7·(2 + |d|) in float and 1e-15 in double; NaN stays NaN. Below e^low it is nearly
-// nothing, which NoDenormals makes 0: a class at −inf has no part in anything. It is 2^t·2^f with a whole t, which is added
-// to the exponent of 2^f. `low` is a hair above −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow
-// from an exponent of 0.
-template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
+// q·2^t for a whole t, which stands in the lowest bits of `held` = t + magic.
+template <class S, class V = typename Real<S>::V> INLINE V scaled(V q, V held) {
   using R = Real<S>;
+#if defined(__AVX512F__)
+  const V t = held - R::magic;
+  if constexpr (R::mantissa == 23) return (V)_mm512_scalef_ps((__m512)q, (__m512)t);
+  else return (V)_mm512_scalef_pd((__m512d)q, (__m512d)t);
+#else
   using I = typename R::I;
-  const V u = larger(V{} + R::low, d), t = u * R::log2e + R::magic, f = u * R::log2e - (t - R::magic);
-  V q = V{} + R::c[R::degree];
+  return (V)((I)q + ((I)held << R::mantissa));
+#endif
+}
+
+// e^d for d ≤ 0, of N vectors at once, so that none has to wait for its own last step; to 1e-7·(2 + |d|) in float and
+// 1e-15 in double; NaN stays NaN. Below e^low it is nearly nothing, which NoDenormals makes 0: a class at −inf has no
+// part in anything. It is 2^t·2^f with a whole t, which is added to the exponent of 2^f. `low` is a hair above
+// −127·ln 2, or −1023·ln 2: f must not be negative there, or 2^f would borrow from an exponent of 0.
+template <class S, int N, class V = typename Real<S>::V> INLINE void exp_down(const V* d, V* out) {
+  using R = Real<S>;
+  V u[N], t[N], q[N];
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) u[k] = larger(V{} + R::low, d[k]);
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) t[k] = u[k] * R::log2e + R::magic;
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) u[k] = u[k] * R::log2e - (t[k] - R::magic), q[k] = V{} + R::c[R::degree];
 #pragma GCC unroll 16
-  for (int i = R::degree - 1; i >= 0; --i) q = q * f + R::c[i];
-  return (V)((I)q + ((I)t << R::mantissa));
+  for (int i = R::degree - 1; i >= 0; --i)
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) q[k] = q[k] * u[k] + R::c[i];
+#pragma GCC unroll 4
+  for (int k = 0; k < N; ++k) out[k] = scaled<S>(q[k], t[k]);
+}
+
+template <class S, class V = typename Real<S>::V> INLINE V exp_down(V d) {
+  V out;
+  exp_down<S, 1>(&d, &out);
+  return out;
 }
 
 // The logarithm of x > 0, to 1e-8 in float and 1e-16 in double; NaN stays NaN. With x = 2^e·m and m near 1 it is
@@ -142,41 +176,70 @@ template <class S> INLINE double lane_sum(typename Real<S>::V v) {
   return x[0];
 }
 
-// Lane i of the result is the sum over the lanes of x[i].
-INLINE f32v lane_sums(const f32v* x) {
-#if defined(__AVX__)
-  const __m256 *a = (const __m256*)x;
-  const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
-  const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
-  return (f32v)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
-#elif defined(__SSE2__)
-  __m128 a = (__m128)x[0], b = (__m128)x[1], c = (__m128)x[2], d = (__m128)x[3];
-  _MM_TRANSPOSE4_PS(a, b, c, d);
-  return (f32v)_mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
-#elif defined(__aarch64__)
-  const float32x4_t* a = (const float32x4_t*)x;
-  return (f32v)vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+// Sums over the lanes of N vectors each.
+template <int N> INLINE void lane_sums(const f32v* x, float* to) {
+#if defined(__AVX512F__)
+  // Halves of two become one vector, then quarters of four, then what is left is turned. Of 16 all is used.
+  constexpr int pairs = N / 2, fours = N / 4;
+  const auto add = [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); };
+  __m512 half[pairs], part[fours];
+#pragma GCC unroll 8
+  for (int i = 0; i < pairs; ++i) {
+    const __m512 a = (__m512)x[2 * i], b = (__m512)x[2 * i + 1];
+    half[i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < fours; ++i) {  // four lanes for each of x[4·i …]
+    const __m512 a = half[2 * i], b = half[2 * i + 1];
+    part[i] = add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  const auto twos = [&](__m512 a, __m512 b) { return add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); };
+  const __m512 low = twos(part[0], part[1]), high = N == 16 ? twos(part[fours - 2], part[fours - 1]) : low;
+  const __m512 all = add(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512 sums = _mm512_permutexvar_ps(order, all);
+  std::memcpy(to, &sums, sizeof(float) * N);
 #else
-  f32v sums;
-  for (int i = 0; i < Real<float>::lanes; ++i) sums[i] = (float)lane_sum<float>(x[i]);
-  return sums;
+  constexpr int n = Real<float>::lanes;
+  for (int i = 0; i < N; i += n) {
+#if defined(__AVX__)
+    const __m256* a = (const __m256*)(x + i);
+    const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(a[2], a[3]));
+    const __m256 high = _mm256_hadd_ps(_mm256_hadd_ps(a[4], a[5]), _mm256_hadd_ps(a[6], a[7]));
+    const f32v sums = (f32v)_mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+#elif defined(__SSE2__)
+    __m128 a = (__m128)x[i], b = (__m128)x[i + 1], c = (__m128)x[i + 2], d = (__m128)x[i + 3];
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    const f32v sums = (f32v)_mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d));
+#elif defined(__aarch64__)
+    const float32x4_t* a = (const float32x4_t*)(x + i);
+    const f32v sums = (f32v)vpaddq_f32(vpaddq_f32(a[0], a[1]), vpaddq_f32(a[2], a[3]));
+#else
+    f32v sums;
+    for (int k = 0; k < n; ++k) sums[k] = (float)lane_sum<float>(x[i + k]);
+#endif
+    std::memcpy(to + i, &sums, sizeof sums);
+  }
 #endif
 }
-INLINE f64v lane_sums(const f64v* x) {
-#if defined(__AVX__)
-  const __m256d* a = (const __m256d*)x;
-  const __m256d low = _mm256_hadd_pd(a[0], a[1]), high = _mm256_hadd_pd(a[2], a[3]);
-  return (f64v)_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
-#elif defined(__SSE2__)
-  const __m128d a = (__m128d)x[0], b = (__m128d)x[1];
-  return (f64v)_mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
+template <int N> INLINE void lane_sums(const f64v* x, double* to) {
+  constexpr int n = Real<double>::lanes;
+  for (int i = 0; i < N; i += n) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+    const __m256d* a = (const __m256d*)(x + i);
+    const __m256d low = _mm256_hadd_pd(a[0], a[1]), high = _mm256_hadd_pd(a[2], a[3]);
+    const f64v sums = (f64v)_mm256_add_pd(_mm256_permute2f128_pd(low, high, 0x20), _mm256_permute2f128_pd(low, high, 0x31));
+#elif defined(__SSE2__) && !defined(__AVX__)
+    const __m128d a = (__m128d)x[i], b = (__m128d)x[i + 1];
+    const f64v sums = (f64v)_mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b));
 #elif defined(__aarch64__)
-  return (f64v)vpaddq_f64((float64x2_t)x[0], (float64x2_t)x[1]);
+    const f64v sums = (f64v)vpaddq_f64((float64x2_t)x[i], (float64x2_t)x[i + 1]);
 #else
-  f64v sums;
-  for (int i = 0; i < Real<double>::lanes; ++i) sums[i] = lane_sum<double>(x[i]);
-  return sums;
+    f64v sums;
+    for (int k = 0; k < n; ++k) sums[k] = lane_sum<double>(x[i + k]);
 #endif
+    std::memcpy(to + i, &sums, sizeof sums);
+  }
 }
 
 // While one of these lives, numbers that are nearly nothing become 0: some processors take a hundred cycles for each.
@@ -266,20 +329,23 @@ template <class S> struct Job {
   const S* params;         // all parameters of the operators
   std::vector<S> concat;   // those of concatenations less those of the last class, with a softmax
   const S* weights;        // of the classes' cross-entropy (C), with a sigmoid of what is true; null where all are 1
+  const S* boundary;       // what a pixel weighs in each channel (B, C, N), with a sigmoid; null where all weigh 1
   int64_t B, N, ignore, num_params, chunks;
-  // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m), overlap (m, C), Σ p² or Σ p (m, C), label
-  // counts (C), pixels that count.
+  // Pass 1: sums of a chunk, and in it of each image: cross-entropy (m, K), overlap (m, C), Σ p² or Σ p (m, C), label
+  // counts (C), pixels that count, or what they weigh (K). K is C with boundary weights, else 1.
   double* sums = nullptr;
-  // Pass 2: factors a (m, C), b (m, C), of each image, and g (m) of the gradient p·(a·p − b·y), or p·(a − b·y), through
-  // softmax, plus g·(p − y).
+  S* each = nullptr;  // where the largest are wanted: all cross-entropies (m, 1 or C, B, N), −1 where none is
+  // Pass 2: factors a (m, C), b (m, C), of each image, and g (m, K) of the gradient p·(a·p − b·y), or p·(a − b·y),
+  // through softmax, plus g·(p − y); with boundary weights g is of each image too.
   const S *a = nullptr, *b = nullptr, *g = nullptr;
+  const S* cuts = nullptr;  // where the largest count: from which loss on (m), and with which share those as large (m)
   S* const* grads = nullptr;        // zeros for coarse originals
   double* grad_params = nullptr;  // (chunks, num_params)
   Bands<S>* bands = nullptr;
   Job(const KernelPlan* plan, const S* const* maps, const int64_t* shapes, const int64_t* labels, const S* params,
-      const S* weights, int64_t B, int64_t ignore, int64_t num_params, int64_t chunks)
+      const S* weights, const S* boundary, int64_t B, int64_t ignore, int64_t num_params, int64_t chunks)
       : plan(plan), maps(maps), sizes{shapes[0], shapes[1], shapes[2]}, labels(labels), params(params), weights(weights),
-        B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
+        boundary(boundary), B(B), N(shapes[0] * shapes[1] * shapes[2]), ignore(ignore), num_params(num_params), chunks(chunks) {
     for (int64_t l = 0; l < plan->L; ++l) grids.emplace_back(shapes + 3 * (l + 1), shapes);
     for (const Fusion& fusion : plan->fusions)
       if (fusion.kind == CONCAT) lower(fusion);
@@ -293,19 +359,21 @@ template <class S> struct Job {
     for (int64_t i = 0; i < C * width; ++i) to[i] = w[i] - (plan->sigmoid ? 0 : w[(C - 1) * width + i % width]);
     for (int64_t o = 0; o < C; ++o) to[C * width + o] = w[C * width + o] - (plan->sigmoid ? 0 : w[C * width + C - 1]);
   }
-  int64_t sums_size() const { return plan->m * (2 * plan->C + 1) + plan->C + 1; }
+  int64_t columns() const { return boundary ? plan->C : 1; }  // K
+  int64_t sums_size() const { return plan->m * (2 * plan->C + columns()) + plan->C + columns(); }
   int64_t rows() const { return plan->per_image ? B : 1; }
 };
 
 template <class S, int VECS> struct Worker {
   using V = typename Real<S>::V;
   using I = typename Real<S>::I;
-  static_assert(VECS % 8 == 0, "loops go by 4 and 8 vectors");
+  static_assert(VECS % 4 == 0, "loops go by 2 and 4 vectors");
   static constexpr int LANES = Real<S>::lanes, TILE = VECS * LANES;
+  static constexpr int MOST = MANY ? 10 : 6, TALL = MANY ? 4 : 2;  // rows of a block: registers hold so many
   struct Gate { int64_t weight, bias, scale; };  // of attention, where its parameters begin; maps may share it
   const Job<S>& job;
   const KernelPlan& plan;
-  const int64_t L, C, CV;
+  const int64_t L, C, K, CV;
   const bool powers;  // e^(a + b) = e^a·e^b: the exponentials of sums are products of those of the originals
   std::vector<Gate> all_gates;
   std::vector<int64_t> gates_of;  // of each attention in turn, one for each of its scales
@@ -313,20 +381,22 @@ template <class S, int VECS> struct Worker {
   // Originals, their exponentials, their gradients, one-hot labels, also as masks, exponentials, sums or products or
   // their powers on the way down a trie, their adjoints, space to work in; then one row of VECS vectors for each scale:
   // what is chosen of the originals and of sums, attention's gates; for each gate its score and slope; what shapes a
-  // cross-entropy; then sums that wait for double.
-  V *P, *Q, *G, *Y, *M, *E, *Z, *D, *X, *chosen, *chosen_sums, *gates, *scores, *slopes, *shapes, *added;
+  // cross-entropy, what pixels weigh; then sums that wait for double.
+  V *P, *Q, *G, *Y, *M, *E, *Z, *D, *X, *chosen, *chosen_sums, *gates, *scores, *slopes, *shapes, *W, *added;
   std::vector<const V*> on_way;    // maps, or their powers, by depth in a trie
   std::vector<int64_t> way;        // scales, by depth
   V valid[VECS], total[VECS], picked[VECS], inv[VECS];
   V weight[VECS];                    // of the cross-entropy of each pixel
-  const S *a = nullptr, *b = nullptr;  // factors of the image
+  const S *a = nullptr, *b = nullptr, *g = nullptr;  // factors of the image
+  int64_t image = 0, start = 0;        // of the tile, and how many of its pixels there are
+  int count = 0;
   double *sums = nullptr, *grad_params = nullptr;
   std::vector<S> learned;  // gradients of the parameters that wait for double
   std::vector<Band<S>> bands;
   int held = 0;  // tiles whose sums wait
 
   explicit Worker(const Job<S>& j)
-      : job(j), plan(*j.plan), L(plan.L), C(plan.C), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
+      : job(j), plan(*j.plan), L(plan.L), C(plan.C), K(j.columns()), CV(C * VECS), powers(!plan.sigmoid && !shaped()), on_way(L + 1),
         way(L + 1), learned(j.num_params), bands(L) {
     for (const Fusion& fusion : plan.fusions)
       if (fusion.kind == ATTENTION)
@@ -335,7 +405,7 @@ template <class S, int VECS> struct Worker {
     const std::pair<V**, int64_t> parts[] = {
         {&P, L * CV}, {&Q, L * CV}, {&G, L * CV}, {&Y, CV}, {&M, CV}, {&E, CV}, {&Z, (L + 1) * CV}, {&D, (L + 1) * CV},
         {&X, L * CV}, {&chosen, L * VECS}, {&chosen_sums, (L + 1) * VECS}, {&gates, L * VECS}, {&scores, n * VECS},
-        {&slopes, n * VECS}, {&shapes, shaped() ? CV : 0}, {&added, plan.m * (2 * C + 1)}};
+        {&slopes, n * VECS}, {&shapes, shaped() ? CV : 0}, {&W, job.boundary ? CV : 0}, {&added, plan.m * (2 * C + 1)}};
     int64_t size = 0;
     for (auto [part, count] : parts) size += count;
     memory.resize(size);
@@ -385,6 +455,13 @@ template <class S, int VECS> struct Worker {
       else y[labels[t] * TILE + t] = 1;
     }
     for (int64_t i = 0; i < CV; ++i) M[i] = (V)(Y[i] > 0);
+    for (int64_t c = 0; c < C && job.boundary; ++c) {
+      V* row = W + c * VECS;
+      std::memset(row, 0, sizeof(V) * VECS);
+      std::memcpy(row, job.boundary + (image * C + c) * job.N + start, sizeof(S) * count);
+      for (int v = 0; v < VECS; ++v) row[v] = valid[v] > 0 ? row[v] : V{};
+    }
+    this->image = image, this->start = start, this->count = count;
     if (powers) raise();
     score_gates();
   }
@@ -427,12 +504,13 @@ template <class S, int VECS> struct Worker {
       double* row = job.sums + (chunk * job.rows() + (plan.per_image ? image : 0)) * job.sums_size();
       if (held == FLUSH || row != sums) flush_sums();
       ++held, sums = row;
-      double* counts = sums + plan.m * (2 * C + 1);
+      double* counts = sums + plan.m * (2 * C + K);
       load(image, start, count);
-      for (int v = 0; v < VECS; ++v) counts[C] += lane_sum<S>(valid[v]);
+      for (int64_t k = 0; k < K; ++k)
+        for (int v = 0; v < VECS; ++v) counts[C + k] += lane_sum<S>(job.boundary ? W[k * VECS + v] : valid[v]);
       for (int64_t c = 0; c < C; ++c) {
         V own = V{};
-        for (int v = 0; v < VECS; ++v) own += Y[c * VECS + v];
+        for (int v = 0; v < VECS; ++v) own += job.boundary ? Y[c * VECS + v] * W[c * VECS + v] : Y[c * VECS + v];
         counts[c] += lane_sum<S>(own);
       }
       for (const TrieNode& node : plan.nodes) add_node(node);
@@ -448,7 +526,9 @@ template <class S, int VECS> struct Worker {
 
   void flush_sums() {
     if (!held) return;
-    for (int64_t i = 0; i < plan.m * (2 * C + 1); ++i) sums[i] += lane_sum<S>(added[i]), added[i] = V{};
+    const int64_t ours = plan.m * (K - 1);  // more cross-entropies than are held
+    for (int64_t i = 0; i < plan.m * (2 * C + 1); ++i)
+      sums[i < plan.m ? i : i + ours] += lane_sum<S>(added[i]), added[i] = V{};
     held = 0;
   }
 
@@ -458,7 +538,7 @@ template <class S, int VECS> struct Worker {
     tiles(chunk, [&](int64_t image, int64_t start, int count) {
       if (held++ == FLUSH) flush_learned();
       const int64_t row = plan.per_image ? image * plan.m * C : 0;
-      a = job.a + row, b = job.b + row;
+      a = job.a + row, b = job.b + row, g = job.g + (job.boundary ? row : 0);
       load(image, start, count);
       if (count == TILE) fetch<1>(job.grads, image, start);
       std::memset(G, 0, sizeof(V) * CV * L);
@@ -621,23 +701,28 @@ template <class S, int VECS> struct Worker {
 
   // -- losses of one map ----------------------------------------------------------------------------------------------
 
-  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label.
+  // e = e^(z − max), total = Σ e. If LOSS, picked is z − max at the pixel's label. Two vectors at once.
   template <bool LOSS> void softmax(const V* z, V* e) {
-    for (int v = 0; v < VECS; ++v) softmax<LOSS>(z + v, M + v, e + v, total[v], picked[v]);
-  }
-
-  template <bool LOSS> INLINE void softmax(const V* z, const V* mask, V* e, V& total, V& picked) const {
-    V top = z[0];
-    for (int64_t c = 1; c < C; ++c) top = larger(top, z[c * VECS]);
-    V sum = V{}, mine = V{};
-    for (int64_t c = 0; c < C; ++c) {
-      const V d = z[c * VECS] - top, x = exp_down<S>(d);
-      if (LOSS) mine += (V)((I)d & (I)mask[c * VECS]);  // no product: of 0 and −inf that is NaN
-      e[c * VECS] = x;
-      sum += x;
+    for (int v = 0; v < VECS; v += 2) {
+      V top[2] = {z[v], z[v + 1]}, sum[2] = {}, mine[2] = {};
+      for (int64_t c = 1; c < C; ++c)
+        for (int k = 0; k < 2; ++k) top[k] = larger(top[k], z[c * VECS + v + k]);
+      for (int64_t c = 0; c < C; ++c) {
+        const V d[2] = {z[c * VECS + v] - top[0], z[c * VECS + v + 1] - top[1]};
+        V *x = e + c * VECS + v, powers[2];
+        exp_down<S, 2>(d, powers);
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+          if (LOSS) mine[k] += (V)((I)d[k] & (I)M[c * VECS + v + k]);  // no product: of 0 and −inf that is NaN
+          x[k] = powers[k];
+          sum[k] += powers[k];
+        }
+      }
+      for (int k = 0; k < 2; ++k) {
+        total[v + k] = sum[k];
+        if (LOSS) picked[v + k] = mine[k];
+      }
     }
-    total = sum;
-    if (LOSS) picked = mine;
   }
 
   // Σ log Σ e − (z_label − max) of the tile, from total and picked.
@@ -659,22 +744,28 @@ template <class S, int VECS> struct Worker {
   void judge(int64_t map, const V* e) {
     for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
     added[map] += cross_entropy();
-    if (plan.squares) judge<true>(map, e);
-    else judge<false>(map, e);
+    judge_regions(map, e);
   }
 
-  template <bool SQUARES> void judge(int64_t map, const V* e) {
+  void judge_regions(int64_t map, const V* e) {
+    if (job.boundary) return plan.squares ? judge<true, true>(map, e) : judge<false, true>(map, e);
+    if (plan.squares) judge<true, false>(map, e);
+    else judge<false, false>(map, e);
+  }
+
+  template <bool SQUARES, bool WEIGHED> void judge(int64_t map, const V* e) {
     V *overlap = added + plan.m + map * C, *spread = overlap + plan.m * C;
     for (int64_t c = 0; c < C; ++c) {
-      V sum = V{}, shared = V{};
+      V sum[4] = {}, shared[4] = {};  // of every fourth vector: no sum waits for the one before
+      for (int v = 0; v < VECS; v += 4)
 #pragma GCC unroll 4
-      for (int v = 0; v < VECS; ++v) {
-        const V p = e[c * VECS + v] * inv[v];
-        sum += SQUARES ? p * p : p;
-        shared += p * Y[c * VECS + v];
-      }
-      overlap[c] += shared;
-      spread[c] += sum;
+        for (int k = 0; k < 4; ++k) {
+          const V p = e[c * VECS + v + k] * inv[v + k], weighed = WEIGHED ? p * W[c * VECS + v + k] : p;
+          sum[k] += SQUARES ? p * weighed : weighed;
+          shared[k] += weighed * Y[c * VECS + v + k];
+        }
+      overlap[c] += (shared[0] + shared[1]) + (shared[2] + shared[3]);
+      spread[c] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
   }
 
@@ -710,9 +801,26 @@ template <class S, int VECS> struct Worker {
   //
   // With t what a pixel is to be, weights included, the loss is −Σ t·log p, and its slope (Σ t)·p − t. A focal loss has
   // the factor u^γ, its slope u^γ·(1 − γ·p·(log p) / u), with u = 1 − p and p that of what is true. `shapes` holds the
-  // factors of the slopes, 0 where a pixel does not count: a row for each pixel, with a sigmoid one for each channel.
+  // factors of the slopes, what a pixel weighs among them, 0 where it does not count: a row for each pixel, with a
+  // sigmoid one for each channel.
 
-  bool shaped() const { return plan.smoothing > 0 || plan.gamma > 0; }
+  bool shaped() const { return plan.smoothing > 0 || plan.gamma > 0 || job.boundary || job.each || job.cuts; }
+
+  // Hand out the losses of a vector of pixels.
+  void keep(int64_t map, int64_t c, int v, V each, V counts) const {
+    const int some = std::min(count - v * LANES, LANES);
+    if (some <= 0) return;
+    const V kept = counts > 0 ? each : V{} - 1;
+    const int64_t row = map * (plan.sigmoid ? C : 1) + c;
+    std::memcpy(job.each + (row * job.B + image) * job.N + start + v * LANES, &kept, sizeof(S) * some);
+  }
+
+  // With which share losses count where only the largest do, as shares_of_largest of top_k.py says it.
+  V share(int64_t map, V each) const {
+    const S least = job.cuts[map], room = Real<S>::alike * std::abs(least);
+    const V away = each - least, apart = away > 0 ? away : -away;
+    return (each <= least + room ? V{} : V{} + 1) + (apart <= room ? V{} + job.cuts[plan.m + map] : V{});
+  }
 
   // Factors of a focal loss and of its slope, from what is true: p, u = 1 − p, and −log p.
   std::pair<V, V> focal(V p, V u, V lost) const {
@@ -732,7 +840,7 @@ template <class S, int VECS> struct Worker {
   }
 
   // As softmax. What is true of a pixel keeps weight·(1 − ε), and every class gets w·ε/C.
-  template <bool LOSS> double shaped_softmax(const V* z) {
+  template <bool LOSS> void shaped_softmax(int64_t map, const V* z) {
     const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
     V total = V{};
     for (int v = 0; v < VECS; ++v) {
@@ -757,16 +865,18 @@ template <class S, int VECS> struct Worker {
         const auto [power, slope] = focal(mine / sum, others / sum, lost);
         each *= power, factor = slope;
       }
+      if (!LOSS && job.cuts) factor *= share(map, each);
+      if (LOSS && job.each) keep(map, 0, v, each, valid[v]);
       shapes[v] = valid[v] > 0 ? factor : V{};
       if (LOSS) total += valid[v] > 0 ? each : V{};
     }
-    return lane_sum<S>(total);
+    if (LOSS) sums[map] += lane_sum<S>(total);
   }
 
   // As sigmoid: of what is true w·y', of what is not 1 − y', with y' = (1 − ε)·y + ε/2.
-  template <bool LOSS> double shaped_sigmoid(const V* z) {
-    V total = V{};
-    for (int64_t c = 0; c < C; ++c)
+  template <bool LOSS> void shaped_sigmoid(int64_t map, const V* z) {
+    for (int64_t c = 0; c < C; ++c) {
+      V total = V{};
       for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
         const auto above = z[i] > 0;
         const V e = exp_down<S>(above ? -z[i] : z[i]), sum = 1 + e, log_sum = log_of<S>(sum);
@@ -779,32 +889,35 @@ template <class S, int VECS> struct Worker {
           const auto [power, slope] = focal(own ? p : u, own ? u : p, own ? lost : lost_other);
           each *= power, factor = slope;
         }
+        if (!LOSS && job.cuts) factor *= share(map, each);
+        if (LOSS && job.each) keep(map, c, i % VECS, each, valid[i % VECS]);
+        if (job.boundary) each *= W[i], factor *= W[i];
         const auto counts = valid[i % VECS] > 0;
         E[i] = counts ? p : V{};
         shapes[i] = counts ? factor : V{};
         if (LOSS) total += counts ? each : V{};
       }
-    return lane_sum<S>(total);
+      if (LOSS) sums[job.boundary ? map * C + c : map] += lane_sum<S>(total);
+    }
   }
 
   V smoothed(V y) const { return (1 - (S)plan.smoothing) * y + (S)plan.smoothing / 2; }
   V channel_aim(int64_t c, V y) const { return class_weight(c) * smoothed(y); }
 
-  double shaped_loss(const V* z) { return plan.sigmoid ? shaped_sigmoid<true>(z) : shaped_softmax<true>(z); }
-
   template <bool SQUARES> void shaped_adjoint(int64_t map, const V* z, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const S *a = this->a + map * C, *b = this->b + map * C, *g = this->g + map * K;
     const auto pull = [&](int64_t c, V p, V y) { return (SQUARES ? a[c] * p : V{} + a[c]) - b[c] * y; };
     if (plan.sigmoid) {
-      shaped_sigmoid<false>(z);
+      shaped_sigmoid<false>(map, z);
       for (int64_t c = 0; c < C; ++c)
         for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
           const V p = E[i], y = Y[i], aim = channel_aim(c, y), whole = aim + 1 - smoothed(y);
-          d[i] = p * (1 - p) * pull(c, p, y) + g * shapes[i] * (whole * p - aim);
+          const V region = p * (1 - p) * pull(c, p, y);
+          d[i] = (job.boundary ? W[i] * region : region) + g[K > 1 ? c : 0] * shapes[i] * (whole * p - aim);
         }
       return;
     }
-    shaped_softmax<false>(z);
+    shaped_softmax<false>(map, z);
     const S kept = 1 - (S)plan.smoothing, part = (S)plan.smoothing / C, spread = spread_weight();
     V mean[VECS] = {};
     for (int64_t c = 0; c < C; ++c)
@@ -817,7 +930,7 @@ template <class S, int VECS> struct Worker {
       for (int v = 0; v < VECS; ++v) {
         const V p = E[c * VECS + v], y = Y[c * VECS + v], own = kept * weight[v];
         const V aim = own * y + part * class_weight(c), whole = own + spread;
-        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g * shapes[v] * (whole * p - aim);
+        d[c * VECS + v] = p * (pull(c, p, y) - mean[v]) + g[0] * shapes[v] * (whole * p - aim);
       }
   }
 
@@ -828,11 +941,12 @@ template <class S, int VECS> struct Worker {
       softmax<true>(z, E);
       return judge(map, E);
     }
-    sums[map] += shaped() ? shaped_loss(z) : sigmoid<true>(z);
+    if (!shaped()) sums[map] += sigmoid<true>(z);
+    else if (plan.sigmoid) shaped_sigmoid<true>(map, z);
+    else shaped_softmax<true>(map, z);
     if (plan.sigmoid)
       for (int v = 0; v < VECS; ++v) inv[v] = V{} + 1;
-    if (plan.squares) judge<true>(map, E);
-    else judge<false>(map, E);
+    judge_regions(map, E);
   }
 
   // d = gradient of the total with respect to the logits z of a map.
@@ -844,7 +958,7 @@ template <class S, int VECS> struct Worker {
   }
 
   template <bool SQUARES> void sigmoid_adjoint(int64_t map, const V* z, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map], *weights = job.weights;
+    const S *a = this->a + map * C, *b = this->b + map * C, g = this->g[map], *weights = job.weights;
     sigmoid<false>(z);
     for (int64_t c = 0; c < C; ++c)
       for (int64_t i = c * VECS; i < (c + 1) * VECS; ++i) {
@@ -861,7 +975,7 @@ template <class S, int VECS> struct Worker {
   }
 
   template <bool SQUARES> void softmax_adjoint(int64_t map, const V* e, V* d) {
-    const S *a = this->a + map * C, *b = this->b + map * C, g = job.g[map];
+    const S *a = this->a + map * C, *b = this->b + map * C, g = this->g[map];
     for (int v = 0; v < VECS; ++v) inv[v] = valid[v] / total[v];
     for (int v = 0; v < VECS; v += 4) {
       V mean[4] = {}, gain[4];
@@ -1062,20 +1176,24 @@ template <class S, int VECS> struct Worker {
     for (int64_t i = 0; i < CV; ++i) G[fusion.scales[0] * CV + i] += d[i];
   }
 
-  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of up to 6 rows by 2 vectors, or of up to 3 by 4, stay in the
-  // registers; wide ones load more.
+  // concat: z = W·P + b, W (C, arity·C) by rows. Blocks of up to MOST rows by 2 vectors, or of up to 3 by 4, stay in
+  // the registers; wide ones load more.
 
-  // Cut rows into blocks of about the same height, at most 6: (first row, its block's height as a constant).
+  // Cut rows into blocks of about the same height, at most MOST: (first row, its block's height as a constant).
   template <class Visit> INLINE static void blocks(int64_t rows, Visit visit) {
     for (int64_t row = 0; row < rows;) {
-      const int64_t left = rows - row, height = left == 7 ? 4 : std::min<int64_t>(left, 6);
+      const int64_t left = rows - row, height = left / ((left + MOST - 1) / MOST);
       switch (height) {
         case 1: visit(row, std::integral_constant<int, 1>{}); break;
         case 2: visit(row, std::integral_constant<int, 2>{}); break;
         case 3: visit(row, std::integral_constant<int, 3>{}); break;
         case 4: visit(row, std::integral_constant<int, 4>{}); break;
         case 5: visit(row, std::integral_constant<int, 5>{}); break;
-        default: visit(row, std::integral_constant<int, 6>{});
+        case 6: visit(row, std::integral_constant<int, 6>{}); break;
+        case 7: visit(row, std::integral_constant<int, std::min(7, MOST)>{}); break;
+        case 8: visit(row, std::integral_constant<int, std::min(8, MOST)>{}); break;
+        case 9: visit(row, std::integral_constant<int, std::min(9, MOST)>{}); break;
+        default: visit(row, std::integral_constant<int, MOST>{});
       }
       row += height;
     }
@@ -1095,7 +1213,7 @@ template <class S, int VECS> struct Worker {
     const int64_t width = fusion.arity * C;
     for (int v = 0; v < VECS; v += WIDE) {
       V acc[ROWS][WIDE];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) acc[r][k] = V{} + bias[o + r];
@@ -1103,14 +1221,14 @@ template <class S, int VECS> struct Worker {
         const V* in = P + fusion.scales[j] * CV + v;
         const S* row = w + o * width + j * C;
         for (int64_t c = 0; c < C; ++c)
-#pragma GCC unroll 6
+#pragma GCC unroll 10
           for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
             for (int k = 0; k < WIDE; ++k) acc[r][k] += row[r * width + c] * in[c * VECS + k];
       }
       // An infinite logit makes all outputs infinite, and the softmax of infinities is NaN; their differences alone
       // would not tell.
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k)
@@ -1122,10 +1240,14 @@ template <class S, int VECS> struct Worker {
     const int64_t width = fusion.arity * C, rows = outputs();
     const S* w = job.concat.data() + fusion.params;
     S *grad_w = learned.data() + fusion.params, *grad_bias = grad_w + C * width;
-    for (int64_t o = 0; o < rows; ++o) {
-      V sum = V{};
-      for (int v = 0; v < VECS; ++v) sum += d[o * VECS + v];
-      grad_bias[o] += lane_sum<S>(sum);
+    for (int64_t o = 0; o < rows; o += 8) {
+      const int some = (int)std::min<int64_t>(rows - o, 8);
+      V sum[8] = {};
+      for (int r = 0; r < some; ++r)
+        for (int v = 0; v < VECS; ++v) sum[r] += d[(o + r) * VECS + v];
+      S all[8];
+      lane_sums<8>(sum, all);
+      for (int r = 0; r < some; ++r) grad_bias[o + r] += all[r];
     }
     for (int64_t j = 0; j < fusion.arity; ++j) {
       V* grad = G + fusion.scales[j] * CV;
@@ -1149,47 +1271,46 @@ template <class S, int VECS> struct Worker {
     constexpr int WIDE = ROWS > 3 ? 2 : 4;
     for (int v = 0; v < VECS; v += WIDE) {
       V acc[ROWS][WIDE];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) acc[r][k] = grad[r * VECS + v + k];
       for (int64_t o = 0; o < outputs(); ++o)
-#pragma GCC unroll 6
+#pragma GCC unroll 10
         for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
           for (int k = 0; k < WIDE; ++k) acc[r][k] += w[o * width + r] * d[o * VECS + v + k];
-#pragma GCC unroll 6
+#pragma GCC unroll 10
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int k = 0; k < WIDE; ++k) grad[r * VECS + v + k] = acc[r][k];
     }
   }
 
-  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes: eight sums at a time.
+  // to[r·width + c] += Σ over pixels of d[r]·p[c], for all rows of d and all classes, TALL·4 or eight sums at a time.
   void outer(const V* d, int64_t rows, const V* p, S* to, int64_t width) const {
     int64_t r = 0;
-    for (; r + 2 <= rows; r += 2)
-      for (int64_t c = 0; c + 4 <= C; c += 4) eight<2, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+    for (; r + TALL <= rows; r += TALL)
+      for (int64_t c = 0; c + 4 <= C; c += 4) products<TALL, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     for (; r < rows; ++r)
-      for (int64_t c = 0; c + 4 <= C; c += 4) eight<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (int64_t c = 0; c + 4 <= C; c += 4) products<1, 4>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     for (int64_t c = C / 4 * 4; c < C; ++c) {
-      for (r = 0; r + 8 <= rows; r += 8) eight<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
-      for (; r < rows; ++r) eight<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (r = 0; r + 8 <= rows; r += 8) products<8, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
+      for (; r < rows; ++r) products<1, 1>(d + r * VECS, p + c * VECS, to + r * width + c, width);
     }
   }
 
-  template <int ROWS, int COLUMNS> INLINE void eight(const V* d, const V* p, S* to, int64_t width) const {
-    V acc[8] = {};
+  template <int ROWS, int COLUMNS> INLINE void products(const V* d, const V* p, S* to, int64_t width) const {
+    constexpr int N = ROWS * COLUMNS > 8 ? 16 : 8;
+    V acc[N] = {};
+#pragma GCC unroll 2
     for (int v = 0; v < VECS; ++v)
 #pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
         for (int c = 0; c < COLUMNS; ++c) acc[r * COLUMNS + c] += d[r * VECS + v] * p[c * VECS + v];
-    S all[8];
-    for (int i = 0; i < ROWS * COLUMNS; i += LANES) {
-      const V some = lane_sums(acc + i);
-      std::memcpy(all + i, &some, sizeof some);
-    }
+    S all[N];
+    lane_sums<N>(acc, all);
     for (int r = 0; r < ROWS; ++r)
       for (int c = 0; c < COLUMNS; ++c) to[r * width + c] += all[r * COLUMNS + c];
   }
@@ -1213,12 +1334,20 @@ template <class S, int VECS> struct Worker {
   void build_attention(const Fusion& fusion, V* z, size_t& seen) {
     const int64_t *own = gates_of.data() + seen, arity = fusion.arity;
     seen += arity;
-    for (int v = 0; v < VECS; ++v) {
-      V top = scores[own[0] * VECS + v], sum = V{};
-      for (int64_t j = 1; j < arity; ++j) top = larger(top, scores[own[j] * VECS + v]);
-      for (int64_t j = 0; j < arity; ++j) sum += gates[j * VECS + v] = exp_down<S>(scores[own[j] * VECS + v] - top);
-      const V part = 1 / sum;
-      for (int64_t j = 0; j < arity; ++j) gates[j * VECS + v] *= part;
+    for (int v = 0; v < VECS; v += 4) {
+      V top[4], sum[4] = {};
+      for (int k = 0; k < 4; ++k) top[k] = scores[own[0] * VECS + v + k];
+      for (int64_t j = 1; j < arity; ++j)
+        for (int k = 0; k < 4; ++k) top[k] = larger(top[k], scores[own[j] * VECS + v + k]);
+      for (int64_t j = 0; j < arity; ++j) {
+        V d[4], *gate = gates + j * VECS + v;
+        for (int k = 0; k < 4; ++k) d[k] = scores[own[j] * VECS + v + k] - top[k];
+        exp_down<S, 4>(d, d);
+        for (int k = 0; k < 4; ++k) sum[k] += gate[k] = d[k];
+      }
+      for (int k = 0; k < 4; ++k) sum[k] = 1 / sum[k];
+      for (int64_t j = 0; j < arity; ++j)
+        for (int k = 0; k < 4; ++k) gates[j * VECS + v + k] *= sum[k];
     }
     switch (arity) {
       case 1: return blend<1>(fusion, z);
@@ -1247,25 +1376,41 @@ template <class S, int VECS> struct Worker {
   }
 
   void spread_attention(const Fusion& fusion, const V* d, size_t& seen) {
-    const int64_t* own = gates_of.data() + seen;
+    const int64_t *own = gates_of.data() + seen, arity = fusion.arity;
     V mean[VECS] = {}, *slope = X;
-    seen += fusion.arity;
-    for (int64_t j = 0; j < fusion.arity; ++j) {
-      const V *p = P + fusion.scales[j] * CV, *gate = gates + j * VECS;
-      V* grad = G + fusion.scales[j] * CV;
-      for (int v = 0; v < VECS; v += 4) {
-        V sum[4] = {};
-        for (int64_t c = 0; c < C; ++c)
-          for (int k = v; k < v + 4; ++k) {
-            const V own = d[c * VECS + k];
-            sum[k - v] += own * p[c * VECS + k];
-            grad[c * VECS + k] += gate[k] * own;
-          }
-        for (int k = v; k < v + 4; ++k) slope[j * VECS + k] = sum[k - v], mean[k] += gate[k] * sum[k - v];
-      }
-    }
-    for (int64_t j = 0; j < fusion.arity; ++j)
+    seen += arity;
+    int64_t j = 0;
+    if (arity == 3) spread_gated<3>(fusion, j, d, slope), j += 3;
+    for (; j + 2 <= arity; j += 2) spread_gated<2>(fusion, j, d, slope);
+    if (j < arity) spread_gated<1>(fusion, j, d, slope);
+    for (j = 0; j < arity; ++j)
+      for (int v = 0; v < VECS; ++v) mean[v] += gates[j * VECS + v] * slope[j * VECS + v];
+    for (j = 0; j < arity; ++j)
       for (int v = 0; v < VECS; ++v) slopes[own[j] * VECS + v] += gates[j * VECS + v] * (slope[j * VECS + v] - mean[v]);
+  }
+
+  // To SOME of the scales: grad_j += gate_j·d, and slope_j = Σ d·P_j
+  template <int SOME> void spread_gated(const Fusion& fusion, int64_t first, const V* d, V* slope) {
+    const V *p[SOME], *gate = gates + first * VECS;
+    V* grad[SOME];
+    for (int j = 0; j < SOME; ++j)
+      p[j] = P + fusion.scales[first + j] * CV, grad[j] = G + fusion.scales[first + j] * CV;
+    for (int v = 0; v < VECS; v += 2) {
+      V sum[SOME][2] = {};
+      for (int64_t c = 0; c < C; ++c)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+          const int64_t i = c * VECS + v + k;
+          const V own = d[i];
+#pragma GCC unroll 3
+          for (int j = 0; j < SOME; ++j) {
+            sum[j][k] += own * p[j][i];
+            grad[j][i] += gate[j * VECS + v + k] * own;
+          }
+        }
+      for (int j = 0; j < SOME; ++j)
+        for (int k = 0; k < 2; ++k) slope[(first + j) * VECS + v + k] = sum[j][k];
+    }
   }
 
   // From the scores of the gates to originals and parameters.
@@ -1325,35 +1470,39 @@ template <class Call> int guarded(Call call) {
 // Both return 0, or 1 if there was no memory. `shapes` are the three axes of the labels, then of each original.
 #define LOMIX_EXPORT(S, NAME)                                                                                          \
   extern "C" int lomix_forward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,                \
-                                      const int64_t* labels, const S* params, const S* weights, int64_t B,             \
-                                      int64_t ignore, int64_t chunks, double* sums, int threads) {                     \
+                                      const int64_t* labels, const S* params, const S* weights, const S* boundary,     \
+                                      int64_t B, int64_t ignore, int64_t chunks, double* sums, S* each, int threads) { \
     return guarded([&] {                                                                                               \
       const KernelPlan plan(code);                                                                                     \
-      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, 0, chunks);                                  \
-      job.sums = sums;                                                                                                 \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, boundary, B, ignore, 0, chunks);                        \
+      job.sums = sums, job.each = each;                                                                                \
       return run<S, false>(job, threads);                                                                              \
     });                                                                                                                \
   }                                                                                                                    \
   extern "C" int lomix_backward_##NAME(const int64_t* code, const S* const* maps, const int64_t* shapes,               \
-                                       const int64_t* labels, const S* params, const S* weights, int64_t B,            \
-                                       int64_t ignore, int64_t chunks, int64_t num_params, const S* a, const S* b,     \
-                                       const S* g, S* const* grads, double* grad_params, int threads) {                \
+                                       const int64_t* labels, const S* params, const S* weights, const S* boundary,    \
+                                       int64_t B, int64_t ignore, int64_t chunks, int64_t num_params, const S* a,      \
+                                       const S* b, const S* g, const S* cuts, S* const* grads, double* grad_params,    \
+                                       int threads) {                                                                  \
     return guarded([&] {                                                                                               \
       const KernelPlan plan(code);                                                                                     \
       Bands<S> bands;                                                                                                  \
-      Job<S> job(&plan, maps, shapes, labels, params, weights, B, ignore, num_params, chunks);                         \
-      job.a = a, job.b = b, job.g = g, job.grads = grads, job.grad_params = grad_params, job.bands = &bands;           \
+      Job<S> job(&plan, maps, shapes, labels, params, weights, boundary, B, ignore, num_params, chunks);               \
+      job.a = a, job.b = b, job.g = g, job.cuts = cuts;                                                                \
+      job.grads = grads, job.grad_params = grad_params, job.bands = &bands;                                            \
       return run<S, true>(job, threads);                                                                               \
     });                                                                                                                \
   }
 
-// Whether processor and system can run the kernel that is compiled for AVX2 and FMA; asked of the one for any processor.
-extern "C" int lomix_has_avx2() {
+// What processor and system can run: 2 of kernels compiled for AVX-512 (x86-64-v4), 1 of those for AVX2 and FMA (-v3), 0
+// of neither. Asked of the one for any processor.
+extern "C" int lomix_level() {
 #if defined(__x86_64__)
   unsigned a, b, c, d, low, high;
   if (!__get_cpuid(1, &a, &b, &c, &d) || (c & 0x18001000) != 0x18001000) return 0;  // FMA, OSXSAVE, AVX
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 5 & 1);
+  if ((low & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 5 & 1)) return 0;
+  return (low & 0xe6) == 0xe6 && (b & 0xd0030000) == 0xd0030000 ? 2 : 1;  // F, DQ, CD, BW, VL
 #else
   return 0;
 #endif

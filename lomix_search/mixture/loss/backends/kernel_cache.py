@@ -23,7 +23,7 @@ from lomix_search.mixture.loss.backends.compiler import (
     kernel_name,
     last_line,
 )
-from lomix_search.mixture.loss.backends.prebuilt import prebuilt_kernel
+from lomix_search.mixture.loss.backends.prebuilt import KINDS, prebuilt_kernel
 from lomix_search.utils.files import write_bytes
 
 
@@ -32,7 +32,7 @@ def library() -> ctypes.CDLL | str:
     """Load the kernel: the wheel's if it brings one, else the one that an earlier run compiled, else compile it.
 
     ``LOMIX_NATIVE`` is ``0`` for none, ``compile`` for none of the wheel's, ``baseline`` for one that any processor of
-    the kind can run.
+    the kind can run, ``avx2`` for none beyond that.
 
     Returns:
         The library, or why there is none.
@@ -40,7 +40,8 @@ def library() -> ctypes.CDLL | str:
     wanted = os.environ.get("LOMIX_NATIVE", "")
     if wanted == "0":
         return "switched off by LOMIX_NATIVE=0"
-    if wanted != "compile" and (found := prebuilt_kernel(wanted == "baseline")) is not None:
+    most = wanted if wanted in KINDS else KINDS[-1]
+    if wanted != "compile" and (found := prebuilt_kernel(most)) is not None:
         return found
     compiler = find_compiler()
     if compiler is None:

@@ -2,8 +2,6 @@
 
 NATIVE_CLASSES = 2**16 - 1
 """The C++ kernel multiplies sums over the classes of 8 pixels in float32 before it takes their logarithm."""
-NATIVE_BY_PIXEL = ("focal_gamma", "label_smoothing")
-"""Options that change each pixel's loss and that the C++ kernel computes; Triton's computes none."""
 TRITON_MAPS = 8
 """More originals were never tried with the Triton kernels, which are written out for each scale."""
 TRITON_CLASSES = 64

@@ -13,31 +13,48 @@ from torch import Tensor
 from lomix_search.mixture.loss.backends.kernel_cache import library
 from lomix_search.mixture.loss.kernel_plan import KernelPlan
 from lomix_search.mixture.loss.sums import size_of
+from lomix_search.mixture.loss.top_k import sums_of_largest
 
 _TYPES = {torch.float32: "f32", torch.float64: "f64"}
 _NO_LABEL = -(2**63)
 """Stands for the ignored label where there is none: no label has this value."""
 
 
-def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
-    """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it; maps and labels are contiguous."""
+def sums(
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, weights: Tensor | None = None
+) -> Tensor:
+    """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it; maps and labels are contiguous.
+
+    With ``top_k`` the cross-entropies of all pixels are held, those of all maps.
+    """
     plan, chunks = work.plan, _chunks(labels, work)
     rows = len(labels) if plan.terms.per_image else 1
     found = torch.zeros(chunks, rows, size_of(plan), dtype=torch.float64)
-    _call("forward", maps, labels, params, work, chunks, _pointer(found))
-    return found.sum(0)
+    each = None if plan.terms.top_k == 1 else params.new_empty(len(plan.maps), labels.numel())
+    more = _pointer(found), None if each is None else _pointer(each)
+    _call("forward", maps, labels, params, work, weights, chunks, *more)
+    total = found.sum(0)
+    return total if each is None else sums_of_largest(total, each, plan)
 
 
 def gradients(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    work: KernelPlan,
+    factors: Sequence[Tensor],
+    weights: Tensor | None = None,
+    cuts: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
     chunks, size = _chunks(labels, work), _size(labels, work)
     grads = [torch.empty_like(one) if one.shape[2:] == size else torch.zeros_like(one) for one in maps]
     grad_params = torch.zeros(chunks, work.num_params, dtype=torch.float64)
     held = [factor.to(maps[0].dtype).contiguous() for factor in factors]
-    rest = (ctypes.c_int64(work.num_params), *map(_pointer, held), _pointers(grads), _pointer(grad_params))
-    _call("backward", maps, labels, params, work, chunks, *rest)
+    cuts = None if cuts is None else cuts.to(maps[0].dtype).contiguous()
+    given = *map(_pointer, held), None if cuts is None else _pointer(cuts)
+    rest = ctypes.c_int64(work.num_params), *given, _pointers(grads), _pointer(grad_params)
+    _call("backward", maps, labels, params, work, weights, chunks, *rest)
     return grads, grad_params.sum(0).to(params.dtype)
 
 
@@ -61,7 +78,14 @@ def _shapes(maps: Sequence[Tensor], labels: Tensor, work: KernelPlan) -> list[in
 
 
 def _call(
-    name: str, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, chunks: int, *rest: object
+    name: str,
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    work: KernelPlan,
+    boundary: Tensor | None,
+    chunks: int,
+    *rest: object,
 ) -> None:
     loaded = library()
     assert isinstance(loaded, ctypes.CDLL), loaded
@@ -75,6 +99,7 @@ def _call(
         _pointer(labels),
         _pointer(params),
         _pointer(weights) if weights.numel() else None,
+        None if boundary is None else _pointer(boundary),
         *map(ctypes.c_int64, (len(labels), _NO_LABEL if ignored is None else ignored, chunks)),
         *rest,
         ctypes.c_int(torch.get_num_threads()),

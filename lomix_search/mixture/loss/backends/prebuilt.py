@@ -9,21 +9,24 @@ import hashlib
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("kernels")
+KINDS = ("baseline", "avx2", "avx512")
+"""From the one for any processor to the fastest; the kernel's ``lomix_level`` is the place of the last that can run."""
 
 
-def prebuilt_kernel(baseline: bool = False) -> ctypes.CDLL | None:
+def prebuilt_kernel(most: str = KINDS[-1]) -> ctypes.CDLL | None:
     """Load the fastest of the wheel's kernels that this processor can run.
 
     Args:
-        baseline: Take the one for any processor of the kind.
+        most: One of ``KINDS``; none beyond it is taken.
 
     Returns:
         The library; None where there is none, or it is damaged or for another machine.
     """
-    basic = _whole("baseline")
-    if basic is None or baseline or not basic.lomix_has_avx2():
-        return basic
-    return _whole("avx2") or basic
+    basic = _whole(KINDS[0])
+    if basic is None:
+        return None
+    able = KINDS[1 : 1 + min(basic.lomix_level(), KINDS.index(most))]
+    return next(filter(None, map(_whole, reversed(able))), basic)
 
 
 def prebuilt_kind(library: ctypes.CDLL) -> str:

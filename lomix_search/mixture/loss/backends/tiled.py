@@ -15,7 +15,7 @@ from lomix_search.mixture.loss.backends.tiled_operators import OperatorGroup, op
 from lomix_search.mixture.loss.kernel_plan import KernelPlan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
-from lomix_search.mixture.loss.top_k import number_of_largest, shares_of_largest, threshold
+from lomix_search.mixture.loss.top_k import number_of_largest, shares_of_largest, threshold, with_cuts
 
 ELEMENTS = 2**20
 """Logits of a tile, over all maps. Memory does not grow beyond that with the number of maps and pixels."""
@@ -49,11 +49,7 @@ def sums(
         logits = torch.cat([group.build(tile.maps) for group in groups])[order]
         found = _tile_sums(logits, tile, plan) if _plain(plan) else _sums_by_pixel(logits, tile, plan, cuts)
         total[tile.row] += found
-    if cuts is None:
-        return total
-    total[:, -1] = 0
-    total[:1, -1] = number
-    return torch.cat([total, cuts.double().reshape(1, -1).expand(rows, -1)], 1)
+    return total if cuts is None else with_cuts(total, number, cuts)
 
 
 def gradients(
