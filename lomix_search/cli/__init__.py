@@ -36,7 +36,7 @@ def main() -> NoReturn:
             _tell(type(error).__name__, str(error))
         sys.exit(2)
     except OSError as error:
-        if error.filename is None or error.strerror is None:  # no fault of a file: a traceback tells more
+        if not isinstance(error.filename, str | bytes) or error.strerror is None:  # no fault of a file: let it be seen
             raise
         _tell(type(error).__name__, f"{error.filename}: {error.strerror}.\n  Try:  {_look_at(error)}")
         sys.exit(2)
