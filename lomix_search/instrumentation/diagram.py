@@ -249,7 +249,7 @@ def _box(box: Box, at: tuple[int, int], stage: int, unsure: bool, instead: int) 
     kind = "stage" if stage else "other" if instead else "folded" if box.holds else "box"
     fill, edge = _COLOURS[kind]
     what = (f"stage {stage} · " if stage else "") + f"{channels} channel" + "s" * (channels > 1)
-    what += " · not sure" * unsure + f" · the other reading's stage {instead}" * bool(instead)
+    what += " · not sure" * unsure + f" · other reading's stage {instead}" * bool(instead)
     dashed = ' stroke-dasharray="5 3"' if unsure or instead else ""
     name = box.label
     shown = name if len(name) <= 28 else "…" + name[-27:]

@@ -61,10 +61,11 @@ def test_options_reach_the_loss_and_survive_the_saved_recipe(tmp_path: Path) -> 
 def test_validate_names_options_that_do_not_fit_the_classes(tmp_path: Path) -> None:
     recipe = load_recipe("chest_ct").override({"loss.class_weights": [1, 2], "loss.boundary_weight": 5.0})
     faults = validate_recipe(recipe).faults
-    assert faults[-3:] == (
+    assert faults[-4:] == (
         "loss: 2 options of the loss do not fit.",
         "loss:   Seen: class_weights has 2 weights; 6 are needed, one a class, background first",
         "loss:         boundary_weight=5 is of binary and multi-label maps; these have 6 classes of which one is true",
+        "loss:   Try:  MixtureLoss(…, class_weights=None, boundary_weight=0.0)  # as in the paper",
     )
 
 
