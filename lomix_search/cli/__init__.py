@@ -38,7 +38,8 @@ def main() -> NoReturn:
     except OSError as error:
         if not isinstance(error.filename, str | bytes) or error.strerror is None:  # no fault of a file: let it be seen
             raise
-        _tell(type(error).__name__, f"{error.filename}: {error.strerror}.\n  Try:  {_look_at(error)}")
+        path = os.fsdecode(error.filename)
+        _tell(type(error).__name__, f"{path}: {error.strerror}.\n  Try:  {_look_at(Path(path), error.errno)}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -57,11 +58,10 @@ def _tell(kind: str, text: str) -> None:
     print(wrapped(text, terminal.width, begun) if terminal.is_terminal else text, file=sys.stderr)
 
 
-def _look_at(error: OSError) -> str:
-    """Return a command that shows why a file cannot be read or written."""
-    path = Path(os.fsdecode(error.filename))
+def _look_at(path: Path, number: int | None) -> str:
+    """Return a command that shows why a file cannot be read or written, for the number of an error."""
     there = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
-    if error.errno == errno.ENOSPC:
+    if number == errno.ENOSPC:
         return f"df -h {shlex.quote(str(there))}"
     return f"ls -ld {shlex.quote(str(there))}"
 
