@@ -84,7 +84,7 @@ def test_a_picture_marks_the_unsure_levels_of_both_readings():
     mine, theirs = set(zip((s.name for s in stages), (s.size for s in stages), strict=True)), stages.opinion.others
     new = [other for other in theirs if (other.name, other.size) not in mine]
     assert picture.count(" · not sure<") == len(stages.opinion.apart) == 1 and len(new) == 1
-    assert picture.count(f"the other reading&#x27;s stage {1 + theirs.index(new[0])}<") == 1
+    assert picture.count(f"other reading&#x27;s stage {1 + theirs.index(new[0])}<") == 1
     assert picture.count("stroke-dasharray") == 2
     assert picture.count("readings differ") == 1 and f"{sizes(new[0].size)} · readings differ" in picture
 
