@@ -7,8 +7,8 @@ on where it was, and two that read different lists may run at once.
 
 import functools
 import hashlib
+import json
 import pathlib
-import pickle
 import re
 import time
 from collections.abc import Sequence
@@ -73,15 +73,23 @@ def kept(folder: pathlib.Path, entry: dict, then: tuple[list[str], bool] | None)
     """What was read of a network, now or before, or why it cannot be read."""
     labels = [*ladders_of(entry), entry["alts"], then]
     title = re.sub(r"[^\w.-]", "_", entry["id"])
-    file = folder / f"{title}-{digest([entry['source'], labels])}.pickle"
+    file = folder / f"{title}-{digest([entry['source'], labels])}.json"
     if file.exists():
-        return pickle.loads(file.read_bytes())
+        return with_arrays(json.loads(file.read_text()))
     found = apart(functools.partial(described, then=then), entry)
     if not isinstance(found, str):
         part = file.with_suffix(".part")
-        part.write_bytes(pickle.dumps(found))
+        part.write_text(json.dumps(found, default=np.ndarray.tolist))
         part.rename(file)
     return found
+
+
+def with_arrays(known: dict) -> dict:
+    """What ``described`` returned, of what JSON made of it."""
+    for key in ("unary", "alike", "rules", "then"):
+        known[key] = known[key] and [np.array(level) for level in known[key]]
+    known["paths"] = [[np.array(marks) for marks in path] for path in known["paths"]]
+    return known
 
 
 def first_run(name: str) -> dict[str, tuple[list[str], bool]]:
