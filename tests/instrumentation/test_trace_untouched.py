@@ -316,6 +316,7 @@ def test_families_are_left_as_they_were(entry, mode):
 
 CTRL_C = """
 import _thread, signal, sys, threading, torch, lomix_search as lomix
+import torch._dynamo  # a module of torch imports it when it first runs; Triton under it aborts at an interrupt, in C++
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 from support import untouched as t
 model, example = t.built(sys.argv[1]), torch.rand(2, 1, 64, 64)
