@@ -3,6 +3,7 @@
     pip install triton
     python benchmarks/triton_report.py                 # the reference row (9 classes, 4 scales, float32), L 5 and L 6
     python benchmarks/triton_report.py --scales 4 --classes 14 --logits bf16
+    python benchmarks/triton_report.py --scales 4 --options smoothed        # or focal, largest (top_k), weighted
     python benchmarks/triton_report.py --strides 8 4 2 1           # originals as a network's heads give them
     python benchmarks/triton_report.py --strides 32 16 8 4 --computed      # bytes and memory alone, in a second
 
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lomix_search.mixture.loss.backends import triton as host  # noqa: E402 — the checkout's, whatever is installed
-from lomix_search.mixture.loss.backends import triton_kernels  # noqa: E402
+from lomix_search.mixture.loss.backends import triton_kernels, triton_tables  # noqa: E402
 from lomix_search.mixture.loss.backends.triton_writer.shape import KernelShape  # noqa: E402
 from lomix_search.mixture.loss.kernel_plan import kernel_plan  # noqa: E402
 from lomix_search.mixture.loss.plan import LossPlan  # noqa: E402
@@ -89,7 +90,9 @@ def _type(argument: str, shape: KernelShape, logits: str) -> str:
         return real if wide else f"*{logits}"
     known = {"labels": "*i64", "dense2": real if shape.double else "*i64"}
     known |= dict.fromkeys(("entries", "walk", "jobs"), "*i32")
-    known |= dict.fromkeys(("weights", "factors", "dense", "slopes", "gains", "rows", "part", "grads"), real)
+    known |= dict.fromkeys(
+        ("weights", "factors", "dense", "bounds", "slopes", "gains", "cuts", "rows", "held", "part", "grads"), real
+    )
     return known.get(argument, "i32")
 
 
@@ -134,7 +137,7 @@ def _ptxas() -> str:
 def shape_of(scales: int, classes: int, strides: Sequence[int] = (), axes: int = 2) -> KernelShape:
     """Return the shape of the paper's space, with originals at strides, coarse to fine."""
     coarse = tuple(i for i, stride in enumerate(strides) if stride > 1)
-    return host.kernel_shape(_plan(scales, classes), double=False, coarse=coarse, axes=axes)
+    return triton_tables.kernel_shape(_plan(scales, classes), double=False, coarse=coarse, axes=axes)
 
 
 def _plan(scales: int, classes: int) -> LossPlan:
@@ -150,7 +153,7 @@ def pixel_bytes(name: str, shape: KernelShape, logits: str) -> int:
     if name == "gradients":
         written = part + (shape.scales - len(shape.coarse)) * SIZES[logits]
         return shape.classes * (sum(around) + written) + 8
-    tables = host.tables_of(_plan(shape.scales, shape.classes), replace(shape, coarse=(), axes=0))
+    tables = triton_tables.tables_of(_plan(shape.scales, shape.classes), replace(shape, coarse=(), axes=0))
     rows = [int(row[0]) for row in (tables.entries[1:] if name == "sums" else tables.jobs)]
     read = sum(around[i] for bits in rows for i in range(shape.scales) if bits >> i & 1)
     return read * shape.classes + 8 * (len(rows) + (name == "sums"))
@@ -200,6 +203,7 @@ def main() -> None:
     parser.add_argument("--strides", type=int, nargs="+", default=[], help="of the originals, coarse to fine")
     parser.add_argument("--size", type=int, nargs="+", default=[224, 224])
     parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--options", nargs="+", default=[], choices=("weighted", "focal", "smoothed", "largest"))
     parser.add_argument("--computed", action="store_true", help="compile nothing")
     options = parser.parse_args()
     options.scales = [len(options.strides)] if options.strides else options.scales
@@ -221,6 +225,7 @@ def compiled_table(options: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for scales in options.scales:
         shape = shape_of(scales, options.classes, options.strides, len(options.size))
+        shape = replace(shape, **dict.fromkeys(options.options, True))
         for name in [*KERNELS, *(["gather"] if shape.coarse else [])]:
             found = compiled(shape, name, options.logits)
             cells = (found.registers, found.spilled, found.shared, found.warps, f"{found.code / 1024:.0f}")

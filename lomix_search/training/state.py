@@ -208,8 +208,7 @@ class TrainingState:
     def _surroundings(self) -> dict[str, str]:
         loss, dtype = self.loss, next(p.dtype for p in self.net.parameters())
         plan = loss.plan
-        counts, special = (plan.num_maps, plan.num_classes), plan.terms.by_pixel
-        engine = choose_engine(loss.engine, self.device.type, *counts, dtype, special)
+        engine = choose_engine(loss.engine, self.device.type, plan.num_maps, plan.num_classes, dtype)
         return surroundings(self.device, engine if loss.loss is None else "the user's loss")
 
     def _state(self) -> StateDict:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from support.agreement import agree, outcome
 from support.golden import GOLDEN, Golden, close
+from support.loss_terms import CASES as LOSSES
+from support.loss_terms import ON_INTERPRETER, built, given
 from support.mixture_losses import taken
 from support.triton_cases import BASE, CASES, build, set_kernels
 from torch import Tensor
@@ -42,6 +44,14 @@ def test_float32_at_a_size_of_real_use(space: str, classes: int):
     labels = torch.randint(max(2, classes), (2, 224, 224))
     found, expected = on_both(MixtureLoss(space, 4, classes), maps, labels)
     agree([one.double() for one in found], expected, 1e-5, {"scale": 1.0, "pixels": labels.numel()})
+
+
+@pytest.mark.parametrize("name", ["classes: top", *(name for name in ON_INTERPRETER if "weights" not in name)])
+def test_float32_with_options(name: str):
+    kind, options = LOSSES[name]
+    maps, labels = given(kind, (96, 101))
+    found, expected = on_both(built(kind, options).float(), [one.float() for one in maps], labels)
+    agree([one.double() for one in found], expected, 1e-5, {"scale": 1.0, "pixels": 1})
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.loss_terms import STRUCTURE
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lomix_search.mixture.loss import MixtureLoss, module, weight_watch
@@ -59,7 +60,11 @@ def test_under_every_weighting(weighting: str, monkeypatch: pytest.MonkeyPatch) 
     assert second_step(monkeypatch, weighting=weighting) == []
 
 
-@pytest.mark.parametrize("options", [{"multilabel": True}, {"class_weights": [1.0, 2.0, 3.0]}, {"per_image": True}])
+OPTIONS = [{"multilabel": True}, {"class_weights": [1.0, 2.0, 3.0]}, {"per_image": True}]
+OPTIONS += [{"focal_gamma": 2.0}, {"label_smoothing": 0.1}, STRUCTURE | {"multilabel": True}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_with_options(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert second_step(monkeypatch, **options) == []
 

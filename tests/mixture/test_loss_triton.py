@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from support.loss_terms import ON_INTERPRETER as FEW
 from support.places import ROOT, TESTS
 from support.triton_cases import CASES
 
@@ -21,7 +22,7 @@ GOLDEN = ("authors[two_scales", "ignored_pixels", "nan-triton", "ties")
 HOSTILE = ("minus_infinity", "same_everywhere", "binary_infinities", "small_part", "no_item", "no_pixel")
 """Infinities, no item, no pixel."""
 OPTIONS = ("multilabel and float64", "terms_engines and float64")
-"""Several channels of 0 and 1; plain denominators, sums of each image, class weights."""
+"""Several channels of 0 and 1; what ``support.loss_terms`` has the interpreter do."""
 
 
 def run_interpreted() -> list[str]:
@@ -33,7 +34,7 @@ def run_interpreted() -> list[str]:
     command = [sys.executable, "-m", "pytest", *options, *files]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    return [line.split()[0] for line in done.stdout.splitlines() if " PASSED" in line]
+    return [line.partition(" PASSED")[0] for line in done.stdout.splitlines() if " PASSED" in line]
 
 
 @pytest.mark.slow
@@ -43,7 +44,8 @@ def test_the_kernels_agree_with_the_authors_and_with_the_reference_in_every_bran
     branches = {name.rpartition("::")[2] for name in passed if "test_loss_triton_branches" in name}
     assert {f"test_float64[{case}]" for case in CASES} <= branches
     options = [name for name in passed if "multilabel" in name or "terms_engines" in name]
-    assert sum("test_float64_agrees" in name for name in options) == 4
+    agreeing = {name.partition("[")[2] for name in options if "test_float64_agrees" in name}
+    assert {f"triton-{case}]" for case in FEW} <= agreeing and len(agreeing) == len(FEW) + 1
     assert len(branches) == len(CASES) + 7
 
 
@@ -57,14 +59,22 @@ for shape, logits in (
     (KernelShape(2, 2, EVERY, False, True, False, False, False), "fp32"),
     (KernelShape(2, 1, LEARNED, True, False, True, True, False, (0,), 2), "bf16"),
     (KernelShape(1, 2, (0,), False, True, False, False, True), "fp64"),
+    (KernelShape(2, 2, EVERY, False, True, False, True, False, focal=True, largest=True), "fp32"),
+    (KernelShape(2, 2, EVERY, True, True, False, True, False, smoothed=True, largest=True), "fp32"),
+    (KernelShape(2, 1, EVERY, True, False, True, True, False, focal=True, bounded=True), "fp32"),
 ):
     for name in ("gather",) * bool(shape.coarse) + ("sums", "gradients", "parameters")[: 2 + (len(shape.kinds) > 1)]:
         found = compiled(shape, name, logits)
         assert found.registers > 16, found
         assert found.spilled == 0, found
 limits.KEPT = 0  # originals are not kept
-shape = KernelShape(1, 2, (4,), False, True, False, False, False, (0,), 3)
-assert all(compiled(shape, name).registers > 16 for name in ("gather", "sums", "gradients", "parameters"))
+for shape in (
+    KernelShape(1, 2, (4,), False, True, False, False, False, (0,), 3),
+    KernelShape(1, 2, LEARNED, False, True, False, True, False, (0,), 3, focal=True, largest=True),
+    KernelShape(1, 2, LEARNED, False, True, False, True, False, (0,), 3, smoothed=True),
+    KernelShape(1, 2, LEARNED, True, True, True, True, False, (0,), 3, smoothed=True, bounded=True),
+):
+    assert all(compiled(shape, name).registers > 16 for name in ("gather", "sums", "gradients", "parameters")), shape
 """
 
 

@@ -48,6 +48,22 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     for name, options in (ANY | own).items()
 }
 """The kind, ``"classes"`` (3), ``"regions"`` (3 channels) or ``"binary"``, and the options."""
+ON_INTERPRETER = (
+    "classes: weights plain per image",
+    "classes: weights focal",
+    "classes: weights smoothed",
+    "classes: weights top",
+    "classes: top focal plain",
+    "regions: weights",
+    "regions: weights focal",
+    "regions: weights smoothed top",
+    "regions: structure",
+    "binary: per image",
+    "binary: focal below 1",
+    "binary: smoothed",
+    "binary: structure of the batch",
+)
+"""Cases in which each branch of the Triton kernels stands once: its interpreter has no time for all."""
 
 
 def built(kind: str, options: dict[str, Any], operators: tuple[str, ...] = RULES, **more: Any) -> MixtureLoss:

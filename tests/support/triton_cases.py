@@ -11,6 +11,7 @@ from lomix_search.mixture.loss import MixtureLoss
 from lomix_search.mixture.space import SearchSpace
 from lomix_search.mixture.weighting import Fixed
 from support.agreement import RULES
+from support.loss_terms import STRUCTURE
 
 BASE = {
     "operators": RULES,
@@ -29,8 +30,11 @@ BASE = {
     "finer": False,  # the first map has more pixels than the labels along one axis
     "outer": None,  # products of inputs and outputs in registers at most; None for what is usual
     "tiles": None,  # of a program, at least; None for what is usual
+    "options": {},  # of the loss
     "in_parts": False,  # gradients of coarse originals are gathered tile by tile; else as much at a time as is usual
 }
+BY_PIXEL = {"focal": {"focal_gamma": 2.0}, "smoothed": {"label_smoothing": 0.1}, "top": {"top_k": 0.3}}
+BY_PIXEL |= {"structure": STRUCTURE, "weights": {}}
 KINDS = {"linear": ("add", "sub", "avg"), "mul": ("mul",), "max": ("max",), "attention": ("attention",)}
 KINDS |= {"concat": ("concat",)}
 
@@ -80,6 +84,29 @@ CASES: dict[str, dict[str, object]] = {
     "ignored-is-a-class": {"ignored": 1, "operators": ["add"]},
     "ignored-is-a-class-binary": {"ignored": 0, "classes": 1, "operators": ["add"]},
     "ignored-is-negative": {"ignored": -100, "operators": ["add"]},
+    # options that change each pixel's loss, where originals are not kept, and where tiles are many
+    **{
+        f"many-classes-{kind}-{name}": {
+            "kept": False,
+            "classes": classes,
+            "batch": 2,
+            "operators": ["add", "concat", "attention"],
+            "options": options | ({"class_weights": (0.5, 2.0, 3.0)[:classes]} if name != "structure" else {}),
+        }
+        for kind, classes in (("of-classes", 3), ("binary", 1))
+        for name, options in BY_PIXEL.items()
+        if name != "structure" or classes == 1
+    },
+    "coarse-structure": {"strides": 2, "classes": 1, "size": (9, 7), "batch": 2, "options": STRUCTURE},
+    "coarse-many-tiles-top": {
+        "strides": 2,
+        "size": (13, 12),
+        "batch": 2,
+        "operators": ["add", "attention"],
+        "tiles": 2,
+        "options": {"top_k": 0.3},
+    },
+    "nothing-counts-top": {"ignore": "all", "operators": ["add", "concat"], "options": {"top_k": 0.3}},
     # logits so large that only a difference to the greatest one can be exponentiated
     "large": {"scale": 300.0, "operators": ["add", "attention"]},
 }
@@ -92,11 +119,12 @@ def build(case: dict[str, object], dtype: torch.dtype) -> tuple[MixtureLoss, lis
         for name in case["operators"]
     )
     space, num_maps, classes, batch = SearchSpace(operator=rules), case["num_maps"], case["classes"], case["batch"]
-    loss = MixtureLoss(space, num_maps, classes, ignore_index=case["ignored"])
+    options = {"ignore_index": case["ignored"]} | case["options"]
+    loss = MixtureLoss(space, num_maps, classes, **options)
     torch.nn.init.normal_(loss.weighting.theta)
     if case["zeros"]:
         chosen = Fixed(loss.maps, [float(i % 3) for i in range(len(loss.maps))])
-        loss = MixtureLoss(space, num_maps, classes, chosen, ignore_index=case["ignored"])
+        loss = MixtureLoss(space, num_maps, classes, chosen, **options)
     sizes = [[max(1, s // case["strides"] ** (num_maps - 1 - i)) for s in case["size"]] for i in range(num_maps)]
     if case["finer"]:  # than the labels along one axis, coarser along the other: resized before
         sizes[0] = [2 * case["size"][0], max(1, case["size"][1] // 2)]
@@ -113,6 +141,7 @@ def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Non
     """Have small inputs take the branches of large ones. Imports Triton."""
     from lomix_search.mixture.loss.backends import triton as host
     from lomix_search.mixture.loss.backends import triton_kernels as kernels
+    from lomix_search.mixture.loss.backends import triton_tables
     from lomix_search.mixture.loss.backends.triton_writer import shape
 
     found = {"KEPT": None if case["kept"] else 0, "OUTER": case["outer"]}
@@ -123,5 +152,5 @@ def set_kernels(case: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Non
     if case["in_parts"]:
         monkeypatch.setattr(host, "PART_BYTES", 1)
         monkeypatch.setattr(host, "PROGRAMS", 1)
-    for cached in (kernels.kernels, host.tables_of):
+    for cached in (kernels.kernels, triton_tables.tables_of):
         cached.cache_clear()

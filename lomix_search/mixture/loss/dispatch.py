@@ -32,7 +32,6 @@ def choose_engine(
     num_maps: int = 4,
     num_classes: int = 2,
     dtype: torch.dtype = torch.float32,
-    special: str = "",
     values: int = 0,
 ) -> str:
     """Pick the engine for a device.
@@ -43,7 +42,6 @@ def choose_engine(
         num_maps: L, number of originals.
         num_classes: C.
         dtype: Of the logits.
-        special: An option that changes each pixel's loss (``LossTerms.by_pixel``), if any: not all engines know it.
         values: Of all maps together, m·B·C·pixels, where that is known. On CUDA without Triton the reference is the
             faster one while they fit into memory.
 
@@ -54,10 +52,10 @@ def choose_engine(
         LossError: the engine asked for by name cannot run here; says why.
     """
     if name != "auto":
-        if why := _missing(name, device, num_maps, num_classes, dtype, special):
+        if why := _missing(name, device, num_maps, num_classes, dtype):
             raise LossError(f'engine "{name}" cannot run on {device}: {why}.', hint='MixtureLoss(…, engine="auto")')
         return name
-    given = (device, num_maps, num_classes, dtype, special)
+    given = (device, num_maps, num_classes, dtype)
     if device == "cuda":
         if not _missing("triton", *given):
             return "triton"
@@ -95,10 +93,8 @@ def engine_report() -> str:
     return f"tiled: plain PyTorch, because the C++ kernel is missing: {loaded}"
 
 
-def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype, special: str) -> str:
+def _missing(name: str, device: str, num_maps: int, num_classes: int, dtype: torch.dtype) -> str:
     """Return why an engine cannot run on a device, or an empty text."""
-    if special and name == "triton":
-        return f"it does not compute {special}"
     if name == "native":
         if device != "cpu":
             return "it is for the CPU"

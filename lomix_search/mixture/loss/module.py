@@ -369,7 +369,7 @@ class MixtureLoss(nn.Module):
         # Not while it is compiled: its size may be any, and the memory of later steps is not that of now.
         pixels = 0 if torch.compiler.is_compiling() else labels.numel() // (plan.num_classes if plan.multilabel else 1)
         values = len(plan.maps) * plan.num_classes * pixels
-        asked = plan.num_maps, plan.num_classes, widest(maps), plan.terms.by_pixel, values
+        asked = plan.num_maps, plan.num_classes, widest(maps), values
         ce, dice = ENGINES[choose_engine(self.engine, labels.device.type, *asked)](
             maps, labels, plan, self._operators()
         )

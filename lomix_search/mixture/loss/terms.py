@@ -128,10 +128,9 @@ class LossTerms:
         return self.squared and self.region in ("dice", "iou")
 
     @property
-    def by_pixel(self) -> str:
-        """Name the option that changes each pixel's loss, if any. Of two, the one that fewer engines know."""
-        special = ("boundary_weight", "top_k", "focal_gamma", "label_smoothing")
-        return next((name for name in special if name in self.changed), "")
+    def by_pixel(self) -> bool:
+        """Whether an option changes each pixel's loss."""
+        return not {"boundary_weight", "top_k", "focal_gamma", "label_smoothing"}.isdisjoint(self.changed)
 
 
 def _ranges(terms: LossTerms) -> list[str]:

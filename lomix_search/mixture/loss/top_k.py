@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lomix_search.mixture.loss.plan import LossPlan
 
-_ALIKE = {torch.float64: 1e-12, torch.float32: 1e-6}
+ALIKE = {torch.float64: 1e-12, torch.float32: 1e-6}
 """Relative difference up to which two losses are one: a loss that is computed twice may differ in its last digits."""
 
 
@@ -77,5 +77,5 @@ def sums_of_largest(total: Tensor, losses: Tensor, plan: LossPlan) -> Tensor:
 
 
 def _compared(losses: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    room = _ALIKE[losses.dtype] * least.abs()
+    room = ALIKE[losses.dtype] * least.abs()
     return ~(losses <= least + room), (losses - least).abs() <= room

@@ -10,8 +10,6 @@ labels' size and gathered to their own at once, so that it comes from the L2 cac
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,29 +17,18 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from lomix_search.mixture.loss.backends import triton_kernels
 from lomix_search.mixture.loss.backends.on_cuda import private_cache_if_needed
-from lomix_search.mixture.loss.backends.triton_writer.parameters import JOB
-from lomix_search.mixture.loss.backends.triton_writer.shape import (
-    ATTENTION,
-    BLOCK,
-    CONCAT,
-    LINEAR,
-    MAX,
-    MUL,
-    KernelShape,
-)
-from lomix_search.mixture.loss.backends.triton_writer.sums import entry_length
-from lomix_search.mixture.loss.kernel_plan import KernelPlan, kernel_plan
+from lomix_search.mixture.loss.backends.triton_tables import Tables, kernel_shape, tables_of
+from lomix_search.mixture.loss.backends.triton_writer.shape import BLOCK
+from lomix_search.mixture.loss.kernel_plan import KernelPlan
 from lomix_search.mixture.loss.plan import LossPlan
 from lomix_search.mixture.loss.sums import size_of
+from lomix_search.mixture.loss.top_k import sums_of_largest
 
 private_cache_if_needed()  # before Triton compiles anything
-KINDS = {"original": LINEAR, "add": LINEAR, "sub": LINEAR, "avg": LINEAR, "mul": MUL, "max": MAX}
-KINDS |= {"attention": ATTENTION, "concat": CONCAT}
 TILES = 16
 """Tiles of a program that adds up, at least where there are many: its sums over the lanes are then a small part."""
 PARTS = 512
 """Programs for one entry, at most."""
-_CPU = torch.device("cpu")
 ROW_BYTES = 2**25
 """Bytes for the rows of all programs, at most."""
 PART_BYTES = 2**25
@@ -53,42 +40,57 @@ PROGRAMS = 3
 """Programs of pass 2 that a multiprocessor has room for."""
 
 
-def sums(maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> Tensor:
+def sums(
+    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, weights: Tensor | None = None
+) -> Tensor:
     """Pass 1, as :func:`lomix_search.mixture.loss.backends.tiled.sums` says it.
 
     Maps are contiguous, of any floating type, along no axis finer than the labels, and within the numbers of
-    ``limits``.
+    ``limits``. With ``top_k`` the cross-entropies of all pixels are held, those of all maps, and it waits for the GPU.
     """
-    launch = _Launch(maps, labels, params, work)
+    launch = _Launch(maps, labels, params, work, weights)
     images = launch.batch if work.plan.terms.per_image else 1
     tiles = launch.tiles(BLOCK) // images if images else 0
     size = size_of(work.plan)
     parts = _parts(tiles, images * size)
     rows = torch.empty(parts, images, size, dtype=params.dtype, device=params.device)
     entries = launch.tables.entries
+    more: tuple[Tensor, int] | tuple[()] = ()
+    if launch.shape.largest:
+        held = params.new_empty(len(work.plan.maps), labels.numel())
+        more = held, held.shape[1]
     if images:
         launch.kernels.sums[(len(entries), parts, images)](
             *launch.inputs,
             entries,
             rows,
+            *more,
             *launch.numbers(BLOCK, tiles, parts),
             maxnreg=triton_kernels.most_registers(launch.shape, "sums"),
         )
-    return rows.sum(0, dtype=torch.float64)
+    total = rows.sum(0, dtype=torch.float64)
+    return sums_of_largest(total, more[0], work.plan) if more else total
 
 
 def gradients(
-    maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, factors: Sequence[Tensor]
+    maps: Sequence[Tensor],
+    labels: Tensor,
+    params: Tensor,
+    work: KernelPlan,
+    factors: Sequence[Tensor],
+    weights: Tensor | None = None,
+    cuts: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """Pass 2, as :func:`lomix_search.mixture.loss.backends.tiled.gradients` says it."""
-    launch = _Launch(maps, labels, params, work)
+    launch = _Launch(maps, labels, params, work, weights)
     a, b, g = factors
-    slopes, gains = torch.stack([a, b], -1).to(params.dtype), g.reshape(-1).to(params.dtype)
-    return _map_gradients(launch, maps, slopes, gains), _parameter_gradients(launch, slopes, gains)
+    slopes = [torch.stack([a, b], -1), g, *([] if cuts is None else [cuts])]
+    held = [one.to(params.dtype).contiguous() for one in slopes]
+    return _map_gradients(launch, maps, held), _parameter_gradients(launch, held)
 
 
-def _map_gradients(launch: "_Launch", maps: Sequence[Tensor], slopes: Tensor, gains: Tensor) -> list[Tensor]:
-    """Return the gradients of the originals."""
+def _map_gradients(launch: "_Launch", maps: Sequence[Tensor], slopes: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of the originals; ``slopes`` as ``KernelShape.slope_tables`` names them."""
     shape, tiles = launch.shape, launch.tiles(BLOCK)
     added = [not shape.kept or i in shape.coarse for i in range(len(maps))]  # to what stands there
     wide = launch.params.dtype
@@ -102,7 +104,7 @@ def _map_gradients(launch: "_Launch", maps: Sequence[Tensor], slopes: Tensor, ga
     for begin in range(0, tiles, step):
         count = min(step, tiles - begin)
         launch.kernels.gradients[(count,)](
-            *(*launch.inputs, launch.tables.walk, slopes, gains, *targets),
+            *(*launch.inputs, launch.tables.walk, *slopes, *targets),
             *(*launch.numbers(BLOCK, tiles, 1), begin, step * BLOCK, *launch.tables.counts),
             maxnreg=triton_kernels.most_registers(shape, "gradients"),
         )
@@ -155,7 +157,7 @@ def _values_of(full: tuple[int, ...], own: tuple[int, ...], batch: int, begin: i
     return start, (last * own[0] + min(end, own[0])) * inner - start
 
 
-def _parameter_gradients(launch: "_Launch", slopes: Tensor, gains: Tensor) -> Tensor:
+def _parameter_gradients(launch: "_Launch", slopes: Sequence[Tensor]) -> Tensor:
     """Return the gradients of the packed parameters."""
     params, tables = launch.params, launch.tables
     block = BLOCK if launch.shape.kept else launch.shape.matrix_block
@@ -165,7 +167,7 @@ def _parameter_gradients(launch: "_Launch", slopes: Tensor, gains: Tensor) -> Te
     parts = _parts(tiles, tables.length)
     rows = torch.empty(parts, tables.length, dtype=params.dtype, device=params.device)
     launch.kernels.parameters[(len(tables.jobs), parts)](
-        *launch.inputs, tables.jobs, slopes, gains, rows, tables.length, *launch.numbers(block, tiles, parts)
+        *launch.inputs, tables.jobs, *slopes, rows, tables.length, *launch.numbers(block, tiles, parts)
     )
     added = rows.sum(0, dtype=torch.float64)
     return torch.cat([added, added.new_zeros(1)])[tables.users].sum(1).to(params.dtype)
@@ -177,84 +179,6 @@ def _parts(tiles: int, row: int) -> int:
 
 
 # -- what the kernels are told -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The maps as the kernels walk them. A subset of scales is a number with one bit for each.
-
-    Args:
-        entries: What a program of pass 1 has (n, 1 + 3·slots): a subset, then index, kind and place of each map, index
-            −1 where there is none. The first stands for the counts of pixels.
-        walk: Subset, index and place of each map (m, 3), sorted by kind.
-        jobs: What a program that adds up gradients of learned operators has (k, ``JOB``).
-        counts: Number of maps of each kind.
-        factors: Factor of each scale in each map (m, L).
-        weights: Of the classes (C,), where they have any.
-        dense: Which packed parameter stands where in the rows of weights that the kernels read; −1: a zero.
-        users: For each packed parameter, the places where it stands, padded with the place past the end.
-    """
-
-    entries: Tensor
-    walk: Tensor
-    jobs: Tensor
-    counts: tuple[int, ...]
-    factors: Tensor
-    weights: Tensor
-    dense: Tensor
-    users: Tensor
-
-    @property
-    def length(self) -> int:
-        """Number of weights that the kernels read."""
-        return len(self.dense)
-
-
-@lru_cache(maxsize=64)
-def kernel_shape(plan: LossPlan, double: bool, coarse: tuple[int, ...] = (), axes: int = 0) -> KernelShape:
-    """Return what the kernels of a plan are compiled for; ``coarse`` and ``axes`` as ``KernelShape`` has them."""
-    kinds = tuple(sorted({KINDS[m.operator] for m in plan.maps}))
-    terms = plan.terms
-    flags = plan.sigmoid, terms.of_squares, terms.per_image, terms.class_weights is not None
-    return KernelShape(plan.num_maps, plan.num_classes, kinds, *flags, double, coarse, axes if coarse else 0)
-
-
-@lru_cache(maxsize=64)
-def tables_of(plan: LossPlan, shape: KernelShape, device: torch.device = _CPU) -> Tables:
-    """Arrange the maps of a plan for kernels of a shape."""
-    work = kernel_plan(plan)
-    factors = torch.zeros(len(plan.maps), plan.num_maps, dtype=torch.float64)
-    dense: list[int] = []
-    rows = []
-    for i, m in enumerate(plan.maps):
-        kind, at = KINDS[m.operator], i * plan.num_maps
-        for j, scale in enumerate(m.scales):
-            factors[i, scale - 1] = (
-                -1.0 if m.operator == "sub" and j else 1 / len(m.scales) if m.operator == "avg" else 1.0
-            )
-        if m.parameters is not None:
-            at = len(dense)
-            dense += _places(m.scales, kind, work.offsets[m.parameters], shape)
-        rows.append((sum(1 << (s - 1) for s in m.scales), i, kind, at))
-    by_kind = sorted(rows, key=lambda row: (row[2], row[1]))
-    walk = [(bits, i, at) for bits, i, _, at in by_kind]
-    jobs = [job for row in reversed(by_kind) if row[2] >= ATTENTION for job in _jobs(row, shape)]
-    counts = tuple(sum(row[2] == kind for row in rows) for kind in range(5))
-    parts = (_entries(by_kind, shape), walk, jobs or [(0,) * JOB])
-    entries, steps, work_of = (torch.tensor(part, dtype=torch.int32, device=device) for part in parts)
-    read = torch.tensor(dense, dtype=torch.int64)
-    weights = torch.tensor(plan.terms.class_weights or [1.0], dtype=torch.float64)
-    real = torch.float64 if shape.double else torch.float32
-    return Tables(
-        entries=entries,
-        walk=steps,
-        jobs=work_of,
-        counts=counts,
-        factors=factors.to(device, real),
-        weights=weights.to(device, real),
-        dense=read.to(device),
-        users=_users(read, work.num_params).to(device),
-    )
 
 
 def _tables(plan: LossPlan, dtype: torch.dtype, device: torch.device) -> Tables:
@@ -294,68 +218,12 @@ def first_run(device: str) -> str:
         return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__
 
 
-def _places(scales: Sequence[int], kind: int, start: int, shape: KernelShape) -> list[int]:
-    """Return where each weight of a map stands among the packed parameters: rows of C and a bias, padded.
-
-    Attention has a row for each scale. A concatenation has one for each scale and input, of C outputs, and one of
-    biases.
-    """
-    classes, arity = shape.classes, len(scales)
-    if kind == ATTENTION:
-        table = torch.full((shape.scales, shape.row), -1)
-        for j, scale in enumerate(scales):
-            table[scale - 1, :classes] = start + j * classes + torch.arange(classes)
-            table[scale - 1, classes] = start + arity * classes + j
-        return table.flatten().tolist()
-    table = torch.full((shape.scales * classes + 1, shape.row), -1)
-    outputs = torch.arange(classes)
-    for j, scale in enumerate(scales):
-        for c in range(classes):
-            table[(scale - 1) * classes + c, :classes] = start + outputs * (arity * classes) + j * classes + c
-    table[-1, :classes] = start + classes * arity * classes + outputs
-    return table.flatten().tolist()
-
-
-def _entries(rows: Sequence[tuple[int, int, int, int]], shape: KernelShape) -> list[list[int]]:
-    """Give maps of one subset to one program, as many as it has slots; learned ones first, the dearest at the front."""
-    entries: list[list[tuple[int, int, int, int]]] = []
-    for row in reversed(rows):
-        free = (e for e in entries if e[0][0] == row[0] and len(e) < shape.slots and row[2] < ATTENTION)
-        if (entry := next(free, None)) is not None:
-            entry.append(row)
-        else:
-            entries.append([row])
-    none = (-1, 0, 0)
-    filled = ([e[0][0], *(n for row in e for n in row[1:]), *none * (shape.slots - len(e))] for e in entries)
-    return [[0] * entry_length(shape), *filled]
-
-
-def _jobs(row: tuple[int, int, int, int], shape: KernelShape) -> list[tuple[int, ...]]:
-    """Divide the inputs of a map among programs."""
-    bits, index, kind, at = row
-    if kind == ATTENTION or not shape.kept:
-        return [(bits, index, kind, at, 0, 0, -1, 0)]
-    sets, inputs = shape.outer
-    members = [i for i in range(shape.scales) if bits >> i & 1]
-    parts = [(scale, c) for scale in members for c in range(0, shape.classes, inputs)]
-    pairs = [parts[i : i + sets] for i in range(0, len(parts), sets)]
-    return [(bits, index, kind, at, *pair[0], *(pair[1] if len(pair) > 1 else (-1, 0))) for pair in pairs]
-
-
-def _users(read: Tensor, num_params: int) -> Tensor:
-    """Return for each parameter the places that read it. Rows are padded to one length with the place past the end."""
-    places: list[list[int]] = [[] for _ in range(num_params)]
-    for place, parameter in enumerate(read.tolist()):
-        if parameter >= 0:
-            places[parameter].append(place)
-    width = max(map(len, places), default=1)
-    return torch.tensor([row + [len(read)] * (width - len(row)) for row in places], dtype=torch.int64).view(-1, width)
-
-
 class _Launch:
     """What all kernels are given."""
 
-    def __init__(self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan) -> None:
+    def __init__(
+        self, maps: Sequence[Tensor], labels: Tensor, params: Tensor, work: KernelPlan, bounds: Tensor | None = None
+    ) -> None:
         self.plan, self.params = work.plan, params
         self.size = tuple(labels.shape[1 + work.plan.sigmoid :])
         self.batch, self.pixels = len(labels), math.prod(self.size)
@@ -367,7 +235,8 @@ class _Launch:
         self.kernels = triton_kernels.kernels(self.shape)
         dense = torch.cat([params, params.new_zeros(1)])[self.tables.dense]  # −1 reads the zero at the end
         pairs = dense if self.shape.double else dense.view(torch.int64)
-        self.inputs = (*maps, labels, self.tables.weights, self.tables.factors, dense, pairs)
+        tables = self.tables.weights, self.tables.factors, dense, pairs
+        self.inputs = (*maps, labels, *tables, *([] if bounds is None else [bounds]))
 
     def tiles(self, block: int) -> int:
         """Return the number of tiles of so many pixels."""

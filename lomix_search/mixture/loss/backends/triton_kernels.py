@@ -55,7 +55,7 @@ def kernels(shape: KernelShape) -> Kernels:
     Returns:
         Kernels to launch.
     """
-    numbers = [*SIZE_NAMES.split(", "), *shape.sizes, *COUNT_NAMES, "begin", "room", "length"]
+    numbers = [*SIZE_NAMES.split(", "), *shape.sizes, *COUNT_NAMES, "begin", "room", "length", "values"]
     return Kernels(
         _load("sums", SumsWriter(shape).text(), numbers),
         _load("gradients", GradientsWriter(shape).text(), numbers),
@@ -89,7 +89,7 @@ def most_registers(shape: KernelShape, name: str) -> int | None:
         name: A name of ``Kernels``.
     """
     values = shape.scales * shape.classes
-    if not shape.kept or shape.double or name == "parameters" or values > 54:
+    if not shape.kept or shape.double or name == "parameters" or values > 54 or shape.by_pixel or shape.bounded:
         return None
     return 128 if name == "sums" and values <= 36 else 168
 

@@ -1,15 +1,17 @@
 """Pass 2: from the gradients of the sums back to every pixel of the originals."""
 
+from lomix_search.mixture.loss.backends.triton_writer.pixel_loss import PixelLossWriter
 from lomix_search.mixture.loss.backends.triton_writer.shape import BLOCK
-from lomix_search.mixture.loss.backends.triton_writer.writer import COUNT_NAMES, TABLE_NAMES, Writer, larger
+from lomix_search.mixture.loss.backends.triton_writer.writer import COUNT_NAMES, larger
 
 
-class GradientsWriter(Writer):
+class GradientsWriter(PixelLossWriter):
     """Pass 2. The grid is that of the tiles; ``walk`` has subset, map and place of each map, sorted by kind."""
 
     def write(self) -> None:
         """Write all lines of the kernel."""
-        head = f"{self.arguments('M')}, {TABLE_NAMES}, walk, slopes, gains, {self.arguments('G')}"
+        tables = f"{self.shape.tables}, walk, {self.shape.slope_tables}"
+        head = f"{self.arguments('M')}, {tables}, {self.arguments('G')}"
         with self.block(f"def gradients({head}, {self.numbers}, begin, room, {', '.join(COUNT_NAMES)}):"):
             self.add(f"lane = tl.arange(0, {BLOCK})", "tile = begin + tl.program_id(0)")
             self.add(f"spot = tl.program_id(0) * {BLOCK} + lane")
@@ -17,6 +19,7 @@ class GradientsWriter(Writer):
             self.originals()
             if self.shape.per_image:
                 self.add(f"slopes += image * m * {2 * self.shape.classes}")
+                self.add(*[f"gains += image * m * {self.shape.classes}"] * self.shape.bounded)
             self.add(f"zero = tl.zeros([{BLOCK}], {self.type})")
             for i in self.scales:
                 self.add(*(f"g{i}_{c} = zero" for c in self.classes) if self.shape.kept else ())
@@ -37,33 +40,10 @@ class GradientsWriter(Writer):
         self.add(*(f"{name} = tl.load(walk + 3 * j + {k})" for k, name in enumerate(("bits", "map", "at"))))
         self.build(kind)
         self.probabilities()
-        self._slope("slopes")
+        self.slope("slopes")
         (self._to_linear, self._to_product, self._to_largest, self._to_attention, self._to_concat)[kind]()
         if not self.shape.kept:
             self.add("tl.debug_barrier()")
-
-    def _slope(self, slopes: str) -> None:
-        """Write ``d{c}``, the gradient of the total by z; ``slopes`` says where a and b of the maps are."""
-        shape = self.shape
-        self.add("gain = tl.load(gains + map)")
-        if shape.weighted and not shape.sigmoid:
-            self.add("gain = gain * weight")
-        for c in self.classes:
-            at = f"{slopes} + (map * {shape.classes} + {c}) * 2"
-            self.add(f"true = {self.true(c)}", f"y = tl.where(true, 1.0, 0.0).to({self.type})")
-            self.add(
-                f"pull = tl.load({at})" + f" * p{c}" * shape.squares + f" - tl.where(true, tl.load({at} + 1), 0.0)"
-            )
-            if shape.sigmoid:
-                own = f"tl.where(true, gain * tl.load(weights + {c}), gain)" if shape.weighted else "gain"
-                self.add(f"d{c} = pull * p{c} * (1.0 - p{c}) + {own} * (p{c} - y)")
-            else:
-                self.add(f"d{c} = pull")
-        if not shape.sigmoid:
-            self.add(f"mean = {' + '.join(f'p{c} * d{c}' for c in self.classes)}")
-            for c in self.classes:  # 0 to the last bit where p is y
-                self.add(f"y = tl.where({self.true(c)}, 1.0, 0.0).to({self.type})")
-                self.add(f"d{c} = p{c} * (d{c} - mean) + gain * (p{c} - y)")
 
     def give(self, i: int, c: str, value: str) -> None:
         """Add to a gradient."""

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lomix_search.mixture.loss.backends.triton_writer.gradients import GradientsWriter
-from lomix_search.mixture.loss.backends.triton_writer.shape import ATTENTION, BLOCK, CONCAT
-from lomix_search.mixture.loss.backends.triton_writer.writer import TABLE_NAMES, Writer, larger
+from lomix_search.mixture.loss.backends.triton_writer.pixel_loss import PixelLossWriter
+from lomix_search.mixture.loss.backends.triton_writer.shape import ATTENTION, BLOCK, CONCAT, KernelShape
+from lomix_search.mixture.loss.backends.triton_writer.writer import larger
 
 JOB = 8
 """Numbers of a job of ``parameters``: subset, map, kind, place, then scale and first input of two sets of inputs."""
 _JOB = ("bits", "map", "kind", "at", "scale0", "input0", "scale1", "input1")
-_HEAD = "jobs, slopes, gains, rows, length"
 
 
 class KeptParametersWriter(GradientsWriter):
@@ -22,7 +22,7 @@ class KeptParametersWriter(GradientsWriter):
 
     def write(self) -> None:
         """Write all lines of the kernel."""
-        with self.block(f"def parameters({self.arguments('M')}, {TABLE_NAMES}, {_HEAD}, {self.numbers}):"):
+        with self.block(f"def parameters({self.arguments('M')}, {_tables(self.shape)}, {self.numbers}):"):
             self.add(
                 f"lane = tl.arange(0, {BLOCK})",
                 "part = tl.program_id(1)",
@@ -48,8 +48,9 @@ class KeptParametersWriter(GradientsWriter):
                     self.original(i)
             self.build(kind)
             self.probabilities()
-            self.add(f"row_of = slopes{' + image * m * ' + str(2 * len(self.classes)) if self.shape.per_image else ''}")
-            self._slope("row_of")
+            classes, per_image = self.shape.classes, self.shape.per_image
+            self.add(f"row_of = slopes{f' + image * m * {2 * classes}' * per_image}")
+            self.slope("row_of", f"(gains + image * m * {classes})" if per_image and self.shape.bounded else "gains")
             yield
 
     def _attend(self) -> None:
@@ -107,7 +108,7 @@ class KeptParametersWriter(GradientsWriter):
                     )
 
 
-class ParametersWriter(Writer):
+class ParametersWriter(PixelLossWriter):
     """The same where originals are not kept: blocks (pixels, classes), padded for matrix products.
 
     A job is a map with all its inputs.
@@ -120,7 +121,7 @@ class ParametersWriter(Writer):
 
     def write(self) -> None:
         """Write all lines of the kernel."""
-        with self.block(f"def parameters({self.arguments('M')}, {TABLE_NAMES}, {_HEAD}, {self.numbers}):"):
+        with self.block(f"def parameters({self.arguments('M')}, {_tables(self.shape)}, {self.numbers}):"):
             self.add(
                 f"lane = tl.arange(0, {self.block_size})",
                 f"c = tl.arange(0, {self.shape.padded})",
@@ -128,7 +129,7 @@ class ParametersWriter(Writer):
                 "part = tl.program_id(1)",
                 f"job = jobs + tl.program_id(0) * {JOB}",
                 *(f"{name} = tl.load(job + {k})" for k, name in enumerate(_JOB[:4])),
-                "gain = tl.load(gains + map)",
+                *["gain = tl.load(gains + map)"] * (not self.shape.bounded),
                 "to = rows + part.to(tl.int64) * length + at",
                 f"zero = tl.zeros([{self.block_size}, {self.shape.padded}], {self.type})",
             )
@@ -147,16 +148,27 @@ class ParametersWriter(Writer):
             "at_label = labels + first + c[None, :] * long + pixel[:, None]",
             "label = tl.load(at_label, mask=inside[:, None] & real[None, :], other=0)",
             "good = (label >= 0) & (label < 2) & (label != ignored)",
-            "valid = inside & (tl.min(tl.where(good | ~real[None, :], 1, 0), 1) > 0)",
+            "fit = tl.min(tl.where(good | ~real[None, :], 1, 0), 1)",
+            "valid = inside & (fit > 0)",
         )
+
+    def weight(self) -> None:
+        """Write nothing: it follows from the truth as a block."""
 
     @contextmanager
     def _tiles(self) -> Iterator[None]:
         with self.block("for tile in range(part, tiles, parts):"):
             self.tile()
             self.add("there = valid[:, None] & real[None, :]")
-            truth = "(label == 1) & there" if self.shape.sigmoid else "(label[:, None] == c[None, :]) & there"
-            self.add(f"true = {truth}")
+            if self.shape.sigmoid:  # products: what is single bits, Triton cannot bring from one layout to another
+                inner = "tl.where(inside[:, None] & real[None, :], 1.0, 0.0)"
+                self.add(f"some = fit.to({self.type})[:, None] * {inner}", f"y = label.to({self.type}) * some")
+            else:
+                self.add(f"some = tl.where(there, 1.0, 0.0).to({self.type})")
+                self.add("y = tl.where(label[:, None] == c[None, :], some, 0.0)")
+            if self.shape.bounded:
+                place = "bounds + first + c[None, :] * long + pixel[:, None]"
+                self.add(f"edge = tl.load({place}, mask=there, other=0.0)")
             for i in self.scales:
                 self.add(f"x{i} = zero")
                 with self.member(i):
@@ -181,23 +193,63 @@ class ParametersWriter(Writer):
         self.add(f"b = tl.load({at} + 1, mask=real, other=0.0)[None, :]")
         if shape.weighted:
             self.add("w = tl.load(weights + c, mask=real, other=0.0)[None, :]")
-        self.add(f"y = tl.where(true, 1.0, 0.0).to({self.type})")
+        self.add("true = y > 0.5", "within = some > 0.5")
         if shape.sigmoid:
-            self.add("e = tl.exp(-tl.abs(z))", "p = tl.where(there, tl.where(z > 0, 1.0, e) / (1.0 + e), 0.0)")
+            self.add("e = tl.exp(-tl.abs(z))", "p = tl.where(within, tl.where(z > 0, 1.0, e) / (1.0 + e), 0.0)")
         else:
             self.add(
                 'z = tl.where(real[None, :], z, float("-inf"))',
                 "e = tl.exp(z - tl.max(z, 1)[:, None])",
-                "p = tl.where(there, e / tl.sum(e, 1)[:, None], 0.0)",
+                "p = tl.where(within, e / tl.sum(e, 1)[:, None], 0.0)",
             )
         self.add("pull = a" + " * p" * shape.squares + " - b * y")
-        gain = "gain"
-        if shape.weighted:
-            gain = "tl.where(true, gain * w, gain)" if shape.sigmoid else "gain * tl.sum(y * w, 1)[:, None]"
-        if shape.sigmoid:
-            self.add(f"d = pull * p * (1.0 - p) + {gain} * (p - y)")
+        if shape.bounded:
+            at = f"{'image * m + ' * shape.per_image}map"
+            self.add(
+                "pull = pull * edge", f"gain = tl.load(gains + ({at}) * {shape.classes} + c, mask=real, other=0.0)"
+            )
+            self.add("gain = gain[None, :] * edge")
+        (self._of_channels if shape.sigmoid else self._of_classes)()
+
+    def _of_channels(self) -> None:
+        shape, gain = self.shape, "own" if self.shape.by_pixel else "gain"
+        if shape.by_pixel:
+            self.channel("e", "z", "true", "w")
+            self.own_gain("within")
+        own = f"tl.where(true, {gain} * w, {gain})" if shape.weighted and not shape.smoothed else gain
+        self.add(f"d = pull * p * (1.0 - p) + {own} * {'(whole * p - aim)' if shape.smoothed else '(p - y)'}")
+
+    def _of_classes(self) -> None:
+        shape = self.shape
+        gain = f"gain{' * tl.sum(y * w, 1)[:, None]' * (shape.weighted and not shape.smoothed)}"
+        error = "(p - y)"
+        if shape.by_pixel:
+            self.cross_entropy()
+            self.own_gain()
+            gain = f"(own{' * weight' * (shape.weighted and not shape.smoothed)})[:, None]"
+        if shape.smoothed:
+            error = "(whole[:, None] * p - aim)"
+        self.add(f"d = p * (pull - tl.sum(p * pull, 1)[:, None]) + {gain} * {error}")
+
+    def cross_entropy(self) -> None:
+        """Write ``each`` as the other kernels have it, one number a pixel."""
+        shape = self.shape
+        self.add("total = tl.sum(e, 1)", "top = tl.max(z, 1)")
+        self.add(f"weight = tl.sum(y{' * w' * shape.weighted}, 1)")
+        if shape.smoothed:
+            self.add(f"even = {self.constant_of(2)}{' * w' * shape.weighted}")
+            self.add(f"aim = tl.where(within, {self.constant_of(1)} * weight[:, None] * y + even, 0.0)")
+            self.add("logs = z - top[:, None] - tl.log(total)[:, None]", "whole = tl.sum(aim, 1)")
+            self.add("each = -tl.sum(tl.where(aim > 0, aim * logs, 0.0), 1)")
+            return
+        self.add("right = tl.sum(tl.where(true, z, 0.0), 1)")
+        if shape.focal:
+            self.add("mine = tl.sum(tl.where(true, e, 0.0), 1)", "others = tl.sum(tl.where(true, 0.0, e), 1)")
+            self.focal_of_classes()
         else:
-            self.add(f"d = p * (pull - tl.sum(p * pull, 1)[:, None]) + {gain} * (p - y)")
+            self.add("each = tl.log(total) - (right - top)")
+        if shape.weighted:
+            self.add("each = each * weight")
 
     def _attend(self) -> None:
         row, block = self.shape.row, self.block_size
@@ -259,3 +311,7 @@ class ParametersWriter(Writer):
             with self.member(i):
                 self.add(f"tl.store(to + {i * classes * row} + c[:, None] * {row} + c[None, :], u{i}, mask=both)")
         self.add(f"tl.store(to + {self.shape.scales * classes * row} + c, tl.sum(ones, 0), mask=real)")
+
+
+def _tables(shape: KernelShape) -> str:
+    return f"{shape.tables}, jobs, {shape.slope_tables}, rows, length"

@@ -29,6 +29,10 @@ class KernelShape:
         double: Compute in float64, else in float32.
         coarse: Scales whose originals are coarser than the labels, from 0.
         axes: Spatial axes; 0 where no original is coarser, which they do not matter to.
+        focal: Cross-entropies have a focal factor.
+        smoothed: The truth is smoothed.
+        largest: Only the largest cross-entropies count: pass 1 writes all of them, pass 2 is told from where they do.
+        bounded: Pixels have boundary weights, and each channel a cross-entropy of its own.
     """
 
     scales: int
@@ -41,6 +45,30 @@ class KernelShape:
     double: bool
     coarse: tuple[int, ...] = ()
     axes: int = 0
+    focal: bool = False
+    smoothed: bool = False
+    largest: bool = False
+    bounded: bool = False
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether the slope of a cross-entropy is more than its weight times p − y."""
+        return self.focal or self.smoothed or self.largest
+
+    @property
+    def columns(self) -> int:
+        """Cross-entropies of a map that are averaged by themselves, K."""
+        return self.classes if self.bounded else 1
+
+    @property
+    def tables(self) -> str:
+        """Names of what all kernels read beside the originals."""
+        return f"labels, weights, factors, dense, dense2{', bounds' * self.bounded}"
+
+    @property
+    def slope_tables(self) -> str:
+        """Names of what pass 2 reads besides."""
+        return f"slopes, gains{', cuts' * self.largest}"
 
     @property
     def kept(self) -> bool:

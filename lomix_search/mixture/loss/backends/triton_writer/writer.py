@@ -13,7 +13,6 @@ from lomix_search.mixture.loss.backends.triton_writer.shape import (
     KernelShape,
 )
 
-TABLE_NAMES = "labels, weights, factors, dense, dense2"
 SIZE_NAMES = "N, per_image, tiles, parts, ignored, m"
 COUNT_NAMES = ("linear", "mul", "largest", "attention", "concat")
 
@@ -53,6 +52,7 @@ class Writer(Lines):
             f"first = image * ({self.shape.classes} * long)",
         )
         self.truth()
+        self.edges()
         self._places()
         if not self.shape.kept:
             for i in self.shape.coarse:
@@ -107,8 +107,7 @@ class Writer(Lines):
                 "label = tl.where(valid, label, -1).to(tl.int32)",
             )
             if shape.weighted:
-                self.add(f"weight = tl.zeros([{BLOCK}], {self.type})")
-                self.add(*(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes))
+                self.weight()
             return
         self.add("valid = inside")
         for c in self.classes:
@@ -120,6 +119,23 @@ class Writer(Lines):
                 self.add(f"y{c} = label == 1")
         if shape.kept:
             self.add(*(f"y{c} = y{c} & valid" for c in self.classes))
+
+    def weight(self) -> None:
+        """Write the weight of the class of each pixel."""
+        self.add(f"weight = tl.zeros([{BLOCK}], {self.type})")
+        self.add(*(f"weight = tl.where({self.true(c)}, tl.load(weights + {c}), weight)" for c in self.classes))
+
+    def edges(self) -> None:
+        """Write the boundary weights of a pixel's channels, if there are any and they are kept."""
+        if self.shape.bounded and self.shape.kept:
+            self.add(*(f"edge{c} = {self._edge(c)}" for c in self.classes))
+
+    def edge(self, c: int) -> str:
+        """Return the boundary weight of a channel, 0 where a pixel does not count."""
+        return f"edge{c}" if self.shape.kept else self._edge(c)
+
+    def _edge(self, c: int) -> str:
+        return f"tl.load(bounds + first + {c} * long + pixel, mask=valid, other=0.0)"
 
     def true(self, c: int) -> str:
         """Say whether class c is true of a pixel."""
