@@ -24,6 +24,7 @@ from published import (  # noqa: F401  each adds its own
     unseen_4_signals,
     unseen_5,
     unseen_5_scenes,
+    unseen_5_signals,
     unseen_scenes,
 )
 from published.base import LISTS

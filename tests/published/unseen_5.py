@@ -161,7 +161,7 @@ add(
 
 
 def celldetection(file, name):
-    for package in ("pynvml", "segmentation_models_pytorch"):
+    for package in ("pynvml", "segmentation_models_pytorch", "h5py"):
         loose(package)
     alone("celldetection.util.util", "lookup_nn")
     alone("celldetection.ops.commons", "split_spatially")
@@ -344,4 +344,54 @@ add(
     x_rgb,
     [*seq("bottlenecks.{}", 4), "last_upsample"],
     notes="a block goes up and works, another merges and works; a block without a skip after the last",
+)
+
+
+def rsunet():
+    init = named("torch.nn", "init")
+    vars(init).update(kaiming_normal=init.kaiming_normal_, constant=init.constant_)
+    return alone("neuroseg.nets.RSUNet", "RSUNet")(depth=3)
+
+
+add(
+    "neuroseg.RSUNet",
+    "neuroseg",
+    3,
+    rsunet,
+    lambda: (rand(1, 1, 16, 32, 32),),
+    ["deconv2", "deconv1", "embedconv"],
+    notes="modules are got by name; activations are functions; a layer more after the last level; a list of one output",
+)
+
+
+class Seen(nn.Module):
+    """A map of an image, a decoder of it, and a head that returns a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 32, 8, 8)
+        self.decoder = alone("dinocell.model", "DINOCell_Decoder")("convolutional", 2, 32, 32, 0.0)
+        self.head = named("dinocell.model", "DINOCell_Prediction_Head")("distance_map", 4, 0.0)
+
+    def forward(self, x):
+        return self.head(self.decoder(self.encoder(x)))
+
+
+def dinocell():
+    loose("transformers.modeling_outputs")
+    loose("dinocell.utils")
+    loose("dinocell.dinov2.dinov2.models.vision_transformer")
+    return Seen()
+
+
+add(
+    "dinocell.Convolutional_Decoder",
+    "dinocell",
+    2,
+    dinocell,
+    x_rgb,
+    [*seq("decoder.decoder.decoder.{}.1", 2), "decoder.decoder.decoder.2"],
+    "U noskip microscopy",
+    alts={2: ["head.prediction_head.dist_map_pred_head.4"]},
+    notes="blocks of one build work and go up, on the coarsest level too; no skips; a head of three layers",
 )

@@ -1,6 +1,7 @@
 """More of the fifth list, also blind: ground, fires, faces, road scenes, videos, depth, matting, colours."""
 
 import sys
+import types
 
 import torch
 from torch import nn
@@ -205,4 +206,176 @@ add(
     "U vit",
     alts={4: ["decoder.head.1"]},
     notes="tokens of four layers are merged, then laid beside each level, enlarged; blocks are got by name; gates",
+)
+NORM = dict(type="BN")
+
+
+def mmagic(file, name):
+    """The network of a file, without what the package's __init__ files ask for."""
+    separable = alone("mmagic.models.archs.separable_conv_module", "DepthwiseSeparableConvModule")
+    aspp = named("mmagic.models.archs.aspp", "ASPP")
+    vars(sys.modules["mmagic.models.archs"]).update(ASPP=aspp, DepthwiseSeparableConvModule=separable)
+    return alone("mmagic.models.editors." + file, name)
+
+
+def indexnet():
+    encoder = mmagic("indexnet.indexnet_encoder", "IndexNetEncoder")(4, norm_cfg=NORM)
+    return Depth(encoder, mmagic("indexnet.indexnet_decoder", "IndexNetDecoder")(160, norm_cfg=NORM))
+
+
+INDEXED = seq("decoder.decoder_layers.{}", 7)
+INDEXED = [INDEXED[i] for i in (1, 2, 3, 5, 6)]
+ASPP, HEAD = "encoder.dconv", "decoder.pred.0"
+add(
+    "mmagic.IndexNet",
+    "mmagic",
+    2,
+    indexnet,
+    lambda: (rand(1, 4, 64, 64),),
+    [ASPP, *INDEXED],
+    "U matting",
+    ladders=[INDEXED, [*INDEXED[:-1], HEAD], [ASPP, *INDEXED[:-1], HEAD]],
+    notes="indices of the encoder gate what comes up; two skips on two of the levels; ASPP; a head of two layers",
+)
+
+
+class Coloured(nn.Module):
+    """Takes the three images that the network is given apart, and returns the colours first."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mmagic("inst_colorization.colorization_net", "ColorizationNet")(4, 2, "batch")
+
+    def forward(self, grey, hints, mask):
+        classes, colours, _ = self.net(grey, hints, mask)
+        return colours, classes
+
+
+add(
+    "mmagic.ColorizationNet",
+    "mmagic",
+    2,
+    Coloured,
+    lambda: (rand(1, 1, 64, 64), rand(1, 2, 64, 64), rand(1, 1, 64, 64)),
+    seq("net.model{}", 8, 11),
+    "U colours multi-input DS",
+    notes="goes down by slicing; the parent adds, then a block begins with an activation; classes at a quarter",
+)
+
+
+def panoptic():
+    loose("mmdet.structures")
+    loose("mmdet.utils", **dict.fromkeys(("ConfigType", "MultiConfig", "OptConfigType", "OptMultiConfig"), dict))
+    loose("mmdet.models.utils")
+    up = alone("mmdet.models.layers.conv_upsample", "ConvUpsample")
+    sys.modules["mmdet.models.layers"].ConvUpsample = up
+    encoder = named("timm", "create_model")("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
+    neck = alone("mmdet.models.necks.pafpn", "PAFPN")([64, 128, 256, 512], 32, 4)
+    head = alone("mmdet.models.seg_heads.panoptic_fpn_head", "PanopticFPNHead")
+    named("mmdet.registry", "MODELS").register_module("CrossEntropyLoss", module=nn.CrossEntropyLoss)
+    return nn.Sequential(encoder, neck, head(2, 2, 32, 32, loss_seg=dict(type="CrossEntropyLoss")))
+
+
+add(
+    "mmdet.PAFPN-PanopticFPNHead",
+    "mmdet",
+    2,
+    panoptic,
+    x_rgb,
+    [*seq("1.pafpn_convs.{}", 2, -1, -1), "in:2.conv_logits"],
+    "FPN",
+    notes="goes up and down again; all levels are brought to one size by blocks and added; the sum is returned too",
+)
+TAKEN = seq("to_fused.{}.0", 3, 0, -1)
+add(
+    "segformer-pytorch.Segformer",
+    "segformer-pytorch",
+    2,
+    lambda: alone("segformer_pytorch.segformer_pytorch", "Segformer")(
+        dims=(8, 16, 24, 32), heads=(1, 1, 2, 2), decoder_dim=16
+    ),
+    x_rgb,
+    [*TAKEN, "to_segmentation.0"],
+    "FPN vit",
+    alts={3: ["to_fused.0.0"]},
+    notes="each level is brought to one width and one size, and laid side by side; two layers without activation",
+)
+
+
+class Segmented(nn.Module):
+    """Stands for what the package's networks are made from, which trains and exports them."""
+
+    def __init__(self, use_aux_heads=False):
+        super().__init__()
+        self.use_aux_heads = use_aux_heads
+
+    def init_params(self):
+        pass
+
+
+class Anything(types.ModuleType):
+    """Has every name."""
+
+    def __getattr__(self, name):
+        return name
+
+
+def gradients(file, name):
+    """The package's network of a file, without what it has for training and data."""
+    here = "super_gradients."
+    segmented = here + "training.models.segmentation_models."
+    loose(here + "common.factories.base_factory", BaseFactory=dict)
+    for package in ("common.factories.processing_factory", "training.pipelines.pipelines"):
+        loose(here + package)
+    for package in ("training.processing.processing", "training.utils.media.image", "training.utils.predict"):
+        loose(here + package)
+    loose(here + "common.registry.registry", register_model=lambda _: lambda made: made)
+    loose(here + "common.object_names", Models=Anything("Models"), ContextModules=Anything("ContextModules"))
+    loose(here + "common.decorators.factory_decorator", resolve_param=lambda *_: lambda made: made)
+    kinds = "SupportsReplaceInputChannels", "HasPredict", "SupportsInputShapeCheck", "ExportableSegmentationModel"
+    loose(here + "module_interfaces", **{kind: type(kind, (), {}) for kind in kinds})
+    loose(here + "training.utils", get_param=lambda params, key, *default: params.get(key, *default), HpmStruct=dict)
+    loose(segmented + "segmentation_module", SegmentationModule=Segmented)
+    for kind in ("strict_load", "deep_learning_task", "evaluation_type", "multi_gpu_mode"):
+        loose(here + "common.data_types.enum." + kind)
+    up = alone(here + "common.data_types.enum.upsample_mode", "UpsampleMode")
+    down = alone(here + "common.data_types.enum.downsample_mode", "DownSampleMode")
+    vars(sys.modules[here + "common"]).update(UpsampleMode=up)
+    vars(sys.modules[here + "common.data_types.enum"]).update(UpsampleMode=up, DownSampleMode=down)
+    blocks = (
+        ("conv_bn_relu_block", "ConvBNReLU"),
+        ("anti_alias", "AntiAliasDownsample"),
+        ("pixel_shuffle", "PixelShuffle"),
+    )
+    for where, block in blocks:
+        made = alone(here + "modules." + where, block)
+        vars(sys.modules[here + "modules"])[block] = made
+    vars(sys.modules[here + "modules"])["Residual"] = named(here + "modules.skip_connections", "Residual")
+    alone(segmented + "common", "SegmentationHead")
+    sys.modules[here + "training.models"].SgModule = Segmented
+    return alone(segmented + file, name)(dict(num_classes=5))
+
+
+add(
+    "super-gradients.PPLiteSegT",
+    "super-gradients",
+    2,
+    lambda: gradients("ppliteseg", "PPLiteSegT"),
+    lambda: (rand(1, 3, 128, 128),),
+    seq("decoder.up_stages.{}", 3),
+    "U scenes",
+    alts={2: ["seg_head.0.seg_head.0"]},
+    notes="pools at the bottom, where the same merge is done as further up; gates on positions; a head of two layers",
+)
+REGSEG = ["decoder.conv_bn_relu", "head.head.0"]
+add(
+    "super-gradients.RegSeg48",
+    "super-gradients",
+    2,
+    lambda: gradients("regseg", "RegSeg48"),
+    x_rgb,
+    REGSEG,
+    "U scenes",
+    ladders=[["decoder.projections.2", *REGSEG]],
+    notes="one skip is added and one laid beside; the last is worked on by the head",
 )
