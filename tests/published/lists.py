@@ -22,6 +22,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_4,
     unseen_4_scenes,
     unseen_4_signals,
+    unseen_5,
+    unseen_5_scenes,
+    unseen_5_signals,
     unseen_scenes,
 )
 from published.base import LISTS
@@ -61,6 +64,12 @@ def labelled_lists() -> dict[str, Labelled]:
         Labelled(
             "unseen-4",
             tuple(LISTS["unseen-4"]),
+            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
+            True,
+        ),
+        Labelled(
+            "unseen-5",
+            tuple(LISTS["unseen-5"]),
             "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
             True,
         ),
