@@ -39,14 +39,10 @@ class PixelLossWriter(Writer):
     def focal_of_classes(self) -> None:
         """Write ``each`` and ``steep`` from e and z of what is true, ``mine`` and ``right``, and e of the others.
 
-        What is not true is added up, so that 1 − p keeps its digits where p is nearly 1; so does log p, by a series.
+        What is not true is added up, so that 1 − p keeps its digits where p is nearly 1. Log p does not, and need not:
+        it only stands beside a power of 1 − p.
         """
-        self.add(
-            "ratio = others / mine",
-            f"log = tl.where(ratio < {self.little}, -{_log1p('ratio')}, right - top - tl.log(total))",
-            "below = others / total",
-            "prob = mine / total",
-        )
+        self.add("log = right - top - tl.log(total)", "below = others / total", "prob = mine / total")
         self.focal()
 
     def focal(self) -> None:
@@ -77,8 +73,7 @@ class PixelLossWriter(Writer):
             return
         if self.shape.focal:
             self.add(f"signed = tl.where({true}, {z}, -{z})")
-            self.add(f"near = tl.where({e} < {self.little}, {_log1p(e)}, tl.log(1.0 + {e}))")
-            self.add("log = tl.where(signed > 0, 0.0, signed) - near")
+            self.add(f"log = tl.where(signed > 0, 0.0, signed) - tl.log(1.0 + {e})")
             self.add(f"below = tl.where(signed > 0, {e}, 1.0) / (1.0 + {e})")
             self.add(f"prob = tl.where(signed > 0, 1.0, {e}) / (1.0 + {e})")
             self.focal()
@@ -103,11 +98,6 @@ class PixelLossWriter(Writer):
     def constant_of(self, k: int) -> str:
         """Return the load of a number that stands behind the weights of the classes: ``triton_tables``."""
         return f"tl.load(weights + {self.shape.classes + k})"
-
-    @property
-    def little(self) -> str:
-        """Up to where log(1 + x) is a series: there its next term is less than what 1 + x has lost of x."""
-        return "1e-5" if self.double else "1e-2"
 
     # -- slopes --------------------------------------------------------------------------------------------------------
 
@@ -161,8 +151,3 @@ class PixelLossWriter(Writer):
         self.add(f"true = {self.true(c)}", f"y = tl.where(true, 1.0, 0.0).to({self.type})")
         squares = f" * p{c}" * self.shape.squares
         self.add(f"pull = tl.load({at}){squares} - tl.where(true, tl.load({at} + 1), 0.0)")
-
-
-def _log1p(x: str) -> str:
-    """Return log(1 + x) to its third power."""
-    return f"{x} * (1.0 - {x} * (0.5 - {x} / 3.0))"
