@@ -7,7 +7,7 @@ from support.families import FAMILIES
 from benchmarks.stage_readings import kept
 from lomix_search.instrumentation.instrumented import instrument
 
-ENTRY = next(entry for entry in FAMILIES if "nonU" not in entry["tags"])
+ENTRY = next(e for e in FAMILIES if "nonU" not in e["tags"] and not e["alts"] and not e["ladders"])
 
 
 def flat(known):
@@ -29,7 +29,7 @@ def test_a_reading_comes_back_from_its_file_as_it_was_made(tmp_path):
     assert flat(made) == flat(again) and file.read_bytes() == written
     assert made["right"] and made["then_right"]
     assert all(np.array_equal(a, b) for a, b in zip(made["rules"], made["then"], strict=True))
-    assert any(all(map(np.array_equal, path, made["rules"])) for path in made["paths"])
+    assert any(all((r <= p).all() for r, p in zip(made["rules"], path, strict=True)) for path in made["paths"])
 
 
 @pytest.mark.parametrize("other", [{"stages": list(ENTRY["stages"][1:])}, {"source": "another"}], ids=str)
