@@ -18,6 +18,7 @@ from support.logit_kinds import (
     build,
     up,
 )
+from support.zoo import SmallUNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +27,7 @@ from lomix_search.evaluation.evaluate import evaluate
 from lomix_search.evaluation.score_items import score_items
 from lomix_search.experiments.predictions import look
 from lomix_search.instrumentation.instrumented import instrument
-from lomix_search.instrumentation.outputs import largest_channel, reader_of
+from lomix_search.instrumentation.outputs import class_numbers, largest_channel, reader_of
 
 
 def found(network: nn.Module, items: Items, ignored: int | None = None) -> dict[str, float]:
@@ -168,6 +169,38 @@ def test_supervision_that_is_switched_off_at_inference_is_followed() -> None:
     net.train()
     with pytest.raises(StageError, match=r"Switched returned no map of 3 channels at output\[1\], as it did on the"):
         net(images)
+
+
+class OneClass(nn.Module):
+    """Returns the probability of its second class alone, without an axis of classes."""
+
+    def __init__(self, seen: bool) -> None:
+        super().__init__()
+        self.body, self.seen = SmallUNet(), seen
+        self.body.head, self.head = nn.Identity(), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(self.body(x))
+        return (logits if self.seen else 2 * logits).softmax(1)[:, 1]
+
+
+def test_one_class_of_a_softmax_is_read_as_the_logits_of_all() -> None:
+    network, images = OneClass(seen=True).eval(), torch.rand(2, 1, 32, 24)
+    logits = network.head(network.body(images))
+    net = instrument(network, images)
+    assert net.num_classes == 2 and [stage.name for stage in net.stages] == ["body.up.0", "body.head"]
+    for read in (reader_of(network, 2), reader_of(net.eval(), 2)):
+        assert torch.equal(read(images), logits) and torch.equal(
+            class_numbers(read(images)), (network(images) > 0.5).long()
+        )
+    made = list[Tensor]()
+    network.head.register_forward_hook(lambda _module, _given, out: made.append(out))
+    assert torch.equal(net.train()(images)[-1], made[0])
+
+
+def test_one_class_of_a_softmax_of_what_no_module_sees_is_refused() -> None:
+    with pytest.raises(StageError, match="OneClass returns 2 × 32 × 24, which has no axis of classes"):
+        instrument(OneClass(seen=False), torch.rand(2, 1, 32, 24))
 
 
 def test_one_plain_tensor_is_read_without_tracing(monkeypatch: pytest.MonkeyPatch) -> None:

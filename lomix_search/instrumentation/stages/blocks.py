@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, grows
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import fx
 
 from lomix_search.instrumentation.stages.cuts import Cuts
-from lomix_search.instrumentation.stages.flow import Flow, channels, grows
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.layouts import channels
 from lomix_search.instrumentation.stages.level_stage import around, last_merge
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, SUMS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.sizes import grows
 
 MOST_CANDIDATES = 40
 """Candidates of a level; of more, the last ones."""

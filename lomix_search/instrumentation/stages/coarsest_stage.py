@@ -1,13 +1,14 @@
 """Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which does not count as one."""
 
+import itertools
 from collections.abc import Hashable
 
 import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.level_stage import around, composite, level_stage, refined
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, joins, kind, weighted
+from lomix_search.instrumentation.stages.level_stage import around, composite, last_merge, level_stage, refined
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall, operation
 
 
@@ -45,9 +46,12 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     late = [i for i in late if not _meet_first(flow, values[i])]  # what two encoders end in, as in siamese networks
     laid = values[late[0]] if late else None
     late = [i for i in late if not _inside_a_block(flow, values[i], levels)]
-    pyramid = len(levels) == 2 or any(node in flow.merges and not joins(node) for node in levels[1])
+    pyramid = len(levels) == 2 or any(_is_sum(flow, node) for node in levels[1])
     if pyramid:
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
+    merge = last_merge(flow, values)
+    if pyramid and _is_sum(flow, values[merge]) and not any(flow.takes_skip(node) for node in levels[1]):
+        late.append(merge)  # it has gone up and come down again
     if late and flow.works_between(values[late[-1]], values[-1]):
         stage = level_stage(flow, values, rise, late[-1])
         stage = (refined(flow, stage) if pyramid else None) or stage
@@ -58,6 +62,11 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     return like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
+
+
+def _is_sum(flow: Flow, node: fx.Node) -> bool:
+    """Whether ways of the decoder meet in a map and are not laid beside each other."""
+    return node in flow.merges and not joins(node)
 
 
 def _came_up(flow: Flow, node: fx.Node) -> bool:
@@ -126,17 +135,23 @@ def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """
     if len(levels) < 3:
         return None
-    if level_stage(flow, levels[1], levels[2][0]) is not levels[1][-1]:
-        return None
-    steps = [_steps_up(flow, levels[i][-1], levels[i + 1][0]) for i in (0, 1)]
-    return levels[0][-1] if set.intersection(*steps) else None
+    steps = [_steps_up(flow, a, b[0]) for a, b in itertools.pairwise(levels)]
+    like = level_stage(flow, levels[1], levels[2][0]) is levels[1][-1] and steps[0][True] & steps[1][True]
+    plain = [one[False] for one, values in zip(steps, levels, strict=False) if not flow.merges & set(values)]
+    return levels[0][-1] if like or set.union(*plain[1:], set()) & steps[0][False] else None
 
 
-def _steps_up(flow: Flow, stage: fx.Node, rise: fx.Node) -> set[tuple[Hashable, ...]]:
-    """Return what each block does, step by step, that makes a stage and ends by going up."""
+def _steps_up(flow: Flow, values: list[fx.Node], rise: fx.Node) -> dict[bool, set[tuple[Hashable, ...]]]:
+    """Return what each block does, step by step, that makes a stage and ends by going up; and of others that work so.
+
+    Under True those whose last step that is, under False also those that then but normalise and activate.
+    """
     made = [flow.maps_in(call) for call, _ in around(flow, rise) if call.path]
-    ending = [maps for maps in made if maps[-1] is rise and stage in maps and any(map(weighted, maps[:-1]))]
-    return {tuple(kind(node) for node in maps if node not in flow.merges) for maps in ending}
+    made = [maps for maps in made if not any(map(weighted, maps[maps.index(rise) + 1 :]))]
+    made = [maps for maps in made if values[-1] in maps and any(map(weighted, maps[: maps.index(rise)]))]
+    kept = [[n for n in maps if n not in flow.merges and kind(n) is not Operation.FORM] for maps in made]
+    steps = [(maps[-1] is rise, tuple(map(kind, maps))) for maps in kept]
+    return {strict: {does for ends, does in steps if ends or not strict} for strict in (True, False)}
 
 
 def _composites(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:

@@ -10,11 +10,13 @@ from lomix_search.instrumentation.stages.blocks import folded
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
 from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
-from lomix_search.instrumentation.stages.flow import DOUBLE, Flow, channels, grows
-from lomix_search.instrumentation.stages.level_stage import around, last_merge, level_stage, worked
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.layouts import channels
+from lomix_search.instrumentation.stages.level_stage import around, first_given, last_merge, level_stage, worked
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, joins, kind
-from lomix_search.instrumentation.stages.side_by_side import merged_pyramid, mixed_with_coarser
+from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, joins, kind, weighted
+from lomix_search.instrumentation.stages.side_by_side import blocks_to_one_size, merged_pyramid, mixed_with_coarser
+from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
 
@@ -65,7 +67,7 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
 def stages_of(ladder: Ladder) -> list[fx.Node]:
     """Return the stages of a ladder, as :func:`decoder_stages`."""
     flow, levels, head = ladder.flow, ladder.levels, ladder.head
-    if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels[-2], head):
+    if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels, head):
         found = _ladder(
             flow, levels[:-1], head
         )  # a head that goes up makes a level only if there would be one otherwise
@@ -78,12 +80,29 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     if len(levels) < 2:
         return []
     if pyramid := merged_pyramid(flow, levels[-1]):
-        return pyramid
+        return _with_finest(flow, levels[-1], head, pyramid)
     coarser, levels = mixed_with_coarser(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     finest = finest and Cuts(flow, levels[-1], head).end(finest)
     return [_uncut(flow, node) for node in (*found, finest) if node]
+
+
+def _with_finest(flow: Flow, values: list[fx.Node], head: fx.Node, pyramid: list[fx.Node]) -> list[fx.Node]:
+    """Return a pyramid with what the head is given in place of its finest map, where blocks work on it before.
+
+    They bring each map to one size, or project what is laid side by side; a head may take that at once.
+    """
+    merge = last_merge(flow, values)
+    before = [node for node in values if node is not head]
+    given = [first_given(call, before[merge:]) for call, _ in around(flow, head) if call.path]
+    taken = any(node and not worked(flow, before, merge, node) for node in given)
+    projected = joins(values[merge]) and not taken and worked(flow, before, merge, before[-1])
+    if not projected and not blocks_to_one_size(flow, values):
+        return pyramid
+    finest = finest_stage(flow, values, head, pyramid)
+    coarser = [node for node in pyramid if grows(flow.size(node), flow.size(head))]
+    return [*coarser, finest] if finest else pyramid
 
 
 def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> list[fx.Node]:
@@ -140,11 +159,16 @@ def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[ModuleCal
     return found
 
 
-def _enlarges(flow: Flow, values: list[fx.Node], head: fx.Node) -> bool:
-    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up."""
-    return worked(flow, values, last_merge(flow, values), values[-1]) or grows(
-        flow.size(values[-1]), flow.size(head), 2 * DOUBLE
-    )
+def _enlarges(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> bool:
+    """Whether the head alone only enlarges a level: one that is finished, or far more than one level up.
+
+    Where nothing but a layer that goes up makes each of the other levels, the head makes one likewise.
+    """
+    below = levels[-2]
+    if grows(flow.size(below[-1]), flow.size(head), 2 * DOUBLE):
+        return True
+    alike = all(list(filter(weighted, values)) == values[:1] for values in levels[1:])
+    return not alike and worked(flow, below, last_merge(flow, below), below[-1])
 
 
 def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
@@ -163,7 +187,7 @@ def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
     """
     while node in flow.maps and len(flow.maps.pred[node]) == 1:
         (source,) = flow.maps.pred[node]
-        cut = kind(node) in PADS_OR_CROPS and channels(source) == channels(node)
+        cut = kind(node) in PADS_OR_CROPS and channels(source) == channels(node) and source in node.all_input_nodes
         others = [given for given in node.all_input_nodes if given is not source]
         if not cut and not (joins(node) and others and not any(given in flow.graph for given in others)):
             break

@@ -5,7 +5,8 @@ from collections.abc import Hashable
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, channels
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.layouts import channels
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
 from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PRODUCTS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import unresized

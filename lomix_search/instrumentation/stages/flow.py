@@ -10,7 +10,7 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.layouts import layout_of
+from lomix_search.instrumentation.stages.layouts import broadcast, layout_of
 from lomix_search.instrumentation.stages.operations import (
     GATES,
     GLOBAL_POOLS,
@@ -21,26 +21,11 @@ from lomix_search.instrumentation.stages.operations import (
     kind,
     weighted,
 )
+from lomix_search.instrumentation.stages.sizes import DOUBLE, RISE, Size, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
-
-_Size = tuple[int, ...]
-
-RISE = 1.4
-"""A map this many times larger along some axis is on the next level; less is padding, cropping or rounding."""
 
 _READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE}
 """What reads one map; its other values are weights or places."""
-
-DOUBLE = 1.9
-"""As RISE, for copies: into a map that is a little larger they pad, into one twice as large they go up (wavelets).
-
-And for what goes down: a convolution without padding takes a third of a small map away, and stays on its level."""
-
-
-def grows(a: _Size, b: _Size, rise: float = RISE) -> bool:
-    """Whether a map of size ``b`` is on a finer level than one of size ``a``; compared from the last axis."""
-    ratios = [y / x for x, y in zip(a[::-1], b[::-1], strict=False)]
-    return max(ratios) >= rise and min(ratios) > 1 / RISE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +66,8 @@ class Flow:
             if kind(node) in _READS_ONE and len(node.args) > 1:  # a function; weights and places are no map
                 given = [p for p in given if p is node.args[0]]
             elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
-                given = [p for p in given if p not in self.gates and not _broadcast(p, node)] or given
+                given = [p for p in given if p not in self.gates and not broadcast(p, node)] or given
+                given = [p for p in given if not any(self._weighs(p, other, found) for other in given)]
             sources = tuple(dict.fromkeys(s for p in given for s in behind[p]))
             if self._is_map(node):
                 found.add_node(node)
@@ -89,6 +75,16 @@ class Flow:
                 sources = (node,)
             behind[node] = sources
         return found
+
+    def _weighs(self, factor: fx.Node, other: fx.Node, maps: nx.DiGraph) -> bool:
+        """Whether a factor is made of the other, which has come up, by going down again: then it is a weight of it."""
+        if not {factor, other} <= set(maps) or (sources := nx.ancestors(maps, factor)).isdisjoint({other}):
+            return False
+        before = nx.ancestors(maps, other)
+        return all(
+            any(grows(self.size(node), self.size(other)) for node in ways)
+            for ways in (before, sources & nx.descendants(maps, other))
+        )
 
     @cached_property
     def gates(self) -> set[fx.Node]:
@@ -139,7 +135,7 @@ class Flow:
         """Return the feature maps that were made during a call, in order."""
         return [node for node in self.inside(call) if node in self.maps]
 
-    def size(self, node: fx.Node) -> _Size:
+    def size(self, node: fx.Node) -> Size:
         """Return the spatial size of a feature map."""
         layout = layout_of(node)
         return layout.size if layout else ()
@@ -191,29 +187,51 @@ class Flow:
     def trunk(self) -> list[fx.Node]:
         """The way to the output that goes up most, with the most merges, from its last coarsest map on, in order.
 
-        Of several that do as much, that to which most layers lead, and of those the first.
+        Of several that do as much, that to which most layers lead, and of those the first. A way that has come up
+        less than a third as far as another, to which it comes, is left out: a stream at full size that blocks pool.
         """
-        best: dict[fx.Node, tuple[int, fx.Node | None]] = {}
+        worth: dict[fx.Node, int] = {}
+        height: dict[fx.Node, float] = {}
+        best: dict[fx.Node, fx.Node | None] = {}
         for node in sorted(self.maps, key=self.order):
             given = self.graph.pred[node]
             ways = [
-                (best[s][0] + self._climbed(s, node), self.size(s) == self.size(node), s in given, self._wide(s), s)
+                (
+                    worth[s] + self._climbed(s, node),
+                    self.size(s) == self.size(node),
+                    s in given,
+                    self._wide(s),
+                    self._layers[s].bit_count(),
+                    -self.order(s),
+                    s,
+                )
                 for s in self.maps.pred[node]
             ]
-            before, *_, source = max(
-                ways,
-                default=(0, None),
-                key=lambda way: (*way[:4], self._layers[way[4]].bit_count(), -self.order(way[4])),
-            )
-            best[node] = (before + 10 * (node in self.own) + self._worth(node), source)
+            up = {way[-1]: self._height(height, way[-1], node) for way in ways}
+            height[node] = max(up.values(), default=0.0)
+            high = [way for way in ways if 3 * up[way[-1]] > height[node]] or ways
+            best[node] = max(high)[-1] if high else None
+            most = max((way[0] for way in ways), default=0)
+            worth[node] = most + 10 * (node in self.own) + self._worth(node)
         path = [self.output]
-        while (source := best[path[-1]][1]) is not None and (
-            kind(source) is Operation.PAD
-            or not source.meta.get("map")  # logits, whose axes are laid out otherwise
-            or not grows(self.size(path[-1]), self.size(source), DOUBLE)
-        ):
+        while (source := best[path[-1]]) is not None and not self._goes_down(source, path[-1]):
             path.append(source)
         return path[::-1]
+
+    def _height(self, known: dict[fx.Node, float], source: fx.Node, node: fx.Node) -> float:
+        """Return how far a way has come up since it last went down, in doublings of a side, when it comes to a map."""
+        before, after = self.size(source), self.size(node)
+        steps = [math.log2(b / a) for a, b in zip(before[::-1], after[::-1], strict=False)]
+        if node in self.rises:
+            return known[source] + max(steps)
+        if self._goes_down(source, node):
+            return 0.0
+        shrinks = _tells(source) and grows(after, before)
+        return max(0.0, known[source] + min(steps)) if shrinks else known[source]
+
+    def _goes_down(self, source: fx.Node, node: fx.Node) -> bool:
+        """Whether a map is on a coarser level than one that it is made from; padding and logits' axes do not tell."""
+        return _tells(source) and grows(self.size(node), self.size(source), DOUBLE)
 
     @cached_property
     def _layers(self) -> dict[fx.Node, int]:
@@ -375,13 +393,6 @@ class Flow:
         return {len(self.size(self.output)), *(d for d in set(dims) if 4 * dims.count(d) > len(dims))}
 
 
-def channels(node: fx.Node) -> int:
-    """Return the number of channels of a value that is a map; 0 for others."""
-    layout = layout_of(node)
-    return layout.channels if layout else 0
-
-
-def _broadcast(node: fx.Node, product: fx.Node) -> bool:
-    """Whether a factor has fewer values than the product: it weighs channels or positions."""
-    given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
-    return bool(given < made)
+def _tells(source: fx.Node) -> bool:
+    """Whether the size of a map tells its level: not where it is padded, nor of logits laid out otherwise."""
+    return kind(source) is not Operation.PAD and bool(source.meta.get("map"))

@@ -72,3 +72,15 @@ def map_layout(node: fx.Node) -> MapLayout:
     found = layout_of(node)
     assert found is not None
     return found
+
+
+def broadcast(node: fx.Node, product: fx.Node) -> bool:
+    """Whether a factor has fewer values than the product: it weighs channels or positions."""
+    given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
+    return bool(given < made)
+
+
+def channels(node: fx.Node) -> int:
+    """Return the number of channels of a value that is a map; 0 for others."""
+    layout = layout_of(node)
+    return layout.channels if layout else 0

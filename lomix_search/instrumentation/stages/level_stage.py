@@ -20,12 +20,18 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
+        if given is not None and _is_head(flow, call, event):
+            continue  # what it works on before it goes up is this level's
         if given is None:
             before = None if joins(values[merge]) else first_given(call, values[:merge])
             if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
                 return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
-        if worked(flow, values, merge, given) and not _goes_on(flow, call, values, event):
+        if (
+            worked(flow, values, merge, given)
+            and not _goes_on(flow, call, values, event)
+            and not (values[merge] not in flow.merges and _works_likewise(flow, call, event))
+        ):
             return given
         if given is values[merge] and _made_by_a_peer(flow, call, given):
             return given
@@ -77,6 +83,27 @@ def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node
     blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
     blocks = [block for block in blocks if len(flow.layers_in(block)) > 1]
     return any(made in values for block in blocks for _, made in block.outputs)
+
+
+def _is_head(flow: Flow, call: ModuleCall, event: fx.Node) -> bool:
+    """Whether a block of layers goes up once and makes the logits, and no other block is of its kind."""
+    if any(map(weighted, flow.between(call.last, flow.order(flow.output) + 1))):
+        return False
+    rises = [node for node in flow.inside(call) if node in flow.rises]
+    alike = [other for other in flow.trace.calls if flow.kind_of(other.path) == flow.kind_of(call.path)]
+    return rises == [event] and all(event in flow.inside(other) for other in alike)
+
+
+def _works_likewise(flow: Flow, call: ModuleCall, event: fx.Node) -> bool:
+    """Whether a block of the kind of one that goes up works on what is merged right before it, and then goes up."""
+    for other in flow.trace.calls:
+        if other is call or flow.kind_of(other.path) != flow.kind_of(call.path):
+            continue
+        given = [node for _, node in other.inputs if node in flow.merges and joins(node)]
+        rise = next((node for node in flow.inside(other) if node in flow.rises), None)
+        if given and rise and any(map(weighted, flow.between(other.first, flow.order(rise)))):
+            return not any(map(weighted, flow.between(flow.order(rise) + 1, other.last)))
+    return False
 
 
 def _made_by_a_peer(flow: Flow, call: ModuleCall, given: fx.Node) -> bool:

@@ -6,7 +6,8 @@ import math
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, channels
+from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.layouts import channels
 from lomix_search.instrumentation.stages.level_stage import last_merge, worked
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PRODUCTS, kind, weighted
 

@@ -9,8 +9,12 @@ from torch import fx
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.ending import decided
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.stages.operations import Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, kind, weighted
+from lomix_search.instrumentation.stages.taps import tap_of
 from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell
+
+_SHARES = {Operation.SOFTMAX, Operation.LOG_SOFTMAX}
+"""What makes the values of all classes at once."""
 
 _REORDERS = {Operation.TRANSPOSE, Operation.CLONE}
 
@@ -19,8 +23,9 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Valu
     """Return the model's own logits among what it returns: the finest map that fits.
 
     Among several of one shape (deep supervision at full size), the one that most layers lead to. What is
-    returned with its channels last, or without an axis of one class, counts as what it was before. A map larger than
-    the inputs (an attention of all positions to all) is taken only where there is no other.
+    returned with its channels last, or without an axis of one class, counts as what it was before; one class out
+    of a softmax, as all. A map larger than the inputs (an attention of all positions to all) is taken only where there
+    is no other.
 
     Args:
         found: A trace in eval mode.
@@ -75,7 +80,7 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Val
     real = [(path, node) for path, node in found.outputs if node.meta["dtype"].is_floating_point]  # no masks
     real = [one for path, node in real for one in unstacked(found, path, node)]
     real = [one for one in real if one[1].op != "placeholder" and not decided(one[1])] or real
-    maps = [_channels_first(path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    maps = [_channels_first(found, path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
     if not maps:
         raise StageError(
             f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
@@ -135,9 +140,9 @@ def without_classes(title: str, place: ValuePath, logits: fx.Node) -> StageError
     )
 
 
-def _channels_first(path: ValuePath, node: fx.Node) -> tuple[ValuePath, fx.Node]:
+def _channels_first(found: Trace, path: ValuePath, node: fx.Node) -> tuple[ValuePath, fx.Node]:
     """Return a map of logits, and how it comes out of what is returned, from before axes were moved or one dropped."""
-    if (whole := _with_classes(node)) is not None:
+    if (whole := _with_classes(node) or _of_several(found, node)) is not None:
         return (*path, ("dropped", 1)), whole
     last, layout = node, map_layout(node)
     while layout.form == "last" and len(last.all_input_nodes) == 1 and kind(last) in _REORDERS:
@@ -154,6 +159,18 @@ def _with_classes(node: fx.Node) -> fx.Node | None:
     while len(node.all_input_nodes) == 1 and not weighted(node) and len(node.meta.get("shape", ())) == rank:
         (node,) = node.all_input_nodes
     return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
+
+
+def _of_several(found: Trace, node: fx.Node) -> fx.Node | None:
+    """Return the softmax of which one class's values are a part, if a module sees what it is made of."""
+    part, rank = node, len(node.meta["shape"])
+    while kind(node) in KEEPS_VALUES and len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+    shape = node.meta.get("shape", ())
+    if kind(node) not in _SHARES or (*shape[:1], *shape[2:]) != part.meta["shape"] or len(shape) != rank + 1:
+        return None
+    (given,) = node.all_input_nodes
+    return node if given.meta.get("shape") == shape and layout_of(node) and tap_of(found, given) else None
 
 
 def without_frames(nodes: Sequence[fx.Node], logits: fx.Node) -> None:

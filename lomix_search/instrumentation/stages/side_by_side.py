@@ -5,8 +5,10 @@ import math
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.flow import Flow, grows
+from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.operations import weighted
+from lomix_search.instrumentation.stages.sizes import grows
+from lomix_search.instrumentation.trace import ModuleCall
 
 
 def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -17,10 +19,37 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
     given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
     made = set().union(*(unresized(flow, node) or {node} for node in given))
+    if blocks := blocks_to_one_size(flow, values):
+        made = {next((node for _, node in call.inputs if node in flow.maps), values[0]) for call in blocks}
     sizes = {flow.size(node) for node in made}
     if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
         return sorted(made, key=lambda node: math.prod(flow.size(node)))
     return []
+
+
+def blocks_to_one_size(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
+    """Return the blocks of one kind that bring maps to one size, which are then merged where a level begins.
+
+    Args:
+        flow: The data flow.
+        values: The maps of the level.
+
+    Returns:
+        Calls that each make one of the maps that are merged; none where a map is made by no such block.
+    """
+    blocks = [call for call in flow.trace.calls if call.path and flow.layers_in(call)]
+    made = {node: call for call in reversed(blocks) for _, node in call.outputs}
+    left, found = [values[1]] if len(values) > 1 and values[1] in flow.merges else [], list[ModuleCall]()
+    while left:
+        node = left.pop()
+        sources = list(flow.maps.pred[node])
+        if node in made and node is not values[1]:
+            found.append(made[node])
+        elif weighted(node) or node in flow.rises or not sources:
+            return []
+        else:
+            left += sources
+    return found if len({flow.kind_of(call.path) for call in found}) == 1 else []
 
 
 def unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
