@@ -213,8 +213,11 @@ class Flow:
             best[node] = max(high)[-1] if high else None
             most = max((way[0] for way in ways), default=0)
             worth[node] = most + 10 * (node in self.own) + self._worth(node)
-        path = [self.output]
-        while (source := best[path[-1]]) is not None and not self._goes_down(source, path[-1]):
+        path, resized = [self.output], True  # logits may be brought back to the size of a smaller input
+        while (source := best[path[-1]]) is not None:
+            resized = resized and not weighted(path[-1]) and len(self.maps.pred[path[-1]]) == 1
+            if self._goes_down(source, path[-1]) and not resized:
+                break
             path.append(source)
         return path[::-1]
 
@@ -283,8 +286,7 @@ class Flow:
 
         It may have more layers, if none of them leads to the output.
         """
-        found: list[fx.Node] = []
-        layers: list[fx.Node] = []
+        found, layers = list[fx.Node](), list[fx.Node]()
         front, passed = [(logits, False)], set()
         while front:
             node, made = front.pop()

@@ -9,6 +9,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     levels,
     medical,
     mended,
+    resized,
     scenes,
     shared,
     upsampling,
