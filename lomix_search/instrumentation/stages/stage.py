@@ -149,7 +149,7 @@ class Stages(Sequence[Stage]):
             table.add_column(column, overflow="fold")
         for i, stage in enumerate(self, 1):
             logits = "a 1×1 head" if stage.own is None else str(stage.logits or f"the model{spell(stage.own)}")
-            stride = sizes(f"{step:g}" for step in stage.stride)
+            stride = sizes(f"{round(step, 2):g}" for step in stage.stride)
             doubt = "?" if self.opinion and i - 1 in self.opinion.apart else ""
             place = "its output" if stage.source == f"output of {stage.name}" else stage.source
             table.add_row(f"{i}{doubt}", stage.name, str(stage.channels), sizes(stage.size), stride, logits, place)
