@@ -135,7 +135,8 @@ add(
     notes="norms after activations; blocks are got by name from dicts",
 )
 INVERSE = [f"up.{i}.invdilconvblock{i - 1}" for i in range(4)]
-MADE = [*seq("up.{}", 3), INVERSE[3]]
+MADE = seq("up.{}", 4)
+MIXED = [*MADE[:3], INVERSE[3]]
 add(
     "mridc.MWCNN",
     "mridc",
@@ -144,7 +145,7 @@ add(
     lambda: (rand(1, 2, 64, 64),),
     INVERSE,
     "U wavelets restoration",
-    ladders=[MADE, INVERSE[1:], MADE[1:]],
+    ladders=[MIXED, MADE, INVERSE[1:], MIXED[1:], MADE[1:]],
     notes="wavelets go down and, by slicing, up; blocks work and go up, at the bottleneck too; the parent adds skips",
 )
 HOVER = [f"decode_np.{name}" for name in ("u3_convf", "u2_convf", "u1_conva")]

@@ -70,7 +70,7 @@ add(
     fcn,
     x_rgb,
     ["upscore2", "upscore_pool4"],
-    "U noskip",
+    "U",
     alts={0: ["in:upscore_pool4"], 1: ["in:upscore8"]},
     ladders=[["upscore2", "upscore_pool4", "upscore8"]],
     notes="logits of three levels are brought up by layers and added to each other; the last goes up eightfold",
@@ -173,6 +173,25 @@ add(
     "U texts",
     ladders=[SNAKE[:4]],
     notes="blocks work and go up, and the activation after that is the parent's; no skip on the last two levels",
+)
+
+
+def fused():
+    loose("mmocr.registry", MODELS=Registry())
+    encoder = named("timm", "create_model")("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
+    neck = alone("mmocr.models.textdet.necks.fpnf", "FPNF")([64, 128, 256, 512])
+    return nn.Sequential(encoder, neck, nn.Conv2d(256, 7, 1))
+
+
+add(
+    "mmocr.FPNF",
+    "mmocr",
+    2,
+    fused,
+    x_rgb,
+    ["1.lateral_convs.3", "1.fpn_convs.2", "1.fpn_convs.1", "1.output_convs"],
+    "FPN texts",
+    notes="sums are worked on before they go up; all levels are brought to one size, laid side by side and worked on",
 )
 V2V = [f"0.encoder_decoder{name}" for name in (".decoder_res2", ".decoder_res1", "")]
 GOES_UP = "0.encoder_decoder.decoder_upsample1"
@@ -281,4 +300,79 @@ add(
     seq("in:decoder.decoders.level{}.pred_out", 5, 1, -1),
     "U flow DS",
     notes="own flows of each level, the coarsest too, are laid beside the next; no layer works after a merge",
+)
+
+
+class Matting(nn.Module):
+    """An encoder that returns a dict of maps, and a decoder that takes it."""
+
+    def __init__(self):
+        super().__init__()
+        needed = dict.fromkeys(("constant_init", "xavier_init", "kaiming_init"))
+        named("mmcv.cnn", "ConvModule")
+        vars(sys.modules["mmcv.cnn"]).update(needed)
+        loose("mmcv.runner")
+        loose("mmedit.models.registry", COMPONENTS=Registry())
+        loose("mmedit.models.common")
+        loose("mmedit.utils.logger")
+        named("mmengine.registry", "MODELS").register_module("Deconv", module=nn.ConvTranspose2d)
+        where = "mmedit.models.backbones.encoder_decoders."
+        self.encoder = alone(where + "encoders.resnet_enc", "ResShortcutEnc")("BasicBlock", [1, 1, 1, 1], 4)
+        self.decoder = alone(where + "decoders.resnet_dec", "ResShortcutDec")("BasicBlockDec", [1, 2, 2, 1], 512)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+add(
+    "mmedit.ResShortcutDec",
+    "mmedit",
+    2,
+    Matting,
+    lambda: (rand(1, 4, 64, 64),),
+    [*seq("decoder.layer{}", 1, 5), "decoder.conv1"],
+    "U matting",
+    alts={4: ["in:decoder.conv2"]},
+    notes="blocks go up and work; the parent adds skips; the last sum goes to the head",
+)
+
+
+class Rooms(nn.Module):
+    """The package's neck, and a head that all of its maps share, the finest first."""
+
+    def __init__(self):
+        super().__init__()
+        loose("mmdet3d.registry", MODELS=Registry())
+        self.neck = alone("mmdet3d.models.necks.imvoxel_neck", "IndoorImVoxelNeck")(8, 16, [1, 1, 1])
+        self.head = nn.Conv3d(16, 5, 3, padding=1)
+
+    def forward(self, x):
+        return [self.head(made) for made in self.neck(x)]
+
+
+add(
+    "mmdet3d.IndoorImVoxelNeck",
+    "mmdet3d",
+    3,
+    Rooms,
+    lambda: (rand(1, 8, 16, 16, 16),),
+    seq("neck.out_block_{}", 2, -1, -1),
+    "FPN rooms DS",
+    notes="own logits of all levels by one head, after a layer beside the way up; modules are got by name",
+)
+
+
+def debris():
+    loose("segmentation_models_pytorch")
+    return alone("marinedebrisdetector.model.unet", "UNet")(4, 1, False)
+
+
+add(
+    "marinedebrisdetector.UNet",
+    "marinedebrisdetector",
+    2,
+    debris,
+    lambda: (rand(1, 4, 64, 64),),
+    seq("up{}", 1, 5),
+    "U satellites",
 )

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from published.base import adder, alone, loose, rand, seq
+from published.base import adder, alone, loose, named, rand, seq
 
 add = adder("unseen-6")
 
@@ -37,8 +37,27 @@ add(
 )
 
 
+class Names(dict):
+    """A dict whose keys are attributes too."""
+
+    def __init__(self, given=(), **more):
+        super().__init__()
+        for key, value in dict(given, **more).items():
+            self[key] = type(self)(value) if isinstance(value, dict) else value
+
+    def __getattr__(self, name):
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+
 def subtract():
-    for package in ("bib_lookup", "torch_ecg.utils.misc"):
+    loose("easydict", EasyDict=Names)
+    loose("deprecate_kwargs", deprecate_kwargs=lambda *_, **__: lambda made: made)
+    for package in ("bib_lookup", "torch_ecg.utils.misc", "torch_ecg.utils.download", "torch_ecg.utils.utils_data"):
         loose(package, add_docstring=lambda *_, **__: lambda made: made)
     alone("torch_ecg.utils.utils_nn", "SizeMixin")
     make = alone("torch_ecg.models.unets.ecg_subtract_unet", "ECG_SUBTRACT_UNET")
@@ -50,8 +69,8 @@ add(
     "torch-ecg",
     1,
     subtract,
-    lambda: (rand(1, 2, 640),),
-    seq("up_blocks.up_{}", 4),
+    lambda: (rand(1, 2, 4000),),
+    seq("up_blocks.up_{}", 3),
     "U hearts",
     notes="branches and their difference at the bottleneck; the output has channels last",
 )
@@ -248,4 +267,70 @@ add(
     "U audio time",
     alts={2: ["upsamples.1", "to_out"]},
     notes="several skips on each level, the coarsest too; the parent adds the last, and a block makes the output of it",
+)
+
+
+def sphere():
+    named("torch_harmonics", "ResampleS2")
+    make = alone("torch_harmonics.examples.models.s2unet", "SphericalUNet")
+    return make((32, 64), in_chans=2, out_chans=3, embed_dims=[8, 16, 24], depths=[1, 1, 1])
+
+
+add(
+    "torch-harmonics.SphericalUNet",
+    "torch-harmonics",
+    2,
+    sphere,
+    lambda: (rand(1, 2, 32, 64),),
+    seq("in:ublocks.{}.upsample", 3),
+    "U sphere",
+    notes="blocks work and go up, the coarsest too; convolutions on a sphere; the last goes up to the head",
+)
+
+
+class Gains(nn.Module):
+    """The package's encoder of bands and of a spectrum, and its decoder of the bands."""
+
+    def __init__(self):
+        super().__init__()
+        loose("libdf")
+        loose("icecream")
+        config = alone("df.config", "config")
+        config.use_defaults()
+        self.encoder = alone("df.deepfilternet3", "Encoder")()
+        self.decoder = alone("df.deepfilternet3", "ErbDecoder")()
+
+    def forward(self, bands, spectrum):
+        e0, e1, e2, e3, emb, _, _ = self.encoder(bands, spectrum)
+        return self.decoder(emb, e3, e2, e1, e0)
+
+
+add(
+    "deepfilternet.ErbDecoder",
+    "deepfilternet",
+    2,
+    Gains,
+    lambda: (rand(1, 1, 10, 32), rand(1, 2, 10, 96)),
+    ["decoder.convt3", "decoder.convt2", "decoder.convt1"],
+    "U audio multi-input",
+    alts={2: ["in:decoder.conv0_out"]},
+    notes="one axis is resized; recurrent layers; the parent adds skips, two at the bottleneck; the head is a block",
+)
+
+
+def segformer():
+    named("torch_harmonics", "ResampleS2")
+    make = alone("torch_harmonics.examples.models.s2segformer", "SphericalSegformer")
+    return make((32, 64), in_chans=2, out_chans=3, embed_dims=[8, 16, 24], heads=[1, 2, 2], depths=[1, 1, 1])
+
+
+add(
+    "torch-harmonics.SphericalSegformer",
+    "torch-harmonics",
+    2,
+    segformer,
+    lambda: (rand(1, 2, 32, 64),),
+    ["in:segmentation_head"],
+    "nonU sphere vit",
+    notes="each level goes straight to full size, and all are laid side by side once",
 )
