@@ -25,6 +25,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_5,
     unseen_5_scenes,
     unseen_5_signals,
+    unseen_6,
+    unseen_6_scenes,
+    unseen_6_signals,
     unseen_scenes,
 )
 from published.base import LISTS
@@ -70,6 +73,12 @@ def labelled_lists() -> dict[str, Labelled]:
         Labelled(
             "unseen-5",
             tuple(LISTS["unseen-5"]),
+            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
+            True,
+        ),
+        Labelled(
+            "unseen-6",
+            tuple(LISTS["unseen-6"]),
             "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
             True,
         ),
