@@ -1,0 +1,76 @@
+"""What stands between the end of a level and the next: norms, projections, padding, gates, and other orders of axes."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from support.families.base import family
+from support.families.layers import Encoder, twice
+
+WIDTHS = (8, 16, 24, 32)
+
+
+@family(
+    "frames laid into the batch for each norm",
+    ["ups.0", "last"],
+    (2, 1, 8, 16, 16),
+    source="fifteenth",
+)
+class FramesInTheBatch(nn.Module):
+    """What a norm makes of frames comes out of the batch again as the map it was."""
+
+    class Block(nn.Module):
+        def __init__(self, layer, c):
+            super().__init__()
+            self.layer, self.norm = layer, nn.InstanceNorm2d(c, affine=True)
+
+        def forward(self, x):
+            x = self.layer(x).transpose(1, 2)
+            return F.leaky_relu(self.norm(x.flatten(0, 1)).view(x.shape).transpose(1, 2))
+
+    def __init__(self):
+        super().__init__()
+        self.downs = nn.ModuleList(
+            self.Block(nn.Conv3d(a, b, 3, 1 if not i else 2, 1), b)
+            for i, (a, b) in enumerate(((1, 8), (8, 16), (16, 24)))
+        )
+        self.ups = nn.ModuleList(self.Block(nn.ConvTranspose3d(a, b, 4, 2, 1), b) for a, b in ((24, 16), (32, 8)))
+        self.last, self.head = self.Block(nn.Conv3d(16, 8, 3, padding=1), 8), nn.Conv3d(8, 2, 1)
+
+    def forward(self, x):
+        first = self.downs[0](x)
+        second = self.downs[1](first)
+        x = self.ups[0](self.downs[2](second))
+        x = self.ups[1](torch.cat([x, second], 1))
+        return self.head(self.last(torch.cat([x, first], 1)))
+
+
+@family(
+    "rows shuffled into the channels and laid beside the last map",
+    ["ups.0", "head.1"],
+    (1, 2, 64, 32),
+    source="fifteenth",
+)
+class RowsInTheChannels(nn.Module):
+    """The input's rows lie in channels; the head of two layers is given them beside what the decoder made."""
+
+    class Up(nn.Module):
+        def __init__(self, given, made):
+            super().__init__()
+            self.up, self.work = nn.ConvTranspose2d(given, made, 2, 2), twice(2 * made, made)
+
+        def forward(self, x, skip):
+            return self.work(torch.cat([self.up(x), skip], 1))
+
+    def __init__(self, rows=2):
+        super().__init__()
+        self.rows, self.encoder = rows, Encoder((12, 16, 24), given=2 * rows)
+        self.ups = nn.ModuleList([self.Up(24, 16), self.Up(16, 12)])
+        self.head = nn.Sequential(nn.Conv2d(12 + 2 * rows, 12, 1), nn.GELU(), nn.Conv2d(12, 2 * rows, 1))
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        given = x.reshape(b, c * self.rows, h // self.rows, w)
+        first, second, x = self.encoder(given)
+        x = self.ups[1](self.ups[0](x, second), first)
+        return self.head(torch.cat([given, x], 1)).reshape(b, c, h, w)
