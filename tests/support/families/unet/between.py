@@ -5,9 +5,58 @@ from torch import nn
 from torch.nn import functional as F
 
 from support.families.base import family
-from support.families.layers import Encoder, twice
+from support.families.layers import Encoder, conv, twice, up_to
 
 WIDTHS = (8, 16, 24, 32)
+
+
+@family(
+    "sums weighed by one gate, the first on the coarsest level",
+    ["decoder.fuse.0", "decoder.fuse.1", "decoder.fuse.2"],
+    source="fifteenth",
+)
+class GatedSums(nn.Module):
+    """What meets on the coarsest level is weighed and worked on as further up, in a decoder that is one module."""
+
+    class Fuse(nn.Module):
+        def __init__(self, c, beside, made):
+            super().__init__()
+            self.skip, self.gate, self.work = conv(beside, c), nn.Sequential(conv(4, 4), conv(4, 1)), conv(c, made)
+
+        def forward(self, x, skip):
+            x, skip = up_to(x, skip), self.skip(skip)
+            gate = self.gate(torch.cat([f(y, 1) for y in (x, skip) for f in (means, greatest)], 1)).sigmoid()
+            return self.work(gate * x + (1 - gate) * skip)
+
+    class Decoder(nn.Module):
+        def __init__(self, fuse):
+            super().__init__()
+            self.fuse = nn.ModuleList(fuse)
+
+        def forward(self, x, skips):
+            for fuse in self.fuse:
+                x = fuse(x, skips.pop())
+            return x
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = Encoder(WIDTHS[1:]), nn.Conv2d(12, 3, 1)
+        self.context = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(side), conv(32, 8, 1)) for side in (1, 2))
+        self.project = conv(8, 24)
+        self.decoder = self.Decoder(self.Fuse(a, b, c) for a, b, c in ((24, 32, 24), (24, 24, 16), (16, 16, 12)))
+
+    def forward(self, x):
+        maps = self.encoder(x)
+        first, second = (up_to(branch(maps[-1]), maps[-1]) for branch in self.context)
+        return self.head(self.decoder(self.project(first + second), maps))
+
+
+def means(x, axis):
+    return x.mean(axis, keepdim=True)
+
+
+def greatest(x, axis):
+    return x.amax(axis, keepdim=True)
 
 
 @family(
