@@ -60,6 +60,63 @@ def greatest(x, axis):
 
 
 @family(
+    "blocks that work, pad and go up, the coarsest too",
+    ["ups.0.0", "ups.1.0", "ups.2.0"],
+    source="fifteenth",
+)
+class PadsAndRises(nn.Module):
+    """A fixed kernel smooths each map while it goes up, which is padded before; the last block does not go up."""
+
+    class Smooth(nn.Module):
+        def __init__(self, up):
+            super().__init__()
+            self.up = up
+            self.register_buffer("kernel", torch.tensor([1.0, 3.0, 3.0, 1.0]).outer(torch.tensor([1.0, 3.0, 3.0, 1.0])))
+
+        def forward(self, x):
+            kernel, c = self.kernel[None, None].repeat(x.shape[1], 1, 1, 1) / (16 if self.up else 64), x.shape[1]
+            x = F.pad(x, (1, 1, 1, 1), "reflect")
+            if self.up:
+                return F.conv_transpose2d(x, kernel, stride=2, padding=3, groups=c)
+            return F.conv2d(x, kernel, stride=2, groups=c)
+
+    class Residual(nn.Module):
+        def __init__(self, given, made):
+            super().__init__()
+            self.main = nn.Sequential(nn.GroupNorm(4, given), nn.SiLU(), nn.Conv2d(given, made, 3, padding=1))
+            self.skip = nn.Conv2d(given, made, 1)
+
+        def forward(self, x):
+            return self.skip(x) + self.main(x)
+
+    class Step(nn.Sequential):
+        def forward(self, x, skip=None):
+            return super().forward(x if skip is None else torch.cat([x, skip], 1))
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+        down, up = [(8, 8), (8, 16), (16, 24)], [(24, 16), (32, 8), (16, 8)]
+        self.downs = nn.ModuleList(
+            nn.Sequential(self.Smooth(False) if i else nn.Identity(), self.Residual(a, b))
+            for i, (a, b) in enumerate(down)
+        )
+        self.ups = nn.ModuleList(
+            self.Step(self.Residual(a, b), self.Smooth(True) if i < 2 else nn.Identity()) for i, (a, b) in enumerate(up)
+        )
+
+    def forward(self, x):
+        x, maps = self.first(x), []
+        for down in self.downs:
+            x = down(x)
+            maps.append(x)
+        x = self.ups[0](maps.pop())
+        for up in self.ups[1:]:
+            x = up(x, maps.pop())
+        return self.head(x)
+
+
+@family(
     "frames laid into the batch for each norm",
     ["ups.0", "last"],
     (2, 1, 8, 16, 16),
