@@ -5,9 +5,80 @@ from torch import nn
 from torch.nn import functional as F
 
 from support.families.base import family
-from support.families.layers import Encoder, conv, twice, up_to
+from support.families.layers import Encoder, Expand, conv, twice, up_to
 
 WIDTHS = (8, 16, 24, 32)
+
+
+class Mixer(nn.Module):
+    """Two residual layers on maps with channels last, each behind a norm."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(c), nn.LayerNorm(c)
+        self.space = nn.Conv2d(c, c, 3, padding=1, groups=c)
+        self.channels = nn.Sequential(nn.Linear(c, 2 * c), nn.GELU(), nn.Linear(2 * c, c))
+
+    def forward(self, x):
+        x = x + self.space(self.first(x).movedim(-1, 1)).movedim(1, -1)
+        return x + self.channels(self.second(x))
+
+
+@family(
+    "channels last, a norm before the last expansion",
+    ["blocks.0", "blocks.1", "blocks.2"],
+    (1, 1, 64, 64),
+    source="fifteenth",
+)
+class NormBeforeExpanding(nn.Module):
+    """The norm belongs to what expands to full size: the blocks of the other levels end before any."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(WIDTHS, stem=2)
+        steps = list(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
+        self.expand = nn.ModuleList(Expand(a, b) for a, b in steps)
+        self.mix = nn.ModuleList(nn.Linear(2 * b, b) for _, b in steps)
+        self.blocks = nn.ModuleList(nn.Sequential(Mixer(b), Mixer(b)) for _, b in steps)
+        self.norm, self.last, self.head = nn.LayerNorm(8), Expand(8, 8), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        *skips, x = [y.movedim(1, -1) for y in self.encoder(x)]
+        for expand, mix, block in zip(self.expand, self.mix, self.blocks, strict=True):
+            x = block(mix(torch.cat([skips.pop(), expand(x)], -1)))
+        return self.head(self.last(self.norm(x)).movedim(-1, 1))
+
+
+@family(
+    "projected, worked on and taken up, at the coarsest level too",
+    ["fuse.0.after", "fuse.1.after", "fuse.2.after"],
+    alts={0: ["fuse.0"], 1: ["fuse.1"], 2: ["fuse.2"]},
+    source="fifteenth",
+)
+class Prepared(nn.Module):
+    """A projection and a block work on each level before it goes up, and on the coarsest nothing else does."""
+
+    class Fuse(nn.Module):
+        def __init__(self, c, beside, made):
+            super().__init__()
+            self.before, self.after = twice(c, c), twice(c + beside, made)
+
+        def forward(self, x, skip):
+            return self.after(torch.cat([up_to(self.before(x), skip), skip], 1))
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(WIDTHS)
+        steps = list(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))
+        self.project = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in steps)
+        self.fuse = nn.ModuleList(self.Fuse(b, b, b) for _, b in steps)
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        for project, fuse in zip(self.project, self.fuse, strict=True):
+            x = fuse(project(x), skips.pop())
+        return self.head(x)
 
 
 @family(
