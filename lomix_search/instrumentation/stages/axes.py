@@ -92,6 +92,8 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
     made, shape = kind(node), node.meta.get("shape")
     if shape is None:  # several values at once; the items are told apart when they are taken
         return sources[0] if sources else None
+    if made is Operation.BATCH_NORM and sources and (layout := _layout(sources[0], shape)) and layout.form == "first":
+        return sources[0]  # frames that lie in the batch come out again
     if (node.op == "placeholder" or made in SPATIAL) and len(shape) > 2:
         return _standard(shape, sources)
     if not sources or made is Operation.EINSUM:

@@ -114,6 +114,8 @@ def cut(axis: Axis, size: int) -> Axis:
     fitting = [run for run in runs if sum(map(length, run)) == size]
     if len(parts) > 1 and len(fitting) == 1:
         return one_after_another(fitting[0])
+    if starts_with(axis, FactorKind.CHANNELS):
+        return channels_axis(size)  # even if positions were shuffled into them
     known = len(axis) == 1 and axis[0].kind is not FactorKind.SEQUENCE
     return (axis[0].of_size(size),) if known else unknown_axis(size)
 

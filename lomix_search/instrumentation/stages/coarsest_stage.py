@@ -8,7 +8,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, last_merge, level_stage, refined
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PADS_OR_CROPS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall, operation
 
 
@@ -136,7 +136,8 @@ def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if len(levels) < 3:
         return None
     steps = [_steps_up(flow, a, b[0]) for a, b in itertools.pairwise(levels)]
-    like = level_stage(flow, levels[1], levels[2][0]) is levels[1][-1] and steps[0][True] & steps[1][True]
+    last = next(node for node in reversed(levels[1]) if kind(node) not in PADS_OR_CROPS)
+    like = level_stage(flow, levels[1], levels[2][0]) is last and steps[0][True] & steps[1][True]
     plain = [one[False] for one, values in zip(steps, levels, strict=False) if not flow.merges & set(values)]
     return levels[0][-1] if like or set.union(*plain[1:], set()) & steps[0][False] else None
 

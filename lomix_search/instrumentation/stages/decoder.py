@@ -12,9 +12,16 @@ from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import channels
-from lomix_search.instrumentation.stages.level_stage import around, first_given, last_merge, level_stage, worked
+from lomix_search.instrumentation.stages.level_stage import (
+    around,
+    composite,
+    first_given,
+    last_merge,
+    level_stage,
+    worked,
+)
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.operations import PADS_OR_CROPS, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PADS_OR_CROPS, joins, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import blocks_to_one_size, merged_pyramid, mixed_with_coarser
 from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
@@ -114,30 +121,44 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     levels = _without_lifts(flow, levels)
     own = [source_of_own_logits(flow, values) for values in levels]
     cuts = [Cuts(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
-    found = [
-        own[i] or cuts[i].end(level_stage(flow, levels[i], levels[i + 1][0]))
-        for i in range(len(levels) - 1)
-        if i or mixed
-    ]
+    found: list[fx.Node] = []
+    for i in range(0 if mixed else 1, len(levels) - 1):
+        done = own[i] or cuts[i].end(level_stage(flow, levels[i], levels[i + 1][0]))
+        found.append(done if own[i] or not found else _as_the_coarser(flow, done, found[-1]))
     bottom = None if mixed else own[0] if any(own[1:]) else coarsest_stage(flow, levels)
     if bottom and bottom is not own[0]:
         bottom = cuts[0].end(bottom)
     return [bottom, *found] if bottom else found
 
 
+def _as_the_coarser(flow: Flow, node: fx.Node, coarser: fx.Node) -> fx.Node:
+    """Step back over a norm and an activation to what a block returns of the kind that ends the level before."""
+    blocks = [(call, made) for call in flow.trace.calls if call.path for _, made in call.outputs]
+    blocks = [(call, made) for call, made in blocks if composite(flow, call)]
+    kinds = {flow.kind_of(call.path) for call, made in blocks if made is coarser}
+    before = node
+    while kind(before) in NORMS_AND_ACTIVATIONS and len(flow.maps.pred[before]) == 1:
+        if any(made is before for _, made in blocks):
+            return node
+        (before,) = flow.maps.pred[before]
+    return before if any(made is before and flow.kind_of(call.path) in kinds for call, made in blocks) else node
+
+
 def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node]]:
-    """Leave out of each level the block that only prepares the next, with fewer channels, as the coarsest has one too.
+    """Leave out of each level the blocks that only prepare the next, with fewer channels, as the coarsest has them too.
 
     As in ``decoder[2](decoder[1](cat([up(x), skip])))``, where the coarsest level has ``decoder[0]`` alone.
     """
     blocks = [_blocks(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
     if len(blocks) < 2 or len(blocks[1]) < 2:
         return levels
-    lift, kinds = flow.kind_of(blocks[1][-1].path), {flow.kind_of(call.path) for call in blocks[1]}
-    below = [call for call in blocks[0] if flow.kind_of(call.path) in kinds]
-    if not 0 < len(below) < len(blocks[1]) or flow.kind_of(blocks[0][-1].path) != lift:
+    kinds = [[flow.kind_of(call.path) for call in calls] for calls in blocks]
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(kinds[0][::-1], kinds[1][::-1], strict=False))
+    lift = kinds[1][len(kinds[1]) - len(list(alike)) :]
+    if not 0 < sum(one in kinds[1] for one in kinds[0]) < len(kinds[1]) or not lift:
         return levels
-    lifts = [calls[-1].first if calls and flow.kind_of(calls[-1].path) == lift else None for calls in blocks]
+    ends = [own[-len(lift) :] == lift for own in kinds]
+    lifts = [calls[-len(lift)].first if same else None for calls, same in zip(blocks, ends, strict=True)]
     kept = [[n for n in v if i is None or flow.order(n) < i] for v, i in zip(levels, lifts, strict=False)]
     if not all(kept) or any(channels(a[-1]) <= channels(b[-1]) for a, b in zip(kept[1:], levels[1:], strict=False)):
         return levels

@@ -23,7 +23,8 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         if given is not None and _is_head(flow, call, event):
             continue  # what it works on before it goes up is this level's
         if given is None:
-            before = None if joins(values[merge]) else first_given(call, values[:merge])
+            block = not joins(values[merge]) and _is_block(flow, call)
+            before = first_given(call, values[:merge]) if block else None
             if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
                 return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
@@ -135,14 +136,16 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     )
 
 
-def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
-    """Return the module calls that are given a map; of a block that is given it, only the whole.
-
-    What goes up several times is no block, but holds those of several levels.
-    """
-    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+def _is_block(flow: Flow, call: ModuleCall) -> bool:
+    """Whether the trunk goes up once in a call at most; what goes up several times holds blocks of several levels."""
     rises = flow.rises & set(flow.trunk)
-    users = [call for call in users if sum(node in rises for node in flow.inside(call)) < 2]
+    return sum(node in rises for node in flow.inside(call)) < 2
+
+
+def _users(flow: Flow, node: fx.Node) -> list[ModuleCall]:
+    """Return the module calls that are given a map; of a block that is given it, only the whole."""
+    users = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
+    users = [call for call in users if _is_block(flow, call)]
     return [call for call in users if not any(other is not call and other.holds(call) for other in users)]
 
 

@@ -3,6 +3,7 @@
 from support.families.unet import (  # noqa: F401  each adds its own
     ascents,
     beside,
+    between,
     blocks,
     branches,
     classic,
