@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from lomix_search.cli import main, searches  # noqa: F401 — what its commands import, once for all forks
 from lomix_search.errors import RunError
+
+_KEPT: list[DistributedDataParallel] = []
 
 
 def free_port() -> int:
@@ -27,7 +30,23 @@ def free_port() -> int:
 
 def two_processes(act: Callable[..., None], *given: object) -> None:
     """Run ``act(rank, port, *given)`` in two forks, which need not import everything anew; raise what either raised."""
-    torch.multiprocessing.start_processes(act, (free_port(), *given), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(_keeping, (act, free_port(), *given), nprocs=2, start_method="fork")
+
+
+def _keeping(rank: int, act: Callable[..., None], *given: object) -> None:
+    """Run in a fork, and let each wrapper of DDP live until it ends.
+
+    The last one takes the process group with it, whose end waits for its threads; one of these may wait for Python's
+    lock, which is held meanwhile (torch 2.13).
+    """
+    plain = DistributedDataParallel.__init__
+
+    def kept(wrapper: DistributedDataParallel, *args: object, **more: object) -> None:
+        plain(wrapper, *args, **more)  # type: ignore[arg-type]
+        _KEPT.append(wrapper)
+
+    DistributedDataParallel.__init__ = kept  # type: ignore[method-assign]
+    act(rank, *given)
 
 
 def in_child(act: Callable[[], None]) -> str:
