@@ -32,6 +32,8 @@ from published import (  # noqa: F401  each adds its own
 )
 from published.base import LISTS
 
+LABELLED_BLIND = "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run"
+
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
@@ -52,35 +54,10 @@ def labelled_lists() -> dict[str, Labelled]:
         Labelled(
             "unseen", tuple(LISTS["unseen"]), "from the packages' source, and committed before the first run", True
         ),
-        Labelled(
-            "unseen-2",
-            tuple(LISTS["unseen-2"]),
-            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
-            True,
-        ),
-        Labelled(
-            "unseen-3",
-            tuple(LISTS["unseen-3"]),
-            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
-            True,
-        ),
-        Labelled(
-            "unseen-4",
-            tuple(LISTS["unseen-4"]),
-            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
-            True,
-        ),
-        Labelled(
-            "unseen-5",
-            tuple(LISTS["unseen-5"]),
-            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
-            True,
-        ),
-        Labelled(
-            "unseen-6",
-            tuple(LISTS["unseen-6"]),
-            "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run",
-            True,
+        *(
+            Labelled(name, tuple(networks), LABELLED_BLIND, True)
+            for name, networks in LISTS.items()
+            if "unseen-" in name
         ),
     ]
     for source in dict.fromkeys(entry["source"] for entry in FAMILIES):
