@@ -278,7 +278,7 @@ def test_one_copy_of_the_network_is_held_at_a_time(ending, monkeypatch):
         copies.extend([weakref.ref(made)] if isinstance(made, nn.Module) else [])
         return made
 
-    monkeypatch.setattr(twin, "_twin_of", lambda model, _: (duplicated(model), []))
+    monkeypatch.setattr(twin, "_twin_of", lambda model, *_: (duplicated(model), []))
     gc.collect()
     with contextlib.suppress(LomixError):
         lomix.instrument(Ends(), torch.rand(1, 1, 16, 16))

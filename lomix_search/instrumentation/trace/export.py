@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from lomix_search.instrumentation.trace.graph import ModuleCall, Trace, ValuePath, describe, tensors
+from lomix_search.instrumentation.trace.lent import unwatched
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.twin import fresh
 
@@ -35,7 +36,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     """
     with torch.no_grad():
         seen = {(call.path, call.index): call for call in record(model, *fresh((args, kwargs))).calls}
-        with _quiet():
+        with _quiet(), unwatched():
             module = torch.export.export(model, *fresh((args, kwargs)), strict=False).module(check_guards=False)
         result = module(*args, **kwargs)
     for node in module.graph.nodes:

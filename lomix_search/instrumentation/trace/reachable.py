@@ -24,6 +24,9 @@ _FOREIGN = {*sys.stdlib_module_names, "numpy", "torch", "lomix_search"}
 CACHED = type(functools.cache(len))
 """What ``functools.cache`` and ``lru_cache`` make of a function."""
 
+memory_of = Tensor.untyped_storage
+"""As torch has it; while memory is lent, a network that asks a tensor for it is answered otherwise (see lent.py)."""
+
 _STORES = {dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]}
 
 
@@ -90,7 +93,7 @@ def slot_members(kind: type) -> list[Any]:
 
 def _parts_of_tensor(tensor: Tensor) -> Iterator[Any]:
     with contextlib.suppress(Exception):  # sparse and lazy tensors have none
-        yield tensor.untyped_storage()
+        yield memory_of(tensor)
     if tensor.is_leaf:
         yield tensor.grad
     yield tensor._backward_hooks

@@ -24,6 +24,8 @@ from lomix_search.instrumentation.trace.graph import (
     replay,
     tensors,
 )
+from lomix_search.instrumentation.trace.lent import written
+from lomix_search.instrumentation.trace.reachable import memory_of
 
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
 
@@ -112,7 +114,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return what is known of a tensor's memory; None where it has none of its own."""
         if tensor.layout != torch.strided:
             return None
-        storage = tensor.untyped_storage()
+        storage = memory_of(tensor)
         return self._memory.setdefault(storage._cdata, _Memory(StorageWeakRef(storage)))  # type: ignore[no-untyped-call]
 
     def _note(self, tensor: Tensor, node: fx.Node) -> None:
@@ -175,12 +177,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _changed(self, func: Any, node: fx.Node, args: Any, kwargs: Any) -> None:
         """After an in-place operation, the changed tensor and all that shares its memory stand for new values."""
-        schema = func._schema.arguments
-        named = {**dict(zip((argument.name for argument in schema), args, strict=False)), **kwargs}
-        written = [named.get(a.name) for a in schema if a.alias_info is not None and a.alias_info.is_write]
-        for changed in pytree.tree_leaves(written):
-            if isinstance(changed, Tensor):
-                node.meta["writes"] += tuple(self._stale(changed, node))
+        for changed in written(func, args, kwargs):
+            node.meta["writes"] += tuple(self._stale(changed, node))
 
     def _stale(self, changed: Tensor, node: fx.Node) -> list[fx.Node]:
         memory, old = self._memory_of(changed), list[fx.Node]()

@@ -23,6 +23,7 @@ from lomix_search.instrumentation.trace.reachable import (
     contents,
     foreign,
     global_names,
+    memory_of,
     module_variables,
     slot_members,
 )
@@ -195,7 +196,7 @@ def _keep_tensor(value: Tensor) -> _Undo:
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     form = tensor.dtype, tensor.device, tensor.shape, tensor.stride(), tensor.storage_offset()
-    return (*form, id(tensor.untyped_storage()))
+    return (*form, id(memory_of(tensor)))
 
 
 def _keep_sparse(value: Tensor) -> _Undo:

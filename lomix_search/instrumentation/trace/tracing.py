@@ -45,7 +45,7 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
     """
     network = unwrap(model)
     inputs = inputs_of(example, network)
-    return on_twin(network, inputs, lambda twin: _evaluated(twin, inputs, backends))
+    return on_twin(network, inputs, lambda twin: _evaluated(twin, inputs, backends), lend=False)
 
 
 def trace_modes(model: nn.Module, example: Any) -> tuple[Trace, Trace | None]:

@@ -100,6 +100,32 @@ class ThroughNumpy(Odd):
 
 
 @hostile
+class HoldsAnArray(Odd):
+    """Has an array of numpy in the memory of a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.array = self.head.bias.detach().numpy()[1:]
+
+    def odd(self, x):
+        self.array += 1
+
+
+@hostile
+class HoldsABuffer(Odd):
+    """A parameter and a norm's statistics are one piece of memory, as what was loaded flat is."""
+
+    def __init__(self):
+        super().__init__()
+        flat = torch.ones(6)
+        self.norm = nn.BatchNorm2d(3)
+        self.norm.running_mean, self.head.bias.data = flat[:3], flat[3:]
+
+    def odd(self, x):
+        self.norm.running_mean += 1
+
+
+@hostile
 class ThroughStorage(Odd):
     def odd(self, x):
         self.head.weight.untyped_storage().fill_(0)
