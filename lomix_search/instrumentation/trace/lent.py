@@ -94,7 +94,7 @@ class Lent(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if any(map(self.holds, (*written(func, args, kwargs), *_statistics(func, args, kwargs)))):
+        if any(map(self.holds, (*written_to(func, args, kwargs), *_statistics(func, args, kwargs)))):
             self._refuse()
         return func(*args, **kwargs)
 
@@ -128,7 +128,7 @@ def unwatched() -> Iterator[None]:
         del _PAUSED[thread]
 
 
-def written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[Tensor]:
+def written_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[Tensor]:
     """Return the tensors that an operation at the dispatcher writes to, as its schema says."""
     schema = getattr(func, "_schema", None)
     if schema is None:  # an operation of higher order: those within it are seen

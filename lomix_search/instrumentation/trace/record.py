@@ -24,7 +24,7 @@ from lomix_search.instrumentation.trace.graph import (
     replay,
     tensors,
 )
-from lomix_search.instrumentation.trace.lent import written
+from lomix_search.instrumentation.trace.lent import written_to
 from lomix_search.instrumentation.trace.reachable import memory_of
 
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
@@ -177,7 +177,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _changed(self, func: Any, node: fx.Node, args: Any, kwargs: Any) -> None:
         """After an in-place operation, the changed tensor and all that shares its memory stand for new values."""
-        for changed in written(func, args, kwargs):
+        for changed in written_to(func, args, kwargs):
             node.meta["writes"] += tuple(self._stale(changed, node))
 
     def _stale(self, changed: Tensor, node: fx.Node) -> list[fx.Node]:
