@@ -31,6 +31,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_7,
     unseen_7_more,
     unseen_7_scenes,
+    unseen_8,
+    unseen_8_more,
+    unseen_8_scenes,
     unseen_scenes,
 )
 from published.base import LISTS
