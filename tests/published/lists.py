@@ -28,11 +28,19 @@ from published import (  # noqa: F401  each adds its own
     unseen_6,
     unseen_6_scenes,
     unseen_6_signals,
+    unseen_7,
+    unseen_7_more,
+    unseen_7_scenes,
+    unseen_8,
+    unseen_8_more,
+    unseen_8_scenes,
     unseen_scenes,
 )
 from published.base import LISTS
 
-LABELLED_BLIND = "blind, 2026-11-29, from the packages' source and docs/stages.md, and committed before the first run"
+LABELLED_BLIND = "blind, 2026-11-{}, from the packages' source and docs/stages.md, and committed before the first run"
+NEWEST = ("unseen-7", "unseen-8")
+"""Those of the thirtieth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +63,7 @@ def labelled_lists() -> dict[str, Labelled]:
             "unseen", tuple(LISTS["unseen"]), "from the packages' source, and committed before the first run", True
         ),
         *(
-            Labelled(name, tuple(networks), LABELLED_BLIND, True)
+            Labelled(name, tuple(networks), LABELLED_BLIND.format(30 if name in NEWEST else 29), True)
             for name, networks in LISTS.items()
             if "unseen-" in name
         ),
