@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import fx
 
 from lomix_search.instrumentation.stages.cuts import Cuts
-from lomix_search.instrumentation.stages.ending import before_activation
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import channels
-from lomix_search.instrumentation.stages.level_stage import around, last_merge
+from lomix_search.instrumentation.stages.level_stage import around, last_merge, own_output
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, SUMS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 
@@ -94,7 +93,7 @@ def _level(flow: Flow, levels: list[list[fx.Node]], i: int, beside: list[fx.Node
     cuts = Cuts(flow, values, head if finest else levels[i + 1][0])  # inside a block nothing ends
     nodes = [node for node in nodes if node in flow.own or cuts.end(node) is node][-MOST_CANDIDATES:]
     nodes += beside[-MOST_CANDIDATES:]
-    logits = before_activation(flow.output)
+    logits = own_output(flow)
     nodes += [logits] * (finest and logits not in nodes)
     view = _View(flow, levels, i, head)
     rows, alike = [view.traits(node) for node in nodes], [view.alike(node) for node in nodes]
@@ -117,7 +116,7 @@ class _View:
     def __init__(self, flow: Flow, levels: list[list[fx.Node]], i: int, head: fx.Node) -> None:
         self.flow, self.values, self.head, self.finest = flow, levels[i], head, i == len(levels) - 1
         self.merge, self.place = last_merge(flow, self.values), {node: j for j, node in enumerate(self.values)}
-        self.logits = before_activation(flow.output)
+        self.logits = own_output(flow)
         self.event = head if self.finest else levels[i + 1][0]
         self.finer = set(flow.maps) - {node for values in levels[: i + 1] for node in values}
         self.widest = max(map(channels, self.values))

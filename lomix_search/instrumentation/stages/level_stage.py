@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import networkx as nx
 from torch import fx
 
+from lomix_search.instrumentation.stages.ending import before_activation
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
@@ -54,6 +55,16 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[ModuleCall, ModuleCall 
     order = flow.order(event)
     calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
     yield from itertools.zip_longest(calls, calls[1:])
+
+
+def own_output(flow: Flow) -> fx.Node:
+    """Return the output; before a last softmax or sigmoid, if that does not stand in one block with what makes it."""
+    logits = before_activation(flow.output)
+    blocks = [call for call, _ in around(flow, logits) if _is_block(flow, call)]
+    made = logits is flow.output or any(
+        flow.order(logits) < flow.order(node) for call in blocks for node in flow.inside(call)
+    )
+    return flow.output if made else logits
 
 
 def composite(flow: Flow, call: ModuleCall) -> bool:
