@@ -12,7 +12,7 @@ from torch import fx
 from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import channels
-from lomix_search.instrumentation.stages.level_stage import around, last_merge
+from lomix_search.instrumentation.stages.level_stage import around, last_merge, own_output
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, SUMS, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 
@@ -93,7 +93,8 @@ def _level(flow: Flow, levels: list[list[fx.Node]], i: int, beside: list[fx.Node
     cuts = Cuts(flow, values, head if finest else levels[i + 1][0])  # inside a block nothing ends
     nodes = [node for node in nodes if node in flow.own or cuts.end(node) is node][-MOST_CANDIDATES:]
     nodes += beside[-MOST_CANDIDATES:]
-    nodes += [flow.output] * (finest and flow.output not in nodes)
+    logits = own_output(flow)
+    nodes += [logits] * (finest and logits not in nodes)
     view = _View(flow, levels, i, head)
     rows, alike = [view.traits(node) for node in nodes], [view.alike(node) for node in nodes]
     place = 1 if i == 0 else 2 if finest else 0
@@ -115,6 +116,7 @@ class _View:
     def __init__(self, flow: Flow, levels: list[list[fx.Node]], i: int, head: fx.Node) -> None:
         self.flow, self.values, self.head, self.finest = flow, levels[i], head, i == len(levels) - 1
         self.merge, self.place = last_merge(flow, self.values), {node: j for j, node in enumerate(self.values)}
+        self.logits = own_output(flow)
         self.event = head if self.finest else levels[i + 1][0]
         self.finer = set(flow.maps) - {node for values in levels[: i + 1] for node in values}
         self.widest = max(map(channels, self.values))
@@ -151,7 +153,7 @@ class _View:
             on and after == 0, on and after == 1, merged, node in self.returned, block,
             block and node in self.whole, node in flow.seen and node not in self.returned, given, self.event in users,
             weighted(node), kind(node) in NORMS_AND_ACTIVATIONS, kind(node) in SUMS, node in flow.own, len(users) > 1,
-            finer, finer and not on, near, channels(node) < self.widest, node is flow.output, node is self.head,
+            finer, finer and not on, near, channels(node) < self.widest, node is self.logits, node is self.head,
             node not in flow.risen, channels(node) == flow.output.meta["shape"][1], block and merged,
             merge and node in self.returned, since == 0 and given, self.likewise.get(node, False),
         )  # fmt: skip

@@ -22,10 +22,24 @@ def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
         values: The maps of the level.
 
     Returns:
-        One of the maps, or None.
+        One of the maps, or what one head that makes the logits of all levels is given of it; or None.
     """
     returned = {node for _, node in flow.trace.outputs}
-    return None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
+    own = None if returned & set(values) else next((n for n in reversed(values) if n in flow.own), None)
+    return own and (_given_to_the_head(flow, own) or own)
+
+
+def _given_to_the_head(flow: Flow, node: fx.Node) -> fx.Node | None:
+    """Return what layers beside the trunk make of a map for the head, if the finest level has the same one."""
+    whole = flow.trace.network()
+    made = nx.descendants(whole, node)
+    last = next((one for one in reversed(flow.trunk) if weighted(one)), flow.output)
+    for head in (call for call, _ in around(flow, last)):
+        calls = [call for call in flow.trace.calls if call.path == head.path and call is not head]
+        given = [given for call in calls for _, given in call.inputs if given in made and given not in flow.graph]
+        if same := [one for one in given if flow.size(one) == flow.size(node)]:
+            return same[0]
+    return None
 
 
 def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:

@@ -18,6 +18,7 @@ from lomix_search.instrumentation.stages.level_stage import (
     first_given,
     last_merge,
     level_stage,
+    own_output,
     worked,
 )
 from lomix_search.instrumentation.stages.levels import levels_of
@@ -92,6 +93,7 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     finest = finest and Cuts(flow, levels[-1], head).end(finest)
+    finest = own_output(flow) if finest is flow.output else finest
     return [_uncut(flow, node) for node in (*found, finest) if node]
 
 

@@ -29,6 +29,18 @@ def decided(node: fx.Node) -> bool:
     return False
 
 
+def before_activation(output: fx.Node) -> fx.Node:
+    """Return the map of which a last softmax or sigmoid makes the output, if it has its shape; else the output."""
+    node = output
+    while len(node.all_input_nodes) == 1 and (_activation(node) or kind(node) in KEEPS_VALUES):
+        (given,) = node.all_input_nodes
+        if _activation(node):
+            given = output if kind(node) is Operation.SOFTMIN else given
+            return given if given.meta.get("shape") == output.meta["shape"] else output
+        node = given
+    return output
+
+
 @dataclasses.dataclass(frozen=True)
 class Ending:
     """The softmax or sigmoid in which a model ends.

@@ -45,6 +45,8 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         if _looks(flow, call) & looks and (whole if given is None else not worked(flow, values, merge, given)):
             # a block of the kind and with the layers of another level's block
             return _as_others(call, blocks, coarser, values) or _own_logits(flow, call, head)
+        if given is not None and _only_arrived(flow, values, given) and _work_after_rising(flow, coarser):
+            continue  # what the head works on before the logits is this level's
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
@@ -65,6 +67,20 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
         return values[-1] if flow.own or likewise else flow.output  # a network with heads of its own has one here
     return unworked(flow, values, merge, values[-1])
+
+
+def _only_arrived(flow: Flow, values: list[fx.Node], given: fx.Node) -> bool:
+    """Whether a layer goes up to a level, and all other layers of it work on what the head is given."""
+    first, *later = [node for node in values if weighted(node) or node in flow.merges] or values
+    before = set(values[: values.index(given) + 1])
+    return first is values[0] and first in flow.rises and bool(later) and before.isdisjoint(later)
+
+
+def _work_after_rising(flow: Flow, stages: list[fx.Node]) -> bool:
+    """Whether a layer works on each level below some stages, beside that which goes up to it."""
+    befores = [flow.trunk[: flow.trunk.index(stage) + 1] for stage in stages if stage in flow.trunk]
+    own = [itertools.takewhile(lambda node: node not in flow.rises, reversed(before)) for before in befores]
+    return bool(own) and all(any(map(weighted, nodes)) for nodes in own)
 
 
 def _beside(flow: Flow, join: fx.Node, coarser: list[fx.Node]) -> fx.Node | None:

@@ -10,11 +10,12 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
+from lomix_search.instrumentation.stages.gates import conditions, gates_of
 from lomix_search.instrumentation.stages.layouts import broadcast, layout_of
 from lomix_search.instrumentation.stages.operations import (
-    GATES,
     GLOBAL_POOLS,
     PADS_OR_CROPS,
+    SUMS,
     WRITES,
     Operation,
     joins,
@@ -61,8 +62,9 @@ class Flow:
         """The feature maps alone; an edge where one leads to another through other values."""
         found = nx.DiGraph()
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
+        beside = conditions(self.graph)
         for node in sorted(self.graph, key=self.order):
-            given = list(self.graph.pred[node])
+            given = [p for p in self.graph.pred[node] if (p, node) not in beside]
             if kind(node) in _READS_ONE and len(node.args) > 1:  # a function; weights and places are no map
                 given = [p for p in given if p is node.args[0]]
             elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
@@ -88,14 +90,8 @@ class Flow:
 
     @cached_property
     def gates(self) -> set[fx.Node]:
-        """Attention values: what a sigmoid or softmax makes, until a layer with weights works on it."""
-        found: set[fx.Node] = set()
-        for node in sorted(self.graph, key=self.order):
-            passed = any(p in found for p in self.graph.pred[node]) and not weighted(node) and not joins(node)
-            product = kind(node) is Operation.MULTIPLICATION and any(p not in found for p in self.graph.pred[node])
-            if kind(node) in GATES or (passed and not product):
-                found.add(node)
-        return found
+        """Attention values, as in :func:`gates_of`."""
+        return gates_of(self.graph, self._orders)
 
     @cached_property
     def seen(self) -> set[fx.Node]:
@@ -241,7 +237,9 @@ class Flow:
         """For each value the layers that lead to it, each a bit."""
         found: dict[fx.Node, int] = {}
         for node, order in self._orders.items():
-            made = (found[source] for source in self.graph.pred[node])
+            made = [found[source] for source in self.graph.pred[node]]
+            if kind(node) in SUMS and node in self._tail:  # logits of several levels: no way of them has all layers
+                made = [max(made, key=int.bit_count, default=0)]
             found[node] = functools.reduce(operator.or_, made, weighted(node) << order)
         return found
 
@@ -268,6 +266,8 @@ class Flow:
 
     def _worth(self, node: fx.Node) -> int:
         """A skip is worth a rise; a merge of two decoder maps (side outputs, nested skips) less."""
+        if node in self._tail and not joins(node):
+            return 0  # logits of several levels are summed
         return 10 if self.takes_skip(node) else 3 * (node in self.merges)
 
     @cached_property

@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+import networkx as nx
 from torch import fx
 
+from lomix_search.instrumentation.stages.ending import before_activation
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, joins, kind, weighted
 from lomix_search.instrumentation.trace import ModuleCall
@@ -23,7 +25,7 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         if given is not None and _is_head(flow, call, event):
             continue  # what it works on before it goes up is this level's
         if given is None:
-            block = not joins(values[merge]) and _is_block(flow, call)
+            block = not joins(values[merge]) and not _sums_levels(flow, values[merge]) and _is_block(flow, call)
             before = first_given(call, values[:merge]) if block else None
             if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
                 return before  # the block adds, goes up and works on the next level: that is where blocks end
@@ -53,6 +55,16 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[ModuleCall, ModuleCall 
     order = flow.order(event)
     calls = [call for call in flow.trace.calls if call.path and call.first <= order < call.last]
     yield from itertools.zip_longest(calls, calls[1:])
+
+
+def own_output(flow: Flow) -> fx.Node:
+    """Return the output; before a last softmax or sigmoid, if that does not stand in one block with what makes it."""
+    logits = before_activation(flow.output)
+    blocks = [call for call, _ in around(flow, logits) if _is_block(flow, call)]
+    made = logits is flow.output or any(
+        flow.order(logits) < flow.order(node) for call in blocks for node in flow.inside(call)
+    )
+    return flow.output if made else logits
 
 
 def composite(flow: Flow, call: ModuleCall) -> bool:
@@ -130,10 +142,20 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
         return node if _branches(flow, node) else values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
+    if _sums_levels(flow, node):
+        return node
     made_here = any(map(weighted, values[:merge]))  # before the sum, unless that is but the coarser map, resized
     return (
         values[merge - 1] if made_here and not _branches(flow, node) and not _ends_block(flow, node, values) else node
     )
+
+
+def _sums_levels(flow: Flow, node: fx.Node) -> bool:
+    """Whether maps are added up that all come from the trunk's coarsest one, as pyramids do: then none is a skip."""
+    if node not in flow.merges or joins(node):
+        return False
+    made = nx.descendants(flow.maps, flow.trunk[0])
+    return all(source in made for source in flow.maps.pred[node])
 
 
 def _is_block(flow: Flow, call: ModuleCall) -> bool:

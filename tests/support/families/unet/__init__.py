@@ -7,6 +7,8 @@ from support.families.unet import (  # noqa: F401  each adds its own
     blocks,
     branches,
     classic,
+    conditions,
+    endings,
     levels,
     medical,
     mended,
