@@ -91,7 +91,8 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
     """Return the axes of a value that is made from others, or None where they cannot be told."""
     made, shape = kind(node), node.meta.get("shape")
     if shape is None:  # several values at once; the items are told apart when they are taken
-        return sources[0] if sources else None
+        shape = node.all_input_nodes[0].meta.get("shape", ()) if made is Operation.BATCH_NORM else ()
+        return _standard(shape, sources) if len(shape) > 2 else sources[0] if sources else None
     if made is Operation.BATCH_NORM and sources and (layout := _layout(sources[0], shape)) and layout.form == "first":
         return sources[0]  # frames that lie in the batch come out again
     if (node.op == "placeholder" or made in SPATIAL) and len(shape) > 2:
