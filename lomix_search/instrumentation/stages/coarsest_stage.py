@@ -215,7 +215,7 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
         return None
     blocks = [call.path for call in around if call.path]
     if any(
-        flow.kind_of(call.path) == flow.kind_of(path) and path != call.path
+        flow.kind_of(call.path) == flow.kind_of(path) and path != call.path and flow.merges & set(flow.inside(call))
         for call in flow.trace.calls
         for path in blocks
     ):
