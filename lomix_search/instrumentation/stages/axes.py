@@ -56,22 +56,28 @@ def read_layouts(trace: Trace) -> None:
 
 
 def _like_their_peers(node: fx.Node, known: dict[fx.Node, Axes]) -> list[tuple[fx.Node, Axes]]:
-    """Return axes for values of unknown axes that are added to, or laid beside, maps B × C × space of their size."""
+    """Return axes for values that are no maps as far as known, added to, or laid beside, maps of their size."""
     if kind(node) not in JOINS | SUMS:
         return []
-    peers = [source for source in node.all_input_nodes if (layout := source.meta.get("map")) and layout.form == "first"]
     found = []
-    for source in node.all_input_nodes:
-        shape = source.meta.get("shape", ())
-        alike = [peer for peer in peers if _beside(peer.meta["shape"]) == _beside(shape) and peer in known]
-        if source not in known and len(shape) > 2 and alike:
-            axes = known[alike[0]]
-            found.append((source, (axes[0], channels_axis(shape[1]), *axes[2:])))
+    for form, at in (("first", 1), ("last", -1)):
+        peers = [peer for peer in node.all_input_nodes if (layout := peer.meta.get("map")) and layout.form == form]
+        for source in node.all_input_nodes:
+            shape = source.meta.get("shape", ())
+            alike = [peer for peer in peers if peer in known and _beside(peer.meta["shape"], at) == _beside(shape, at)]
+            unknown = source not in known or (at == -1 and not source.meta.get("map"))
+            if unknown and len(shape) > 2 and alike:
+                axes = list(known[alike[0]])
+                axes[at] = channels_axis(shape[at])
+                found.append((source, tuple(axes)))
     return found
 
 
-def _beside(shape: Sequence[int]) -> tuple[int, ...]:
-    return (*shape[:1], *shape[2:])
+def _beside(shape: Sequence[int], at: int) -> list[int]:
+    """Return a shape without the axis of channels."""
+    sizes = list(shape)
+    del sizes[at : at + 1 or None]
+    return sizes
 
 
 def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:

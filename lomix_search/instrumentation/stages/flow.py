@@ -11,7 +11,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.beside_maps import gates, pooled, spectra
-from lomix_search.instrumentation.stages.layouts import broadcast, layout_of
+from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
     WRITES,
     Operation,
@@ -366,9 +366,8 @@ class Flow:
         while front:
             node = front.pop()
             for source in () if weighted(node) else self.graph.pred[node]:
-                shape = source.meta.get("shape", ())
-                fits = len(shape) == rank
-                if fits and shape[1] <= self.output.meta["shape"][1] and source.op != "placeholder":
+                fits = len(source.meta.get("shape", ())) == rank
+                if fits and channels(source) <= self.output.meta["shape"][1] and source.op != "placeholder":
                     front += [source] * (source not in found)
                     found.add(source)
         return found

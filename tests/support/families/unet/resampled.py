@@ -106,3 +106,38 @@ class AddedAbove(nn.Module):
         for up, skip in zip(self.ups, reversed(maps), strict=True):
             x = up(x, skip)
         return self.head(x)
+
+
+class Ascent(nn.Module):
+    """Sums and valid convolutions, on padded maps."""
+
+    def __init__(self):
+        super().__init__()
+        pairs = [(32, 24), (24, 16), (16, 8)]
+        self.blocks = nn.ModuleList(nn.Sequential(nn.ReplicationPad2d(1), nn.Conv2d(a, b, 3)) for a, b in pairs)
+        self.skips = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in [(24, 32), (16, 24), (8, 16)])
+
+    def forward(self, x, maps):
+        for block, project, skip in zip(self.blocks, self.skips, maps, strict=True):
+            x = block(F.interpolate(x, scale_factor=2) + project(skip))
+        return x
+
+
+@family(
+    "two decoders, joined with channels last",
+    [f"cells.blocks.{i}" for i in range(3)],
+    source="sixteenth",
+)
+class JoinedLast(nn.Module):
+    """The probability of one class and two distances are laid beside each other, channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.cells, self.distances = Encoder(WIDTHS), Ascent(), Ascent()
+        self.heads = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1)) for _ in range(2))
+
+    def forward(self, x):
+        *maps, x = self.encoder(x)
+        cells, distances = self.cells(x, maps[::-1]), self.distances(x, maps[::-1])
+        cells = self.heads[0](cells).permute(0, 2, 3, 1).softmax(-1)[..., 1].unsqueeze(-1)
+        return torch.cat([cells, self.heads[1](distances).permute(0, 2, 3, 1)], -1)
