@@ -56,22 +56,28 @@ def read_layouts(trace: Trace) -> None:
 
 
 def _like_their_peers(node: fx.Node, known: dict[fx.Node, Axes]) -> list[tuple[fx.Node, Axes]]:
-    """Return axes for values of unknown axes that are added to, or laid beside, maps B × C × space of their size."""
+    """Return axes for values that are no maps as far as known, added to, or laid beside, maps of their size."""
     if kind(node) not in JOINS | SUMS:
         return []
-    peers = [source for source in node.all_input_nodes if (layout := source.meta.get("map")) and layout.form == "first"]
     found = []
-    for source in node.all_input_nodes:
-        shape = source.meta.get("shape", ())
-        alike = [peer for peer in peers if _beside(peer.meta["shape"]) == _beside(shape) and peer in known]
-        if source not in known and len(shape) > 2 and alike:
-            axes = known[alike[0]]
-            found.append((source, (axes[0], channels_axis(shape[1]), *axes[2:])))
+    for form, at in (("first", 1), ("last", -1)):
+        peers = [peer for peer in node.all_input_nodes if (layout := peer.meta.get("map")) and layout.form == form]
+        for source in node.all_input_nodes:
+            shape = source.meta.get("shape", ())
+            alike = [peer for peer in peers if peer in known and _beside(peer.meta["shape"], at) == _beside(shape, at)]
+            unknown = source not in known or (at == -1 and not source.meta.get("map"))
+            if unknown and len(shape) > 2 and alike:
+                axes = list(known[alike[0]])
+                axes[at] = channels_axis(shape[at])
+                found.append((source, tuple(axes)))
     return found
 
 
-def _beside(shape: Sequence[int]) -> tuple[int, ...]:
-    return (*shape[:1], *shape[2:])
+def _beside(shape: Sequence[int], at: int) -> list[int]:
+    """Return a shape without the axis of channels."""
+    sizes = list(shape)
+    del sizes[at : at + 1 or None]
+    return sizes
 
 
 def _laid_out(node: fx.Node, known: dict[fx.Node, Axes]) -> Axes | None:
@@ -91,7 +97,8 @@ def _axes(node: fx.Node, sources: list[Axes]) -> Axes | None:
     """Return the axes of a value that is made from others, or None where they cannot be told."""
     made, shape = kind(node), node.meta.get("shape")
     if shape is None:  # several values at once; the items are told apart when they are taken
-        return sources[0] if sources else None
+        shape = node.all_input_nodes[0].meta.get("shape", ()) if made is Operation.BATCH_NORM else ()
+        return _standard(shape, sources) if len(shape) > 2 else sources[0] if sources else None
     if made is Operation.BATCH_NORM and sources and (layout := _layout(sources[0], shape)) and layout.form == "first":
         return sources[0]  # frames that lie in the batch come out again
     if (node.op == "placeholder" or made in SPATIAL) and len(shape) > 2:

@@ -1,15 +1,28 @@
 """Whether the coarsest level has a stage, and which: in a plain U it is the bottleneck, which does not count as one."""
 
 import itertools
-from collections.abc import Hashable
 
 import networkx as nx
 from torch import fx
 
+from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import around, composite, last_merge, level_stage, refined
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PADS_OR_CROPS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import (
+    JOINS,
+    KEEPS_VALUES,
+    LEARNED,
+    NORMS_AND_ACTIVATIONS,
+    SUMS,
+    Operation,
+    joins,
+    kind,
+    weighted,
+)
 from lomix_search.instrumentation.trace import ModuleCall, operation
+
+_WORK = LEARNED | JOINS | SUMS | NORMS_AND_ACTIVATIONS
+"""What makes more of a map than another one resized."""
 
 
 def source_of_own_logits(flow: Flow, values: list[fx.Node]) -> fx.Node | None:
@@ -66,16 +79,31 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     merge = last_merge(flow, values)
     if pyramid and _is_sum(flow, values[merge]) and not any(flow.takes_skip(node) for node in levels[1]):
         late.append(merge)  # it has gone up and come down again
-    if late and flow.works_between(values[late[-1]], values[-1]):
-        stage = level_stage(flow, values, rise, late[-1])
+    done = values
+    if (
+        late
+        and not flow.works_between(values[late[-1]], values[-1])
+        and _is_second_skip(flow, [values[i] for i in late])
+    ):
+        done = values[: late.pop()]  # it goes up at once
+    if late and flow.works_between(done[late[-1]], done[-1]):
+        stage = level_stage(flow, done, rise, late[-1])
         stage = (refined(flow, stage) if pyramid else None) or stage
-        if not (joins(stage) and stage is values[late[-1]]):  # the block that goes up works on what is laid together
-            return stage
+        if not (joins(stage) and stage is done[late[-1]]):  # the block that goes up works on what is laid together
+            return Cuts(flow, done[late[-1] :], rise).end(stage)
     like = _like_the_next(flow, levels)
     plain = not flow.own and any(joins(node) and flow.takes_skip(node) for node in levels[1])
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
-    return like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
+    found = like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
+    return found and Cuts(flow, values, rise).end(found)
+
+
+def _is_second_skip(flow: Flow, merges: list[fx.Node]) -> bool:
+    """Whether what meets in the last merge is not all made of the first of its kind, where the decoder begins."""
+    first = next(node for node in merges if operation(node) == operation(merges[-1]))
+    begun = nx.descendants(flow.maps, first) | {first}
+    return first is not merges[-1] and any(source not in begun for source in flow.maps.pred[merges[-1]])
 
 
 def _is_sum(flow: Flow, node: fx.Node) -> bool:
@@ -143,30 +171,33 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
 
 
 def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
-    """Return what a block works on the coarsest level before it ends by going up, as those of the next level do.
+    """Return what a block works on the coarsest level before it goes up, as those of other levels do, step by step.
 
-    Apart from the merge of a skip both do the same, step by step.
+    The merge of a skip is no step. It is enough that the next level is left likewise, where a block does nothing more
+    once it has gone up, or that a level without a skip is.
     """
     if len(levels) < 3:
         return None
-    steps = [_steps_up(flow, a, b[0]) for a, b in itertools.pairwise(levels)]
-    last = next(node for node in reversed(levels[1]) if kind(node) not in PADS_OR_CROPS)
-    like = level_stage(flow, levels[1], levels[2][0]) is last and steps[0][True] & steps[1][True]
-    plain = [one[False] for one, values in zip(steps, levels, strict=False) if not flow.merges & set(values)]
-    return levels[0][-1] if like or set.union(*plain[1:], set()) & steps[0][False] else None
+    own, *others = [_ways_up(flow, values, after[0]) for values, after in itertools.pairwise(levels)]
+    values, above = levels[:2]
+    stage = level_stage(flow, above, levels[2][0])
+    resized = above[above.index(stage) + 1 :] if stage in above else [stage]
+    if _WORK.isdisjoint(map(kind, resized)) and any(_WORK.isdisjoint(after) for _, after in own & others[0]):
+        return values[-len(resized) - 1]
+    plain = [ways for ways, above in zip(others, levels[1:], strict=False) if not flow.merges & set(above)]
+    return values[-1] if any(own & ways for ways in plain) else None
 
 
-def _steps_up(flow: Flow, values: list[fx.Node], rise: fx.Node) -> dict[bool, set[tuple[Hashable, ...]]]:
-    """Return what each block does, step by step, that makes a stage and ends by going up; and of others that work so.
-
-    Under True those whose last step that is, under False also those that then but normalise and activate.
-    """
-    made = [flow.maps_in(call) for call, _ in around(flow, rise) if call.path]
-    made = [maps for maps in made if not any(map(weighted, maps[maps.index(rise) + 1 :]))]
-    made = [maps for maps in made if values[-1] in maps and any(map(weighted, maps[: maps.index(rise)]))]
-    kept = [[n for n in maps if n not in flow.merges and kind(n) is not Operation.FORM] for maps in made]
-    steps = [(maps[-1] is rise, tuple(map(kind, maps))) for maps in kept]
-    return {strict: {does for ends, does in steps if ends or not strict} for strict in (True, False)}
+def _ways_up(flow: Flow, values: list[fx.Node], rise: fx.Node) -> set[tuple[tuple[Operation, ...], ...]]:
+    """Return what each block does, up to the rise and after it, that works on a level and then has no layers more."""
+    found = set()
+    for call in (call for call, _ in around(flow, rise) if call.path):
+        maps = flow.maps_in(call)
+        up = maps.index(rise) + 1
+        if values[-1] in maps and any(map(weighted, maps[: up - 1])) and not any(map(weighted, maps[up:])):
+            parts = ([n for n in part if n not in flow.merges] for part in (maps[:up], maps[up:]))
+            found.add(tuple(tuple(kind(n) for n in part if kind(n) is not Operation.FORM) for part in parts))
+    return found
 
 
 def _composites(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
@@ -201,16 +232,23 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
-    blocks = [call.path for call in around if call.path]
-    if any(
-        flow.kind_of(call.path) == flow.kind_of(path) and path != call.path
-        for call in flow.trace.calls
-        for path in blocks
-    ):
+    blocks = [call for call in around if call.path]
+    others = [call for call in flow.trace.calls if call.path and flow.merges & set(flow.inside(call))]
+    others = [call for call in others if not any(call.holds(block) or block.holds(call) for block in blocks)]
+    if {flow.kind_of(call.path) for call in blocks} & {flow.kind_of(call.path) for call in others}:
         return None  # the block that merges projects it, as those of other levels do with what they are given
-    if not any(call.path for call in around) and any(map(weighted, above[above.index(merge) + 1 :])):
+    blocks_work = any(map(weighted, above[above.index(merge) + 1 :])) or _is_bottleneck(flow, values[-1])
+    if not blocks and blocks_work:
         return None  # a map of the encoder, and blocks that make the levels
     return refined(flow, values[-1]) or values[-1]
+
+
+def _is_bottleneck(flow: Flow, node: fx.Node) -> bool:
+    """Whether a block of several layers returns a map, without another size or a context: no projection, no pooling."""
+    blocks = [call for call in flow.trace.calls if call.path and any(made is node for _, made in call.outputs)]
+    made = [set(flow.maps_in(call)) for call in blocks]
+    made = [one for one in made if sum(map(weighted, one)) > 1]
+    return bool(made) and all(len(set(map(flow.size, one))) == 1 and not one & flow.contexts for one in made)
 
 
 def _scope(flow: Flow, node: fx.Node) -> str:

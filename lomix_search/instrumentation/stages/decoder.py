@@ -128,8 +128,6 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
         done = own[i] or cuts[i].end(level_stage(flow, levels[i], levels[i + 1][0]))
         found.append(done if own[i] or not found else _as_the_coarser(flow, done, found[-1]))
     bottom = None if mixed else own[0] if any(own[1:]) else coarsest_stage(flow, levels)
-    if bottom and bottom is not own[0]:
-        bottom = cuts[0].end(bottom)
     return [bottom, *found] if bottom else found
 
 
@@ -208,7 +206,7 @@ def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
 
     But not out of what channels were taken.
     """
-    while node in flow.maps and len(flow.maps.pred[node]) == 1:
+    while node in flow.maps and node not in flow.rises and len(flow.maps.pred[node]) == 1:
         (source,) = flow.maps.pred[node]
         cut = kind(node) in PADS_OR_CROPS and channels(source) == channels(node) and source in node.all_input_nodes
         others = [given for given in node.all_input_nodes if given is not source]

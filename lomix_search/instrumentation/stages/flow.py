@@ -10,11 +10,9 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.gates import conditions, gates_of
-from lomix_search.instrumentation.stages.layouts import broadcast, layout_of
+from lomix_search.instrumentation.stages.beside_maps import conditions, gates, pooled, spectra
+from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
-    GLOBAL_POOLS,
-    PADS_OR_CROPS,
     SUMS,
     WRITES,
     Operation,
@@ -27,6 +25,9 @@ from lomix_search.instrumentation.trace import ModuleCall, Trace
 
 _READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE}
 """What reads one map; its other values are weights or places."""
+
+_COPIES = {*WRITES, Operation.CROP, Operation.INDEX}
+"""What puts a map's values into another tensor, each perhaps several times."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,8 +91,8 @@ class Flow:
 
     @cached_property
     def gates(self) -> set[fx.Node]:
-        """Attention values, as in :func:`gates_of`."""
-        return gates_of(self.graph, self._orders)
+        """Attention values: what a sigmoid or softmax makes, until a layer with weights works on it."""
+        return gates(self.graph, self._orders)
 
     @cached_property
     def seen(self) -> set[fx.Node]:
@@ -145,8 +146,8 @@ class Flow:
 
     def climbs(self, source: fx.Node, node: fx.Node) -> bool:
         """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
-        rise = DOUBLE if kind(node) in WRITES else RISE
-        return kind(node) not in PADS_OR_CROPS and grows(self.size(source), self.size(node), rise)
+        rise = DOUBLE if kind(node) in _COPIES else RISE
+        return kind(node) is not Operation.PAD and grows(self.size(source), self.size(node), rise)
 
     @cached_property
     def risen(self) -> set[fx.Node]:
@@ -164,13 +165,18 @@ class Flow:
 
     @cached_property
     def merges(self) -> set[fx.Node]:
-        """Maps of the decoder in which two ways meet that parted before this level: skips, but not residual blocks."""
+        """Maps of the decoder in which two ways meet that parted before this level: skips, but not residual blocks.
+
+        Ways without a layer are forms of one map, as in a resampling that is written out.
+        """
         found = set()
         for node in self.maps:
             peers = [s for s in self.maps.pred[node] if not grows(self.size(s), self.size(node))]
             split = self.parted[node]
             near = split in self.risen and not grows(self.size(split), self.size(node))
-            if len(peers) > 1 and node in self.risen and not (near and not self._dips(split, node)):
+            if len(peers) < 2 or node not in self.risen or (near and not self._dips(split, node)):
+                continue
+            if split is None or self.works_between(split, node):
                 found.add(node)
         return found
 
@@ -347,26 +353,12 @@ class Flow:
     @cached_property
     def spectra(self) -> set[fx.Node]:
         """What a Fourier transform makes, as long as it is complex: its axes are frequencies, so it is no map."""
-        found: set[fx.Node] = set()
-        for node in sorted(self.graph, key=self.order):
-            dtype = node.meta.get("dtype")
-            made = kind(node) is Operation.FOURIER or any(source in found for source in self.graph.pred[node])
-            if made and dtype is not None and dtype.is_complex:
-                found.add(node)
-        return found
+        return spectra(self.graph, self._orders)
 
     @cached_property
     def pooled(self) -> set[fx.Node]:
         """What a global pooling makes, until it meets a map again: a gate or a context, rather than a level."""
-        found: set[fx.Node] = set()
-        for node in sorted(self.graph, key=self.order):
-            layout, sources = node.meta.get("map"), [s for s in self.graph.pred[node] if s.meta.get("map")]
-            if layout is None or set(layout.size) != {1} or not sources:
-                continue
-            drop = max(max(s.meta["map"].size) for s in sources)
-            if drop >= 4 or (drop > 1 and kind(node) in GLOBAL_POOLS) or all(s in found for s in sources):
-                found.add(node)
-        return found
+        return pooled(self.graph, self._orders)
 
     @cached_property
     def contexts(self) -> set[fx.Node]:
@@ -380,9 +372,8 @@ class Flow:
         while front:
             node = front.pop()
             for source in () if weighted(node) else self.graph.pred[node]:
-                shape = source.meta.get("shape", ())
-                fits = len(shape) == rank
-                if fits and shape[1] <= self.output.meta["shape"][1] and source.op != "placeholder":
+                fits = len(source.meta.get("shape", ())) == rank
+                if fits and channels(source) <= self.output.meta["shape"][1] and source.op != "placeholder":
                     front += [source] * (source not in found)
                     found.add(source)
         return found

@@ -9,7 +9,7 @@ from torch import fx
 from lomix_search.errors import StageError
 from lomix_search.instrumentation.stages.ending import decided
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.taps import tap_of
 from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell
 
@@ -150,7 +150,21 @@ def _channels_first(found: Trace, path: ValuePath, node: fx.Node) -> tuple[Value
         before = layout_of(last)
         if before and (before.form, before.channels, before.size) == ("first", layout.channels, layout.size):
             return (*path, ("last", -1)), last
+    if layout.form == "last" and joins(node):
+        return (*path, ("last", -1)), _moved(found, node, layout)
     return path, node
+
+
+def _moved(found: Trace, node: fx.Node, layout: MapLayout) -> fx.Node:
+    """Return a joint of maps with channels last as a map with channels first, which no network makes of it."""
+    moved = [user for user in node.users if user.target == "movedim" and "drawn" in user.meta]
+    if not moved:
+        with found.graph.inserting_before(next(n for n in found.graph.nodes if n.op == "output")):
+            moved = [found.graph.call_method("movedim", (node, -1, 1))]
+        shape = (node.meta["shape"][0], layout.channels, *layout.size)
+        laid = MapLayout("first", layout.channels, layout.size)
+        moved[0].meta = {**node.meta, "shape": shape, "map": laid, "whole": None, "drawn": True}
+    return moved[0]
 
 
 def _with_classes(node: fx.Node) -> fx.Node | None:
