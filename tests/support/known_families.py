@@ -16,5 +16,6 @@ INLINED = {
     "blocks that work and go up, the last without a skip": "nothing tells the coarsest level's work from the encoder's",
     "blocks that merge, work and go up": "nothing tells the coarsest level's work from the encoder's",
     "blocks that work, pad and go up, the coarsest too": "nothing tells the coarsest level's work from the encoder's",
+    "resampled by indices": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""

@@ -66,8 +66,12 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if pyramid and _is_sum(flow, values[merge]) and not any(flow.takes_skip(node) for node in levels[1]):
         late.append(merge)  # it has gone up and come down again
     done = values
-    if late and not flow.works_between(values[late[-1]], values[-1]) and _is_skip(flow, values, late):
-        done = values[: late.pop()]  # with which the level goes up at once
+    if (
+        late
+        and not flow.works_between(values[late[-1]], values[-1])
+        and _is_second_skip(flow, [values[i] for i in late])
+    ):
+        done = values[: late.pop()]  # it goes up at once
     if late and flow.works_between(done[late[-1]], done[-1]):
         stage = level_stage(flow, done, rise, late[-1])
         stage = (refined(flow, stage) if pyramid else None) or stage
@@ -81,10 +85,11 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     return found and Cuts(flow, values, rise).end(found)
 
 
-def _is_skip(flow: Flow, values: list[fx.Node], merges: list[int]) -> bool:
-    """Whether what meets in the last merge is not all made of the first, where the decoder begins."""
-    begun = nx.descendants(flow.maps, values[merges[0]])
-    return any(source not in begun for source in flow.maps.pred[values[merges[-1]]])
+def _is_second_skip(flow: Flow, merges: list[fx.Node]) -> bool:
+    """Whether what meets in the last merge is not all made of the first of its kind, where the decoder begins."""
+    first = next(node for node in merges if operation(node) == operation(merges[-1]))
+    begun = nx.descendants(flow.maps, first) | {first}
+    return first is not merges[-1] and any(source not in begun for source in flow.maps.pred[merges[-1]])
 
 
 def _is_sum(flow: Flow, node: fx.Node) -> bool:
@@ -213,15 +218,13 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
-    blocks = [call.path for call in around if call.path]
-    if any(
-        flow.kind_of(call.path) == flow.kind_of(path) and path != call.path and flow.merges & set(flow.inside(call))
-        for call in flow.trace.calls
-        for path in blocks
-    ):
+    blocks = [call for call in around if call.path]
+    others = [call for call in flow.trace.calls if call.path and flow.merges & set(flow.inside(call))]
+    others = [call for call in others if not any(call.holds(block) or block.holds(call) for block in blocks)]
+    if {flow.kind_of(call.path) for call in blocks} & {flow.kind_of(call.path) for call in others}:
         return None  # the block that merges projects it, as those of other levels do with what they are given
     blocks_work = any(map(weighted, above[above.index(merge) + 1 :])) or _is_bottleneck(flow, values[-1])
-    if not any(call.path for call in around) and blocks_work:
+    if not blocks and blocks_work:
         return None  # a map of the encoder, and blocks that make the levels
     return refined(flow, values[-1]) or values[-1]
 
