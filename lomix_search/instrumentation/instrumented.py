@@ -23,7 +23,7 @@ from lomix_search.instrumentation.logits import LOGITS, logits_in
 from lomix_search.instrumentation.own_keys import bring_together, set_apart
 from lomix_search.instrumentation.stages import Stages, Tap, find_stages
 from lomix_search.instrumentation.stages.read_logits import returned_map, undo_ending
-from lomix_search.instrumentation.trace import ALONE, bare_tensor, is_compiled, unwrap
+from lomix_search.instrumentation.trace import ALONE, bare_tensor, is_compiled, is_freed, unwrap
 
 _OWN = frozenset(("model", "heads", "stages", "num_classes", "training"))
 """What is this object's own, whatever the model has of the name."""
@@ -305,9 +305,21 @@ class Instrumented(nn.Module):
     def _kept(self, number: int, kept: dict[int, Tensor]) -> Tensor:
         if number not in kept:
             raise self._missed(number)
+        if not torch.compiler.is_compiling() and is_freed(kept[number]):
+            raise self._freed(number)
         if torch.is_grad_enabled() and not kept[number].requires_grad:
             self._check_frozen(number)
         return self._laid_out(number, kept[number])
+
+    def _freed(self, number: int) -> StageError:
+        """Return the error for a stage whose values are gone: to read them would end the process."""
+        stage = self.stages[number]
+        return StageError(
+            f'stage "{stage.name}" of {self.stages.network} has no memory any more after the pass: the network gives '
+            "it back, and makes the map again in the backward pass.",
+            seen=f"tapped at the {stage.source}",
+            hint=f"{self.stages.network}(…, keep_input=True)  # or as its layers call it; or other stages=[…]",
+        )
 
     def _missed(self, number: int) -> StageError:
         """Return the error for a stage that was not reached: its module is gone, or this pass does not call it."""

@@ -159,3 +159,68 @@ def test_two_processes_share_gradients():
         results = manager.dict()
         two_processes(worker, results)
         assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+
+
+class Freeing(torch.autograd.Function):
+    """Gives the memory of what it is given back, as invertible layers do, and makes it again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x, made = x.detach(), -x
+        ctx.save_for_backward(made)
+        x.untyped_storage().resize_(0)
+        return made
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (made,) = ctx.saved_tensors
+        ctx.x.untyped_storage().resize_(made.untyped_storage().nbytes())
+        ctx.x.copy_(-made)
+        return -gradient
+
+
+class Turned(nn.Module):
+    def forward(self, x):
+        return Freeing.apply(x)
+
+
+class InvertibleUNet(nn.Module):
+    """Each level's map is freed by what comes next: a module, or ``forward()`` itself."""
+
+    def __init__(self, freeing):
+        super().__init__()
+        self.down, self.up, self.wide = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 4, 2, 2)
+        self.last, self.head, self.turned = nn.Conv2d(5, 4, 3, padding=1), nn.Conv2d(4, 2, 1), freeing
+
+    def forward(self, x):
+        y = self.wide(self.turned(self.up(self.down(x))))
+        return self.head(self.turned(self.last(torch.cat([x, y], 1))))
+
+
+def negated(x):
+    return -x
+
+
+def test_stages_whose_memory_the_network_frees_are_kept_as_copies():
+    torch.manual_seed(0)
+    example, nets = torch.rand(2, 1, 16, 16), []
+    for freeing in (negated, Turned()):
+        torch.manual_seed(1)
+        net = instrument(InvertibleUNet(freeing), example, stages=["up", "last"])
+        maps = net.train()(example)
+        loss_of(maps).backward()
+        nets.append((net, maps))
+    (plain, expected), (freed, found) = nets
+    assert [stage.tap.copy for stage in freed.stages] == [True, True]
+    assert [stage.tap.copy for stage in plain.stages] == [False, False]
+    assert all(map(torch.equal, found, expected))
+    assert all(map(torch.equal, freed.stage_features(example), plain.stage_features(example)))
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(freed.parameters(), plain.parameters(), strict=True))
+
+
+def test_a_stage_whose_memory_is_freed_unseen_is_an_error_and_no_crash():
+    net = instrument(InvertibleUNet(Freeing.apply), torch.rand(1, 1, 16, 16), stages=["up", "last"])
+    for run in (net.train(), net.stage_features):
+        with pytest.raises(StageError, match="has no memory any more after the pass") as caught:
+            run(torch.rand(1, 1, 16, 16))
+        assert "keep_input=True" in str(caught.value)

@@ -16,6 +16,7 @@ from lomix_search.instrumentation.trace.graph import (
     tensors,
 )
 from lomix_search.instrumentation.trace.inputs import Inputs, inputs_of, shapes, sizes
+from lomix_search.instrumentation.trace.reachable import is_freed
 from lomix_search.instrumentation.trace.tracing import BACKENDS, trace, trace_modes
 from lomix_search.instrumentation.trace.twin import ALONE, fresh, is_compiled, on_twin, unwrap
 
@@ -30,6 +31,7 @@ __all__ = [
     "fresh",
     "inputs_of",
     "is_compiled",
+    "is_freed",
     "leaves",
     "on_twin",
     "operation",

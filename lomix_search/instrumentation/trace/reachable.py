@@ -30,6 +30,11 @@ memory_of = Tensor.untyped_storage
 _STORES = {dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]}
 
 
+def is_freed(tensor: Tensor) -> bool:
+    """Whether a tensor's memory was given back while the tensor is still there, so that reading it ends the process."""
+    return tensor.layout == torch.strided and tensor.numel() > 0 and memory_of(tensor).nbytes() == 0
+
+
 def reachable(*roots: Any) -> dict[int, Any]:
     """Return everything that values lead to, by its ``id``.
 

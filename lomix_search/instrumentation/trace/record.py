@@ -25,7 +25,7 @@ from lomix_search.instrumentation.trace.graph import (
     tensors,
 )
 from lomix_search.instrumentation.trace.lent import written_to
-from lomix_search.instrumentation.trace.reachable import memory_of
+from lomix_search.instrumentation.trace.reachable import is_freed, memory_of
 
 _READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
 
@@ -132,10 +132,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             inputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors((args, kwargs)))
             self._open.append((path, inputs, self._position, sys.exception()))
 
-        def done(_module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> None:
+        def done(_module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
             _, inputs, first, handled = self._open.pop()
             if sys.exception() is not handled:  # this call ends in an exception, which the model may catch
                 return
+            for _, leaf in tensors((args, kwargs)):
+                if is_freed(leaf):  # an invertible layer makes it again in the backward pass
+                    given = self.node_of(leaf)
+                    self._made(self.graph.call_function(is_freed, (given,)), None).meta["writes"] = (given,)
             outputs: tuple[tuple[ValuePath, fx.Node], ...]
             outputs = tuple((place, self.node_of(leaf)) for place, leaf in tensors(result))
             self.calls.append(ModuleCall(path, self._counts[path], inputs, outputs, first, self._position))
