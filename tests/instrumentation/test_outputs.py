@@ -51,7 +51,7 @@ SLOW = {
     "nested", "clamped sigmoid", "foreground of a softmax", "sigmoid method in a dict", "sigmoid in bytes",
     "logits and probabilities", "stacked in train mode alone", "mask and label", "sigmoid of a scaled map",
     "channels last", "both probabilities", "clamped to 0 … 1", "sigmoid in eval mode alone", "one minus a sigmoid",
-    "sigmoid where there is an image", "sigmoid",
+    "sigmoid where there is an image", "sigmoid", "rows", "rows of a sigmoid",
 }  # fmt: skip
 """Kinds that are close to another one: tried with --slow."""
 
@@ -95,7 +95,7 @@ EXACT = {
     "softmax", "sigmoid", "sigmoid module", "log-softmax", "dict", "stacked in front", "channels last", "hardsigmoid",
     "class axis dropped, sigmoid", "without the background", "sigmoid in eval mode alone", "clamped sigmoid",
     "sigmoid of a scaled map", "sigmoid of a sum", "logsigmoid", "one minus a sigmoid",
-    "sigmoid in bytes",
+    "sigmoid in bytes", "rows", "rows of a softmax", "rows of a sigmoid",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from support.logit_kinds import (
 )
 from support.zoo import SmallUNet
 from torch import Tensor
+from torch.nn import functional as F
 
 from lomix_search.data.case import Case
 from lomix_search.errors import LomixError, RunError, StageError
@@ -88,6 +89,24 @@ def test_values_that_are_neither_logits_nor_probabilities_are_refused() -> None:
     )
     with pytest.raises(RunError, match="what Shifted returns cannot be read as logits"):
         predict_case(Shifted("one channel"), case(), InferenceOptions())
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda z: z.reshape(-1, 3),  # classes and positions mixed
+        lambda z: (2 * z).permute(0, 2, 3, 1).reshape(-1, 3),  # no module sees these logits
+        lambda z: z.clamp(0, 1).permute(0, 2, 3, 1).reshape(-1, 3),
+        lambda z: F.softmin(z, 1).permute(0, 2, 3, 1).reshape(-1, 3),
+    ],
+)
+def test_rows_of_what_is_no_map_of_logits_are_refused(ends: Any) -> None:
+    class Rows(Shaped):
+        def forward(self, x: Tensor) -> Any:
+            return ends(self.parts(x)[0])
+
+    with pytest.raises(StageError, match="Rows returns no map of logits"):
+        instrument(Rows("plain"), torch.rand(2, 1, 32, 24))
 
 
 def test_decisions_are_no_map_to_train() -> None:

@@ -78,6 +78,12 @@ def largest(z: Tensor) -> Tensor:
     return z.argmax(1)
 
 
+def rows(logits: Tensor) -> Tensor:
+    """A table of positions × classes, of all images, as in V-Net's first code."""
+    last = logits.permute(0, 2, 3, 1).contiguous()
+    return last.view(last.numel() // last.shape[-1], last.shape[-1])
+
+
 # kind → classes, what forward returns, how the finest logits are decided by hand
 KINDS: dict[str, tuple[int, Any, Any]] = {
     "plain": (3, lambda n, z, c, f: z, largest),
@@ -100,6 +106,9 @@ KINDS: dict[str, tuple[int, Any, Any]] = {
     "named tuple": (3, lambda n, z, c, f: Pair(c, z), largest),
     "ModelOutput": (3, lambda n, z, c, f: ModelOutput(logits=z, hidden_states=(c, f)), largest),
     "channels last": (3, lambda n, z, c, f: z.permute(0, 2, 3, 1), largest),
+    "rows": (3, lambda n, z, c, f: z.permute(0, 2, 3, 1).reshape(-1, 3), largest),
+    "rows of a softmax": (3, lambda n, z, c, f: (rows(z).softmax(1), rows(c).softmax(1)), largest),
+    "rows of a sigmoid": (1, lambda n, z, c, f: z.sigmoid().permute(0, 2, 3, 1).contiguous().view(-1, 1), binary),
     "class axis dropped": (1, lambda n, z, c, f: z.squeeze(1), binary),
     "class axis dropped, sigmoid": (1, lambda n, z, c, f: torch.sigmoid(z.squeeze(1)), binary),
     "class axis dropped after a sigmoid": (1, lambda n, z, c, f: torch.sigmoid(z)[:, 0], binary),

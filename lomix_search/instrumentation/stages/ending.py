@@ -93,9 +93,9 @@ def ending_of(found: Trace, place: ValuePath, output: fx.Node) -> Ending | None:
 
 
 def _start(found: Trace, place: ValuePath, output: fx.Node) -> fx.Node:
-    """Return the value as it is returned: the map itself, or that with its axes moved or one dropped."""
+    """Return the value as it is returned: the map itself, or that with its axes moved, joined, or one dropped."""
     places = dict(found.outputs)
-    moved = place[-1:] and place[-1][0] in ("last", "dropped")
+    moved = place[-1:] and place[-1][0] in ("last", "dropped", "rows")
     return places.get(place) or (places.get(place[:-1]) if moved else None) or output
 
 

@@ -147,6 +147,9 @@ def _with_logits(
             seen=f"output{spell_shape(place, logits)}",
             hint="return the logits from forward(), and decide outside",
         )
+    if place[-1:] == (("rows", 0),):
+        said = f"{title} returns positions × classes; in train mode the last map is what these are made of"
+        return dataclasses.replace(finest, logits=returned.tap), classes, [said]
     if ending is None:
         return finest, classes, []
     ends = (ending.kind if ending.kind == CLAMP else "") if tap else ""

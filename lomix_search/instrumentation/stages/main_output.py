@@ -7,14 +7,17 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.errors import StageError
-from lomix_search.instrumentation.stages.ending import decided
+from lomix_search.instrumentation.stages.ending import before_activation, decided
 from lomix_search.instrumentation.stages.layouts import FORMS, MapLayout, layout_of, map_layout
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import GATES, KEEPS_VALUES, Operation, joins, kind, weighted
 from lomix_search.instrumentation.stages.taps import tap_of
 from lomix_search.instrumentation.trace import Trace, ValuePath, sizes, spell
 
 _SHARES = {Operation.SOFTMAX, Operation.LOG_SOFTMAX}
 """What makes the values of all classes at once."""
+
+_CUTS = {Operation.CLAMP, Operation.SOFTMIN}
+"""What makes values that are no logits and do not tell these."""
 
 _REORDERS = {Operation.TRANSPOSE, Operation.CLONE}
 
@@ -23,9 +26,9 @@ def main_output(found: Trace, num_classes: int | None, title: str) -> tuple[Valu
     """Return the model's own logits among what it returns: the finest map that fits.
 
     Among several of one shape (deep supervision at full size), the one that most layers lead to. What is
-    returned with its channels last, or without an axis of one class, counts as what it was before; one class out
-    of a softmax, as all. A map larger than the inputs (an attention of all positions to all) is taken only where there
-    is no other.
+    returned with its channels last, without an axis of one class, or as a table of positions × classes, counts as what
+    it was before; one class out of a softmax, as all. A map larger than the inputs (an attention of all positions to
+    all) is taken only where there is no other.
 
     Args:
         found: A trace in eval mode.
@@ -81,6 +84,7 @@ def _finest(found: Trace, num_classes: int | None, title: str) -> list[tuple[Val
     real = [one for path, node in real for one in unstacked(found, path, node)]
     real = [one for one in real if one[1].op != "placeholder" and not decided(one[1])] or real
     maps = [_channels_first(found, path, node) for path, node in real if len(node.meta.get("shape", ())) in (3, 4, 5)]
+    maps = maps or [((*path, ("rows", 0)), before) for path, node in real if (before := _before_rows(found, node))]
     if not maps:
         raise StageError(
             f"{title} returns no map of logits (batch × classes × size); only networks that do have stages to mix.",
@@ -153,6 +157,23 @@ def _channels_first(found: Trace, path: ValuePath, node: fx.Node) -> tuple[Value
     if layout.form == "last" and joins(node):
         return (*path, ("last", -1)), _moved(found, node, layout)
     return path, node
+
+
+def _before_rows(found: Trace, node: fx.Node) -> fx.Node | None:
+    """Return the map of which a table of positions × classes was made, for all images, if a module sees it."""
+    rows = node.meta.get("shape", ())
+    while kind(node) in (KEEPS_VALUES | GATES) - _CUTS and len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+        layout = layout_of(node)
+        if (
+            layout
+            and layout.form == "last"
+            and rows == (node.meta["shape"][0] * math.prod(layout.size), layout.channels)
+        ):
+            before = before_activation(_channels_first(found, (), node)[1])
+            plain = map_layout(before).form == "first" and kind(before) not in _CUTS
+            return before if plain and tap_of(found, before) else None
+    return None
 
 
 def _moved(found: Trace, node: fx.Node, layout: MapLayout) -> fx.Node:

@@ -73,6 +73,8 @@ def returned_logits(
     """
     title, shape, ending = type(network).__name__, logits.meta["shape"], ending_of(found, place, logits)
     others = tuple(place for place, _ in rivals(found, shape[1], title))
+    if place[-1:] == (("rows", 0),):
+        return ReturnedLogits(place, shape[1], len(shape), "", tap_of(found, logits), others)
     if ending is None:
         return ReturnedLogits(place, shape[1], len(shape), rivals=others)
     tap, before = logits_tap(found, ending, logits)

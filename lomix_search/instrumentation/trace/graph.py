@@ -128,11 +128,16 @@ def pick(value: Any, path: ValuePath) -> Any:
     """Return what sits at ``path`` in a nested value.
 
     A step ``("stacked", i)`` takes map i of a stacked tensor; ``("last", -1)`` puts channels that are last second;
-    ``("dropped", 1)`` gives a map of one class the axis of classes that it was returned without.
+    ``("dropped", 1)`` gives a map of one class the axis of classes that it was returned without. ``("rows", 0)`` is a
+    map of which the positions of all images became rows: it is tapped before that, and cannot be picked.
     """
     for kind, key in path:
         value = _STEPS[kind](value, key)
     return value
+
+
+def _rows(_value: Any, _key: Any) -> Any:
+    raise LookupError("the size of a map cannot be told from its rows")
 
 
 _STEPS: dict[str, Callable[[Any, Any], Any]] = {
@@ -141,6 +146,7 @@ _STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "stacked": lambda value, key: value[:, key],
     "last": lambda value, key: value.movedim(key, 1),
     "dropped": lambda value, key: value.unsqueeze(key),
+    "rows": _rows,
 }
 
 
@@ -152,6 +158,7 @@ def spell(path: ValuePath) -> str:
         "stacked": "[:, {}]",
         "last": ".movedim({}, 1)",
         "dropped": ".unsqueeze({})",
+        "rows": "",
     }
     return "".join(form[kind].format(key) for kind, key in path)
 
