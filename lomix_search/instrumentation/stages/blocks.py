@@ -31,14 +31,17 @@ def _inside(flow: Flow, blocks: Iterable[ModuleCall]) -> frozenset[fx.Node]:
 
 
 def _dips(flow: Flow) -> list[ModuleCall]:
-    """Return the outermost module calls that go coarser than all their inputs, and back to the size of one of them."""
+    """Return the outermost module calls that go coarser than all their inputs, and back to the size of one of them.
+
+    None that returns a coarser map too, as pyramids do.
+    """
     found: list[ModuleCall] = []
     for call in flow.trace.calls:
         if call.path and not any(outer.holds(call) for outer in found):
             given = {flow.size(node) for _, node in call.inputs if node.meta.get("map") and node in flow.graph}
             made = {flow.size(node) for _, node in call.outputs if node in flow.graph}
             inside = flow.maps_in(call)
-            down = any(all(grows(flow.size(node), size) for size in given) for node in inside)
-            if given & made and down and any(node in flow.rises for node in inside):
+            down = {size for size in map(flow.size, inside) if all(grows(size, whole) for whole in given)}
+            if given & made and down and not down & made and any(node in flow.rises for node in inside):
                 found.append(call)
     return found

@@ -77,7 +77,7 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if pyramid:
         late += [i for i, node in enumerate(values) if joins(node) and flow.contexts & set(flow.maps.pred[node])]
     merge = last_merge(flow, values)
-    if pyramid and _is_sum(flow, values[merge]) and not any(flow.takes_skip(node) for node in levels[1]):
+    if _is_sum(flow, values[merge]) and not any(flow.takes_skip(node) for node in levels[1]):
         late.append(merge)  # it has gone up and come down again
     done = values
     if (

@@ -23,7 +23,12 @@ from lomix_search.instrumentation.stages.level_stage import (
 )
 from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PADS_OR_CROPS, joins, kind, weighted
-from lomix_search.instrumentation.stages.side_by_side import blocks_to_one_size, merged_pyramid, mixed_with_coarser
+from lomix_search.instrumentation.stages.side_by_side import (
+    blocks_to_one_size,
+    merged_below,
+    merged_pyramid,
+    mixed_with_coarser,
+)
 from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
@@ -90,6 +95,7 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     if pyramid := merged_pyramid(flow, levels[-1]):
         return _with_finest(flow, levels[-1], head, pyramid)
     coarser, levels = mixed_with_coarser(flow, levels)
+    coarser, levels = (coarser, levels) if coarser else merged_below(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     finest = finest and Cuts(flow, levels[-1], head).end(finest)

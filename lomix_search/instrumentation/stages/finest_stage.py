@@ -129,10 +129,18 @@ def _laid_beside(flow: Flow, stage: fx.Node) -> bool:
 
 
 def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
-    """Return the map of the head's level that is added to what the head makes, if there is one."""
+    """Return the map of the head's level that is added, or a part of it, to what the head makes, if there is one."""
     after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
-    sums = [node for node in after if kind(node) is Operation.ADDITION]
-    return next((node for node in values if node is not head and any(node in flow.graph.pred[s] for s in sums)), None)
+    given = [source for node in after if kind(node) is Operation.ADDITION for source in flow.graph.pred[node]]
+    added = {_whole(flow, source) for source in given if source not in after}
+    return next((node for node in values if node is not head and (node in given or node in added)), None)
+
+
+def _whole(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map of which a map is a part, as in couplings."""
+    while kind(node) in KEEPS_VALUES and len(flow.maps.pred.get(node, ())) == 1:
+        (node,) = flow.maps.pred[node]
+    return node
 
 
 def _returned(flow: Flow, node: fx.Node) -> bool:

@@ -83,11 +83,12 @@ class Flow:
         """Whether a factor is made of the other, which has come up, by going down again: then it is a weight of it."""
         if not {factor, other} <= set(maps) or (sources := nx.ancestors(maps, factor)).isdisjoint({other}):
             return False
-        before = nx.ancestors(maps, other)
-        return all(
-            any(grows(self.size(node), self.size(other)) for node in ways)
-            for ways in (before, sources & nx.descendants(maps, other))
+        risen = any(
+            maps.pred[node] and all(self.climbs(source, node) for source in maps.pred[node])
+            for node in nx.ancestors(maps, other) | {other}
         )
+        way = sources & nx.descendants(maps, other)
+        return risen and any(grows(self.size(node), self.size(other)) for node in way)
 
     @cached_property
     def gates(self) -> set[fx.Node]:

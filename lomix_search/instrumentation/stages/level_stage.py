@@ -22,7 +22,8 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
-        if given is not None and _is_head(flow, call, event):
+        several = flow.takes_skip(values[merge]) and not _is_block(flow, call)
+        if given is not None and (several or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
         if given is None:
             block = not joins(values[merge]) and not _sums_levels(flow, values[merge]) and _is_block(flow, call)

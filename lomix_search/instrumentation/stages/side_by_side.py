@@ -6,7 +6,8 @@ import math
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.operations import weighted
+from lomix_search.instrumentation.stages.level_stage import last_merge, worked
+from lomix_search.instrumentation.stages.operations import SUMS, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -17,14 +18,36 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     None unless the decoder made all of them, each size once, as pyramids do that go up and down again.
     """
     merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
-    given = {source for node in merges for source in flow.maps.pred[node]} - set(merges)
-    made = set().union(*(unresized(flow, node) or {node} for node in given))
+    given = {source: node for node in merges for source in flow.maps.pred[node] if source not in merges}
+    parts = {one for source, node in given.items() for one in _summands(flow, source, node)}
+    ways = [{one for node in nodes for one in unresized(flow, node) or {node}} for nodes in (given, parts)]
     if blocks := blocks_to_one_size(flow, values):
-        made = {next((node for _, node in call.inputs if node in flow.maps), values[0]) for call in blocks}
-    sizes = {flow.size(node) for node in made}
-    if values[0] in flow.rises and 2 < len(made) == len(sizes) and made <= flow.risen:
-        return sorted(made, key=lambda node: math.prod(flow.size(node)))
+        ways = [{next((node for _, node in call.inputs if node in flow.maps), values[0]) for call in blocks}]
+    for made in ways if values[0] in flow.rises else []:
+        if 2 < len(made) == len(set(map(flow.size, made))) and made <= flow.risen:
+            return sorted(made, key=lambda node: math.prod(flow.size(node)))
     return []
+
+
+def _summands(flow: Flow, node: fx.Node, merge: fx.Node) -> set[fx.Node]:
+    """Return the maps of which a map is the sum, if all it is made for is to be summed up further."""
+    if node not in flow.merges or kind(node) not in SUMS or kind(merge) not in SUMS or len(flow.maps.succ[node]) > 1:
+        return {node}
+    return {one for source in flow.maps.pred[node] for one in _summands(flow, source, node)}
+
+
+def merged_below(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Return a pyramid of which all maps are merged before the last level, and the levels from there on.
+
+    Its map of that size is left out if layers work on what is merged; else that level is. No maps, and all levels,
+    where nothing is merged so.
+    """
+    for i, values in reversed(list(enumerate(levels[:-1]))):
+        if pyramid := merged_pyramid(flow, values):
+            if not worked(flow, values, last_merge(flow, values), values[-1]):
+                return pyramid, levels[i + 1 :]
+            return [node for node in pyramid if grows(flow.size(node), flow.size(values[0]))], levels[i:]
+    return [], levels
 
 
 def blocks_to_one_size(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:

@@ -17,4 +17,5 @@ from support.families.unet import (  # noqa: F401  each adds its own
     scenes,
     shared,
     upsampling,
+    worked,
 )
