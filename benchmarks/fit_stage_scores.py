@@ -44,6 +44,8 @@ MADE_OF = {
     "unseen-3": {"twelfth-small", "fourteenth-small"},
     "unseen-4": {"thirteenth-small", "fourteenth-small"},
     "unseen-5": {"fifteenth-small"},
+    "unseen-6": {"sixteenth-small"},
+    "unseen-7": {"seventeenth-small"},
 }
 """Small networks that were written after the misses of a list, or of several; they are left out with each."""
 
