@@ -46,6 +46,7 @@ MADE_OF = {
     "unseen-5": {"fifteenth-small"},
     "unseen-6": {"sixteenth-small"},
     "unseen-7": {"seventeenth-small"},
+    "unseen-8": {"eighteenth-small"},
 }
 """Small networks that were written after the misses of a list, or of several; they are left out with each."""
 

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("transformers")
 
 from support.trainer_pieces import arguments, items, quarter, trainer_of
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, Trainer
+from transformers import MobileViTConfig, MobileViTForSemanticSegmentation, Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
 from lomix_search.errors import LomixError, LossError, RunError, StageError
@@ -82,14 +82,14 @@ def test_a_trainer_that_makes_its_model_itself(tmp_path: Path) -> None:
     assert trainer.state.global_step == 4
 
 
-def test_a_model_with_one_stage(tmp_path: Path) -> None:
-    config = SegformerConfig(
-        num_channels=1, num_labels=3, depths=[1] * 4, hidden_sizes=[8] * 4, decoder_hidden_size=8,
-        num_attention_heads=[1] * 4,
+def test_a_model_without_a_ladder(tmp_path: Path) -> None:
+    config = MobileViTConfig(
+        num_channels=1, num_labels=3, image_size=64, hidden_sizes=[16, 24, 32], num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 16, 16, 24, 32, 32], aspp_out_channels=16,
     )  # fmt: skip
-    trainer = trainer_of(SegformerForSemanticSegmentation(config), tmp_path)
+    trainer = trainer_of(MobileViTForSemanticSegmentation(config), tmp_path)
     said = message(StageError, lambda: supervise(trainer))
-    assert said.startswith("SegformerForSemanticSegmentation has 1 ") and "at least 2" in said
+    assert said.startswith("MobileViTForSemanticSegmentation has no decoder stage") and "at least 2" in said
 
 
 def test_data_without_an_example_or_without_labels(tmp_path: Path) -> None:

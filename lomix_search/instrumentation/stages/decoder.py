@@ -28,6 +28,7 @@ from lomix_search.instrumentation.stages.side_by_side import (
     merged_below,
     merged_pyramid,
     mixed_with_coarser,
+    projected_levels,
 )
 from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
@@ -80,10 +81,15 @@ def decoder_stages(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] 
 def stages_of(ladder: Ladder) -> list[fx.Node]:
     """Return the stages of a ladder, as :func:`decoder_stages`."""
     flow, levels, head = ladder.flow, ladder.levels, ladder.head
+    found = _of_trunk(flow, levels, head)
+    projected = projected_levels(flow, levels[-1]) if len(found) < 2 else []
+    return _with_finest(flow, levels[-1], head, projected) if projected else found
+
+
+def _of_trunk(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.Node]:
+    """Return the stages of the trunk; a head that goes up makes a level only if there would be one otherwise."""
     if len(levels) > 2 and levels[-1] == [head] and not _peers(flow, levels) and _enlarges(flow, levels, head):
-        found = _ladder(
-            flow, levels[:-1], head
-        )  # a head that goes up makes a level only if there would be one otherwise
+        found = _ladder(flow, levels[:-1], head)
         return found if len(found) > 1 else _ladder(flow, levels, head)
     return _ladder(flow, levels, head)
 

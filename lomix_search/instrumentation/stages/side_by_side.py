@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
+import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import last_merge, worked
-from lomix_search.instrumentation.stages.operations import SUMS, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -27,6 +29,71 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
         if 2 < len(made) == len(set(map(flow.size, made))) and made <= flow.risen:
             return sorted(made, key=lambda node: math.prod(flow.size(node)))
     return []
+
+
+def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
+    """Return what layers make of an encoder's levels, each by itself, to be brought to one size and merged.
+
+    Args:
+        flow: The data flow.
+        values: The maps of the level where they are merged.
+
+    Returns:
+        Maps of two sizes or more, coarse to fine, each size once; none where a level is merged as the encoder made it.
+    """
+    arrived = list(itertools.takewhile(lambda node: node not in flow.merges, values))
+    if any(map(weighted, arrived[1:])):
+        return []
+    merges = list(itertools.takewhile(flow.merges.__contains__, values[len(arrived) :]))
+    given = {source for node in merges for source in flow.maps.pred[node] if source not in merges}
+    made = sorted({_brought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
+    apart = len(made) > 1 and all(grows(flow.size(a), flow.size(b)) for a, b in itertools.pairwise(made))
+    work = [_projection(flow, node) for node in made[1:]] if apart else []
+    alike = all(work) and any(_work(flow, made[0])[: len(one)] == one for one in work)
+    return [_before_forms(flow, node) for node in made] if alike else []
+
+
+def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the nearest map, back from one that no module sees, of which that is but another form."""
+    seen = node
+    while seen not in flow.seen and kind(seen) in KEEPS_VALUES and len(flow.maps.pred[seen]) == 1:
+        (seen,) = flow.maps.pred[seen]
+    return seen if seen in flow.seen else node
+
+
+def _brought(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map that one layer or function made larger, perhaps cropped since; others as they are."""
+    larger = node
+    while larger not in flow.rises and not weighted(larger) and len(flow.maps.pred[larger]) == 1:
+        (larger,) = flow.maps.pred[larger]
+    return next(iter(flow.maps.pred[larger])) if larger in flow.rises else node
+
+
+def _projection(flow: Flow, node: fx.Node) -> list[Operation]:
+    """Return the work, in one size and for this alone, by which a map is made of one that leads elsewhere too."""
+    own = nx.ancestors(flow.maps, node) | {node}
+    for source in _back(flow, node):
+        if flow.size(source) != flow.size(node) or source in flow.contexts:
+            break
+        if not own.issuperset(flow.maps.succ[source]):
+            return _work(flow, node, source) if flow.works_between(source, node) else []
+    return []
+
+
+def _back(flow: Flow, node: fx.Node) -> Iterator[fx.Node]:
+    """Yield what a map is made of; where several ways meet, where they parted."""
+    while sources := list(flow.maps.pred[node]):
+        source = sources[0] if len(sources) == 1 else flow.parted[node]
+        if source is None:
+            return
+        node = source
+        yield node
+
+
+def _work(flow: Flow, node: fx.Node, until: fx.Node | None = None) -> list[Operation]:
+    """Return what makes a map, the last first, without what only gives it another form."""
+    steps = itertools.takewhile(lambda one: one is not until, (node, *_back(flow, node)))
+    return [kind(one) for one in steps if kind(one) not in KEEPS_VALUES]
 
 
 def _summands(flow: Flow, node: fx.Node, merge: fx.Node) -> set[fx.Node]:
