@@ -91,11 +91,18 @@ def catches_all(model):
         writes(model)
 
 
+def raises_another(model):
+    try:
+        writes(model)
+    except BaseException as error:
+        raise RuntimeError("no pass without a write") from error
+
+
 @pytest.mark.parametrize(
     "use",
     [
         writes, writes_a_view, writes_to_many, writes_out, takes_numpy, takes_memory, takes_an_address,
-        starts_a_thread, steps, keeps_statistics, catches_all,
+        starts_a_thread, steps, keeps_statistics, catches_all, raises_another,
     ],
 )  # fmt: skip
 def test_before_anything_writes_to_a_parameter_the_twin_is_made_anew_with_a_copy(use):

@@ -124,11 +124,14 @@ def on_twin(model: nn.Module, inputs: Inputs, work: Callable[[nn.Module], _T], l
     """
     with ALONE:
         lent = Lent(reachable(model)) if lend else None
-        with contextlib.suppress(Written):
+        try:
             done = _on_twin(model, inputs, work, lent)
             if lent is None or not lent.refused:
                 return done
             del done  # made by a network that caught what refused it to write
+        except (Written, Exception):
+            if lent is None or not lent.refused:
+                raise
         return _on_twin(model, inputs, work, None)
 
 
