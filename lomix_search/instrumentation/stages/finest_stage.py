@@ -132,7 +132,8 @@ def _added(flow: Flow, values: list[fx.Node], head: fx.Node) -> fx.Node | None:
     """Return the map of the head's level that is added, or a part of it, to what the head makes, if there is one."""
     after = flow.trunk[flow.trunk.index(head) + 1 :] if head in flow.trunk else []
     given = [source for node in after if kind(node) is Operation.ADDITION for source in flow.graph.pred[node]]
-    added = {_whole(flow, source) for source in given if source not in after}
+    wholes = {source: _whole(flow, source) for source in given if source not in after}
+    added = {whole for part, whole in wholes.items() if channels(whole) > channels(part)}
     return next((node for node in values if node is not head and (node in given or node in added)), None)
 
 

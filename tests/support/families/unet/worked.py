@@ -19,10 +19,10 @@ class UpTwice(nn.Module):
 
     def __init__(self, widths=(8, 16, 24)):
         super().__init__()
-        self.encoder, up = Encoder(widths, stem=4), nn.Upsample(scale_factor=2)
-        last = [conv(24, 12), up, conv(12, 8), up, conv(8, 8), nn.Conv2d(8, 3, 1)]
+        self.encoder, ups = Encoder(widths, stem=4), [nn.Upsample(scale_factor=2) for _ in range(4)]
+        last = [conv(24, 12), ups[2], conv(12, 8), ups[3], conv(8, 8), nn.Conv2d(8, 3, 1)]
         self.blocks = nn.ModuleList(
-            [nn.Sequential(conv(24, 24), up), nn.Sequential(conv(40, 16), up), nn.Sequential(*last)]
+            [nn.Sequential(conv(24, 24), ups[0]), nn.Sequential(conv(40, 16), ups[1]), nn.Sequential(*last)]
         )
 
     def forward(self, x):
