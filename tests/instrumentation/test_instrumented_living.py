@@ -224,3 +224,19 @@ def test_a_stage_whose_memory_is_freed_unseen_is_an_error_and_no_crash():
         with pytest.raises(StageError, match="has no memory any more after the pass") as caught:
             run(torch.rand(1, 1, 16, 16))
         assert "keep_input=True" in str(caught.value)
+
+
+def test_maps_are_made_under_the_transforms_of_torch_func():
+    model, example, _ = small_unet_2d()
+    net = instrument(model, example).train()
+    for module in model.modules():  # under these transforms no norm may write its statistics, and no dropout draw
+        if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):
+            module.eval()
+    before = {name: value.detach() for name, value in net.named_parameters()}
+
+    def loss(parameters):
+        return loss_of(torch.func.functional_call(net, parameters, (example,)))
+
+    gradients = torch.func.grad(loss)(before)
+    assert all(value.isfinite().all() for value in gradients.values())
+    assert any(value.abs().sum() > 0 for name, value in gradients.items() if name.startswith("heads"))

@@ -32,7 +32,9 @@ _STORES = {dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]}
 
 def is_freed(tensor: Tensor) -> bool:
     """Whether a tensor's memory was given back while the tensor is still there, so that reading it ends the process."""
-    return tensor.layout == torch.strided and tensor.numel() > 0 and memory_of(tensor).nbytes() == 0
+    with contextlib.suppress(Exception):  # tensors under torch.func, and those of other devices, show no memory
+        return tensor.layout == torch.strided and tensor.numel() > 0 and memory_of(tensor).nbytes() == 0
+    return False
 
 
 def reachable(*roots: Any) -> dict[int, Any]:
