@@ -8,6 +8,7 @@ on where it was, and two that read different lists may run at once.
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import re
 import time
@@ -78,7 +79,7 @@ def kept(folder: pathlib.Path, entry: dict, then: tuple[list[str], bool] | None)
         return with_arrays(json.loads(file.read_text()))
     found = apart(functools.partial(described, then=then), entry)
     if not isinstance(found, str):
-        part = file.with_suffix(".part")
+        part = file.with_suffix(f".{os.getpid()}.part")  # two may read the same list
         part.write_text(json.dumps(found, default=np.ndarray.tolist))
         part.rename(file)
     return found
