@@ -36,6 +36,7 @@ from published import (  # noqa: F401  each adds its own
     unseen_8_scenes,
     unseen_9,
     unseen_9_more,
+    unseen_9_scenes,
     unseen_scenes,
 )
 from published.base import LISTS

@@ -1,4 +1,4 @@
-"""A ninth list, of 30 November 2026, written blind: networks of packages not tried before, whose names begin with a to m."""
+"""A ninth list, of 30 November 2026, written blind: networks of packages not tried before, a to m."""
 
 import sys
 import types
@@ -106,7 +106,7 @@ add(
     [*WAVES, "decoder.2"],
     "U denoise",
     ladders=[WAVES, seq("decoder.{}", 3)],
-    notes="the parent adds skips, at the bottom too; blocks work and go up, and the last makes the output; one GLU for all",
+    notes="the parent adds skips, at the bottom too; blocks work and go up, the last to the output; one GLU for all",
 )
 BLOCKS = seq("decoder.{}.1", 4)
 add(
@@ -128,7 +128,7 @@ add(
     [*BLOCKS, "decoder.3"],
     "U denoise",
     ladders=[BLOCKS, seq("decoder.{}", 4)],
-    notes="the parent adds skips, at the bottom too; blocks work and go up, and the last makes the output",
+    notes="the input is divided in place; the parent adds skips, at the bottom too; the last block makes the output",
 )
 LAST = "stage3.5"
 add(
@@ -140,7 +140,7 @@ add(
     [f"{LAST}.branches.2", f"{LAST}@[1]", "decoder.2", "decoder.6"],
     "FPN seismic",
     ladders=[[f"{LAST}@[1]", "decoder.2", "decoder.6"]],
-    notes="HRNet: branches are summed, and two sizes laid side by side; a head works and goes up by pixel shuffle, twice",
+    notes="HRNet: branches are summed, two sizes laid side by side; a head works and goes up by pixel shuffle, twice",
 )
 SKIPPED = [f"{LAST}.branches.2", f"{LAST}@[1]", f"{LAST}@[0]", "dec_block1", "dec_out.5"]
 add(
@@ -153,7 +153,7 @@ add(
     "FPN seismic",
     alts={2: ["in:dec_block1"], 4: ["dec_block2"]},
     ladders=[SKIPPED[1:]],
-    notes="HRNet: branches are summed, and two sizes laid side by side; blocks go up and work, and the parent lays skips beside",
+    notes="HRNet: branches are summed, two sizes laid side by side; blocks go up and work; skips are laid beside",
 )
 
 
@@ -309,7 +309,7 @@ for name, more, kept in (
         "U vit depth" if name == "DPT" else "U vit depth multi",
         alts={3: ["head.scratch.refinenet1"]},
         ladders=[fused([MADE, "head.scratch.output_conv2.1"])],
-        notes=f"DPT {kept}; a fusion works and goes up inside; the head works, is resized and works on; an axis of views",
+        notes=f"DPT {kept}; a fusion works and goes up inside; the head works, is resized and works on; views",
     )
 add(
     "doc-ufcn.DocUFCNModel",
@@ -320,8 +320,7 @@ add(
     [*seq("conv_block{}.3", 1, 4), "conv_block3.7"],
     "U texts",
     alts={3: ["in:last_conv"]},
-    ladders=[["conv_block2.3", "conv_block3.3", "conv_block3.7"], ["conv_block2.3", "conv_block3.3", "in:last_conv"]],
-    notes="blocks work and go up, at the bottom too, and the parent lays skips beside, the last before the logits; a softmax",
+    notes="blocks work and go up, at the bottom too; the parent lays skips beside, the last before the logits",
 )
 
 

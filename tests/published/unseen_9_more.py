@@ -1,9 +1,8 @@
 """More of the ninth list, also blind: poses and films, spectra of images, pictures that are mended or made."""
 
 import types
-from typing import Literal, Tuple  # noqa: UP035  as the package
+from typing import Literal
 
-import torch
 from torch import nn
 
 from published.base import adder, alone, loose, named, rand, seq, x_rgb
@@ -29,7 +28,7 @@ add(
     lambda: (rand(1, 3, 4, 64, 64),),
     ["conv5", "xconv3", "xconv2"],
     "U DS films",
-    notes="shrinks two axes only; makes logits of three levels, the coarsest too; skips are worked on; edges are cropped",
+    notes="shrinks two axes only; makes logits of three levels, the coarsest too; layers work on skips; cropped",
 )
 add(
     "deepethogram.FlowNetS",
@@ -39,7 +38,7 @@ add(
     lambda: (rand(1, 6, 128, 128),),
     ["conv6_1", *seq("in:predict_flow{}", 5, 1, -1)],
     "U DS films",
-    notes="FlowNet: no layers after a skip is laid beside; makes logits of five levels, which are returned in train mode",
+    notes="FlowNet: no layers after a skip is laid beside; logits of five levels, which are returned in train mode",
 )
 DRIFT = "drifting_models.features.mae"
 
@@ -130,8 +129,7 @@ add(
     SUMS,
     "U restoration",
     alts={2: ["in:reconstructor"]},
-    ladders=[SUMS[1:], [SUMS[1], "in:reconstructor"]],
-    notes="recurrent layers over the third axis; the parent adds a skip after each layer, also at the bottom and before the head",
+    notes="recurrent layers over the third axis; the parent adds a skip after each layer, at the bottom too",
 )
 
 
@@ -141,7 +139,7 @@ class Made(nn.Module):
     def __init__(self, name):
         super().__init__()
         loose("kiui.nn.attention_xformers")
-        loose("kiui.typing", Literal=Literal, Tuple=Tuple)
+        loose("kiui.typing", Literal=Literal, Tuple=tuple)
         more = dict(down_channels=(32, 32, 64), up_channels=(64, 32, 32), layers_per_block=1, mid_attention=False)
         self.kept = dict(sample=False) if name == "VAE" else {}
         if name == "UNet":
@@ -262,5 +260,5 @@ add(
     BREAST,
     "U multi DS",
     ladders=[BREAST[1:], [*BREAST[:2], BRIDGE, *BREAST[2:]], [BRIDGE, *BREAST]],
-    notes="all levels are summed at half size, which has logits of its own, and goes down again; the parent lays skips beside",
+    notes="all levels are summed at half size, with logits of its own, and go down again; the parent lays skips beside",
 )
