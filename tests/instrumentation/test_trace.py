@@ -10,6 +10,7 @@ import torch
 from support.zoo import FAST, SmallUNet, small_unet_2d
 from torch import nn
 
+from lomix_search import instrument
 from lomix_search.errors import TraceError
 from lomix_search.instrumentation.trace import BACKENDS, on_twin, trace, trace_modes
 from lomix_search.instrumentation.trace.record import record
@@ -182,6 +183,33 @@ def test_control_flow_on_data_is_refused():
         "no graph of Branching gives its output again; its control flow may depend on data values.\n"
         "  Seen: fx: its graph"
     )
+
+
+class Normed(SmallUNet):
+    """Brings intensities to 0 … 1 by numbers that it reads, and pads with their mean."""
+
+    def forward(self, x):
+        low, high = x.min(), x.max()
+        x = (x - low) / ((high - low) if high > low else 1)
+        x = nn.functional.pad(x, (2, 2, 2, 2), value=float(x.mean()))
+        return super().forward(x)[..., 2:-2, 2:-2] * float(high - low) + low
+
+
+def test_numbers_that_are_read_from_a_tensor_are_no_control_flow():
+    x = torch.rand(1, 1, 12, 12)
+    found = trace(Normed().eval(), x)
+    assert found.backend == "record" and [name for name, _ in found.skipped] == ["fx", "export"]
+    assert [stage.name for stage in instrument(Normed(), x).stages] == ["up.0", "up.1"]
+
+
+class Scaled(Branching):
+    def forward(self, x):
+        return self.a(x) * float(x.max()) if x.mean() > 0 else self.b(x) * float(x.max())
+
+
+def test_a_branch_is_refused_though_each_way_is_recorded():
+    with pytest.raises(TraceError, match="its control flow may depend on data values"):
+        trace(Scaled(), torch.ones(1, 1, 8, 8))
 
 
 def test_a_model_that_returns_no_tensor():

@@ -191,6 +191,27 @@ def after(value: Any, *_changes: Any) -> Any:
     return value
 
 
+def same_steps(one: Trace, other: Trace) -> bool:
+    """Whether two recorded runs did the same operations on the same values, but for numbers that are no integers."""
+
+    def steps(found: Trace) -> Any:
+        place: dict[fx.Node, int] = {node: i for i, node in enumerate(found.graph.nodes)}
+
+        def spelt(given: Any) -> Any:
+            if isinstance(given, fx.Node):
+                return place[given], given.meta.get("shape")
+            return float if isinstance(given, float) else str(given)
+
+        called = [
+            (node.op, node.target, torch.utils._pytree.tree_map(spelt, (node.args, node.kwargs)))
+            for node in found.graph.nodes
+        ]
+        calls = [(call.path, call.index, call.first, call.last) for call in found.calls]
+        return called, calls, [(path, place[node]) for path, node in found.outputs]
+
+    return bool(steps(one) == steps(other))
+
+
 def replay(root: nn.Module, graph: fx.Graph) -> Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor]]:
     """Return a function that runs a graph whose placeholders are the tensors of ``(args, kwargs)``.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lomix_search.errors import TraceError
 from lomix_search.instrumentation.trace.eager import SEED, called, first_line, outputs_on, run_example, runs_on
 from lomix_search.instrumentation.trace.export import export
-from lomix_search.instrumentation.trace.graph import Trace, tensors
+from lomix_search.instrumentation.trace.graph import Trace, same_steps, tensors
 from lomix_search.instrumentation.trace.inputs import Inputs, doubled, inputs_of, opposite
 from lomix_search.instrumentation.trace.kinds import kinds_of
 from lomix_search.instrumentation.trace.reachable import reachable
@@ -30,7 +30,9 @@ def trace(model: nn.Module, example: Any, backends: tuple[str, ...] = tuple(BACK
     """Read a model's data flow in eval mode, without leaving a mark on it.
 
     Each back end's graph is made with other values of the example's shapes, and believed only if it gives the model's
-    own output on the example.
+    own output on the example. If none does, as numbers that are read from a tensor are a part of each graph
+    (``F.pad(x, pad, value=float(x.mean()))``), a recorded run on the example is believed if one on other values does
+    the same steps.
 
     Args:
         model: Any eager network; wrappers of ``torch.compile`` and ``(Distributed)DataParallel`` are looked into.
@@ -132,7 +134,22 @@ def _believed(
         if made_with is inputs or runs_on(twin, made_with):
             break  # the example's own values would tell nothing else
         skipped.clear()
+    if made_with is not inputs and "record" in backends:
+        found = _attempt(record, twin, inputs, inputs, expected, begin)
+        other = _recorded(twin, made_with, begin)
+        if isinstance(found, Trace) and other and same_steps(found, other):
+            skipped = [(name, reason) for name, reason in skipped if name != "record"]
+            return dataclasses.replace(found, skipped=tuple(skipped), kinds=kinds_of(twin)), skipped
     return None, skipped
+
+
+def _recorded(twin: nn.Module, inputs: Inputs, begin: Callable[[], None]) -> Trace | None:
+    try:
+        begin()
+        torch.manual_seed(SEED)
+        return record(twin, *fresh(inputs))
+    except Exception:  # the network does not run on other values
+        return None
 
 
 def _trained(twin: nn.Module, given: Inputs, evaluated: Trace) -> Trace | None:
