@@ -22,7 +22,14 @@ from lomix_search.instrumentation.stages.level_stage import (
     worked,
 )
 from lomix_search.instrumentation.stages.levels import levels_of
-from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PADS_OR_CROPS, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import (
+    NORMS_AND_ACTIVATIONS,
+    PADS_OR_CROPS,
+    Operation,
+    joins,
+    kind,
+    weighted,
+)
 from lomix_search.instrumentation.stages.side_by_side import (
     blocks_to_one_size,
     merged_below,
@@ -139,8 +146,27 @@ def _below_the_finest(flow: Flow, levels: list[list[fx.Node]], mixed: bool) -> l
     for i in range(0 if mixed else 1, len(levels) - 1):
         done = own[i] or cuts[i].end(level_stage(flow, levels[i], levels[i + 1][0]))
         found.append(done if own[i] or not found else _as_the_coarser(flow, done, found[-1]))
+    found = _before_what_goes_up(flow, levels[0 if mixed else 1 :], found)
     bottom = None if mixed else own[0] if any(own[1:]) else coarsest_stage(flow, levels)
     return [bottom, *found] if bottom else found
+
+
+def _before_what_goes_up(flow: Flow, levels: list[list[fx.Node]], stages: list[fx.Node]) -> list[fx.Node]:
+    """Step back to what a module that works and goes up is given, where that is the stage before others of its kind."""
+    calls = [
+        {flow.kind_of(call.path): call for call, _ in around(flow, after[0]) if call.first > flow.order(values[0])}
+        for values, after in itertools.pairwise(levels)
+    ]
+    given = [
+        {name: first_given(call, values) for name, call in own.items()}
+        for values, own in zip(levels, calls, strict=False)
+    ]
+    ends = {name for own, stage in zip(given, stages, strict=True) for name, one in own.items() if one is stage}
+    found = list[fx.Node]()
+    for stage, own, into in zip(stages, given, calls, strict=True):
+        back = [own[name] for name, call in into.items() if name in ends and stage in flow.inside(call)]
+        found.append(next((one for one in back if one and kind(one) in NORMS_AND_ACTIVATIONS), stage))
+    return found
 
 
 def _as_the_coarser(flow: Flow, node: fx.Node, coarser: fx.Node) -> fx.Node:
@@ -213,14 +239,31 @@ def _peers(flow: Flow, levels: list[list[fx.Node]]) -> bool:
     return bool(set.intersection(*apart))
 
 
-def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return what a map was before it was padded or cropped, or coordinates were laid beside it.
+def _in_each_layer(flow: Flow, node: fx.Node) -> bool:
+    """Whether modules of one kind do to a level before what this node does, and a layer works on what they return."""
+    before = flow.trunk[: flow.trunk.index(node)] if node in flow.trunk else []
+    here = list(itertools.takewhile(lambda one: one not in flow.rises, reversed(before)))
+    scope = str(node.meta.get("module", ""))
+    place = next((i for i, one in enumerate(here) if weighted(one)), len(here))
+    alike = [one for one in here[place + 1 :] if kind(one) is kind(node) and one.meta.get("module") != scope]
+    return any(flow.kind_of(str(one.meta.get("module", ""))) == flow.kind_of(scope) for one in alike)
 
-    But not out of what channels were taken.
+
+def _uncut(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what a map was before it was padded, cropped or resized a little, or coordinates were laid beside it.
+
+    But not out of what channels were taken, nor where each layer of the level ends so.
     """
-    while node in flow.maps and node not in flow.rises and len(flow.maps.pred[node]) == 1:
+    while (
+        not _in_each_layer(flow, node)
+        and node in flow.maps
+        and node not in flow.rises
+        and len(flow.maps.pred[node]) == 1
+    ):
         (source,) = flow.maps.pred[node]
-        cut = kind(node) in PADS_OR_CROPS and channels(source) == channels(node) and source in node.all_input_nodes
+        same_level = not grows(flow.size(node), flow.size(source))
+        cut = kind(node) in PADS_OR_CROPS or (kind(node) is Operation.UPSAMPLE and same_level)
+        cut = cut and channels(source) == channels(node) and source in node.all_input_nodes
         others = [given for given in node.all_input_nodes if given is not source]
         if not cut and not (joins(node) and others and not any(given in flow.graph for given in others)):
             break

@@ -8,6 +8,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     branches,
     classic,
     conditions,
+    cropped,
     endings,
     levels,
     medical,
@@ -18,4 +19,5 @@ from support.families.unet import (  # noqa: F401  each adds its own
     shared,
     upsampling,
     worked,
+    works_then_rises,
 )

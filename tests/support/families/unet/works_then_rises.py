@@ -1,0 +1,39 @@
+"""Networks whose modules work and then go up, with blocks between them on some levels alone."""
+
+from torch import nn
+
+from support.families.base import family
+
+
+class WorkAndRise(nn.Sequential):
+    def __init__(self, given, made):
+        super().__init__(nn.Conv2d(given, made, 1), nn.Upsample(scale_factor=2))
+
+
+class Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.layers = nn.Sequential(nn.GroupNorm(2, c), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1))
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+@family("on the coarsest level only a norm stands between what works and goes up", ["first", "work.0", "work.1"], source="twenty-second")  # fmt: skip
+class Generated(nn.Module):
+    """The layer before each rise belongs to what goes up, where no block stands before it too."""
+
+    def __init__(self):
+        super().__init__()
+        strides = [nn.Conv2d(a, b, 3, 2, 1) for a, b in ((1, 8), (8, 16), (16, 24))]
+        self.down = nn.Sequential(*strides, nn.Conv2d(24, 4, 1))
+        self.first = nn.Sequential(nn.Conv2d(4, 32, 3, padding=1), nn.Upsample(scale_factor=2), nn.GroupNorm(2, 32), nn.ReLU())  # fmt: skip
+        self.rise = nn.ModuleList([WorkAndRise(32, 16), WorkAndRise(16, 8)])
+        self.work = nn.ModuleList([Block(16), Block(8)])
+        self.logits = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        x = self.first(self.down(x))
+        for rise, work in zip(self.rise, self.work, strict=True):
+            x = work(rise(x))
+        return self.logits(x)
