@@ -19,7 +19,7 @@ class Block(nn.Module):
         return x + self.layers(x)
 
 
-@family("on the coarsest level only a norm stands between what works and goes up", ["first", "work.0", "work.1"], source="twenty-second")  # fmt: skip
+@family("only a norm before what works and goes up", ["first", "work.0", "work.1"], source="twenty-second")
 class Generated(nn.Module):
     """The layer before each rise belongs to what goes up, where no block stands before it too."""
 
@@ -27,7 +27,7 @@ class Generated(nn.Module):
         super().__init__()
         strides = [nn.Conv2d(a, b, 3, 2, 1) for a, b in ((1, 8), (8, 16), (16, 24))]
         self.down = nn.Sequential(*strides, nn.Conv2d(24, 4, 1))
-        self.first = nn.Sequential(nn.Conv2d(4, 32, 3, padding=1), nn.Upsample(scale_factor=2), nn.GroupNorm(2, 32), nn.ReLU())  # fmt: skip
+        self.first = nn.Sequential(nn.Conv2d(4, 32, 1), nn.Upsample(scale_factor=2), nn.GroupNorm(2, 32), nn.ReLU())
         self.rise = nn.ModuleList([WorkAndRise(32, 16), WorkAndRise(16, 8)])
         self.work = nn.ModuleList([Block(16), Block(8)])
         self.logits = nn.Conv2d(8, 3, 1)
