@@ -9,6 +9,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     classic,
     conditions,
     endings,
+    gone_up,
     levels,
     medical,
     mended,
