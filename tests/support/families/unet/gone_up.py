@@ -5,7 +5,29 @@ from torch import nn
 from torch.nn import functional as F
 
 from support.families.base import family
-from support.families.layers import Encoder
+from support.families.layers import Encoder, conv, twice
+
+
+def work_and_up(given: int, made: int) -> nn.Sequential:
+    up = nn.ConvTranspose2d(made, made, 2, 2, bias=False)
+    return nn.Sequential(conv(given, made), up, nn.BatchNorm2d(made), nn.ReLU())
+
+
+@family("blocks work and go up, on the encoder's coarsest map too", ["ups.0.0", "ups.1.0", "work"], source="nineteenth")
+class WorkedAtTheBottom(nn.Module):
+    """The encoder has layers on the coarsest level, and then a block does what the others do but for the skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder((8, 16, 24))
+        self.ups = nn.ModuleList([work_and_up(24, 16), work_and_up(32, 8)])
+        self.work, self.head = twice(16, 8), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            x = torch.cat([up(x), skip], 1)
+        return self.head(self.work(x))
 
 
 class Residual(nn.Module):
@@ -88,3 +110,26 @@ class Slices(nn.Module):
         for layer in self.ups:
             x = layer(torch.cat([self.up(x), maps.pop()], 1))
         return maps[0] + self.last(x)
+
+
+@family(
+    "a skip is added at the bottom too, and goes up at once",
+    ["work.0", "work.1", "work.2"],
+    source="nineteenth",
+)
+class AddedAtTheBottom(nn.Module):
+    """The parent adds what the encoder made to what a block makes of it, on each level."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, widths = Encoder((8, 16, 24)), (24, 16, 8)
+        self.work = nn.ModuleList(twice(width, width) for width in widths)
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in ((24, 16), (16, 8)))
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        skips = self.encoder(x)
+        x = self.work[0](skips[-1]) + skips.pop()
+        for up, work in zip(self.ups, self.work[1:], strict=True):
+            x = work(up(x)) + skips.pop()
+        return self.head(x)
