@@ -1,5 +1,7 @@
 """What goes up, and how much it does before and after; and what only looks like a skip, a level or a layer."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,6 +32,44 @@ class WorkedAtTheBottom(nn.Module):
         return self.head(self.work(x))
 
 
+@family(
+    "the last skip is laid beside for the head alone",
+    ["ups.0.0", "ups.1.0", "ups.1"],
+    alts={2: ["in:head"]},
+    source="nineteenth",
+)
+class ForTheHead(nn.Module):
+    """What a block made by going up and a skip are made into logits at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder((8, 16, 24))
+        self.ups, self.head = nn.ModuleList([work_and_up(24, 16), work_and_up(32, 8)]), nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            x = torch.cat([up(x), skip], 1)
+        return self.head(x)
+
+
+@family("each level is one layer and a pixel shuffle", ["ups.0", "ups.1", "ups.2"], source="nineteenth")
+class Shuffled(nn.Module):
+    """No skips; twice the size of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 12, 4, 4), nn.Conv2d(12, 3, 3, padding=1)
+        layers = [nn.Sequential(nn.Conv2d(12, 48, 3, padding=1), nn.PixelShuffle(2), nn.PReLU()) for _ in range(3)]
+        self.ups = nn.ModuleList(layers)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for up in self.ups:
+            x = up(x)
+        return self.head(x)
+
+
 class Residual(nn.Module):
     """Begins with a norm; a time may be added in the middle."""
 
@@ -44,6 +84,39 @@ class Residual(nn.Module):
         if time is not None:
             y = y + self.time(time)[..., None, None]
         return self.short(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+@family(
+    "blocks of residual blocks end by a resize and one layer",
+    ["ups.0.second", "ups.1.second", "ups.2.second"],
+    (1, 3, 32, 32),
+    source="nineteenth",
+)
+class Smoothed(nn.Module):
+    """No skips, as in autoencoders of diffusion; what the one layer makes is but the next block's input."""
+
+    class Up(nn.Module):
+        def __init__(self, given, made, last=False):
+            super().__init__()
+            self.first, self.second = Residual(given, made), Residual(made, made)
+            self.smooth = None if last else nn.Conv2d(made, made, 3, padding=1)
+
+        def forward(self, x):
+            x = self.second(self.first(x))
+            return x if self.smooth is None else self.smooth(F.interpolate(x, scale_factor=2.0))
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 16, 4, 4), Residual(16, 24), nn.Conv2d(24, 4, 1))
+        self.begin, self.middle = nn.Conv2d(4, 24, 1), Residual(24, 24)
+        self.ups = nn.ModuleList([self.Up(24, 24), self.Up(24, 16), self.Up(16, 8, last=True)])
+        self.norm, self.head = nn.GroupNorm(4, 8), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.middle(self.begin(self.down(x)))
+        for up in self.ups:
+            x = up(x)
+        return self.head(F.silu(self.norm(x)))
 
 
 @family(
@@ -133,3 +206,36 @@ class AddedAtTheBottom(nn.Module):
         for up, work in zip(self.ups, self.work[1:], strict=True):
             x = work(up(x)) + skips.pop()
         return self.head(x)
+
+
+@family(
+    "the output is given back the scale of the input",
+    ["ups.0.1", "ups.1.1", "ups.2.1", "ups.2"],
+    (1, 2, 128),
+    ladders=[["ups.0.1", "ups.1.1", "ups.2.1"]],
+    source="nineteenth",
+)
+class ScaledBack(nn.Module):
+    """The last block makes a sound as the others make their levels, and the network multiplies it by its loudness."""
+
+    def __init__(self):
+        super().__init__()
+        widths = (2, 8, 12, 16)
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(a, b, 4, 2, 1), nn.ReLU(), nn.Conv1d(b, 2 * b, 1), nn.GLU(1))
+            for a, b in itertools.pairwise(widths)
+        )
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(b, 2 * b, 1), nn.GLU(1), nn.ConvTranspose1d(b, a, 4, 2, 1), *[nn.ReLU()] * (a > 2))
+            for a, b in reversed(list(itertools.pairwise(widths)))
+        )
+
+    def forward(self, x):
+        mean, loud = x.mean((1, 2), keepdim=True), x.std((1, 2), keepdim=True)
+        x, skips = (x - mean) / loud, []
+        for layer in self.down:
+            x = layer(x)
+            skips.append(x)
+        for layer in self.ups:
+            x = layer(x + skips.pop())
+        return x * loud + mean
