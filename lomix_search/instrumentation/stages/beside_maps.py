@@ -1,5 +1,6 @@
-"""Values that are no maps of a level, though they lie like some: gates, spectra, contexts, and conditions of norms."""
+"""Values that are no maps of a level, though they lie like some: gates, spectra, slices, contexts, conditions."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import networkx as nx
@@ -53,6 +54,41 @@ def spectra(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
         if made and dtype is not None and dtype.is_complex:
             found.add(node)
     return found
+
+
+def slices(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return what a map is cut into along an axis and laid together of again, without a layer on one alone.
+
+    As recurrent layers do that go through a map slice by slice: it stays on its level.
+
+    Args:
+        graph: The data flow.
+        nodes: Its nodes, in the order in which they ran.
+
+    Returns:
+        Some of the nodes.
+    """
+    found: set[fx.Node] = set()
+    for node in nodes:
+        whole, left, passed = _size(node), list(graph.pred[node]), set[fx.Node]()
+        if kind(node) not in (Operation.CONCATENATION, Operation.STACK) or not whole or len(left) < 2:
+            continue
+        if any(math.prod(_size(one)) >= math.prod(whole) for one in left):
+            continue  # not along an axis of space
+        while left:
+            one = left.pop()
+            if weighted(one) or not graph.pred[one]:
+                break
+            passed.add(one)
+            left += [s for s in graph.pred[one] if s not in passed and _size(s) != whole]
+        else:
+            found |= passed
+    return found
+
+
+def _size(node: fx.Node) -> tuple[int, ...]:
+    layout = node.meta.get("map")
+    return layout.size if layout else ()
 
 
 def pooled(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:

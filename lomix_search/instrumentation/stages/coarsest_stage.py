@@ -96,7 +96,8 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     found = like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
-    return found and Cuts(flow, values, rise).end(found)
+    skip = next((values[i] for i in late if kind(values[i]) in SUMS and found in values[:i]), rise)
+    return found and Cuts(flow, values, skip).end(found)  # a skip that is added as further up goes around no block
 
 
 def _is_second_skip(flow: Flow, merges: list[fx.Node]) -> bool:
@@ -174,7 +175,8 @@ def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     """Return what a block works on the coarsest level before it goes up, as those of other levels do, step by step.
 
     The merge of a skip is no step. It is enough that the next level is left likewise, where a block does nothing more
-    once it has gone up, or that a level without a skip is.
+    once it has gone up or other layers, the encoder's, work on the coarsest level before; or that a level without a
+    skip is.
     """
     if len(levels) < 3:
         return None
@@ -182,21 +184,26 @@ def _going_up_alike(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     values, above = levels[:2]
     stage = level_stage(flow, above, levels[2][0])
     resized = above[above.index(stage) + 1 :] if stage in above else [stage]
-    if _WORK.isdisjoint(map(kind, resized)) and any(_WORK.isdisjoint(after) for _, after in own & others[0]):
+    next_too = [way for way in own if way in others[0]]
+    if _WORK.isdisjoint(map(kind, resized)) and any(own[way] or _WORK.isdisjoint(way[1]) for way in next_too):
         return values[-len(resized) - 1]
     plain = [ways for ways, above in zip(others, levels[1:], strict=False) if not flow.merges & set(above)]
-    return values[-1] if any(own & ways for ways in plain) else None
+    return values[-1] if any(own.keys() & ways for ways in plain) else None
 
 
-def _ways_up(flow: Flow, values: list[fx.Node], rise: fx.Node) -> set[tuple[tuple[Operation, ...], ...]]:
-    """Return what each block does, up to the rise and after it, that works on a level and then has no layers more."""
-    found = set()
+def _ways_up(flow: Flow, values: list[fx.Node], rise: fx.Node) -> dict[tuple[tuple[Operation, ...], ...], bool]:
+    """Return what each block does, up to the rise and after it, that works on a level and then has no layers more.
+
+    For each, whether other layers work on the level before it.
+    """
+    found = dict[tuple[tuple[Operation, ...], ...], bool]()
     for call in (call for call, _ in around(flow, rise) if call.path):
         maps = flow.maps_in(call)
         up = maps.index(rise) + 1
         if values[-1] in maps and any(map(weighted, maps[: up - 1])) and not any(map(weighted, maps[up:])):
             parts = ([n for n in part if n not in flow.merges] for part in (maps[:up], maps[up:]))
-            found.add(tuple(tuple(kind(n) for n in part if kind(n) is not Operation.FORM) for part in parts))
+            way = tuple(tuple(kind(n) for n in part if kind(n) is not Operation.FORM) for part in parts)
+            found[way] = any(weighted(node) and flow.order(node) < call.first for node in values)
     return found
 
 

@@ -19,6 +19,7 @@ from lomix_search.instrumentation.stages.level_stage import (
     last_merge,
     level_stage,
     own_output,
+    smoothing,
     worked,
 )
 from lomix_search.instrumentation.stages.levels import levels_of
@@ -209,6 +210,8 @@ def _without_lifts(flow: Flow, levels: list[list[fx.Node]]) -> list[list[fx.Node
 def _blocks(flow: Flow, values: list[fx.Node], event: fx.Node) -> list[ModuleCall]:
     """Return the outermost modules with layers that work on a level in turn, from its last merge to ``event``."""
     began = [flow.order(n) + 1 for n in values if n in flow.merges or n in flow.rises]
+    smooth = [smoothing(flow, call, n) for n in values if n in flow.rises for call, _ in around(flow, n)]
+    began += [flow.order(n) + 1 for n in smooth if n]
     start, stop = max(began, default=0), flow.order(event)
     found: list[ModuleCall] = []
     for call in flow.trace.calls:

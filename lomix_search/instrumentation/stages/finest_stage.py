@@ -56,16 +56,14 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
         return _beside(flow, values[merge], coarser) or values[-1]
-    if (
-        joins(values[merge])
-        and coarser
-        and _laid_beside(flow, coarser[-1])
-        and worked(flow, values, 0, values[merge - 1])
-    ):
-        return values[merge - 1]
     if joins(values[merge]):
+        before = values[merge - 1] if coarser and worked(flow, values, 0, values[merge - 1]) else None
+        if before and _laid_beside(flow, coarser[-1]):
+            return before
         likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
-        return values[-1] if flow.own or likewise else flow.output  # a network with heads of its own has one here
+        if flow.own or likewise:
+            return values[-1]  # a network with heads of its own has one here
+        return before or flow.output
     return unworked(flow, values, merge, values[-1])
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.beside_maps import conditions, gates, pooled, spectra
+from lomix_search.instrumentation.stages.beside_maps import conditions, gates, pooled, slices, spectra
 from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
     SUMS,
@@ -52,6 +52,8 @@ class Flow:
         whole = self.trace.network()
         alike = [node for node in whole if kind(node) is Operation.CREATION]
         whole.remove_edges_from([(source, node) for node in alike for source in whole.pred[node]])
+        like = [node for node in whole if kind(node) is Operation.FORM and node.all_input_nodes[:1] == [*node.args[:1]]]
+        whole.remove_edges_from([(one, n) for n in like for one in n.all_input_nodes if one is not n.args[0]])
         fed = set(self.trace.inputs).union(*(nx.descendants(whole, given) for given in self.trace.inputs))
         whole.remove_edges_from([(n.args[0], n) for n in whole if kind(n) is Operation.COPY])  # what was there is lost
         needed = fed & nx.ancestors(whole, self.output) | {self.output}
@@ -329,7 +331,7 @@ class Flow:
 
     def _is_map(self, node: fx.Node) -> bool:
         if node in self._tail:
-            return True
+            return node not in self._slices
         found = node.meta.get("map")
         if (
             found is None
@@ -339,7 +341,7 @@ class Flow:
             or len(found.size) not in self._dims
         ):
             return False
-        return node not in self.pooled
+        return node not in self.pooled and node not in self._slices
 
     @cached_property
     def passed(self) -> set[fx.Node]:
@@ -355,6 +357,10 @@ class Flow:
     def spectra(self) -> set[fx.Node]:
         """What a Fourier transform makes, as long as it is complex: its axes are frequencies, so it is no map."""
         return spectra(self.graph, self._orders)
+
+    @cached_property
+    def _slices(self) -> set[fx.Node]:
+        return slices(self.graph, self._orders)
 
     @cached_property
     def pooled(self) -> set[fx.Node]:

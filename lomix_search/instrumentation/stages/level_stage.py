@@ -1,6 +1,7 @@
 """With which value a level is finished before the trunk goes on to the next."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import networkx as nx
@@ -8,8 +9,18 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.ending import before_activation
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, joins, kind, weighted
+from lomix_search.instrumentation.stages.layouts import channels
+from lomix_search.instrumentation.stages.operations import (
+    KEEPS_VALUES,
+    NORMS_AND_ACTIVATIONS,
+    Operation,
+    joins,
+    kind,
+    weighted,
+)
 from lomix_search.instrumentation.trace import ModuleCall
+
+_SCALES = {Operation.MULTIPLICATION, Operation.ADDITION}
 
 
 def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | None = None) -> fx.Node:
@@ -23,7 +34,8 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
         several = flow.takes_skip(values[merge]) and not _is_block(flow, call)
-        if given is not None and (several or _is_head(flow, call, event)):
+        goes_on = worked(flow, values, merge, given) and _goes_on(flow, call, values, event) if given else False
+        if given is not None and (several or goes_on or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
         if given is None:
             block = not joins(values[merge]) and not _sums_levels(flow, values[merge]) and _is_block(flow, call)
@@ -31,10 +43,8 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
             if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
                 return before  # the block adds, goes up and works on the next level: that is where blocks end
             continue
-        if (
-            worked(flow, values, merge, given)
-            and not _goes_on(flow, call, values, event)
-            and not (values[merge] not in flow.merges and _works_likewise(flow, call, event))
+        if worked(flow, values, merge, given) and not (
+            values[merge] not in flow.merges and _works_likewise(flow, call, event)
         ):
             return given
         if given is values[merge] and _made_by_a_peer(flow, call, given):
@@ -59,13 +69,30 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[ModuleCall, ModuleCall 
 
 
 def own_output(flow: Flow) -> fx.Node:
-    """Return the output; before a last softmax or sigmoid, if that does not stand in one block with what makes it."""
+    """Return the output; before a last softmax or sigmoid, if that does not stand in one block with what makes it.
+
+    Likewise before it is given back the scale of the input, by numbers of which each image has one.
+    """
     logits = before_activation(flow.output)
+    logits = _unscaled(flow) if logits is flow.output else logits
     blocks = [call for call, _ in around(flow, logits) if _is_block(flow, call)]
     made = logits is flow.output or any(
         flow.order(logits) < flow.order(node) for call in blocks for node in flow.inside(call)
     )
     return flow.output if made else logits
+
+
+def _unscaled(flow: Flow) -> fx.Node:
+    """Return what the output was before the network multiplied it by, or added, one value for each image or channel."""
+    node = found = flow.output
+    while not weighted(node) and (given := list(flow.graph.pred[node])):
+        made = [one for one in given if math.prod(one.meta.get("shape", ())[2:]) > 1]
+        scaled = kind(node) in _SCALES and len(given) == 2
+        if len(made) != 1 or made[0] not in flow.maps or not (scaled or kind(node) in KEEPS_VALUES):
+            break
+        (node,) = made
+        found = node if scaled or found is not flow.output else found
+    return found
 
 
 def composite(flow: Flow, call: ModuleCall) -> bool:
@@ -86,17 +113,50 @@ def worked(flow: Flow, values: list[fx.Node], merge: int, value: fx.Node) -> boo
     """
     arrived = values[: values.index(value) + 1] if merge == 0 and values[0] not in flow.merges else []
     ups = [source for node in arrived for source in flow.maps.pred[node] if source in flow.rises]
-    return any(map(weighted, (*arrived, *ups))) or flow.works_between(values[merge], value)
+    if any(map(weighted, (*arrived, *ups))) or flow.works_between(values[merge], value):
+        return True
+    return bool(arrived) and _expanded(flow, values[0])
+
+
+def _expanded(flow: Flow, node: fx.Node) -> bool:
+    """Whether a map that rises lays out as positions the channels that a layer made for this, as all other layers do.
+
+    The one that makes the logits need not.
+    """
+    rises = [one for one in flow.trunk if one in flow.rises]
+    if node not in rises or not _laid_out(flow, node):
+        return False
+    layers = [one for one in flow.trunk[flow.trunk.index(rises[0]) :] if weighted(one)]
+    return set(layers[:-1]) <= {made for one in rises for made in _laid_out(flow, one)}
+
+
+def _laid_out(flow: Flow, node: fx.Node) -> list[fx.Node]:
+    """Return the layer that makes more channels, if a map only lays these out as positions; it alone, or none."""
+    before = node
+    while len(sources := list(flow.maps.pred[before])) == 1 and not weighted(before):
+        (before,) = sources
+        if math.prod(before.meta["shape"]) != math.prod(node.meta["shape"]):
+            return []
+    return [before] if weighted(before) and channels(before) > max(map(channels, sources), default=0) else []
 
 
 def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node) -> bool:
-    """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next."""
+    """Whether the call that goes up works on this level before, in blocks of several layers, and not on the next.
+
+    One layer that smooths what was resized is no work on the next level.
+    """
     order = flow.order(event)
-    if any(map(weighted, flow.between(order + 1, call.last))):
+    if smoothing(flow, call, event) is None and any(map(weighted, flow.between(order + 1, call.last))):
         return False
     blocks = [c for c in flow.trace.calls if c is not call and call.holds(c) and c.last <= order]
     blocks = [block for block in blocks if len(flow.layers_in(block)) > 1]
     return any(made in values for block in blocks for _, made in block.outputs)
+
+
+def smoothing(flow: Flow, call: ModuleCall, event: fx.Node) -> fx.Node | None:
+    """Return the one layer that works on what was resized in a call, after all else that does; None where others do."""
+    after = [node for node in flow.between(flow.order(event) + 1, call.last) if weighted(node)]
+    return after[0] if len(after) == 1 and not weighted(event) and event in flow.maps.pred[after[0]] else None
 
 
 def _is_head(flow: Flow, call: ModuleCall, event: fx.Node) -> bool:

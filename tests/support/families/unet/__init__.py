@@ -10,6 +10,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     conditions,
     cropped,
     endings,
+    gone_up,
     levels,
     medical,
     mended,
