@@ -12,6 +12,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     levels,
     medical,
     mended,
+    predicted,
     resampled,
     resized,
     scenes,
