@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from support.families.base import family
-from support.families.layers import Encoder, conv
+from support.families.layers import Encoder, conv, up_to
 
 
 @family(
@@ -37,3 +37,27 @@ class Flows(nn.Module):
             x = torch.cat([work(x), x], 1)
             flow = head(x)
         return (20 * flow)[:, None][:, 0]
+
+
+@family("depths of some levels between bounds", ["work.0", "work.1", "work.2"], source="twenty-first")
+class Depths(nn.Module):
+    """As DispNet: the sigmoid is scaled and shifted, and what it makes of a level is laid beside the next."""
+
+    def __init__(self, widths=(8, 12, 16, 24)):
+        super().__init__()
+        self.encoder = Encoder(widths)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 2, 2) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.work = nn.ModuleList([conv(32, 16), conv(25, 12), conv(9, 8)])
+        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 1, 3, padding=1), nn.Sigmoid()) for c in (16, 12, 8))
+
+    def forward(self, x):
+        *skips, x = self.encoder(x)
+        depths = []
+        for up, work, head in zip(self.up, self.work, self.heads, strict=True):
+            x, skip = up(x), skips.pop()
+            beside = [skip] if skips else []  # none at full size
+            x = work(torch.cat([x, *beside, *(up_to(depth, x) for depth in depths[-1:])], 1))
+            depths.append(10 * head(x) + 0.1)
+        return depths[::-1]
