@@ -61,3 +61,28 @@ class Depths(nn.Module):
             x = work(torch.cat([x, *beside, *(up_to(depth, x) for depth in depths[-1:])], 1))
             depths.append(10 * head(x) + 0.1)
         return depths[::-1]
+
+
+@family(
+    "products with a vector",
+    ["work.0", "work.1"],
+    (1, 1, 32, 32),
+    (1, 1, 6),
+    source="twenty-first",
+    started=True,
+)
+class Asked(nn.Module):
+    """The logits of each question are products of what a block made, activated, and are laid together."""
+
+    def __init__(self, widths=(8, 12, 16)):
+        super().__init__()
+        self.encoder, self.ask = Encoder(widths), nn.Linear(6, 8)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in ((16, 12), (12, 8)))
+        self.work = nn.ModuleList([conv(24, 12), conv(16, 8)])
+
+    def forward(self, x, questions):
+        *skips, x = self.encoder(x)
+        for up, work in zip(self.up, self.work, strict=True):
+            x = work(torch.cat([up(x), skips.pop()], 1))
+        asked = self.ask(questions)
+        return torch.cat([torch.einsum("bchw,bqc->bqhw", x, one) for one in asked.split(1, 1)], 1)
