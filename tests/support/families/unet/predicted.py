@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from support.families.base import family
 from support.families.layers import Encoder, conv, up_to
@@ -86,3 +87,38 @@ class Asked(nn.Module):
             x = work(torch.cat([up(x), skips.pop()], 1))
         asked = self.ask(questions)
         return torch.cat([torch.einsum("bchw,bqc->bqhw", x, one) for one in asked.split(1, 1)], 1)
+
+
+@family(
+    "a pyramid up and down, whose levels are padded, enlarged, cropped and summed",
+    ["refine.2", "refine.1", "tower.1"],
+    (1, 3, 64, 64),
+    alts={2: ["in:tower"]},
+    source="twenty-first",
+    started=True,
+)
+class SummedAtOneSize(nn.Module):
+    """A layer works on each level, and several on the sum of all."""
+
+    def __init__(self, widths=(8, 8, 8)):
+        super().__init__()
+        self.encoder = Encoder(widths, 3, stem=4)
+        self.up, self.down = (nn.ModuleList(conv(8, 8) for _ in range(2)) for _ in range(2))
+        self.refine = nn.ModuleList(conv(8, 12) for _ in range(3))
+        self.tower = nn.Sequential(conv(12, 12), conv(12, 12), nn.Conv2d(12, 4, 1))
+
+    def forward(self, x):
+        fine, middle, coarse = self.encoder(x)
+        middle_up = self.up[0](middle + up_to(coarse, middle))
+        fine = self.up[1](fine + up_to(middle_up, fine))
+        middle = self.down[0](middle + middle_up + F.max_pool2d(fine, 2))
+        coarse = self.down[1](coarse + F.max_pool2d(middle, 2))
+        maps = [refine(y) for refine, y in zip(self.refine, (fine, middle, coarse), strict=True)]
+        whole = maps[0]
+        for y, times in zip(maps[1:], (2, 4), strict=True):
+            y = F.pad(y, (0, 1, 0, 1), "replicate")
+            y = F.interpolate(
+                y, size=[times * (side - 1) + 1 for side in y.shape[2:]], mode="bilinear", align_corners=True
+            )
+            whole = whole + F.pad(y, (times // 2, 0, times // 2, 0), "replicate")[..., : fine.shape[2], : fine.shape[3]]
+        return self.tower(whole)
