@@ -1,4 +1,4 @@
-"""Values that are no maps of a level, though they lie like some: gates, spectra, slices, contexts, conditions."""
+"""What lies like a map of a level and is none: gates, spectra, slices, contexts, conditions, coarser logits."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import networkx as nx
 from torch import fx
 
+from lomix_search.instrumentation.stages.layouts import channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
     GATES,
     GLOBAL_POOLS,
@@ -16,6 +17,7 @@ from lomix_search.instrumentation.stages.operations import (
     kind,
     weighted,
 )
+from lomix_search.instrumentation.stages.sizes import Size, grows
 
 
 def gates(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
@@ -156,3 +158,41 @@ def _is_normed(graph: nx.DiGraph, node: fx.Node) -> bool:
 
 def _layers(graph: nx.DiGraph, nodes: set[fx.Node]) -> set[fx.Node]:
     return {one for node in nodes for one in (node, *nx.ancestors(graph, node)) if weighted(one)}
+
+
+def with_logits_beside(graph: nx.DiGraph, classes: int) -> set[fx.Node]:
+    """Return maps of which a layer makes coarser logits that come up beside the map itself, and are laid beside it.
+
+    Args:
+        graph: The data flow.
+        classes: Channels of the logits.
+
+    Returns:
+        Some of the nodes.
+    """
+    found: set[fx.Node] = set()
+    for node in (one for one in graph if weighted(one) and channels(one) == classes):
+        sources = [s for s in graph.pred[node] if channels(s) > classes and _size(s) == _size(node)]
+        if len(sources) == 1 and (joints := _joints(graph, node, classes)):
+            others = graph.copy()
+            others.remove_node(node)
+            found.update(source for source in sources if joints & nx.descendants(others, source))
+    return found
+
+
+def _joints(graph: nx.DiGraph, logits: fx.Node, classes: int) -> set[fx.Node]:
+    """Return where values are laid beside others on a finer level, up to where they keep their channels."""
+    found, front, passed = set[fx.Node](), [logits], {logits}
+    while front:
+        for user in graph.succ[front.pop()]:
+            if joins(user) and _size(user) and grows(_size(logits), _size(user)):
+                found.add(user)
+            elif user not in passed and channels(user) == classes and kind(user) not in NORMS_AND_ACTIVATIONS:
+                passed.add(user)
+                front.append(user)
+    return found
+
+
+def _size(node: fx.Node) -> Size:
+    layout = layout_of(node)
+    return layout.size if layout else ()

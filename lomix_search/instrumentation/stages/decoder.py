@@ -120,13 +120,16 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
 def _with_finest(flow: Flow, values: list[fx.Node], head: fx.Node, pyramid: list[fx.Node]) -> list[fx.Node]:
     """Return a pyramid with what the head is given in place of its finest map, where blocks work on it before.
 
-    They bring each map to one size, or project what is laid side by side; a head may take that at once.
+    They bring each map to one size, or project what is laid side by side, which a head may take at once; on a sum
+    several layers work.
     """
     merge = last_merge(flow, values)
     before = [node for node in values if node is not head]
     given = [first_given(call, before[merge:]) for call, _ in around(flow, head) if call.path]
     taken = any(node and not worked(flow, before, merge, node) for node in given)
-    projected = joins(values[merge]) and not taken and worked(flow, before, merge, before[-1])
+    laid = joins(values[merge])
+    projected = laid and not taken and worked(flow, before, merge, before[-1])
+    projected = projected or (not laid and sum(map(weighted, before[merge + 1 :])) > 1)
     if not projected and not blocks_to_one_size(flow, values):
         return pyramid
     finest = finest_stage(flow, values, head, pyramid)

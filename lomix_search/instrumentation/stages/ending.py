@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
 from lomix_search.instrumentation.trace import Trace, ValuePath, operation
 
 _ACTIVATIONS = {
@@ -51,7 +51,7 @@ class Ending:
         given: What it is applied to; None where the output is made of several.
         alone: Whether nothing changes its values afterwards; their axes and size may change.
         decided: Whether they are compared or rounded afterwards.
-        scaled: Whether they are multiplied by a number above 0 afterwards, as bytes are.
+        scaled: Whether they are multiplied by a number above 0 afterwards, as bytes are, or a number is added.
     """
 
     kind: str
@@ -80,8 +80,9 @@ def ending_of(found: Trace, place: ValuePath, output: fx.Node) -> Ending | None:
             break
         cut = cut or (Ending("clamp", operation(node), node.all_input_nodes[0], alone) if _cuts(node) else None)
         compared, logged = compared or kind(node) is Operation.DECISION, logged or kind(node) is Operation.LOG
-        scaled = scaled or _scales(node)
-        alone = alone and (kind(node) in _LEAVES_ALONE or _scales(node))
+        larger = _scales(node) or (_shifts(node) and not logged)
+        scaled = scaled or larger
+        alone = alone and (kind(node) in _LEAVES_ALONE or larger)
         node = node.all_input_nodes[0]
     if made:
         made = f"log_{made}" if logged and not made.startswith("log_") else made
@@ -126,6 +127,13 @@ def _scales(node: fx.Node) -> bool:
     times = kind(node) in (Operation.MULTIPLICATION, Operation.DIVISION)
     divided_by = isinstance(node.args[0] if node.args else None, int | float) and kind(node) is Operation.DIVISION
     return times and len(numbers) == 1 and numbers[0] > 0 and not divided_by
+
+
+def _shifts(node: fx.Node) -> bool:
+    """Whether an operation adds a number, or takes one away."""
+    numbers = [value for value in node.args if isinstance(value, int | float)]
+    taken_from = isinstance(node.args[0] if node.args else None, int | float) and kind(node) is Operation.SUBTRACTION
+    return kind(node) in SUMS and len(numbers) == 1 and not taken_from
 
 
 def _cuts(node: fx.Node) -> bool:

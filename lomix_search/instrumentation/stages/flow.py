@@ -10,7 +10,14 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.beside_maps import conditions, gates, pooled, slices, spectra
+from lomix_search.instrumentation.stages.beside_maps import (
+    conditions,
+    gates,
+    pooled,
+    slices,
+    spectra,
+    with_logits_beside,
+)
 from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
     SUMS,
@@ -281,13 +288,13 @@ class Flow:
 
     @cached_property
     def own(self) -> set[fx.Node]:
-        """Maps from which a layer of the network's own makes coarser logits that it returns beside its output."""
+        """Maps from which the network makes coarser logits, which it returns, or lays beside the next level."""
         whole, rank, classes = self.trace.network(), len(self.output.meta["shape"]), self.output.meta["shape"][1]
         shapes = [(node, node.meta.get("shape", ())) for _, node in self.trace.outputs if node is not self.output]
         sides = [node for node, shape in shapes if len(shape) == rank and shape[1] == classes]
         main = self._before_logits(whole, self.output)
         made = {source for node in sides for source in self._before_logits(whole, node)}
-        made |= self.supervised & set(self.maps)
+        made |= (self.supervised | with_logits_beside(self.graph, classes)) & set(self.maps)
         return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
 
     def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:

@@ -28,7 +28,8 @@ def levels_of(flow: Flow) -> tuple[list[list[fx.Node]], fx.Node]:
 def _head(flow: Flow) -> fx.Node:
     """Return the layer that makes the logits: the trunk's last one with weights of its own.
 
-    Where the logits are products of two embeddings, it is the projection of one of them, if nothing activates it after.
+    Where the logits are products of two embeddings, it is the projection of one of them, or the product itself if
+    something activates that after.
     """
     last = next((n for n in reversed(flow.trunk) if weighted(n) and kind(n) not in PRODUCTS), flow.output)
     after = nx.descendants(flow.graph, last)
@@ -36,7 +37,9 @@ def _head(flow: Flow) -> fx.Node:
     between = [node for node in after if products and flow.order(node) < flow.order(products[0])]
     if any(last in flow.graph.pred[product] for product in products):
         return last  # even where other values are made of it too
-    return flow.output if any(kind(node) in NORMS_AND_ACTIVATIONS for node in between) else last
+    if not any(kind(node) in NORMS_AND_ACTIVATIONS for node in between):
+        return last
+    return next((node for node in reversed(flow.trunk) if node in products), flow.output)
 
 
 def _levels(flow: Flow, head: fx.Node) -> list[list[fx.Node]]:

@@ -189,11 +189,15 @@ def _moved(found: Trace, node: fx.Node, layout: MapLayout) -> fx.Node:
 
 
 def _with_classes(node: fx.Node) -> fx.Node | None:
-    """Return the map of one class out of which a value without an axis of classes was taken; None for other values."""
-    shape, rank = node.meta["shape"], len(node.meta["shape"])
+    """Return the map of one class out of which a value without an axis of classes was taken; None for other values.
+
+    Not where the value itself is read as a map with channels: then an axis was put there only to be taken away.
+    """
+    shape, rank, read = node.meta["shape"], len(node.meta["shape"]), bool(node.meta.get("map"))
     while len(node.all_input_nodes) == 1 and not weighted(node) and len(node.meta.get("shape", ())) == rank:
         (node,) = node.all_input_nodes
-    return node if node.meta.get("shape") == (shape[0], 1, *shape[1:]) and layout_of(node) else None
+    whole = node.meta.get("shape") == (shape[0], 1, *shape[1:]) and (node.meta.get("map") or not read)
+    return node if whole and layout_of(node) else None
 
 
 def _of_several(found: Trace, node: fx.Node) -> fx.Node | None:

@@ -9,7 +9,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import last_merge, worked
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PADS_OR_CROPS, SUMS, Operation, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -19,7 +19,8 @@ def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
 
     None unless the decoder made all of them, each size once, as pyramids do that go up and down again.
     """
-    merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
+    after = itertools.dropwhile(lambda node: kind(node) in PADS_OR_CROPS, values[1:])
+    merges = list(itertools.takewhile(flow.merges.__contains__, after))
     given = {source: node for node in merges for source in flow.maps.pred[node] if source not in merges}
     parts = {one for source, node in given.items() for one in _summands(flow, source, node)}
     ways = [{one for node in nodes for one in unresized(flow, node) or {node}} for nodes in (given, parts)]
@@ -153,9 +154,15 @@ def unresized(flow: Flow, node: fx.Node) -> set[fx.Node]:
     if weighted(node) or not sources:
         return set()
     if node in flow.rises and len(sources) == 1:
-        return set(sources)
+        return {_unpadded(flow, sources[0])}
     parts = [unresized(flow, source) for source in sources]
     return set().union(*parts) if all(parts) else set()
+
+
+def _unpadded(flow: Flow, node: fx.Node) -> fx.Node:
+    while kind(node) is Operation.PAD and len(flow.maps.pred[node]) == 1:
+        (node,) = flow.maps.pred[node]
+    return node
 
 
 def mixed_with_coarser(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:

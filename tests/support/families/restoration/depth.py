@@ -170,7 +170,11 @@ class FlowNetS(nn.Module):
 
 
 @family(
-    "flows go up beside the features", ["in:predict.1", "in:predict.2", "in:predict.3"], (1, 6, 64, 64), source="eighth"
+    "flows go up beside the features",
+    ["in:predict.1", "in:predict.2", "in:predict.3"],
+    (1, 6, 64, 64),
+    ladders=[["in:predict.0", "in:predict.1", "in:predict.2", "in:predict.3"]],
+    source="eighth",
 )
 class FlowsBeside(nn.Module):
     """Each level is laid together of the skip, the level below and the flow made from that; one flow is returned."""

@@ -14,6 +14,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     levels,
     medical,
     mended,
+    predicted,
     resampled,
     resized,
     scenes,
