@@ -22,7 +22,7 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
-        several = flow.takes_skip(values[merge]) and not _is_block(flow, call)
+        several = (flow.takes_skip(values[merge]) or _laid_first(flow, values, merge)) and not _is_block(flow, call)
         if given is not None and (several or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
         if given is None:
@@ -44,6 +44,11 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
     done = [value for value in values[merge:] if worked(flow, values, merge, value)]
     seen = [value for value in done if value in flow.seen]
     return (seen or done or [unworked(flow, values, merge, values[-1])])[-1]
+
+
+def _laid_first(flow: Flow, values: list[fx.Node], merge: int) -> bool:
+    """Whether maps are laid beside each other where a level begins, before a layer has worked there."""
+    return merge > 0 and joins(values[merge]) and not worked(flow, values, 0, values[merge - 1])
 
 
 def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
@@ -187,12 +192,30 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 
 
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
-    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
+    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output.
+
+    What it only makes larger at its end, as others of its kind do, is taken before.
+    """
     for call in _users(flow, node):
-        for _, made in call.outputs:
-            if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                return _activated(flow, made)
+        for made in (made for _, made in call.outputs if made in flow.maps):
+            done = unbrought(flow, made) if works_at_one_size(flow, call) else made
+            if done not in flow.trunk and flow.size(done) == flow.size(node):
+                return _activated(flow, done)
     return None
+
+
+def works_at_one_size(flow: Flow, call: ModuleCall) -> bool:
+    """Whether all layers of a block work before it goes up, and likewise in all of its kind: no head that brings up."""
+    alike = [one for one in flow.trace.calls if flow.kind_of(one.path) == flow.kind_of(call.path)]
+    return all(len({flow.size(node) for node in flow.layers_in(one)}) == 1 for one in alike)
+
+
+def unbrought(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map that one layer or function made larger, perhaps cropped since; others as they are."""
+    larger = node
+    while larger not in flow.rises and not weighted(larger) and len(flow.maps.pred[larger]) == 1:
+        (larger,) = flow.maps.pred[larger]
+    return next(iter(flow.maps.pred[larger])) if larger in flow.rises else node
 
 
 def _activated(flow: Flow, node: fx.Node) -> fx.Node:

@@ -8,7 +8,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.level_stage import last_merge, worked
+from lomix_search.instrumentation.stages.level_stage import last_merge, unbrought, worked, works_at_one_size
 from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
@@ -17,18 +17,29 @@ from lomix_search.instrumentation.trace import ModuleCall
 def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     """Return the maps of three sizes or more that are brought to one and merged where a level begins, coarse to fine.
 
-    None unless the decoder made all of them, each size once, as pyramids do that go up and down again.
+    None unless the decoder made all of them, each size once, as pyramids do that go up and down again; where blocks of
+    one kind bring them up, the coarsest need not have come down to its size.
     """
     merges = list(itertools.takewhile(flow.merges.__contains__, values[1:]))
     given = {source: node for node in merges for source in flow.maps.pred[node] if source not in merges}
     parts = {one for source, node in given.items() for one in _summands(flow, source, node)}
     ways = [{one for node in nodes for one in unresized(flow, node) or {node}} for nodes in (given, parts)]
-    if blocks := blocks_to_one_size(flow, values):
-        ways = [{next((node for _, node in call.inputs if node in flow.maps), values[0]) for call in blocks}]
+    blocks = blocks_to_one_size(flow, values)
+    if blocks:
+        ways = [
+            {_smoothed(flow, call) or next((n for _, n in call.inputs if n in flow.maps), values[0]) for call in blocks}
+        ]
     for made in ways if values[0] in flow.rises else []:
-        if 2 < len(made) == len(set(map(flow.size, made))) and made <= flow.risen:
-            return sorted(made, key=lambda node: math.prod(flow.size(node)))
+        found = sorted(made, key=lambda node: math.prod(flow.size(node)))
+        if 2 < len(made) == len(set(map(flow.size, made))) and flow.risen.issuperset(found[bool(blocks) :]):
+            return found
     return []
+
+
+def _smoothed(flow: Flow, call: ModuleCall) -> fx.Node | None:
+    """Return what a block makes of a level before it brings that up, if it works at one size only."""
+    made = [unbrought(flow, node) for _, node in call.outputs if node in flow.maps]
+    return made[0] if made and works_at_one_size(flow, call) else None
 
 
 def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -46,7 +57,7 @@ def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
         return []
     merges = list(itertools.takewhile(flow.merges.__contains__, values[len(arrived) :]))
     given = {source for node in merges for source in flow.maps.pred[node] if source not in merges}
-    made = sorted({_brought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
+    made = sorted({unbrought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
     apart = len(made) > 1 and all(grows(flow.size(a), flow.size(b)) for a, b in itertools.pairwise(made))
     work = [_projection(flow, node) for node in made[1:]] if apart else []
     alike = all(work) and any(_work(flow, made[0])[: len(one)] == one for one in work)
@@ -59,14 +70,6 @@ def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
     while seen not in flow.seen and kind(seen) in KEEPS_VALUES and len(flow.maps.pred[seen]) == 1:
         (seen,) = flow.maps.pred[seen]
     return seen if seen in flow.seen else node
-
-
-def _brought(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return the map that one layer or function made larger, perhaps cropped since; others as they are."""
-    larger = node
-    while larger not in flow.rises and not weighted(larger) and len(flow.maps.pred[larger]) == 1:
-        (larger,) = flow.maps.pred[larger]
-    return next(iter(flow.maps.pred[larger])) if larger in flow.rises else node
 
 
 def _projection(flow: Flow, node: fx.Node) -> list[Operation]:
