@@ -25,10 +25,12 @@ from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import NORMS_AND_ACTIVATIONS, PADS_OR_CROPS, joins, kind, weighted
 from lomix_search.instrumentation.stages.side_by_side import (
     blocks_to_one_size,
+    exchanged_below,
     merged_below,
     merged_pyramid,
     mixed_with_coarser,
     projected_levels,
+    projected_to_add,
 )
 from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
@@ -101,7 +103,8 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     if pyramid := merged_pyramid(flow, levels[-1]):
         return _with_finest(flow, levels[-1], head, pyramid)
     coarser, levels = mixed_with_coarser(flow, levels)
-    coarser, levels = (coarser, levels) if coarser else merged_below(flow, levels)
+    for below in (merged_below, exchanged_below):
+        coarser, levels = (coarser, levels) if coarser else below(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     finest = finest and Cuts(flow, levels[-1], head).end(finest)
@@ -112,14 +115,16 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
 def _with_finest(flow: Flow, values: list[fx.Node], head: fx.Node, pyramid: list[fx.Node]) -> list[fx.Node]:
     """Return a pyramid with what the head is given in place of its finest map, where blocks work on it before.
 
-    They bring each map to one size, or project what is laid side by side; a head may take that at once.
+    They bring each map to one size, or project what is laid side by side; a head may take that at once. Likewise where
+    the coarser maps are but projected to be added to the finest.
     """
     merge = last_merge(flow, values)
     before = [node for node in values if node is not head]
     given = [first_given(call, before[merge:]) for call, _ in around(flow, head) if call.path]
     taken = any(node and not worked(flow, before, merge, node) for node in given)
     projected = joins(values[merge]) and not taken and worked(flow, before, merge, before[-1])
-    if not projected and not blocks_to_one_size(flow, values):
+    summed = not joins(values[merge]) and taken and projected_to_add(flow, pyramid)
+    if not projected and not summed and not blocks_to_one_size(flow, values):
         return pyramid
     finest = finest_stage(flow, values, head, pyramid)
     coarser = [node for node in pyramid if grows(flow.size(node), flow.size(head))]

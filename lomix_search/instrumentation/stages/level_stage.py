@@ -145,15 +145,29 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     if node not in flow.merges or merge == 0:
         return given
     if joins(node):
-        return node if _branches(flow, node) else values[merge - 1]
+        return node if _branches(flow, node) else _of_this_size(flow, values, merge) or values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
     if _sums_levels(flow, node):
-        return node
+        return _as_returned(flow, values, merge)
     made_here = any(map(weighted, values[:merge]))  # before the sum, unless that is but the coarser map, resized
     return (
         values[merge - 1] if made_here and not _branches(flow, node) and not _ends_block(flow, node, values) else node
     )
+
+
+def _of_this_size(flow: Flow, values: list[fx.Node], merge: int) -> fx.Node | None:
+    """Return the one map of the decoder beside which coarser ones are laid, only resized, where a level begins."""
+    own = [node for node in flow.maps.pred[values[merge]] if node in flow.risen - flow.rises]
+    return own[0] if _laid_first(flow, values, merge) and len(own) == 1 else None
+
+
+def _as_returned(flow: Flow, values: list[fx.Node], merge: int) -> fx.Node:
+    """Return a sum, or what the block that makes it returns of it after a norm or an activation."""
+    steps = itertools.takewhile(lambda node: kind(node) in NORMS_AND_ACTIVATIONS, values[merge + 1 :])
+    calls = [call for call in flow.trace.calls if call.path and call.first <= flow.order(values[merge])]
+    returned = {node for call in calls for _, node in call.outputs}
+    return next((node for node in reversed(list(steps)) if node in returned), values[merge])
 
 
 def _sums_levels(flow: Flow, node: fx.Node) -> bool:

@@ -9,7 +9,7 @@ from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.level_stage import last_merge, unbrought, worked, works_at_one_size
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, LEARNED, SUMS, Operation, kind, weighted
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -62,6 +62,19 @@ def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     work = [_projection(flow, node) for node in made[1:]] if apart else []
     alike = all(work) and any(_work(flow, made[0])[: len(one)] == one for one in work)
     return [_before_forms(flow, node) for node in made] if alike else []
+
+
+def projected_to_add(flow: Flow, maps: list[fx.Node]) -> bool:
+    """Whether all maps of a pyramid but the finest end in the same layer, and what follows it, and that one does not."""
+    *coarser, finest = [_last_work(flow, node) for node in maps]
+    return bool(coarser) and all(one == coarser[0] for one in coarser) and coarser[0] != finest
+
+
+def _last_work(flow: Flow, node: fx.Node) -> list[Operation]:
+    """Return what makes a map, the last first, back to its last layer."""
+    made = _work(flow, node)
+    layer = next((i for i, one in enumerate(made) if one in LEARNED), len(made))
+    return made[: layer + 1]
 
 
 def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
@@ -118,6 +131,46 @@ def merged_below(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node]
                 return pyramid, levels[i + 1 :]
             return [node for node in pyramid if grows(flow.size(node), flow.size(values[0]))], levels[i:]
     return [], levels
+
+
+def exchanged_below(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Return the coarser maps that the last exchange adds to one of the trunk, and the levels from there on.
+
+    In an exchange each of several parallel branches adds those of all other sizes, so that levels before it went up
+    and down. No maps, and all levels, where there is none.
+    """
+    for i, values in reversed(list(enumerate(levels[:-1]))):
+        merge = values[last_merge(flow, values)]
+        parts = {one for source in flow.maps.pred[merge] for one in _summands(flow, source, merge)}
+        ups = [unbrought(flow, node) for node in parts if unbrought(flow, node) is not node]
+        downs = [node for node in parts if node in flow.risen and _came_down(flow, node)]
+        whole = {flow.size(node) for node in ups}.issuperset(flow.size(below[-1]) for below in levels[:i])
+        if kind(merge) in SUMS and ups and downs and whole and len(parts) > len(ups) + len(downs):
+            coarser = [_branch(flow, node) for node in ups]
+            return sorted(coarser, key=lambda node: math.prod(flow.size(node))), levels[i:]
+    return [], levels
+
+
+def _came_down(flow: Flow, node: fx.Node) -> bool:
+    """Whether layers made a map of a larger one, with nothing else beside."""
+    while len(flow.maps.pred[node]) == 1:
+        (source,) = flow.maps.pred[node]
+        if grows(flow.size(node), flow.size(source)):
+            return True
+        node = source
+    return False
+
+
+def _branch(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map that leads elsewhere too, of which one is a projection; else that one."""
+    for source in (node, *_back(flow, node)):
+        if flow.size(source) != flow.size(node):
+            break
+        if len(flow.maps.succ[source]) > 1:
+            return source
+        if len(flow.maps.pred[source]) > 1:
+            break
+    return node
 
 
 def blocks_to_one_size(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
