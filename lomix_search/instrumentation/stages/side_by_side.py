@@ -65,7 +65,7 @@ def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
 
 
 def projected_to_add(flow: Flow, maps: list[fx.Node]) -> bool:
-    """Whether all maps of a pyramid but the finest end in the same layer, and what follows it, and that one does not."""
+    """Whether all maps of a pyramid but the finest, coarse to fine, are made by the same last layer, and that is not."""
     *coarser, finest = [_last_work(flow, node) for node in maps]
     return bool(coarser) and all(one == coarser[0] for one in coarser) and coarser[0] != finest
 
