@@ -40,7 +40,9 @@ def gates(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
 
 
 def spectra(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    """Return what a Fourier transform makes, as long as it is complex: its axes are frequencies, so it is no map.
+    """Return what a Fourier transform makes, until it is transformed back: its axes are frequencies, so it is no map.
+
+    That is all that is complex, and what layers make of its parts if it leads on through another transform alone.
 
     Args:
         graph: The data flow.
@@ -50,11 +52,25 @@ def spectra(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
         Some of the nodes.
     """
     found: set[fx.Node] = set()
+    past = _not_transformed(graph)
     for node in nodes:
         dtype = node.meta.get("dtype")
-        made = kind(node) is Operation.FOURIER or any(source in found for source in graph.pred[node])
-        if made and dtype is not None and dtype.is_complex:
+        begun = kind(node) is Operation.FOURIER
+        made = begun or any(source in found for source in graph.pred[node])
+        if made and dtype is not None and (dtype.is_complex or not (begun or node in past)):
             found.add(node)
+    return found
+
+
+def _not_transformed(graph: nx.DiGraph) -> set[fx.Node]:
+    """Return what leads to an end of the data flow on a way without a Fourier transform."""
+    left = [node for node in graph if not graph.succ[node]]
+    found = set(left)
+    while left:
+        node = left.pop()
+        sources = [] if kind(node) is Operation.FOURIER else [one for one in graph.pred[node] if one not in found]
+        found.update(sources)
+        left += sources
     return found
 
 
@@ -86,11 +102,6 @@ def slices(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
         else:
             found |= passed
     return found
-
-
-def _size(node: fx.Node) -> tuple[int, ...]:
-    layout = node.meta.get("map")
-    return layout.size if layout else ()
 
 
 def pooled(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:

@@ -33,10 +33,12 @@ from lomix_search.instrumentation.stages.operations import (
 )
 from lomix_search.instrumentation.stages.side_by_side import (
     blocks_to_one_size,
+    exchanged_below,
     merged_below,
     merged_pyramid,
     mixed_with_coarser,
     projected_levels,
+    projected_to_add,
 )
 from lomix_search.instrumentation.stages.sizes import DOUBLE, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
@@ -109,7 +111,8 @@ def _ladder(flow: Flow, levels: list[list[fx.Node]], head: fx.Node) -> list[fx.N
     if pyramid := merged_pyramid(flow, levels[-1]):
         return _with_finest(flow, levels[-1], head, pyramid)
     coarser, levels = mixed_with_coarser(flow, levels)
-    coarser, levels = (coarser, levels) if coarser else merged_below(flow, levels)
+    for below in (merged_below, exchanged_below):
+        coarser, levels = (coarser, levels) if coarser else below(flow, levels)
     found = [*coarser, *_below_the_finest(flow, levels, bool(coarser))]
     finest = embedded(flow, found, head) or finest_stage(flow, levels[-1], head, found)
     finest = finest and Cuts(flow, levels[-1], head).end(finest)
@@ -121,7 +124,7 @@ def _with_finest(flow: Flow, values: list[fx.Node], head: fx.Node, pyramid: list
     """Return a pyramid with what the head is given in place of its finest map, where blocks work on it before.
 
     They bring each map to one size, or project what is laid side by side, which a head may take at once; on a sum
-    several layers work.
+    several layers work. Likewise where the coarser maps are but projected to be added to the finest.
     """
     merge = last_merge(flow, values)
     before = [node for node in values if node is not head]
@@ -130,7 +133,8 @@ def _with_finest(flow: Flow, values: list[fx.Node], head: fx.Node, pyramid: list
     laid = joins(values[merge])
     projected = laid and not taken and worked(flow, before, merge, before[-1])
     projected = projected or (not laid and sum(map(weighted, before[merge + 1 :])) > 1)
-    if not projected and not blocks_to_one_size(flow, values):
+    summed = not laid and taken and projected_to_add(flow, pyramid)
+    if not projected and not summed and not blocks_to_one_size(flow, values):
         return pyramid
     finest = finest_stage(flow, values, head, pyramid)
     coarser = [node for node in pyramid if grows(flow.size(node), flow.size(head))]

@@ -10,14 +10,7 @@ from functools import cached_property
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.beside_maps import (
-    conditions,
-    gates,
-    pooled,
-    slices,
-    spectra,
-    with_logits_beside,
-)
+from lomix_search.instrumentation.stages import beside_maps
 from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
 from lomix_search.instrumentation.stages.operations import (
     SUMS,
@@ -72,7 +65,7 @@ class Flow:
         """The feature maps alone; an edge where one leads to another through other values."""
         found = nx.DiGraph()
         behind: dict[fx.Node, tuple[fx.Node, ...]] = {}
-        beside = conditions(self.graph)
+        beside = beside_maps.conditions(self.graph)
         for node in sorted(self.graph, key=self.order):
             given = [p for p in self.graph.pred[node] if (p, node) not in beside]
             if kind(node) in _READS_ONE and len(node.args) > 1:  # a function; weights and places are no map
@@ -102,7 +95,7 @@ class Flow:
     @cached_property
     def gates(self) -> set[fx.Node]:
         """Attention values: what a sigmoid or softmax makes, until a layer with weights works on it."""
-        return gates(self.graph, self._orders)
+        return beside_maps.gates(self.graph, self._orders)
 
     @cached_property
     def seen(self) -> set[fx.Node]:
@@ -294,7 +287,7 @@ class Flow:
         sides = [node for node, shape in shapes if len(shape) == rank and shape[1] == classes]
         main = self._before_logits(whole, self.output)
         made = {source for node in sides for source in self._before_logits(whole, node)}
-        made |= (self.supervised | with_logits_beside(self.graph, classes)) & set(self.maps)
+        made |= (self.supervised | beside_maps.with_logits_beside(self.graph, classes)) & set(self.maps)
         return {node for node in made if all(grows(self.size(node), self.size(finest)) for finest in main)}
 
     def _before_logits(self, whole: nx.DiGraph, logits: fx.Node) -> list[fx.Node]:
@@ -363,16 +356,16 @@ class Flow:
     @cached_property
     def spectra(self) -> set[fx.Node]:
         """What a Fourier transform makes, as long as it is complex: its axes are frequencies, so it is no map."""
-        return spectra(self.graph, self._orders)
+        return beside_maps.spectra(self.graph, self._orders)
 
     @cached_property
     def _slices(self) -> set[fx.Node]:
-        return slices(self.graph, self._orders)
+        return beside_maps.slices(self.graph, self._orders)
 
     @cached_property
     def pooled(self) -> set[fx.Node]:
         """What a global pooling makes, until it meets a map again: a gate or a context, rather than a level."""
-        return pooled(self.graph, self._orders)
+        return beside_maps.pooled(self.graph, self._orders)
 
     @cached_property
     def contexts(self) -> set[fx.Node]:

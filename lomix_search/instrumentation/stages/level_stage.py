@@ -33,7 +33,7 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
-        several = flow.takes_skip(values[merge]) and not _is_block(flow, call)
+        several = (flow.takes_skip(values[merge]) or _laid_first(flow, values, merge)) and not _is_block(flow, call)
         goes_on = worked(flow, values, merge, given) and _goes_on(flow, call, values, event) if given else False
         if given is not None and (several or goes_on or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
@@ -54,6 +54,11 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
     done = [value for value in values[merge:] if worked(flow, values, merge, value)]
     seen = [value for value in done if value in flow.seen]
     return (seen or done or [unworked(flow, values, merge, values[-1])])[-1]
+
+
+def _laid_first(flow: Flow, values: list[fx.Node], merge: int) -> bool:
+    """Whether maps are laid beside each other where a level begins, before a layer has worked there."""
+    return merge > 0 and joins(values[merge]) and not worked(flow, values, 0, values[merge - 1])
 
 
 def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:
@@ -200,15 +205,29 @@ def unworked(flow: Flow, values: list[fx.Node], merge: int, given: fx.Node) -> f
     if node not in flow.merges or merge == 0:
         return given
     if joins(node):
-        return node if _branches(flow, node) else values[merge - 1]
+        return node if _branches(flow, node) else _of_this_size(flow, values, merge) or values[merge - 1]
     if (beside := refined(flow, node)) is not None:
         return beside
     if _sums_levels(flow, node):
-        return node
+        return _as_returned(flow, values, merge)
     made_here = any(map(weighted, values[:merge]))  # before the sum, unless that is but the coarser map, resized
     return (
         values[merge - 1] if made_here and not _branches(flow, node) and not _ends_block(flow, node, values) else node
     )
+
+
+def _of_this_size(flow: Flow, values: list[fx.Node], merge: int) -> fx.Node | None:
+    """Return the one map of the decoder beside which coarser ones are laid, only resized, where a level begins."""
+    own = [node for node in flow.maps.pred[values[merge]] if node in flow.risen - flow.rises]
+    return own[0] if _laid_first(flow, values, merge) and len(own) == 1 else None
+
+
+def _as_returned(flow: Flow, values: list[fx.Node], merge: int) -> fx.Node:
+    """Return a sum, or what the block that makes it returns of it after a norm or an activation."""
+    steps = itertools.takewhile(lambda node: kind(node) in NORMS_AND_ACTIVATIONS, values[merge + 1 :])
+    calls = [call for call in flow.trace.calls if call.path and call.first <= flow.order(values[merge])]
+    returned = {node for call in calls for _, node in call.outputs}
+    return next((node for node in reversed(list(steps)) if node in returned), values[merge])
 
 
 def _sums_levels(flow: Flow, node: fx.Node) -> bool:
@@ -247,12 +266,30 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 
 
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
-    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output."""
+    """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output.
+
+    What it only makes larger at its end, as others of its kind do, is taken before.
+    """
     for call in _users(flow, node):
-        for _, made in call.outputs:
-            if made in flow.maps and made not in flow.trunk and flow.size(made) == flow.size(node):
-                return _activated(flow, made)
+        for made in (made for _, made in call.outputs if made in flow.maps):
+            done = unbrought(flow, made) if works_at_one_size(flow, call) else made
+            if done not in flow.trunk and flow.size(done) == flow.size(node):
+                return _activated(flow, done)
     return None
+
+
+def works_at_one_size(flow: Flow, call: ModuleCall) -> bool:
+    """Whether all layers of a block work before it goes up, and likewise in all of its kind: no head that brings up."""
+    alike = [one for one in flow.trace.calls if flow.kind_of(one.path) == flow.kind_of(call.path)]
+    return all(len({flow.size(node) for node in flow.layers_in(one)}) == 1 for one in alike)
+
+
+def unbrought(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map that one layer or function made larger, perhaps cropped since; others as they are."""
+    larger = node
+    while larger not in flow.rises and not weighted(larger) and len(flow.maps.pred[larger]) == 1:
+        (larger,) = flow.maps.pred[larger]
+    return next(iter(flow.maps.pred[larger])) if larger in flow.rises else node
 
 
 def _activated(flow: Flow, node: fx.Node) -> fx.Node:

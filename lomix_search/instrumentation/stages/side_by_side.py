@@ -8,8 +8,16 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
-from lomix_search.instrumentation.stages.level_stage import last_merge, worked
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PADS_OR_CROPS, SUMS, Operation, kind, weighted
+from lomix_search.instrumentation.stages.level_stage import last_merge, unbrought, worked, works_at_one_size
+from lomix_search.instrumentation.stages.operations import (
+    KEEPS_VALUES,
+    LEARNED,
+    PADS_OR_CROPS,
+    SUMS,
+    Operation,
+    kind,
+    weighted,
+)
 from lomix_search.instrumentation.stages.sizes import grows
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -17,19 +25,30 @@ from lomix_search.instrumentation.trace import ModuleCall
 def merged_pyramid(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
     """Return the maps of three sizes or more that are brought to one and merged where a level begins, coarse to fine.
 
-    None unless the decoder made all of them, each size once, as pyramids do that go up and down again.
+    None unless the decoder made all of them, each size once, as pyramids do that go up and down again; where blocks of
+    one kind bring them up, the coarsest need not have come down to its size.
     """
     after = itertools.dropwhile(lambda node: kind(node) in PADS_OR_CROPS, values[1:])
     merges = list(itertools.takewhile(flow.merges.__contains__, after))
     given = {source: node for node in merges for source in flow.maps.pred[node] if source not in merges}
     parts = {one for source, node in given.items() for one in _summands(flow, source, node)}
     ways = [{one for node in nodes for one in unresized(flow, node) or {node}} for nodes in (given, parts)]
-    if blocks := blocks_to_one_size(flow, values):
-        ways = [{next((node for _, node in call.inputs if node in flow.maps), values[0]) for call in blocks}]
+    blocks = blocks_to_one_size(flow, values)
+    if blocks:
+        ways = [
+            {_smoothed(flow, call) or next((n for _, n in call.inputs if n in flow.maps), values[0]) for call in blocks}
+        ]
     for made in ways if values[0] in flow.rises else []:
-        if 2 < len(made) == len(set(map(flow.size, made))) and made <= flow.risen:
-            return sorted(made, key=lambda node: math.prod(flow.size(node)))
+        found = sorted(made, key=lambda node: math.prod(flow.size(node)))
+        if 2 < len(made) == len(set(map(flow.size, made))) and flow.risen.issuperset(found[bool(blocks) :]):
+            return found
     return []
+
+
+def _smoothed(flow: Flow, call: ModuleCall) -> fx.Node | None:
+    """Return what a block makes of a level before it brings that up, if it works at one size only."""
+    made = [unbrought(flow, node) for _, node in call.outputs if node in flow.maps]
+    return made[0] if made and works_at_one_size(flow, call) else None
 
 
 def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
@@ -47,11 +66,24 @@ def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
         return []
     merges = list(itertools.takewhile(flow.merges.__contains__, values[len(arrived) :]))
     given = {source for node in merges for source in flow.maps.pred[node] if source not in merges}
-    made = sorted({_brought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
+    made = sorted({unbrought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
     apart = len(made) > 1 and all(grows(flow.size(a), flow.size(b)) for a, b in itertools.pairwise(made))
     work = [_projection(flow, node) for node in made[1:]] if apart else []
     alike = all(work) and any(_work(flow, made[0])[: len(one)] == one for one in work)
     return [_before_forms(flow, node) for node in made] if alike else []
+
+
+def projected_to_add(flow: Flow, maps: list[fx.Node]) -> bool:
+    """Whether all maps of a pyramid but the finest end with the same layer, and the finest does not."""
+    *coarser, finest = [_last_work(flow, node) for node in maps]
+    return bool(coarser) and all(one == coarser[0] for one in coarser) and coarser[0] != finest
+
+
+def _last_work(flow: Flow, node: fx.Node) -> list[Operation]:
+    """Return what makes a map, the last first, back to its last layer."""
+    made = _work(flow, node)
+    layer = next((i for i, one in enumerate(made) if one in LEARNED), len(made))
+    return made[: layer + 1]
 
 
 def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
@@ -60,14 +92,6 @@ def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
     while seen not in flow.seen and kind(seen) in KEEPS_VALUES and len(flow.maps.pred[seen]) == 1:
         (seen,) = flow.maps.pred[seen]
     return seen if seen in flow.seen else node
-
-
-def _brought(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return the map that one layer or function made larger, perhaps cropped since; others as they are."""
-    larger = node
-    while larger not in flow.rises and not weighted(larger) and len(flow.maps.pred[larger]) == 1:
-        (larger,) = flow.maps.pred[larger]
-    return next(iter(flow.maps.pred[larger])) if larger in flow.rises else node
 
 
 def _projection(flow: Flow, node: fx.Node) -> list[Operation]:
@@ -116,6 +140,46 @@ def merged_below(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node]
                 return pyramid, levels[i + 1 :]
             return [node for node in pyramid if grows(flow.size(node), flow.size(values[0]))], levels[i:]
     return [], levels
+
+
+def exchanged_below(flow: Flow, levels: list[list[fx.Node]]) -> tuple[list[fx.Node], list[list[fx.Node]]]:
+    """Return the coarser maps that the last exchange adds to one of the trunk, and the levels from there on.
+
+    In an exchange each of several parallel branches adds those of all other sizes, so that levels before it went up
+    and down. No maps, and all levels, where there is none.
+    """
+    for i, values in reversed(list(enumerate(levels[:-1]))):
+        merge = values[last_merge(flow, values)]
+        parts = {one for source in flow.maps.pred[merge] for one in _summands(flow, source, merge)}
+        ups = [unbrought(flow, node) for node in parts if unbrought(flow, node) is not node]
+        downs = [node for node in parts if node in flow.risen and _came_down(flow, node)]
+        whole = {flow.size(node) for node in ups}.issuperset(flow.size(below[-1]) for below in levels[:i])
+        if kind(merge) in SUMS and ups and downs and whole and len(parts) > len(ups) + len(downs):
+            coarser = [_branch(flow, node) for node in ups]
+            return sorted(coarser, key=lambda node: math.prod(flow.size(node))), levels[i:]
+    return [], levels
+
+
+def _came_down(flow: Flow, node: fx.Node) -> bool:
+    """Whether layers made a map of a larger one, with nothing else beside."""
+    while len(flow.maps.pred[node]) == 1:
+        (source,) = flow.maps.pred[node]
+        if grows(flow.size(node), flow.size(source)):
+            return True
+        node = source
+    return False
+
+
+def _branch(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return the map that leads elsewhere too, of which one is a projection; else that one."""
+    for source in (node, *_back(flow, node)):
+        if flow.size(source) != flow.size(node):
+            break
+        if len(flow.maps.succ[source]) > 1:
+            return source
+        if len(flow.maps.pred[source]) > 1:
+            break
+    return node
 
 
 def blocks_to_one_size(flow: Flow, values: list[fx.Node]) -> list[ModuleCall]:
