@@ -96,7 +96,8 @@ def coarsest_stage(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     if like and plain and (laid is None or flow.order(like) < flow.order(laid)):
         like = None  # in a plain U, what a block of the decoder makes of the bottleneck alone does not count
     found = like or _peer(flow, values, levels[1]) or _going_up_alike(flow, levels)
-    skip = next((values[i] for i in late if kind(values[i]) in SUMS and found in values[:i]), rise)
+    first = next((i for i in late if kind(values[i]) in SUMS), 0)
+    skip = values[first] if found in values[:first] else rise
     return found and Cuts(flow, values, skip).end(found)  # a skip that is added as further up goes around no block
 
 

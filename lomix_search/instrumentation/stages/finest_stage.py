@@ -8,7 +8,15 @@ from torch import fx
 from lomix_search.instrumentation.stages.flow import Flow
 from lomix_search.instrumentation.stages.layouts import channels
 from lomix_search.instrumentation.stages.level_stage import around, composite, first_given, last_merge, unworked, worked
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, PRODUCTS, Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import (
+    KEEPS_VALUES,
+    NORMS_AND_ACTIVATIONS,
+    PRODUCTS,
+    Operation,
+    joins,
+    kind,
+    weighted,
+)
 from lomix_search.instrumentation.stages.side_by_side import unresized
 from lomix_search.instrumentation.trace import ModuleCall
 
@@ -63,7 +71,8 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         likewise = bool(coarser) and coarser[-1] in flow.merges and joins(coarser[-1])  # as its other levels end
         if flow.own or likewise:
             return values[-1]  # a network with heads of its own has one here
-        return before or flow.output
+        finished = any(kind(node) in NORMS_AND_ACTIVATIONS for node in values[:merge])
+        return before if before and finished else flow.output
     return unworked(flow, values, merge, values[-1])
 
 
