@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, SUMS, Operation, kind, weighted
+from lomix_search.instrumentation.stages.operations import KEEPS_VALUES, Operation, kind, weighted
 from lomix_search.instrumentation.trace import Trace, ValuePath, operation
 
 _ACTIVATIONS = {
@@ -130,10 +130,9 @@ def _scales(node: fx.Node) -> bool:
 
 
 def _shifts(node: fx.Node) -> bool:
-    """Whether an operation adds a number, or takes one away."""
+    """Whether an operation adds a number; what is subtracted may be the value itself, as back ends write it."""
     numbers = [value for value in node.args if isinstance(value, int | float)]
-    taken_from = isinstance(node.args[0] if node.args else None, int | float) and kind(node) is Operation.SUBTRACTION
-    return kind(node) in SUMS and len(numbers) == 1 and not taken_from
+    return kind(node) is Operation.ADDITION and len(numbers) == 1
 
 
 def _cuts(node: fx.Node) -> bool:
