@@ -41,12 +41,14 @@ TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seve
 MADE_OF = {
     "unseen": {"tenth-small", "fourteenth-small"},
     "unseen-2": {"eleventh-small", "fourteenth-small"},
-    "unseen-3": {"twelfth-small", "fourteenth-small"},
+    "unseen-3": {"twelfth-small", "fourteenth-small", "twentieth-small"},
     "unseen-4": {"thirteenth-small", "fourteenth-small"},
     "unseen-5": {"fifteenth-small"},
     "unseen-6": {"sixteenth-small"},
     "unseen-7": {"seventeenth-small"},
-    "unseen-8": {"eighteenth-small"},
+    "unseen-8": {"eighteenth-small", "twentieth-small"},
+    "unseen-9": {"nineteenth-small", "twentieth-small"},
+    "unseen-10": {"twenty-first-small", "twenty-second-small"},
 }
 """Small networks that were written after the misses of a list, or of several; they are left out with each."""
 
