@@ -50,7 +50,8 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
     for call, _ in around(flow, head):
         given = first_given(call, values[merge:])
         whole = call.path and call.first <= flow.order(values[0])  # it goes up too
-        if _looks(flow, call) & looks and (whole if given is None else not worked(flow, values, merge, given)):
+        first = not worked(flow, values, merge, given) if given is not None else whole
+        if _looks(flow, call) & looks and (first or _as_many(flow, call, blocks)):
             # a block of the kind and with the layers of another level's block
             return _as_others(call, blocks, coarser, values) or _own_logits(flow, call, head)
         if given is not None and _only_arrived(flow, values, given) and _work_after_rising(flow, coarser):
@@ -108,6 +109,18 @@ def _as_others(
     """Return the map that a block returns beside the logits, where other blocks return the stages of their levels."""
     places = {place for block in blocks for place, made in block.outputs if made in stages}
     return next((made for place, made in call.outputs if place in places and made in values), None)
+
+
+def _as_many(flow: Flow, call: ModuleCall, blocks: list[ModuleCall]) -> bool:
+    """Whether a block is the last of as many on its level, two or more, as one like it, which ends a coarser level."""
+    rises = [flow.order(node) for node in flow.trunk if node in flow.rises]
+
+    def count(block: ModuleCall) -> int:
+        began = max((order for order in rises if order < block.first), default=0)
+        beside = [c for c in flow.trace.calls if began < c.first <= block.first and c.depth == block.depth]
+        return sum(len(flow.layers_in(c)) > 1 for c in beside)
+
+    return any(count(call) == count(block) > 1 for block in blocks if _looks(flow, block) & _looks(flow, call))
 
 
 def _own_logits(flow: Flow, call: ModuleCall, head: fx.Node) -> fx.Node:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from support.families.base import family
 from support.families.layers import Encoder, conv, twice, up_to
@@ -83,3 +84,33 @@ class ForASigmoid(nn.Module):
         for block in self.blocks:
             x = block(x, places.pop())
         return self.sigmoid(x)
+
+
+class Residual(nn.Module):
+    def __init__(self, given, made):
+        super().__init__()
+        self.skip = nn.Conv2d(given, made, 1) if given != made else nn.Identity()
+        self.main = nn.Sequential(
+            nn.Conv2d(given, made, 3, padding=1), nn.ReLU(), nn.Conv2d(made, made, 3, padding=1), nn.ReLU()
+        )
+
+    def forward(self, x):
+        return self.main(x) + self.skip(x)
+
+
+@family("three blocks on each level, the last of which makes the image", ["up.2", "up.5"], source="twenty-second")
+class BlocksToTheImage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList(Residual(a, b) for a, b in ((1, 8), (8, 16), (16, 16)))
+        widths = ((32, 16), (16, 16), (16, 8), (16, 8), (8, 8), (8, 1))
+        self.up = nn.ModuleList(Residual(*pair) for pair in widths)
+
+    def forward(self, x):
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if i else x)
+            skips.append(x)
+        for i, block in enumerate(self.up):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skips[1 - i // 3]], 1) if i % 3 == 0 else x)
+        return x
