@@ -59,8 +59,9 @@ def finest_stage(flow: Flow, values: list[fx.Node], head: fx.Node, coarser: list
         if given is not None and (worked(flow, values, merge, given) or _summed(flow, values[merge])):
             return flow.output if _is_block(flow, call, values, given) else _block_output(flow, values[merge:], given)
     if worked(flow, values, merge, values[-1]) or _summed(flow, values[merge]):
-        forms = itertools.takewhile(lambda node: not weighted(node), reversed(values[merge + 1 :]))
-        return next((node for node in (values[-1], *forms) if node in flow.seen), values[-1])
+        later = list(reversed(values[merge + 1 :]))
+        made = next((i for i, node in enumerate(later) if weighted(node)), len(later))
+        return next((node for node in (values[-1], *later[: made + 1]) if node in flow.seen), values[-1])
     if values[merge] not in flow.merges:
         return None
     if joins(values[merge]) and not flow.takes_skip(values[merge]):  # side outputs side by side
