@@ -161,7 +161,8 @@ def _goes_on(flow: Flow, call: ModuleCall, values: list[fx.Node], event: fx.Node
 def smoothing(flow: Flow, call: ModuleCall, event: fx.Node) -> fx.Node | None:
     """Return the one layer that works on what was resized in a call, after all else that does; None where others do."""
     after = [node for node in flow.between(flow.order(event) + 1, call.last) if weighted(node)]
-    return after[0] if len(after) == 1 and not weighted(event) and event in flow.maps.pred[after[0]] else None
+    alone = len(after) == 1 and after[0] in flow.maps and event in flow.maps.pred[after[0]]
+    return after[0] if alone and not weighted(event) else None
 
 
 def _is_head(flow: Flow, call: ModuleCall, event: fx.Node) -> bool:
