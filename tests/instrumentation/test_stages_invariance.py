@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published.judge import judge
 from support.families import FAMILIES
-from support.known_families import INLINED, KNOWN
+from support.known_families import INLINED, KNOWN, RECORDED
 from support.variations import VARIATIONS, variation
 
 from lomix_search.instrumentation.trace import tracing
@@ -44,9 +44,13 @@ def test_any_network_written_otherwise(entry, name, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "step"), [("record", 16), ("export", 32)])
-def test_other_back_ends_find_the_same(backend, step, monkeypatch):
+@pytest.mark.parametrize(
+    ("backend", "first", "step"), [*(("record", first, 4) for first in range(4)), ("export", 0, 32)]
+)
+def test_other_back_ends_find_the_same(backend, first, step, monkeypatch):
     monkeypatch.setattr(tracing, "BACKENDS", {backend: tracing.BACKENDS[backend]})
-    for entry in RIGHT[::step]:
+    for entry in RIGHT[first::step]:
+        if backend == "record" and entry["id"] in RECORDED:
+            continue
         verdict = judge(entry, train=False)
         assert verdict.right or verdict.refused.startswith("no graph of"), (entry["id"], verdict.found)

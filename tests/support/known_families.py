@@ -16,6 +16,21 @@ INLINED = {
     "blocks that work and go up, the last without a skip": "nothing tells the coarsest level's work from the encoder's",
     "blocks that merge, work and go up": "nothing tells the coarsest level's work from the encoder's",
     "blocks that work, pad and go up, the coarsest too": "nothing tells the coarsest level's work from the encoder's",
+    "only a norm before what works and goes up": "the layer before a level goes up belongs to the next block",
+    "each layer ends with a row that is cut off": "what cuts each layer is no longer told from what cuts the level",
     "resampled by indices": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""
+
+RECORDED = {
+    "NAS-FPN",
+    "spectra at the bottom, no skips",
+    "nnFormer",
+    "channels-last ConvNeXt",
+    "VM-UNet",
+    "channels last, a norm before the last expansion",
+    "channels made before they are laid out",
+    "frames laid into the batch for each norm",
+    "logits of all levels by heads of several layers",
+}
+"""Families whose stages change where their run is recorded, though torch.fx can read them; why was not looked into."""

@@ -24,6 +24,7 @@ from lomix_search.instrumentation.stages.level_stage import (
 )
 from lomix_search.instrumentation.stages.levels import levels_of
 from lomix_search.instrumentation.stages.operations import (
+    LEARNED,
     NORMS_AND_ACTIVATIONS,
     PADS_OR_CROPS,
     Operation,
@@ -173,8 +174,15 @@ def _before_what_goes_up(flow: Flow, levels: list[list[fx.Node]], stages: list[f
     found = list[fx.Node]()
     for stage, own, into in zip(stages, given, calls, strict=True):
         back = [own[name] for name, call in into.items() if name in ends and stage in flow.inside(call)]
-        found.append(next((one for one in back if one and kind(one) in NORMS_AND_ACTIVATIONS), stage))
+        found.append(next((one for one in back if one and _only_normed(flow, one)), stage))
     return found
+
+
+def _only_normed(flow: Flow, node: fx.Node) -> bool:
+    """Whether a norm or an activation, and no layer, made a map on its level."""
+    before = itertools.takewhile(lambda one: one not in flow.rises, reversed(flow.trunk[: flow.trunk.index(node) + 1]))
+    made = set(map(kind, before))
+    return not made.isdisjoint(NORMS_AND_ACTIVATIONS) and made.isdisjoint(LEARNED)
 
 
 def _as_the_coarser(flow: Flow, node: fx.Node, coarser: fx.Node) -> fx.Node:

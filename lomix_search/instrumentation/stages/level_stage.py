@@ -95,8 +95,9 @@ def _unscaled(flow: Flow) -> fx.Node:
         scaled = kind(node) in _SCALES and len(given) == 2
         if len(made) != 1 or made[0] not in flow.maps or not (scaled or kind(node) in KEEPS_VALUES):
             break
+        only_form = kind(node) is Operation.FORM
         (node,) = made
-        found = node if scaled or found is not flow.output else found
+        found = node if scaled or (found is not flow.output and not only_form) else found
     return found
 
 
