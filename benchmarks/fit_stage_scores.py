@@ -35,7 +35,7 @@ from lomix_search.instrumentation.stages.sure import LEAST, SURE, TAKEN, feature
 PENALTY = 0.05
 FILE = "lomix_search/instrumentation/stages/weights.json"
 MISSING = -1e9
-RANGES = [0, 0.6, 0.85, 0.95, 1.01]
+RANGES = [0, 0.6, 0.8, 0.95, 1.01]
 ALWAYS_TAKEN = [0.9, 0.95, 0.98, 0.99]
 TOGETHER = {f"{name}-small": "sixth to ninth, small" for name in ("sixth", "seventh", "eighth", "ninth")}
 MADE_OF = {

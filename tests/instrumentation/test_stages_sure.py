@@ -14,7 +14,7 @@ from support.zoo import small_unet_2d
 from lomix_search import instrument
 from lomix_search.instrumentation import stages as package
 from lomix_search.instrumentation.diagram import draw
-from lomix_search.instrumentation.stages import find_stages, sure
+from lomix_search.instrumentation.stages import find_stages
 from lomix_search.instrumentation.stages.candidates import SAME, Level
 from lomix_search.instrumentation.stages.ladder import WIDTH, best_ladder, log_share
 from lomix_search.instrumentation.stages.named_maps import NamedMap, by_level
@@ -34,7 +34,7 @@ def test_a_plain_unet_is_sure():
     assert named.stages.sure and named.stages.opinion is None and "sure" not in str(named.stages)
 
 
-DIFFER = ["FPN-sum", "DBNet", "SFNet", "AdaBins", "TopFormer", "a second U that goes down again"]
+DIFFER = ["FPN-sum", "DBNet", "SFNet", "TopFormer", "a second U that goes down again"]
 """Families of which the second reading has other stages."""
 
 
@@ -46,7 +46,7 @@ def test_where_the_readings_differ_both_are_shown_by_level_and_the_line_to_type_
     model, inputs = entry["build"]().eval(), entry["inputs"]()
     net = instrument(model, inputs)
     others, text = net.stages.opinion.others, str(net.stages)
-    assert not net.stages.sure and net.stages.opinion.probability < 0.85
+    assert not net.stages.sure and net.stages.opinion.probability < 0.8
     for stage in net.stages:
         assert f"{stage.name} ({stage.channels} channel" in text
     for other in others:
@@ -63,9 +63,8 @@ def test_where_the_readings_differ_both_are_shown_by_level_and_the_line_to_type_
 
 
 @pytest.mark.slow
-def test_a_second_reading_that_is_all_but_certain_is_used_and_the_other_shown(monkeypatch):
+def test_a_second_reading_that_is_all_but_certain_is_used_and_the_other_shown():
     entry = next(entry for entry in FAMILIES if entry["id"] == "AdaBins")
-    monkeypatch.setattr(sure, "TAKEN", 0.95)  # no family's comes up to what is asked for
     net = instrument(entry["build"]().eval(), entry["inputs"]())
     assert net.stages.sure and net.stages.opinion.other != tuple(stage.name for stage in net.stages)
     assert "sure, though a second reading of the network differs; right with probability 0.9" in str(net.stages)
@@ -100,8 +99,10 @@ def test_lines_by_level_have_a_dash_where_a_reading_has_nothing():
 
 
 def test_the_probability_rises_with_agreement_and_with_the_share_that_the_scores_give():
-    said = [probability_right(*given) for given in ((False, -math.inf), (False, -2.0), (False, 0.0), (True, -1.0))]
-    assert probability_right(False, -4.0) == said[0] < said[1] < said[2] < said[3] < probability_right(True, 0.0)
+    for agreed in (False, True):
+        said = [probability_right(agreed, share) for share in (-math.inf, -2.0, -1.0, 0.0)]
+        assert probability_right(agreed, -4.0) == said[0] < said[1] < said[2] < said[3]
+    assert all(probability_right(False, share) < probability_right(True, share) for share in (-3.0, -1.0, 0.0))
 
 
 def test_the_shares_of_all_ladders_add_up_to_one():
