@@ -37,12 +37,15 @@ from published import (  # noqa: F401  each adds its own
     unseen_9,
     unseen_9_more,
     unseen_9_scenes,
+    unseen_11,
+    unseen_11_more,
+    unseen_11_scenes,
     unseen_scenes,
 )
 from published.base import LISTS
 
 LABELLED_BLIND = "blind, 2026-11-{}, from the packages' source and docs/stages.md, and committed before the first run"
-NEWEST = ("unseen-7", "unseen-8", "unseen-9")
+NEWEST = ("unseen-7", "unseen-8", "unseen-9", "unseen-11")
 """Those of the thirtieth."""
 
 
