@@ -40,6 +40,9 @@ from published import (  # noqa: F401  each adds its own
     unseen_10,
     unseen_10_more,
     unseen_10_scenes,
+    unseen_11,
+    unseen_11_more,
+    unseen_11_scenes,
     unseen_scenes,
 )
 from published.base import LISTS
