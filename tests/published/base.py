@@ -13,6 +13,7 @@ labelled from the packages' source, before anything was tried on its networks.
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -69,6 +70,7 @@ class Loose(types.ModuleType):
 def loose(name, **names):
     """Put a stand-in for this module, with these names; parents are left alone."""
     sys.modules[name] = Loose(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)  # torch's compiler asks for it
     vars(sys.modules[name]).update(names)
 
 
