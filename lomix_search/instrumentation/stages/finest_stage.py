@@ -121,7 +121,8 @@ def _as_many(flow: Flow, call: ModuleCall, blocks: list[ModuleCall]) -> bool:
         beside = [c for c in flow.trace.calls if began < c.first <= block.first and c.depth == block.depth]
         return sum(len(flow.layers_in(c)) > 1 for c in beside)
 
-    return any(count(call) == count(block) > 1 for block in blocks if _looks(flow, block) & _looks(flow, call))
+    alike = [block for block in blocks if _looks(flow, block) & _looks(flow, call)]
+    return len(flow.layers_in(call)) > 1 and any(count(call) == count(block) > 1 for block in alike)
 
 
 def _own_logits(flow: Flow, call: ModuleCall, head: fx.Node) -> fx.Node:
