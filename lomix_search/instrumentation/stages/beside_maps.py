@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import networkx as nx
 from torch import fx
 
-from lomix_search.instrumentation.stages.layouts import channels, layout_of
+from lomix_search.instrumentation.stages.layouts import channels, map_size
 from lomix_search.instrumentation.stages.operations import (
     GATES,
     GLOBAL_POOLS,
@@ -17,7 +17,7 @@ from lomix_search.instrumentation.stages.operations import (
     kind,
     weighted,
 )
-from lomix_search.instrumentation.stages.sizes import Size, grows
+from lomix_search.instrumentation.stages.sizes import grows
 
 
 def gates(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
@@ -88,17 +88,17 @@ def slices(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
     """
     found: set[fx.Node] = set()
     for node in nodes:
-        whole, left, passed = _size(node), list(graph.pred[node]), set[fx.Node]()
+        whole, left, passed = map_size(node), list(graph.pred[node]), set[fx.Node]()
         if kind(node) not in (Operation.CONCATENATION, Operation.STACK) or not whole or len(left) < 2:
             continue
-        if any(math.prod(_size(one)) >= math.prod(whole) for one in left):
+        if any(math.prod(map_size(one)) >= math.prod(whole) for one in left):
             continue  # not along an axis of space
         while left:
             one = left.pop()
             if weighted(one) or not graph.pred[one]:
                 break
             passed.add(one)
-            left += [s for s in graph.pred[one] if s not in passed and _size(s) != whole]
+            left += [s for s in graph.pred[one] if s not in passed and map_size(s) != whole]
         else:
             found |= passed
     return found
@@ -183,7 +183,7 @@ def with_logits_beside(graph: nx.DiGraph, classes: int) -> set[fx.Node]:
     """
     found: set[fx.Node] = set()
     for node in (one for one in graph if weighted(one) and channels(one) == classes):
-        sources = [s for s in graph.pred[node] if channels(s) > classes and _size(s) == _size(node)]
+        sources = [s for s in graph.pred[node] if channels(s) > classes and map_size(s) == map_size(node)]
         if len(sources) == 1 and (joints := _joints(graph, node, classes)):
             others = graph.copy()
             others.remove_node(node)
@@ -196,14 +196,9 @@ def _joints(graph: nx.DiGraph, logits: fx.Node, classes: int) -> set[fx.Node]:
     found, front, passed = set[fx.Node](), [logits], {logits}
     while front:
         for user in graph.succ[front.pop()]:
-            if joins(user) and _size(user) and grows(_size(logits), _size(user)):
+            if joins(user) and map_size(user) and grows(map_size(logits), map_size(user)):
                 found.add(user)
             elif user not in passed and channels(user) == classes and kind(user) not in NORMS_AND_ACTIVATIONS:
                 passed.add(user)
                 front.append(user)
     return found
-
-
-def _size(node: fx.Node) -> Size:
-    layout = layout_of(node)
-    return layout.size if layout else ()

@@ -11,7 +11,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages import beside_maps
-from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of
+from lomix_search.instrumentation.stages.layouts import broadcast, channels, layout_of, map_size
 from lomix_search.instrumentation.stages.operations import (
     SUMS,
     WRITES,
@@ -137,8 +137,7 @@ class Flow:
 
     def size(self, node: fx.Node) -> Size:
         """Return the spatial size of a feature map."""
-        layout = layout_of(node)
-        return layout.size if layout else ()
+        return map_size(node)
 
     @cached_property
     def rises(self) -> set[fx.Node]:

@@ -74,6 +74,12 @@ def map_layout(node: fx.Node) -> MapLayout:
     return found
 
 
+def map_size(node: fx.Node) -> tuple[int, ...]:
+    """Return the spatial size of a map; of other values none."""
+    layout = layout_of(node)
+    return layout.size if layout else ()
+
+
 def broadcast(node: fx.Node, product: fx.Node) -> bool:
     """Whether a factor has fewer values than the product: it weighs channels or positions."""
     given, made = (math.prod(n.meta.get("shape", ())) for n in (node, product))
