@@ -164,7 +164,8 @@ def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
     done = above[: above.index(stage) + 1] if stage in above else [stage]
     last = next((node for node in reversed(done) if weighted(node)), None)
     blocks = [] if last is None else [call for call, _ in around(flow, last) if call.last <= flow.order(after[0])]
-    made = [(c, _made_below(flow, levels[0], c, flow.order(after[0]))) for c in [*blocks, *_composites(flow, done)]]
+    blocks = [c for c in [*blocks, *_composites(flow, done)] if not set(flow.layers_in(c)) <= flow.rises]  # that work
+    made = [(call, _made_below(flow, levels[0], call, flow.order(after[0]))) for call in blocks]
     found = [node for call, node in made if node is not None and composite(flow, call)]
     if not found:
         return None  # not by one layer alone

@@ -13,7 +13,7 @@ def family(id, stages, *inputs, source, alts=None, ladders=(), tags="U", args=()
         id: Its name.
         stages: The modules at which an expert sees the stages, coarse to fine, in the notation of published/base.py.
         inputs: Shapes of its inputs.
-        source: The list that it was written for: "second" … "twenty-second"; docs/zoo.md counts the first three.
+        source: The list that it was written for: "second" … "twenty-third"; docs/zoo.md counts the first three.
         alts: Other modules that are right too, for each stage.
         ladders: Whole lists of stages that are right too.
         tags: "nonU" for a network without a ladder.

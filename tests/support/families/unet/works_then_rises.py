@@ -37,3 +37,18 @@ class Generated(nn.Module):
         for rise, work in zip(self.rise, self.work, strict=True):
             x = work(rise(x))
         return self.logits(x)
+
+
+@family("a block at the bottom, layers that go up beside it in one sequence", ["up.1", "up.2"], source="twenty-third")
+class BlockThenLayersUp(nn.Module):
+    """What stands in one sequence is of one kind, but a layer that goes up does not work as a block does (DALL-E)."""
+
+    def __init__(self):
+        super().__init__()
+        strides = [nn.Sequential(nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()) for a, b in ((1, 8), (8, 16))]
+        rises = [nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU()) for a, b in ((16, 16), (16, 8))]
+        self.down = nn.Sequential(*strides, nn.Conv2d(16, 6, 1), nn.Conv2d(6, 16, 1))
+        self.up = nn.Sequential(Block(16), *rises, nn.Conv2d(8, 3, 1))
+
+    def forward(self, x):
+        return self.up(self.down(x))
