@@ -195,6 +195,11 @@ def weighted(node: fx.Node) -> bool:
     return kind(node) in LEARNED
 
 
+def only_pads(node: fx.Node) -> bool:
+    """Whether a map that a node makes larger is padded: by itself, or by a convolution, unless that is transposed."""
+    return kind(node) is Operation.PAD or re.fullmatch(r"conv[123]d", operation(node), re.IGNORECASE) is not None
+
+
 def joins(node: fx.Node) -> bool:
     """Whether a node lays maps beside each other."""
     return kind(node) in JOINS
