@@ -76,10 +76,12 @@ def around(flow: Flow, event: fx.Node) -> Iterator[tuple[ModuleCall, ModuleCall 
 def own_output(flow: Flow) -> fx.Node:
     """Return the output; before a last softmax or sigmoid, if that does not stand in one block with what makes it.
 
-    Likewise before it is given back the scale of the input, by numbers of which each image has one.
+    Likewise before it is given back the scale of the input, by numbers of which each image has one, or its size.
     """
     logits = before_activation(flow.output)
     logits = _unscaled(flow) if logits is flow.output else logits
+    while kind(logits) is Operation.UPSAMPLE and len(given := list(flow.graph.pred[logits])) == 1:
+        (logits,) = given
     blocks = [call for call, _ in around(flow, logits) if _is_block(flow, call)]
     made = logits is flow.output or any(
         flow.order(logits) < flow.order(node) for call in blocks for node in flow.inside(call)

@@ -114,3 +114,25 @@ class BlocksToTheImage(nn.Module):
         for i, block in enumerate(self.up):
             x = block(torch.cat([F.interpolate(x, scale_factor=2), skips[1 - i // 3]], 1) if i % 3 == 0 else x)
         return x
+
+
+@family("the last block makes logits at half the size", ["up.0", "up.1"], source="twenty-third")
+class HalfSized(nn.Module):
+    """It is of the kind of the others, and only resizing follows (mermaid)."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList(self.block(a, b) for a, b in ((1, 8), (8, 16), (16, 24), (24, 24)))
+        self.up = nn.ModuleList(self.block(a, b) for a, b in ((48, 16), (32, 3)))
+
+    def block(self, given, made):
+        return nn.Sequential(nn.Conv2d(given, made, 3, 1, 1), nn.BatchNorm2d(made))
+
+    def forward(self, x):
+        size, skips = x.shape[2:], []
+        for i, block in enumerate(self.down):
+            x = F.relu(block(F.max_pool2d(x, 2) if i else x))
+            skips.append(x)
+        for block, skip in zip(self.up, skips[-2::-1], strict=False):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        return F.interpolate(x, size)
