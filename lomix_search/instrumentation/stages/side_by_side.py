@@ -8,6 +8,7 @@ import networkx as nx
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.layouts import channels
 from lomix_search.instrumentation.stages.level_stage import last_merge, unbrought, worked, works_at_one_size
 from lomix_search.instrumentation.stages.operations import (
     KEEPS_VALUES,
@@ -15,6 +16,7 @@ from lomix_search.instrumentation.stages.operations import (
     PADS_OR_CROPS,
     SUMS,
     Operation,
+    joins,
     kind,
     weighted,
 )
@@ -62,15 +64,29 @@ def projected_levels(flow: Flow, values: list[fx.Node]) -> list[fx.Node]:
         Maps of two sizes or more, coarse to fine, each size once; none where a level is merged as the encoder made it.
     """
     arrived = list(itertools.takewhile(lambda node: node not in flow.merges, values))
-    if any(map(weighted, arrived[1:])):
-        return []
     merges = list(itertools.takewhile(flow.merges.__contains__, values[len(arrived) :]))
+    if joins(values[0]) and not flow.rises:  # logits of one class, of each level, are no maps
+        merges = values[:1]
+    elif any(map(weighted, arrived[1:])):
+        return []
     given = {source for node in merges for source in flow.maps.pred[node] if source not in merges}
     made = sorted({unbrought(flow, node) for node in given}, key=lambda node: math.prod(flow.size(node)))
     apart = len(made) > 1 and all(grows(flow.size(a), flow.size(b)) for a, b in itertools.pairwise(made))
+    sources = [_given_to_a_head(flow, node) for node in made]
+    if apart and flow.own.issuperset(sources[:-1]):  # the network returns the logits of each
+        return sources
     work = [_projection(flow, node) for node in made[1:]] if apart else []
     alike = all(work) and any(_work(flow, made[0])[: len(one)] == one for one in work)
     return [_before_forms(flow, node) for node in made] if alike else []
+
+
+def _given_to_a_head(flow: Flow, node: fx.Node) -> fx.Node:
+    """Return what one layer makes logits of; other maps as they are."""
+    logits = node
+    while kind(logits) in KEEPS_VALUES and len(flow.maps.pred[logits]) == 1:
+        (logits,) = flow.maps.pred[logits]
+    made = list(flow.maps.pred[logits])
+    return made[0] if weighted(logits) and channels(logits) == channels(flow.output) and len(made) == 1 else node
 
 
 def projected_to_add(flow: Flow, maps: list[fx.Node]) -> bool:
@@ -96,7 +112,7 @@ def _before_forms(flow: Flow, node: fx.Node) -> fx.Node:
 
 def _projection(flow: Flow, node: fx.Node) -> list[Operation]:
     """Return the work, in one size and for this alone, by which a map is made of one that leads elsewhere too."""
-    own = nx.ancestors(flow.maps, node) | {node}
+    own = nx.ancestors(flow.graph, node) | {node}
     for source in _back(flow, node):
         if flow.size(source) != flow.size(node) or source in flow.contexts:
             break

@@ -82,3 +82,32 @@ class Branched(nn.Module):
         found = self.encoder(x)
         made = [up_to(reduce(f), found[0]) for reduce, f in zip(self.reduce, found, strict=True)]
         return up_to(self.head(self.work(torch.cat(made, 1))), x)
+
+
+class SideLogits(nn.Module):
+    """Logits of each level of an encoder are resized and laid side by side, and all are returned (HED)."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.blocks = nn.ModuleList(self.block(a, b) for a, b in ((1, 8), (8, 16), (16, 24)))
+        self.sides = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in (8, 16, 24))
+        self.fuse = nn.Conv2d(3 * classes, classes, 1)
+
+    def block(self, given, made):
+        return nn.Sequential(nn.Conv2d(given, made, 3, 1, 1), nn.ReLU(), nn.Conv2d(made, made, 3, 1, 1), nn.ReLU())
+
+    def forward(self, x):
+        size, logits = x.shape[2:], []
+        for i, (block, side) in enumerate(zip(self.blocks, self.sides, strict=True)):
+            x = block(F.max_pool2d(x, 2) if i else x)
+            logits.append(F.interpolate(side(x), size))
+        return [self.fuse(torch.cat(logits, 1)), *logits]
+
+
+for _classes in (1, 2):
+    family(
+        f"side logits of an encoder, {_classes} of them",
+        ["blocks.2", "blocks.1", "blocks.0"],
+        source="twenty-third",
+        args=(_classes,),
+    )(SideLogits)
