@@ -21,6 +21,3 @@ INLINED = {
     "resampled by indices": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""
-
-RECORDED = {"NAS-FPN": "its global pooling returns two values, of which one is taken as a map"}
-"""Families whose stages change where their run is recorded, though torch.fx can read them, and why."""
