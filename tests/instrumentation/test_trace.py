@@ -9,10 +9,11 @@ import pytest
 import torch
 from support.zoo import FAST, SmallUNet, small_unet_2d
 from torch import nn
+from torch.nn import functional as F
 
 from lomix_search import instrument
 from lomix_search.errors import TraceError
-from lomix_search.instrumentation.trace import BACKENDS, on_twin, trace, trace_modes
+from lomix_search.instrumentation.trace import BACKENDS, on_twin, operation, trace, trace_modes
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.symbolic import symbolic
 
@@ -84,6 +85,47 @@ class Side(nn.Module):
     def forward(self, x):
         y = self.layer(x)
         return [y, y[..., ::2, ::2]] if self.training and self.more else y
+
+
+def test_the_recorded_run_shows_operations_as_forward_calls_them():
+    class ChannelsLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm = nn.Linear(2, 3), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            x = self.layer(x.movedim(1, -1)).contiguous()  # is so already
+            return F.adaptive_avg_pool2d(self.norm(x.permute(0, 3, 1, 2)), 1)
+
+    x = torch.rand(1, 2, 4, 6)
+    found = trace(ChannelsLast().eval(), x, ("record",))
+    made = [(operation(node), node.meta["shape"]) for node in found.graph.nodes if node.op == "call_function"]
+    assert made == [
+        ("movedim", (1, 4, 6, 2)),
+        ("linear", (1, 4, 6, 3)),
+        ("permute", (1, 3, 4, 6)),
+        ("batch_norm", (1, 3, 4, 6)),
+        ("adaptive_avg_pool2d", (1, 3, 1, 1)),
+    ]
+
+
+def test_a_network_that_asks_for_gradients_is_recorded():
+    class Sloped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            with torch.enable_grad():
+                y = x.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(self.layer(y).square().sum(), y)
+            return self.layer(slope)
+
+    net, x, switch = Sloped().eval(), torch.rand(1, 1, 4, 4), torch._C._set_grad_enabled
+    found = record(net, (x,), {})
+    assert torch.equal(found.run((x,), {})[0], net(x).detach())
+    assert operation(found.outputs[0][1]) == "conv2d"  # after the gradients as before them
+    assert torch._C._set_grad_enabled is switch and (net(x).grad_fn is not None)
 
 
 @pytest.mark.parametrize("more", [False, True])

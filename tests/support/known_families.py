@@ -21,16 +21,3 @@ INLINED = {
     "resampled by indices": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""
-
-RECORDED = {
-    "NAS-FPN",
-    "spectra at the bottom, no skips",
-    "nnFormer",
-    "channels-last ConvNeXt",
-    "VM-UNet",
-    "channels last, a norm before the last expansion",
-    "channels made before they are laid out",
-    "frames laid into the batch for each norm",
-    "logits of all levels by heads of several layers",
-}
-"""Families whose stages change where their run is recorded, though torch.fx can read them; why was not looked into."""

@@ -56,7 +56,7 @@ def spectra(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
     for node in nodes:
         dtype = node.meta.get("dtype")
         begun = kind(node) is Operation.FOURIER
-        made = begun or any(source in found for source in graph.pred[node])
+        made = begun or any(source in found for source in graph.pred[_maker(graph, node)])
         if made and dtype is not None and (dtype.is_complex or not (begun or node in past)):
             found.add(node)
     return found
@@ -116,13 +116,20 @@ def pooled(graph: nx.DiGraph, nodes: Iterable[fx.Node]) -> set[fx.Node]:
     """
     found: set[fx.Node] = set()
     for node in nodes:
-        layout, sources = node.meta.get("map"), [s for s in graph.pred[node] if s.meta.get("map")]
+        maker = _maker(graph, node)
+        layout, sources = node.meta.get("map"), [s for s in graph.pred[maker] if s.meta.get("map")]
         if layout is None or set(layout.size) != {1} or not sources:
             continue
         drop = max(max(s.meta["map"].size) for s in sources)
-        if drop >= 4 or (drop > 1 and kind(node) in GLOBAL_POOLS) or all(s in found for s in sources):
+        if drop >= 4 or (drop > 1 and kind(maker) in GLOBAL_POOLS) or all(s in found for s in sources):
             found.add(node)
     return found
+
+
+def _maker(graph: nx.DiGraph, node: fx.Node) -> fx.Node:
+    """Return the operation that made a value: the value itself, or what returned it as one of several."""
+    made_of = list(graph.pred[node])
+    return made_of[0] if len(made_of) == 1 and "shape" not in made_of[0].meta else node
 
 
 def conditions(graph: nx.DiGraph) -> set[tuple[fx.Node, fx.Node]]:

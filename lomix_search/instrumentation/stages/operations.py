@@ -78,7 +78,7 @@ _PATTERNS = {
     Operation.DROPOUT: r".*dropout.*",
     Operation.SCALED_DOT_PRODUCT: r".*scaled_dot_product.*",
     Operation.ATTENTION: r".*attention.*",
-    Operation.EINSUM: r".*einsum.*",
+    Operation.EINSUM: r".*(einsum|tensordot).*",
     Operation.MATRIX_PRODUCT: r".*(matmul|bmm).*",
     Operation.LINEAR: r".*((?<!bi)(?<!tri)linear|addmm).*|mm",
     Operation.LOG_SOFTMAX: r".*log_?softmax.*",
@@ -86,11 +86,14 @@ _PATTERNS = {
     Operation.SOFTMIN: r".*softmin.*",
     Operation.LOG_SIGMOID: r".*log_?sigmoid.*",
     Operation.SIGMOID: r".*(sigmoid|expit).*",
-    Operation.DECISION: r"arg(max|min|sort)|topk|one_hot|bucketize|heaviside|sign|(round|gt|ge|lt|le|eq|ne)_?",
+    Operation.DECISION: (
+        r"arg(max|min|sort)|topk|one_hot|bucketize|heaviside|sign|"
+        r"(round|gt|ge|lt|le|eq|ne|greater|less|(greater|less|not)_equal)_?"
+    ),
     Operation.CLAMP: r".*(clamp|clip|hardtanh).*",
     Operation.NORM: r".*norm.*",
     Operation.ACTIVATION: r".*(relu|elu|gelu|silu|swish|mish).*",
-    Operation.FOURIER: r".*fft.*",
+    Operation.FOURIER: r".*(fft|stft).*",
     Operation.SCATTER: r".*scatter.*",
     Operation.CONCATENATION: r".*cat.*",
     Operation.STACK: r"_?stack",
@@ -101,14 +104,14 @@ _PATTERNS = {
     Operation.CROP: r".*(slice|crop|narrow|getitem|_item|index_select).*",
     Operation.INDEX: r".*index.*",
     Operation.TRANSPOSE: r"permute|transpose|swap(axes|dims)|move(dim|axis)",
-    Operation.MATRIX_TRANSPOSE: r"t|numpy_T",
+    Operation.MATRIX_TRANSPOSE: r"t|numpy_T|mT|mH|matrix_H|adjoint",
     Operation.ATTRIBUTE: r"getattr",
     Operation.UNSQUEEZE: r"unsqueeze",
-    Operation.RESHAPE: r"(_unsafe_)?view|reshape|(un)?flatten|squeeze|rearrange",
+    Operation.RESHAPE: r"(_unsafe_)?view|reshape|(un)?flatten|ravel|squeeze|rearrange",
     Operation.CLONE: r"contiguous|clone",
     Operation.FORM: (
         r".*(permute|transpose|swap|move|squeeze|view|reshape|flatten|resize|item|select|to_copy|detach|alias|identity|"
-        r"expand|chunk|split).*|to|float|half|double|bfloat16|type|type_as"
+        r"expand|broadcast|chunk|split).*|real|imag|to|float|half|double|bfloat16|type|type_as"
     ),
     Operation.MULTIPLICATION: r"i?mul_?|rmul|multiply_?",
     Operation.DIVISION: r"i?r?(true_?)?div(ide)?_?",

@@ -3,9 +3,13 @@
 Reads whatever eager PyTorch can run, because it only watches.
 """
 
+import contextlib
 import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.utils._pytree as pytree
@@ -27,7 +31,12 @@ from lomix_search.instrumentation.trace.graph import (
 from lomix_search.instrumentation.trace.lent import written_to
 from lomix_search.instrumentation.trace.reachable import is_freed, memory_of
 
-_READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default}
+_READS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.item.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.equal.default,
+}
 
 
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -39,7 +48,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         kwargs: Keyword inputs.
 
     Returns:
-        A trace at the level of ATen operations, views and in-place changes included.
+        A trace at the level of the ATen operations that forward() calls, views and in-place changes included.
     """
     recorder = Recorder(model)
     given = recorder.placeholders((args, kwargs))
@@ -47,7 +56,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     try:
         for path, module in model.named_modules():
             hooks += recorder.watch(path, module)
-        with torch.no_grad(), recorder:
+        with _whole_operations(), torch.no_grad(), recorder:
             result = model(*args, **kwargs)
     finally:
         for hook in hooks:
@@ -57,6 +66,27 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     calls = tuple(sorted(recorder.calls, key=lambda call: (call.first, call.depth)))
     run = replay(recorder.constants, recorder.graph)
     return Trace(recorder.graph, run, calls, given, outputs, "record", notes=tuple(recorder.reads))
+
+
+@contextlib.contextmanager
+def _whole_operations() -> Iterator[None]:
+    """Let the dispatcher show operations as they are called, while no gradients are asked for.
+
+    Autograd comes before the dispatcher's modes and takes many operations apart: of a layer on channels that are last
+    they would see a table of rows, of a norm several values, and neither is a map. A network that asks for gradients
+    in forward() gets them.
+    """
+    plain, mine, below = torch._C._set_grad_enabled, threading.get_ident(), contextlib.ExitStack()
+
+    def switched(enabled: bool) -> None:
+        if threading.get_ident() == mine:
+            below.close()
+        plain(enabled)
+        if threading.get_ident() == mine and not enabled:
+            below.enter_context(torch._C._AutoDispatchBelowAutograd())
+
+    with mock.patch.object(torch._C, "_set_grad_enabled", switched), below:
+        yield
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -157,6 +187,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if func in _READS:
             self.reads.setdefault(reading())
+        if any(result is leaf for leaf in given) and not any(True for _ in written_to(func, args, kwargs)):
+            return result  # contiguous() of what is so already: it stays the value that it was
         if given or any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(result)):
             node = self.graph.call_function(func, *arguments)
             self._made(node, result)
