@@ -5,16 +5,14 @@ Reads whatever eager PyTorch can run, because it only watches.
 
 import contextlib
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
@@ -56,7 +54,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     try:
         for path, module in model.named_modules():
             hooks += recorder.watch(path, module)
-        with _whole_operations(), torch.no_grad(), recorder:
+        with torch.no_grad(), _WholeOperations(), recorder:
             result = model(*args, **kwargs)
     finally:
         for hook in hooks:
@@ -68,25 +66,32 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     return Trace(recorder.graph, run, calls, given, outputs, "record", notes=tuple(recorder.reads))
 
 
-@contextlib.contextmanager
-def _whole_operations() -> Iterator[None]:
-    """Let the dispatcher show operations as they are called, while no gradients are asked for.
+class _WholeOperations(TorchFunctionMode):
+    """Lets the dispatcher show operations as they are called, while no gradients are asked for.
 
     Autograd comes before the dispatcher's modes and takes many operations apart: of a layer on channels that are last
     they would see a table of rows, of a norm several values, and neither is a map. A network that asks for gradients
     in forward() gets them.
     """
-    plain, mine, below = torch._C._set_grad_enabled, threading.get_ident(), contextlib.ExitStack()
 
-    def switched(enabled: bool) -> None:
-        if threading.get_ident() == mine:
-            below.close()
-        plain(enabled)
-        if threading.get_ident() == mine and not enabled:
-            below.enter_context(torch._C._AutoDispatchBelowAutograd())
+    def __enter__(self) -> "_WholeOperations":
+        self.below = contextlib.ExitStack()
+        self.below.enter_context(torch._C._AutoDispatchBelowAutograd())
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
-    with mock.patch.object(torch._C, "_set_grad_enabled", switched), below:
-        yield
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.below.close()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call any function as it is; where it switches gradients on or off, leave autograd's place or take it."""
+        if func is torch._C._set_grad_enabled:
+            self.below.close()
+        result = func(*args, **(kwargs or {}))
+        if func is torch._C._set_grad_enabled and not torch.is_grad_enabled():
+            self.below.enter_context(torch._C._AutoDispatchBelowAutograd())
+        return result
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
