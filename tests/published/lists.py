@@ -43,6 +43,7 @@ from published import (  # noqa: F401  each adds its own
     unseen_11,
     unseen_11_more,
     unseen_11_scenes,
+    unseen_12_more,
     unseen_scenes,
 )
 from published.base import LISTS
