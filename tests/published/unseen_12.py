@@ -117,28 +117,6 @@ add(
 )
 
 
-class Cells(nn.Module):
-    """Flows and the chance of a cell; the network also returns the encoder's maps."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = alone("cellpose.resnet_torch", "CPnet")([2, 8, 12, 16, 20], 3, 3)
-
-    def forward(self, x):
-        return self.net(x)[0]
-
-
-add(
-    "cellpose.CPnet",
-    "cellpose",
-    2,
-    Cells,
-    lambda: (rand(1, 2, 64, 64),),
-    seq("net.upsample.up.res_up_{}", 3, -1, -1),
-    "U cells",
-    notes="the decoder's block works at the bottom too, and merges a skip there; norms and activations come first; "
-    "the last release that has this network",
-)
 HOLES, WORK = [16, 12, 8, 4], [2, 2, 2, 2]
 
 
