@@ -24,7 +24,7 @@ from lomix_search.instrumentation.stages.operations import (
 from lomix_search.instrumentation.stages.sizes import DOUBLE, RISE, Size, grows
 from lomix_search.instrumentation.trace import ModuleCall, Trace
 
-_READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE}
+_READS_ONE = {Operation.CONVOLUTION, Operation.GRID_SAMPLE, Operation.CROP, Operation.INDEX}
 """What reads one map; its other values are weights or places."""
 
 _COPIES = {*WRITES, Operation.CROP, Operation.INDEX}
@@ -69,8 +69,8 @@ class Flow:
         beside = beside_maps.conditions(self.graph)
         for node in sorted(self.graph, key=self.order):
             given = [p for p in self.graph.pred[node] if (p, node) not in beside]
-            if kind(node) in _READS_ONE and len(node.args) > 1:  # a function; weights and places are no map
-                given = [p for p in given if p is node.args[0]]
+            if kind(node) in _READS_ONE:  # weights and places that a function is given are no map
+                given = [p for p in given if p is (*node.args, node.kwargs.get("input"))[0]] or given
             elif kind(node) is Operation.MULTIPLICATION:  # what is multiplied by a gate leads on, the gate does not
                 given = [p for p in given if p not in self.gates and not broadcast(p, node)] or given
                 given = [p for p in given if not any(self._weighs(p, other, found) for other in given)]

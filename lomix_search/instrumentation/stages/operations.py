@@ -102,7 +102,7 @@ _PATTERNS = {
     Operation.COPY: r"copy_",
     Operation.WRITE: r"setitem|after",
     Operation.CROP: r".*(slice|crop|narrow|getitem|_item|index_select).*",
-    Operation.INDEX: r".*index.*",
+    Operation.INDEX: r".*(index|gather|take).*",
     Operation.TRANSPOSE: r"permute|transpose|swap(axes|dims)|move(dim|axis)",
     Operation.MATRIX_TRANSPOSE: r"t|numpy_T|mT|mH|matrix_H|adjoint",
     Operation.ATTRIBUTE: r"getattr",
