@@ -33,7 +33,8 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
-        several = (flow.takes_skip(values[merge]) or _laid_first(flow, values, merge)) and not _is_block(flow, call)
+        laid = flow.takes_skip(values[merge]) or _laid_first(flow, values, merge) or _lays_levels(flow, values[merge])
+        several = laid and not _is_block(flow, call)
         goes_on = worked(flow, values, merge, given) and _goes_on(flow, call, values, event) if given else False
         if given is not None and (several or goes_on or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
@@ -59,6 +60,12 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
 def _laid_first(flow: Flow, values: list[fx.Node], merge: int) -> bool:
     """Whether maps are laid beside each other where a level begins, before a layer has worked there."""
     return merge > 0 and joins(values[merge]) and not worked(flow, values, 0, values[merge - 1])
+
+
+def _lays_levels(flow: Flow, node: fx.Node) -> bool:
+    """Whether maps of two coarser levels or more, only resized, are laid beside each other."""
+    ups = [one for one in flow.maps.pred[node] if one in flow.rises] if joins(node) else []
+    return len({flow.size(source) for one in ups for source in flow.maps.pred[one]}) > 1
 
 
 def last_merge(flow: Flow, values: Sequence[fx.Node]) -> int:

@@ -204,7 +204,7 @@ class SFNet(nn.Module):
     ["in5", "in:out4.0", "in:out3.0", "in:out2"],
     (2, 3, 64, 64),
     alts={0: ["out5.0"], 1: ["out4.0"], 2: ["out3.0"], 3: ["out2"]},
-    ladders=[["in5", "in:out4.0", "in:out3.0", "in:out2", "binarize.1"]],
+    ladders=[["in5", "in:out4.0", "in:out3.0", at, "binarize.1"] for at in ("in:out2", "binarize.0")],
     source="fourth",
     started=True,
 )
