@@ -45,6 +45,7 @@ from published import (  # noqa: F401  each adds its own
     unseen_11_scenes,
     unseen_12,
     unseen_12_more,
+    unseen_13,
     unseen_13_more,
     unseen_scenes,
 )
