@@ -150,7 +150,7 @@ class Flow:
     def climbs(self, source: fx.Node, node: fx.Node) -> bool:
         """Whether a map made from ``source`` is on a finer level; padding does not count, and copying counts less."""
         rise = DOUBLE if kind(node) in _COPIES else RISE
-        return not only_pads(node) and grows(self.size(source), self.size(node), rise)
+        return not only_pads(node, source) and grows(self.size(source), self.size(node), rise)
 
     @cached_property
     def risen(self) -> set[fx.Node]:

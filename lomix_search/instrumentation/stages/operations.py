@@ -198,9 +198,13 @@ def weighted(node: fx.Node) -> bool:
     return kind(node) in LEARNED
 
 
-def only_pads(node: fx.Node) -> bool:
-    """Whether a map that a node makes larger is padded: by itself, or by a convolution, unless that is transposed."""
-    return kind(node) is Operation.PAD or re.fullmatch(r"conv[123]d", operation(node), re.IGNORECASE) is not None
+def only_pads(node: fx.Node, source: fx.Node) -> bool:
+    """Whether a node that makes a map larger pads it: also a convolution that is given it, unless that is transposed.
+
+    What a convolution is given may be no map, and have come up itself.
+    """
+    plain = re.fullmatch(r"conv[123]d", operation(node), re.IGNORECASE) and source in node.all_input_nodes
+    return kind(node) is Operation.PAD or bool(plain)
 
 
 def joins(node: fx.Node) -> bool:
