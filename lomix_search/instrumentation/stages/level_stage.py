@@ -279,14 +279,27 @@ def _ends_block(flow: Flow, node: fx.Node, values: list[fx.Node]) -> bool:
 def refined(flow: Flow, node: fx.Node) -> fx.Node | None:
     """Return what a module makes of a map, at the same size, beside the trunk and on the way to the output.
 
-    What it only makes larger at its end, as others of its kind do, is taken before.
+    What it only makes larger at its end, as others of its kind do, is taken before. Likewise what further modules make
+    of that, one after the other, where the same block calls them.
     """
     for call in _users(flow, node):
         for made in (made for _, made in call.outputs if made in flow.maps):
             done = unbrought(flow, made) if works_at_one_size(flow, call) else made
             if done not in flow.trunk and flow.size(done) == flow.size(node):
-                return _activated(flow, done)
+                return _worked_on(flow, call, _activated(flow, done))
     return None
+
+
+def _worked_on(flow: Flow, call: ModuleCall, node: fx.Node) -> fx.Node:
+    """Return what is made of a map in the block that runs a call, before it is resized, merged or made logits of."""
+    within = min((one.last for one in flow.trace.calls if one.path and one is not call and one.holds(call)), default=0)
+    classes = flow.output.meta["shape"][1]
+    while len(after := list(flow.maps.succ[node])) == 1 and flow.order(after[0]) < within:
+        ends = joins(after[0]) or after[0] in flow.merges or flow.size(after[0]) != flow.size(node)
+        if ends or after[0] in flow.trunk or (weighted(after[0]) and channels(after[0]) == classes):
+            break
+        node = _activated(flow, after[0])
+    return node
 
 
 def works_at_one_size(flow: Flow, call: ModuleCall) -> bool:
@@ -304,7 +317,17 @@ def unbrought(flow: Flow, node: fx.Node) -> fx.Node:
 
 
 def _activated(flow: Flow, node: fx.Node) -> fx.Node:
-    """Return what norms and activations make of a map at once, where forward() calls each of them itself."""
-    while len(after := list(flow.graph.succ[node])) == 1 and kind(after[0]) in NORMS_AND_ACTIVATIONS:
-        (node,) = after
+    """Return what norms, activations and gates make of a map at once, where forward() calls each of them itself."""
+    while (after := _next_form(flow, node)) is not None:
+        node = after
     return node
+
+
+def _next_form(flow: Flow, node: fx.Node) -> fx.Node | None:
+    """Return the one map that a norm or an activation makes of a map, or its sum with what a gate leaves of it."""
+    after = list(flow.graph.succ[node])
+    if len(after) == 1 and kind(after[0]) in NORMS_AND_ACTIVATIONS:
+        return after[0]
+    gated = {one for one in flow.maps.succ[node] if kind(one) is Operation.MULTIPLICATION}
+    sums = [one for one in flow.maps.succ[node] if kind(one) is Operation.ADDITION and one not in flow.merges]
+    return next((one for one in sums if gated and set(flow.maps.pred[one]) <= {node, *gated}), None)
