@@ -142,6 +142,10 @@ class ValueTracer(fx.Tracer):
         with mock.patch.object(nn.Module, "__call__", called), mock.patch.object(builtins, "isinstance", _isinstance):
             yield
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one layer: those of torch.nn are, unless the user gave one a forward() of its own."""
+        return "forward" not in vars(m) and super().is_leaf_module(m, module_qualified_name)
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         """Record an operation and run it; values that are no tensors come back as they are."""
         values, named = fx.node.map_aggregate((args, kwargs), _value)
