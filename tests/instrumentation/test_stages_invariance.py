@@ -11,7 +11,7 @@ from support.variations import VARIATIONS, variation
 from lomix_search.instrumentation.trace import tracing
 
 RIGHT = [entry for entry in FAMILIES if entry["id"] not in KNOWN and "nonU" not in entry["tags"]]
-KINDS = [*VARIATIONS, "wider", "larger"]
+KINDS = [*VARIATIONS, "enclosed", "wider", "larger"]
 
 
 def holds(entry: dict, name: str, seed: int) -> None:

@@ -65,6 +65,14 @@ def inlined(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None
         yield lambda alike=alike: [setattr(block, "__class__", plain) for block, plain in alike]
 
 
+def with_own_forwards(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
+    """Give some modules their forward() as an attribute of their own, layers among them, as some libraries do."""
+    modules = [module for module in model.modules() if type(module) not in _LISTS and module is not model]
+    for module in dice.sample(modules, (len(modules) + 1) // 2):
+        module.forward = module.forward
+    yield _nothing
+
+
 def activated_otherwise(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], None]]:
     """Swap each nn.ReLU for a GELU."""
     found = [(m, name) for m in model.modules() for name, child in m._modules.items() if type(child) is nn.ReLU]
@@ -81,7 +89,8 @@ def in_double(model: nn.Module, dice: random.Random) -> Iterator[Callable[[], No
 
 
 VARIATIONS = {
-    change.__name__: change for change in (renamed, with_identities, wrapped, inlined, activated_otherwise, in_double)
+    change.__name__: change
+    for change in (renamed, with_identities, wrapped, inlined, with_own_forwards, activated_otherwise, in_double)
 }
 """By name; each changes a network in place and yields, after each change, how it is undone if the network broke."""
 
@@ -93,7 +102,8 @@ def variation(entry: dict, name: str, seed: int) -> dict | None:
 
     Args:
         entry: As on the lists.
-        name: One of ``VARIATIONS``, "wider" (twice the channels) or "larger" (twice the size).
+        name: One of ``VARIATIONS``, "enclosed" (in another module), "wider" (twice the channels) or "larger" (twice
+            the size).
         seed: Of the choices.
     """
     torch.manual_seed(0)
@@ -102,6 +112,8 @@ def variation(entry: dict, name: str, seed: int) -> dict | None:
     model, inputs, dice = entry["build"]().eval(), entry["inputs"](), random.Random(seed)
     expected, changes = leaves_of(model, inputs), 0
     ladders = [expert_tensors(model, inputs, stages, entry["alts"]) for stages in ladders_of(entry)]
+    if name == "enclosed":
+        return entry | dict(build=lambda: Enclosed(model), inputs=lambda: inputs, tensors=ladders)
     for undo in VARIATIONS[name](model, dice):
         given = tuple(x.double() for x in inputs) if name == "in_double" else inputs
         if _does_the_same(model, given, expected, name in OTHER_NUMBERS):
@@ -112,6 +124,17 @@ def variation(entry: dict, name: str, seed: int) -> dict | None:
         return None
     changed = entry | dict(build=lambda: model, inputs=lambda: inputs)
     return (changed if name in OTHER_NUMBERS else changed | dict(tensors=ladders)) if changes else None
+
+
+class Enclosed(nn.Module):
+    """A network in a module of its own."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs):
+        return self.network(*inputs)
 
 
 def _all_seen(model, inputs, ladders) -> bool:

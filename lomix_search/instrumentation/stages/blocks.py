@@ -1,4 +1,4 @@
-"""Blocks that go down and up again inside: what runs in them is hidden, so that one ladder of the network is left."""
+"""Blocks that decide nothing: one around the whole network, and those that go down and up again inside."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -6,8 +6,29 @@ from collections.abc import Iterable
 from torch import fx
 
 from lomix_search.instrumentation.stages.flow import Flow
+from lomix_search.instrumentation.stages.operations import weighted
 from lomix_search.instrumentation.stages.sizes import grows
-from lomix_search.instrumentation.trace import ModuleCall
+from lomix_search.instrumentation.trace import ModuleCall, Trace
+
+
+def unenclosed(trace: Trace) -> Trace:
+    """Return a trace in which a module that holds all layers of the network is the network itself.
+
+    Args:
+        trace: One forward pass.
+
+    Returns:
+        The same graph; calls of such modules have the path of the network, and kinds are told from there on.
+    """
+    layers = [i for i, node in enumerate(trace.graph.nodes) if weighted(node)]
+    whole = [call for call in trace.calls if layers and call.first <= layers[0] and layers[-1] < call.last]
+    around = {call.path for call in whole} - {""}
+    if not around:
+        return trace
+    prefix = trace.kinds.get(max(around, key=len), "")
+    kinds = {path: kind.removeprefix(prefix).removeprefix(".") for path, kind in trace.kinds.items()}
+    calls = tuple(dataclasses.replace(call, path="") if call.path in around else call for call in trace.calls)
+    return dataclasses.replace(trace, calls=calls, kinds=kinds | dict.fromkeys(around, ""))
 
 
 def folded(flow: Flow) -> Flow:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import fx
 
-from lomix_search.instrumentation.stages.blocks import folded
+from lomix_search.instrumentation.stages.blocks import folded, unenclosed
 from lomix_search.instrumentation.stages.coarsest_stage import coarsest_stage, source_of_own_logits
 from lomix_search.instrumentation.stages.cuts import Cuts
 from lomix_search.instrumentation.stages.finest_stage import embedded, finest_stage
@@ -71,7 +71,7 @@ def ladder_of(trace: Trace, output: fx.Node, supervised: Iterable[fx.Node] = ())
     Returns:
         What both readings of the stages start from.
     """
-    flow = folded(Flow(trace, output, supervised=frozenset(supervised)))
+    flow = folded(Flow(unenclosed(trace), output, supervised=frozenset(supervised)))
     return Ladder(flow, *levels_of(flow))
 
 
