@@ -35,18 +35,18 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         given = first_given(call, values[merge:])
         laid = flow.takes_skip(values[merge]) or _laid_first(flow, values, merge) or _lays_levels(flow, values[merge])
         several = laid and not _is_block(flow, call)
-        goes_on = worked(flow, values, merge, given) and _goes_on(flow, call, values, event) if given else False
-        if given is not None and (several or goes_on or _is_head(flow, call, event)):
+        before = worked(flow, values, merge, given) if given else False
+        goes_on = before and given and _goes_on(flow, call, values, event)
+        decoder = given and not before and not _is_block(flow, call) and flow.works_between(given, values[-1])
+        if given is not None and (several or goes_on or decoder or _is_head(flow, call, event)):
             continue  # what it works on before it goes up is this level's
         if given is None:
             block = not joins(values[merge]) and not _sums_levels(flow, values[merge]) and _is_block(flow, call)
-            before = first_given(call, values[:merge]) if block else None
-            if before and worked(flow, values, 0, before) and _works_after(flow, call, None, event):
-                return before  # the block adds, goes up and works on the next level: that is where blocks end
+            source = first_given(call, values[:merge]) if block else None
+            if source and worked(flow, values, 0, source) and _works_after(flow, call, None, event):
+                return source  # the block adds, goes up and works on the next level: that is where blocks end
             continue
-        if worked(flow, values, merge, given) and not (
-            values[merge] not in flow.merges and _works_likewise(flow, call, event)
-        ):
+        if before and not (values[merge] not in flow.merges and _works_likewise(flow, call, event)):
             return given
         if given is values[merge] and _made_by_a_peer(flow, call, given):
             return given
@@ -325,7 +325,7 @@ def _activated(flow: Flow, node: fx.Node) -> fx.Node:
 
 def _next_form(flow: Flow, node: fx.Node) -> fx.Node | None:
     """Return the one map that a norm or an activation makes of a map, or its sum with what a gate leaves of it."""
-    after = list(flow.graph.succ[node])
+    after: list[fx.Node] = list(flow.graph.succ[node])
     if len(after) == 1 and kind(after[0]) in NORMS_AND_ACTIVATIONS:
         return after[0]
     gated = {one for one in flow.maps.succ[node] if kind(one) is Operation.MULTIPLICATION}
