@@ -314,6 +314,16 @@ def test_a_model_that_asks_whether_it_got_a_tensor_gets_the_answer_it_knows():
     assert inspect.isbuiltin(isinstance)  # put back
 
 
+def test_a_module_of_torch_with_a_forward_of_its_own_is_read():
+    """As networks are built without classes: ``block = nn.Module(); block.forward = …``."""
+    block = nn.Module()
+    block.layer, block.norm = nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2)
+    block.forward = lambda x: block.norm(block.layer(x))
+    found = trace(nn.Sequential(block), torch.rand(1, 1, 4, 4))
+    assert found.backend == "fx"
+    assert [str(node.target) for node in found.graph.nodes if node.op == "call_module"] == ["0.layer", "0.norm"]
+
+
 def test_networks_run_on_repeatable_kernels_and_the_users_choice_is_put_back(monkeypatch):
     cudnn, seen = torch.backends.cudnn, queue.SimpleQueue()  # a list that a hook appends to is put back
     monkeypatch.setattr(cudnn, "benchmark", True)

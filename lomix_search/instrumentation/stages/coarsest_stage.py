@@ -246,8 +246,7 @@ def _peer(flow: Flow, values: list[fx.Node], above: list[fx.Node]) -> fx.Node | 
     around = [call for call in flow.trace.calls if call.first <= last and flow.order(above[0]) < call.last]
     if not all(flow.order(merge) < call.last for call in around):
         return None
-    began = min(filter(weighted, flow.graph), key=flow.order)
-    blocks = [call for call in around if call.path and flow.order(began) < call.first]  # not one around the network
+    blocks = [call for call in around if call.path]
     others = [call for call in flow.trace.calls if call.path and flow.merges & set(flow.inside(call))]
     others = [call for call in others if not any(call.holds(block) or block.holds(call) for block in blocks)]
     if {flow.kind_of(call.path) for call in blocks} & {flow.kind_of(call.path) for call in others}:

@@ -17,6 +17,7 @@ from support.families.unet import (  # noqa: F401  each adds its own
     predicted,
     resampled,
     resized,
+    sampled,
     scenes,
     shared,
     upsampling,
