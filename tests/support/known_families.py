@@ -18,6 +18,9 @@ INLINED = {
     "blocks that work, pad and go up, the coarsest too": "nothing tells the coarsest level's work from the encoder's",
     "only a norm before what works and goes up": "the layer before a level goes up belongs to the next block",
     "each layer ends with a row that is cut off": "what cuts each layer is no longer told from what cuts the level",
+    "levels smoothed by layers in turn, a head that goes up twice": (
+        "the layers that smooth a level are told from a head's by the block around them"
+    ),
     "resampled by indices": "nothing tells the coarsest level's work from the encoder's",
 }
 """Families whose stages change where a block's forward() is written into that of the module around it, and why."""
