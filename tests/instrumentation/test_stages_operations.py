@@ -3,7 +3,7 @@
 import pytest
 from torch import fx
 
-from lomix_search.instrumentation.stages.operations import Operation, joins, kind, weighted
+from lomix_search.instrumentation.stages.operations import Operation, joins, kind, only_pads, weighted
 
 _NAMES = {
     Operation.CONVOLUTION: ["Conv2d", "ConvTranspose3d", "conv_transpose2d", "convolution", "deform_conv2d"],
@@ -21,9 +21,9 @@ _NAMES = {
     Operation.CONCATENATION: ["cat", "concat", "concatenate"],
     Operation.STACK: ["stack"],
     Operation.BLOCK_STACK: ["hstack", "dstack"],
-    Operation.SCATTER: ["slice_scatter", "scatter_add"],
+    Operation.SCATTER: ["slice_scatter", "scatter_add", "index_add_"],
     Operation.CROP: ["getitem", "slice", "narrow", "_item", "index_select"],
-    Operation.INDEX: ["index", "index_put_"],
+    Operation.INDEX: ["index", "gather", "take_along_dim"],
     Operation.BATCH_NORM: ["BatchNorm2d", "InstanceNorm3d", "_native_batch_norm_legit_no_training"],
     Operation.NORM: ["LayerNorm", "group_norm", "linalg_vector_norm"],
     Operation.ACTIVATION: ["ReLU", "leaky_relu_", "gelu", "SiLU"],
@@ -36,7 +36,7 @@ _NAMES = {
     Operation.MULTIPLICATION: ["mul", "imul", "multiply_"],
     Operation.DIVISION: ["div", "truediv", "true_divide"],
     Operation.COPY: ["copy_"],
-    Operation.WRITE: ["setitem", "after"],
+    Operation.WRITE: ["setitem", "after", "index_put_", "_index_put_impl_"],
     Operation.CREATION: ["zeros_like", "new_empty", "randn"],
     Operation.RESHAPE: ["view", "reshape", "_unsafe_view", "Flatten", "unflatten", "ravel", "squeeze"],
     Operation.UNSQUEEZE: ["unsqueeze"],
@@ -59,3 +59,14 @@ def test_every_name_of_an_operation_gives_its_kind(name: str, wanted: Operation)
 def test_the_name_of_a_parameter_is_no_operation():
     node = fx.Graph().create_node("get_attr", "concat_conv_weight")
     assert kind(node) is Operation.SOURCE and not weighted(node) and not joins(node)
+
+
+@pytest.mark.parametrize(
+    ("name", "pads"), [("conv2d", True), ("conv_transpose2d", False), ("pad", True), ("relu", False)]
+)
+def test_a_convolution_only_pads_what_it_is_given_itself(name: str, pads: bool):
+    graph = fx.Graph()
+    given, other = graph.placeholder("x"), graph.placeholder("y")
+    node = graph.call_method(name, (given,))
+    assert only_pads(node, given) is pads
+    assert only_pads(node, other) is (name == "pad")

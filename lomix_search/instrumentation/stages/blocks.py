@@ -25,8 +25,12 @@ def unenclosed(trace: Trace) -> Trace:
     around = {call.path for call in whole} - {""}
     if not around:
         return trace
-    prefix = trace.kinds.get(max(around, key=len), "")
-    kinds = {path: kind.removeprefix(prefix).removeprefix(".") for path, kind in trace.kinds.items()}
+    inmost = max(around, key=len)
+    prefix, inside = trace.kinds.get(inmost, ""), f"{inmost}."
+    kinds = {
+        path: kind.removeprefix(prefix).removeprefix(".") if path.startswith(inside) else kind
+        for path, kind in trace.kinds.items()
+    }
     calls = tuple(dataclasses.replace(call, path="") if call.path in around else call for call in trace.calls)
     return dataclasses.replace(trace, calls=calls, kinds=kinds | dict.fromkeys(around, ""))
 
