@@ -1,26 +1,23 @@
-"""torch.export without strict mode; module calls are read from the nodes' metadata.
+"""torch.export without strict mode.
 
-Such a graph does not say where in a module's arguments and results a value sits: that is read from a recorded run.
-Modules that return what they are given leave no trace.
+Such a graph does not say where in a module's arguments and results a value sits, nor of modules that return what they
+are given: that is read from a recorded run, whose operations are the same.
 """
 
 import contextlib
+import difflib
 import io
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from lomix_search.instrumentation.trace.graph import ModuleCall, Trace, ValuePath, describe, tensors
+from lomix_search.instrumentation.trace.graph import ModuleCall, Trace, after, describe, operation, tensors
 from lomix_search.instrumentation.trace.lent import unwatched
 from lomix_search.instrumentation.trace.record import record
 from lomix_search.instrumentation.trace.twin import fresh
-
-Frame = tuple[str, str]
-"""A module's path and the key of one of its calls."""
 
 
 def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -35,14 +32,12 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         A trace at the level of ATen operations, functional ones as far as torch.export makes them so.
     """
     with torch.no_grad():
-        seen = {(call.path, call.index): call for call in record(model, *fresh((args, kwargs))).calls}
+        recorded = record(model, *fresh((args, kwargs)))
         with _quiet(), unwatched():
             module = torch.export.export(model, *fresh((args, kwargs)), strict=False).module(check_guards=False)
         result = module(*args, **kwargs)
     for node in module.graph.nodes:
-        node.meta.update({"module": "", "writes": (), **describe(node.meta.get("val"))})
-        if frames := _frames(node):
-            node.meta["module"] = frames[-1][0]
+        node.meta.update({"module": _module_of(node), "writes": (), **describe(node.meta.get("val"))})
     (returned,) = (node for node in module.graph.nodes if node.op == "output")
     outputs = tuple(zip((path for path, _ in tensors(result)), returned.all_input_nodes, strict=True))
     given = tuple(node for node in module.graph.nodes if node.op == "placeholder" and "shape" in node.meta)
@@ -51,7 +46,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         with torch.no_grad():
             return [leaf for _, leaf in tensors(module(*args, **kwargs))]
 
-    return Trace(module.graph, run, tuple(_calls(module.graph, seen)), given, outputs, "export")
+    return Trace(module.graph, run, tuple(_calls(recorded, module.graph, given)), given, outputs, "export")
 
 
 @contextlib.contextmanager
@@ -66,41 +61,44 @@ def _quiet() -> Iterator[None]:
         log.disabled = before
 
 
-def _frames(node: fx.Node) -> list[Frame]:
-    """The module calls around a node, outermost first, without the model itself."""
+def _module_of(node: fx.Node) -> str:
+    """Return the path of the innermost module around a node."""
     stack: dict[str, tuple[str, Any]] = node.meta.get("nn_module_stack", {})
-    found = [(path.split("@")[0].removeprefix("L['self']").lstrip("."), key) for key, (path, _) in stack.items()]
-    return [frame for frame in found if frame[0]]
+    paths = [path.split("@")[0].removeprefix("L['self']").lstrip(".") for path, _ in stack.values()]
+    return paths[-1] if paths else ""
 
 
-def _calls(graph: fx.Graph, seen: dict[tuple[str, int], ModuleCall]) -> Iterator[ModuleCall]:
-    """One call for each run of nodes that share a frame, outermost first."""
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    inside: dict[Frame, list[fx.Node]] = {}
-    for node in graph.nodes:
-        for frame in _frames(node):
-            inside.setdefault(frame, []).append(node)
-    counts: Counter[str] = Counter()
-    found = []
-    for (path, _), nodes in inside.items():
-        members, first, last = set(nodes), order[nodes[0]], order[nodes[-1]] + 1
-        inputs = [n for node in nodes for n in node.all_input_nodes if n not in members]
-        outputs = [node for node in nodes if any(user not in members for user in node.users)]
-        call = seen.get((path, counts[path]))
-        if call is not None:
-            given, made = _placed(call.inputs, inputs), _placed(call.outputs, outputs)
-            found.append(ModuleCall(path, call.index, given, made, first, last))
-        counts[path] += 1
-    yield from sorted(found, key=lambda call: (call.first, call.depth))
+def _calls(recorded: Trace, graph: fx.Graph, given: Sequence[fx.Node]) -> Iterator[ModuleCall]:
+    """Return the recorded calls with the exported graph's values in place of the recorded ones."""
+    same = _same_values(recorded, graph, given)
+    order, before = {node: i for i, node in enumerate(graph.nodes)}, [0]
+    for node in recorded.graph.nodes:  # for each recorded node how many exported ones lie before it
+        before.append(max(before[-1], order[same[node]] + 1 if node in same else 0))
+    for call in recorded.calls:
+        inputs, outputs = (
+            tuple((place, same[node]) for place, node in side if node in same) for side in (call.inputs, call.outputs)
+        )
+        yield ModuleCall(call.path, call.index, inputs, outputs, before[call.first], before[call.last])
 
 
-def _placed(seen: tuple[tuple[ValuePath, fx.Node], ...], nodes: list[fx.Node]) -> tuple[tuple[ValuePath, fx.Node], ...]:
-    """Give each recorded place the first value of its shape."""
-    left = list(dict.fromkeys(node for node in nodes if "shape" in node.meta))
-    found = []
-    for place, recorded in seen:
-        fitting = [node for node in left if node.meta["shape"] == recorded.meta["shape"]]
-        if fitting:
-            found.append((place, fitting[0]))
-            left.remove(fitting[0])
-    return tuple(found)
+def _same_values(recorded: Trace, graph: fx.Graph, given: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+    """Return the exported value for each recorded one: both graphs show nearly the same operations in one order."""
+    same = dict(zip(recorded.inputs, given, strict=False))
+    theirs, mine = _values(recorded.graph), _values(graph)
+    match = difflib.SequenceMatcher(None, list(map(_told, theirs)), list(map(_told, mine)), autojunk=False)
+    for i, j, count in match.get_matching_blocks():
+        same.update(zip(theirs[i : i + count], mine[j : j + count], strict=True))
+    for node in recorded.graph.nodes:
+        if node.target is after and node.args[0] in same:
+            same.setdefault(node, same[node.args[0]])
+    return same
+
+
+def _values(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.op.startswith("call") and "shape" in node.meta]
+
+
+def _told(node: fx.Node) -> tuple[str, tuple[int, ...]]:
+    """Say by what a value is known in both graphs; one of several that an operation returns has two names."""
+    name = operation(node).lstrip("_")
+    return "item" if name == "getitem" else name, tuple(map(int, node.meta["shape"]))
