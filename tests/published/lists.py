@@ -47,12 +47,13 @@ from published import (  # noqa: F401  each adds its own
     unseen_12_more,
     unseen_13,
     unseen_13_more,
+    unseen_14_more,
     unseen_scenes,
 )
 from published.base import LISTS
 
 LABELLED_BLIND = "blind, 2026-11-{}, from the packages' source and docs/stages.md, and committed before the first run"
-NEWEST = ("unseen-7", "unseen-8", "unseen-9", "unseen-10", "unseen-11", "unseen-12", "unseen-13")
+NEWEST = ("unseen-7", "unseen-8", "unseen-9", "unseen-10", "unseen-11", "unseen-12", "unseen-13", "unseen-14")
 """Those of the thirtieth."""
 
 
