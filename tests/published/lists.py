@@ -48,6 +48,7 @@ from published import (  # noqa: F401  each adds its own
     unseen_13,
     unseen_13_more,
     unseen_14,
+    unseen_14_more,
     unseen_scenes,
 )
 from published.base import LISTS
