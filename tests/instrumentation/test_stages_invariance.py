@@ -45,7 +45,7 @@ def test_any_network_written_otherwise(entry, name, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "first", "step"), [*(("record", first, 4) for first in range(4)), ("export", 0, 32)]
+    ("backend", "first", "step"), [*(("record", first, 4) for first in range(4)), ("export", 1, 8)]
 )
 def test_other_back_ends_find_the_same(backend, first, step, monkeypatch):
     monkeypatch.setattr(tracing, "BACKENDS", {backend: tracing.BACKENDS[backend]})
