@@ -144,20 +144,29 @@ def _meet_first(flow: Flow, node: fx.Node) -> bool:
 def _inside_a_block(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> bool:
     """Whether ways are laid side by side that parted on this level, by forward() itself, unlike the skips further up.
 
-    A skip within the level, on which no layer works, is one if a module takes it on of the kind of those that take on
-    the other skips. What was pooled to one value and spread out again (ASPP) is laid beside as a skip is.
+    A skip within the level is one if a module takes it on of the kind of those that take on the other skips, unless
+    layers work on all ways and the encoder lays such branches side by side too. What was pooled to one value and spread
+    out again (ASPP) is laid beside as a skip is.
     """
     split = flow.parted[node]
     if not joins(node) or _scope(flow, node) or split is None or flow.size(split) != flow.size(node):
         return False
     if flow.contexts & set(flow.maps.pred[node]):
         return False
-    if all(flow.works_between(split, source) for source in flow.maps.pred[node]):
+    if _branches(flow, node) and any(_branches(flow, one) for one in flow.maps if flow.order(one) < flow.order(split)):
         return True
     above = {made for level in levels[1:] for made in level if made in flow.merges}
     kinds = {flow.kind_of(call.path) for call in flow.trace.calls for _, given in call.inputs if given in above}
     taken = [call for call in flow.trace.calls if call.path and any(given is node for _, given in call.inputs)]
     return not any(flow.kind_of(call.path) in kinds for call in taken)
+
+
+def _branches(flow: Flow, node: fx.Node) -> bool:
+    """Whether ways that parted on this level are laid side by side by forward() itself, with layers on all of them."""
+    split = flow.parted[node]
+    if not joins(node) or _scope(flow, node) or split is None or flow.size(split) != flow.size(node):
+        return False
+    return all(flow.works_between(split, source) for source in flow.maps.pred[node])
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:
