@@ -49,6 +49,9 @@ MADE_OF = {
     "unseen-8": {"eighteenth-small", "twentieth-small"},
     "unseen-9": {"nineteenth-small", "twentieth-small"},
     "unseen-10": {"twenty-first-small", "twenty-second-small"},
+    "unseen-11": {"twenty-third-small"},
+    "unseen-12": {"twenty-third-small"},
+    "unseen-13": {"twenty-third-small"},
 }
 """Small networks that were written after the misses of a list, or of several; they are left out with each."""
 

@@ -1,6 +1,7 @@
 """The same network written otherwise has the same stages: names, width, size, wrapping and precision decide nothing."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published.judge import judge
@@ -8,6 +9,7 @@ from support.families import FAMILIES
 from support.known_families import INLINED, KNOWN
 from support.variations import VARIATIONS, variation
 
+from lomix_search import instrument
 from lomix_search.instrumentation.trace import tracing
 
 RIGHT = [entry for entry in FAMILIES if entry["id"] not in KNOWN and "nonU" not in entry["tags"]]
@@ -41,6 +43,15 @@ def test_a_few_networks_written_otherwise(name, seed):
 @given(entry=st.sampled_from(RIGHT), name=st.sampled_from(KINDS), seed=st.integers(0, 999))
 def test_any_network_written_otherwise(entry, name, seed):
     holds(entry, name, seed)
+
+
+@pytest.mark.parametrize("entry", FAST, ids=lambda entry: entry["id"])
+def test_the_mode_of_a_network_decides_nothing(entry):
+    torch.manual_seed(0)
+    model, inputs = entry["build"](), entry["inputs"]()
+    inputs = tuple(torch.cat([x, x]) for x in inputs)  # batch norms of some need two
+    names = [[stage.name for stage in instrument(model.train(mode), inputs).stages] for mode in (False, True)]
+    assert names[0] == names[1]
 
 
 @pytest.mark.slow
