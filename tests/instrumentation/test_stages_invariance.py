@@ -45,7 +45,7 @@ def test_any_network_written_otherwise(entry, name, seed):
     holds(entry, name, seed)
 
 
-@pytest.mark.parametrize("entry", FAST, ids=lambda entry: entry["id"])
+@pytest.mark.parametrize("entry", [e for e in RIGHT if e["id"] in ("DBNet", "UNeXt")], ids=lambda entry: entry["id"])
 def test_the_mode_of_a_network_decides_nothing(entry):
     torch.manual_seed(0)
     model, inputs = entry["build"](), entry["inputs"]()

@@ -148,12 +148,12 @@ def _inside_a_block(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> b
     layers work on all ways and the encoder lays such branches side by side too. What was pooled to one value and spread
     out again (ASPP) is laid beside as a skip is.
     """
-    split = flow.parted[node]
-    if not joins(node) or _scope(flow, node) or split is None or flow.size(split) != flow.size(node):
+    split = _parted_here(flow, node)
+    if split is None or flow.contexts & set(flow.maps.pred[node]):
         return False
-    if flow.contexts & set(flow.maps.pred[node]):
-        return False
-    if _branches(flow, node) and any(_branches(flow, one) for one in flow.maps if flow.order(one) < flow.order(split)):
+    if _all_worked(flow, node) and any(
+        _all_worked(flow, one) for one in flow.maps if flow.order(one) < flow.order(split)
+    ):
         return True
     above = {made for level in levels[1:] for made in level if made in flow.merges}
     kinds = {flow.kind_of(call.path) for call in flow.trace.calls for _, given in call.inputs if given in above}
@@ -161,12 +161,18 @@ def _inside_a_block(flow: Flow, node: fx.Node, levels: list[list[fx.Node]]) -> b
     return not any(flow.kind_of(call.path) in kinds for call in taken)
 
 
-def _branches(flow: Flow, node: fx.Node) -> bool:
-    """Whether ways that parted on this level are laid side by side by forward() itself, with layers on all of them."""
+def _parted_here(flow: Flow, node: fx.Node) -> fx.Node | None:
+    """Return where ways parted that forward() itself lays side by side, if that is on the level of the join."""
     split = flow.parted[node]
     if not joins(node) or _scope(flow, node) or split is None or flow.size(split) != flow.size(node):
-        return False
-    return all(flow.works_between(split, source) for source in flow.maps.pred[node])
+        return None
+    return split
+
+
+def _all_worked(flow: Flow, node: fx.Node) -> bool:
+    """Whether layers work on all ways that parted on this level and are laid side by side."""
+    split = _parted_here(flow, node)
+    return split is not None and all(flow.works_between(split, source) for source in flow.maps.pred[node])
 
 
 def _like_the_next(flow: Flow, levels: list[list[fx.Node]]) -> fx.Node | None:

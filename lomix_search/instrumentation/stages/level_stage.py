@@ -33,19 +33,18 @@ def level_stage(flow: Flow, values: list[fx.Node], event: fx.Node, merge: int | 
         merge = last_merge(flow, values)
     for call, child in around(flow, event):
         given = first_given(call, values[merge:])
-        laid = flow.takes_skip(values[merge]) or _laid_first(flow, values, merge) or _lays_levels(flow, values[merge])
-        several = laid and not _is_block(flow, call)
-        before = worked(flow, values, merge, given) if given else False
-        goes_on = before and given and _goes_on(flow, call, values, event)
-        decoder = given and not before and not _is_block(flow, call) and flow.works_between(given, values[-1])
-        if given is not None and (several or goes_on or decoder or _is_head(flow, call, event)):
-            continue  # what it works on before it goes up is this level's
         if given is None:
             block = not joins(values[merge]) and not _sums_levels(flow, values[merge]) and _is_block(flow, call)
             source = first_given(call, values[:merge]) if block else None
             if source and worked(flow, values, 0, source) and _works_after(flow, call, None, event):
                 return source  # the block adds, goes up and works on the next level: that is where blocks end
             continue
+        before = worked(flow, values, merge, given)
+        laid = flow.takes_skip(values[merge]) or _laid_first(flow, values, merge) or _lays_levels(flow, values[merge])
+        works = laid or (not before and flow.works_between(given, values[-1]))
+        goes_on = before and _goes_on(flow, call, values, event)
+        if (works and not _is_block(flow, call)) or goes_on or _is_head(flow, call, event):
+            continue  # what it works on before it goes up is this level's
         if before and not (values[merge] not in flow.merges and _works_likewise(flow, call, event)):
             return given
         if given is values[merge] and _made_by_a_peer(flow, call, given):
